@@ -1,0 +1,64 @@
+"""featx: every picture meets a frozen network once; classifiers train on the kept rows.
+
+The public names load on first use (PEP 562), so that `import featx` starts neither Keras nor
+TensorFlow, and a command that only reads the cache never does.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featx import errors, heads
+    from featx.backbones import BACKBONES, Backbone
+    from featx.datasets import Dataset
+    from featx.dense import Recipe
+    from featx.evaluation.comparison import benchmark
+    from featx.extraction import extract
+    from featx.extractor import FeatureExtractor
+    from featx.features import Features
+    from featx.finetune import FineTuned
+    from featx.heads import HEADS
+
+_HOME = {
+    "BACKBONES": "backbones",
+    "Backbone": "backbones",
+    "Dataset": "datasets",
+    "FeatureExtractor": "extractor",
+    "Features": "features",
+    "FineTuned": "finetune",
+    "HEADS": "heads",
+    "Recipe": "dense",
+    "benchmark": "evaluation.comparison",
+    "extract": "extraction",
+}
+_MODULES = ("errors", "heads")
+
+__version__ = "0.1.0"
+__all__ = [
+    "BACKBONES",
+    "HEADS",
+    "Backbone",
+    "Dataset",
+    "FeatureExtractor",
+    "Features",
+    "FineTuned",
+    "Recipe",
+    "benchmark",
+    "errors",
+    "extract",
+    "heads",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"featx.{name}")
+    if name in _HOME:
+        return getattr(import_module(f"featx.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'featx' has no attribute {name!r}. Public: {', '.join(__all__)}.")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""How well and at what cost: comparison, metrics, leaks and the report."""
