@@ -1,0 +1,89 @@
+"""What every test stands on: no network, no cache but its own, weights and data when present."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+WEIGHTS = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
+
+# Both are read when Keras and TensorFlow are first imported, hence here and not in a fixture.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if (SHARED / "keras").is_dir():
+    os.environ.setdefault("KERAS_HOME", str(SHARED / "keras"))
+
+
+def weights_on_disk() -> bool:
+    """Say whether MobileNetV2's ImageNet weights lie where Keras looks for them."""
+    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+    return (home / "models" / WEIGHTS).is_file()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is marked `weights` where there are none, and say which file is missing."""
+    if not weights_on_disk():
+        for item in items:
+            if item.get_closest_marker("weights"):
+                item.add_marker(pytest.mark.skip(reason=f"{WEIGHTS} is not in KERAS_HOME/models"))
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a connection to another machine an error: a test must not depend on the weather."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            host = str(address[0])
+            local = host == "localhost" or (
+                host.replace(".", "").isdigit() and ipaddress.ip_address(host).is_loopback
+            )
+            if not local and host != "::1":
+                raise OSError(f"tests run without a network; {host} was asked for")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give each test a default cache of its own, far from the checkout's and the user's."""
+    cache = tmp_path_factory.mktemp("featx-cache") / "cache"
+    monkeypatch.setenv("FEATX_CACHE", str(cache))
+    return cache
+
+
+def draw_folder(folder: Path, n_per_class: int = 8, side: int = 40, seed: int = 0) -> Path:
+    """Write PNG pictures of three classes that differ in colour, a sub-folder a class."""
+    rng = np.random.default_rng(seed)
+    for position, label in enumerate(("blue", "green", "red")):
+        (folder / label).mkdir(parents=True)
+        for number in range(n_per_class):
+            pixels = rng.integers(0, 120, (side, side + 8, 3), dtype=np.uint8)
+            pixels[..., 2 - position] += 100
+            Image.fromarray(pixels).save(folder / label / f"{number:02d}.png")
+    return folder
+
+
+@pytest.fixture
+def picture_folder(tmp_path: Path) -> Path:
+    """Return a folder of 3 x 8 pictures of 40 x 48 pixels, a sub-folder a class."""
+    return draw_folder(tmp_path / "pictures")
+
+
+@pytest.fixture(scope="session")
+def datasets() -> Path:
+    """Return the folder of real data sets, or skip where this machine has none."""
+    folder = SHARED / "datasets"
+    if not folder.is_dir():
+        pytest.skip(f"no real data sets at {folder}")
+    return folder
