@@ -1,0 +1,276 @@
+"""From bytes to upright RGB pixels: the only picture decoder of featx."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from featx.errors import (
+    ExtractionError,
+    ImageChangedError,
+    ImageDecodeError,
+    ImageError,
+    ImageReadError,
+    ImageTooLargeError,
+    NotAnImageError,
+    TruncatedImageError,
+    UnsupportedImageError,
+)
+
+# Pillow's advice for untrusted files: name the formats. Among those left out is EPS, which
+# would start Ghostscript.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .gif .tif .tiff".split())
+FOREIGN_SUFFIXES = frozenset(".heic .heif .avif .jp2 .jxl .psd .svg .eps".split())
+
+# Pillow's own warning threshold (a quarter of 1 GiB at 3 bytes a pixel); it only warns there.
+MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
+MAX_BYTES = 64 * 1024 * 1024
+
+# What the pixels depend on besides the bytes; a part of every cache key.
+POLICY = {
+    "decoder": "pillow",
+    "orientation": "exif",
+    "alpha": "dropped",
+    "grey16": "scaled by 1/257",
+    "frame": "first",
+    "resize": "pillow bilinear antialiased",
+}
+
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
+_FOREIGN = {
+    b"\x1f\x8b": "gzip-compressed data",
+    b"%!PS": "PostScript",
+    b"%PDF": "a PDF",
+    b"PK\x03\x04": "a zip archive",
+    b"<": "HTML, XML or SVG text",
+}
+# EXIF tag 0x0112; values from the EXIF 2.3 standard, table of orientations.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def is_picture(head: bytes) -> bool:
+    """Say whether a file that begins with these bytes looks like a picture featx can read."""
+    return head.startswith(_MAGIC)
+
+
+def read(path: Path) -> bytes:
+    """Return the bytes of a regular file, read once.
+
+    Parameters
+    ----------
+    path : Path
+        The file; links are followed.
+
+    Returns
+    -------
+    bytes
+        The whole content, at most ``MAX_BYTES`` (64 MiB).
+
+    Raises
+    ------
+    ImageReadError
+        The file is missing, not readable, or no regular file (a pipe is never waited for).
+    ImageTooLargeError
+        The file is larger than ``MAX_BYTES``; it is not read.
+    ImageChangedError
+        Size or modification time moved while the file was read.
+    """
+    try:
+        # O_NONBLOCK: opening a FIFO without a writer would otherwise wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with open(descriptor, "rb") as file:
+            before = os.fstat(descriptor)
+            if not stat.S_ISREG(before.st_mode):
+                raise ImageReadError("not a regular file (a folder, pipe, socket or device)")
+            if before.st_size > MAX_BYTES:
+                raise ImageTooLargeError(
+                    f"the file has {before.st_size:,} bytes; the limit is {MAX_BYTES:,}. "
+                    "Save a smaller copy"
+                )
+            content = file.read(before.st_size + 1)
+            after = os.fstat(descriptor)
+    except OSError as error:
+        raise ImageReadError(f"cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ImageReadError(f"cannot be read: {error}") from error
+    if (before.st_size, before.st_mtime_ns) != (len(content), after.st_mtime_ns):
+        raise ImageChangedError("the file changed while it was read; run again when it is whole")
+    return content
+
+
+def decode(content: bytes) -> np.ndarray:
+    """Return the upright RGB pixels of one encoded picture.
+
+    EXIF orientation is applied, the first frame of an animation is taken, transparency is
+    dropped, palette, grey, CMYK and 1-bit pictures become RGB, 16-bit grey is scaled by 1/257.
+
+    Parameters
+    ----------
+    content : bytes
+        A JPEG, PNG, WebP, BMP, GIF or TIFF file; the content decides, not a name.
+
+    Returns
+    -------
+    numpy.ndarray of shape (height, width, 3) and dtype uint8
+        RGB, 0-255.
+
+    Raises
+    ------
+    ImageError
+        The child that says why: not a picture, truncated, damaged, too large, unsupported.
+    """
+    return np.asarray(_open(content))
+
+
+def resize(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Return the picture at (side, side): Pillow's bilinear filter, antialiased.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray of shape (height, width, 3) and dtype uint8
+    side : int
+        Pixels along each edge; the aspect ratio is not kept, as Keras and most recipes do.
+
+    Returns
+    -------
+    numpy.ndarray of shape (side, side, 3) and dtype uint8
+    """
+    return _resized(Image.fromarray(pixels), side)
+
+
+def at_side(content: bytes | np.ndarray, side: int) -> np.ndarray:
+    """Return encoded bytes or pixels as a (side, side, 3) uint8 picture."""
+    if isinstance(content, np.ndarray):
+        return resize(content, side)
+    return _resized(_open(content), side)
+
+
+def load(source: Path | bytes | np.ndarray, side: int) -> np.ndarray:
+    """Return the picture at a path, in bytes, or in pixels as (side, side, 3) uint8.
+
+    Raises
+    ------
+    ImageError
+        The child that says why the picture cannot be used.
+    """
+    return at_side(read(source) if isinstance(source, Path) else source, side)
+
+
+def _resized(picture: Image.Image, side: int) -> np.ndarray:
+    if picture.size != (side, side):
+        picture = picture.resize((side, side), Image.Resampling.BILINEAR)
+    return np.asarray(picture)
+
+
+def _open(content: bytes) -> Image.Image:
+    """Return the decoded picture, upright and RGB; every failure is an ImageError."""
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise ExtractionError(
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is True: cut files would be filled with grey "
+            "without a word. Set it to False; featx reports such files by name instead."
+        )
+    if not content:
+        raise NotAnImageError("the file is empty")
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+            _check_size(picture)
+            if picture.format == "PNG":
+                _check_png(content)
+            picture.load()
+            return _upright(_rgb(picture), picture)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageTooLargeError(
+            f"over {MAX_PIXELS:,} pixels; not decoded. Save a smaller copy"
+        ) from error
+    except Image.UnidentifiedImageError as error:
+        raise _unidentified(content) from error
+    except (ImageError, MemoryError):
+        raise
+    # Damaged files make Pillow's plugins fail with OSError, SyntaxError, ValueError, struct.error,
+    # IndexError, zlib.error and others: whatever it is, this picture has no pixels.
+    except Exception as error:
+        if "truncated" in str(error).lower() or isinstance(error, EOFError):
+            raise TruncatedImageError("the file ends before the picture does") from error
+        raise ImageDecodeError(f"the picture is damaged: {error}") from error
+
+
+def _check_size(picture: Image.Image) -> None:
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise ImageTooLargeError(
+            f"{width} x {height} pixels; the limit is {MAX_PIXELS:,} in all. "
+            "Not decoded. Save a smaller copy"
+        )
+
+
+def _check_png(content: bytes) -> None:
+    """Refuse image data whose checksum is wrong; Pillow skips the checksums of IDAT chunks."""
+    position = 8
+    while position + 12 <= len(content):
+        (length,) = struct.unpack_from(">I", content, position)
+        end = position + 8 + length
+        if end + 4 > len(content):
+            return  # cut short: decoding says whether pixels are missing
+        if content[position + 4 : position + 8] == b"IDAT":
+            expected = struct.unpack_from(">I", content, end)[0]
+            if zlib.crc32(memoryview(content)[position + 4 : end]) != expected:
+                raise ImageDecodeError("the picture is damaged: wrong checksum in its data (IDAT)")
+        position = end + 4
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    mode = picture.mode
+    if mode.startswith("I;16"):
+        # Pillow's own conversion clips at 255 and leaves a white picture.
+        grey = np.asarray(picture).astype(np.uint32)
+        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
+    if mode in ("I", "F"):
+        raise UnsupportedImageError(
+            f"pixels are {'32-bit integers' if mode == 'I' else 'floating-point numbers'} without a "
+            "stated range; save the picture with 8 or 16 bits"
+        )
+    return picture if mode == "RGB" else picture.convert("RGB")
+
+
+def _upright(pixels: Image.Image, picture: Image.Image) -> Image.Image:
+    try:
+        orientation: Any = picture.getexif().get(0x0112, 1)
+    except Exception:  # a damaged EXIF block says nothing about the pixels
+        return pixels
+    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return pixels if turn is None else pixels.transpose(turn)
+
+
+def _unidentified(content: bytes) -> ImageError:
+    if content[4:8] == b"ftyp" or content.startswith((b"\0\0\0\x0cjP", b"\xff\x0a", b"8BPS")):
+        return UnsupportedImageError(
+            "a picture format featx does not read (HEIC, AVIF, JPEG 2000, JPEG XL or Photoshop); "
+            f"save it as one of {', '.join(FORMATS)}"
+        )
+    if content.startswith(b"\xff\xd8\xff"):
+        return TruncatedImageError("the file ends before the picture does: only a JPEG's header")
+    if is_picture(content):
+        return NotAnImageError("begins like a picture, but what follows is no picture's header")
+    start = content.lstrip()[:16]
+    found = next((what for magic, what in _FOREIGN.items() if start.startswith(magic)), None)
+    return NotAnImageError(
+        f"not a picture: the content is {found or f'{len(content):,} bytes of another kind'}; "
+        f"expected one of {', '.join(FORMATS)}"
+    )
