@@ -23,11 +23,11 @@ def rust(surface: Surface, rng: np.random.Generator, cover: float) -> None:
     halo = smoothstep(depth, -0.45, 0.05)
     mottle = 0.7 * noise(rng, shape, (rng.uniform(14, 50),) * 2, 5)
     mottle += 0.3 * rng.standard_normal(shape, np.float32) + rng.uniform(0.8, 1.9)
-    rust = _rust_colour(rng, mottle)
+    flesh = _rust_colour(rng, mottle)
     surface.blend((0.50, 0.33, 0.18), 0.35 * halo)
     drips = smoothstep(streaks(rng, surface), 0.6, 2.2) * _run_down(mask, surface.runs_around)
     surface.blend((0.42, 0.22, 0.10), np.clip(0.85 * drips, 0, 0.8))
-    surface.blend(rust, 0.94 * mask)
+    surface.blend(flesh, 0.94 * mask)
     pits = smoothstep(noise(rng, shape, (9, 9), 2), 1.1, 2.0) * mask
     surface.blend((0.10, 0.06, 0.05), 0.7 * pits)
     scale = noise(rng, shape, (16, 16), 4) * mask

@@ -1,0 +1,280 @@
+"""The command line: a thin face over featx's public names."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperGroup
+
+import featx
+from featx.errors import FeatxError
+from featx.quiet import hush_tensorflow
+
+if TYPE_CHECKING:
+    from featx.backbones import Backbone
+    from featx.features import Features
+
+# May stand anywhere on the line, not only before the command.
+_ANYWHERE = ("--debug", "--no-progress")
+
+
+class _Group(TyperGroup):
+    """Takes the common flags wherever they stand, and turns featx's errors into exit code 1."""
+
+    # Any: typer 0.29 brought a context of its own, and its typer.Context is a child of it.
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        flags = [arg for arg in args[:end] if arg in _ANYWHERE]
+        others = [arg for arg in args[:end] if arg not in _ANYWHERE]
+        return super().parse_args(ctx, [*flags, *others, *args[end:]])
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # the reader of our output left: typer ends quietly
+        except (FeatxError, OSError) as error:
+            if ctx.params.get("debug"):
+                raise
+            _tell(f"Error: {error}", style="red")
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt:
+            _tell("Stopped. Rows already kept are found again by the next run.")
+            raise
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="Every picture meets a frozen network once; classifiers train on the kept rows.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+cache_app = typer.Typer(help="Look at the rows that are kept.", no_args_is_help=True)
+app.add_typer(cache_app, name="cache")
+
+Name = Annotated[str, typer.Option("--backbone", "-b", help="`featx backbones` lists the names.")]
+Weights = Annotated[
+    str, typer.Option(help='"imagenet", "none" (untrained) or the path of a weights file.')
+]
+ImageSize = Annotated[
+    int | None, typer.Option(min=1, help="Pixels along each edge; the network's own if not given.")
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(help="Folder of kept rows; $FEATX_CACHE or the user's cache folder if not given."),
+]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Pictures per step of the network.")]
+OnError = Annotated[
+    Literal["raise", "skip"], typer.Option(help="What to do when pictures cannot be used.")
+]
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code: 0 done, 1 an error, 2 wrong usage."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show is no failure
+            stream.reconfigure(errors="backslashreplace")
+    app(prog_name="featx")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        _say(f"featx {featx.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    ctx: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and the log.")] = False,
+    no_progress: Annotated[bool, typer.Option("--no-progress", help="No progress bars.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    hush_tensorflow()
+    ctx.obj = not no_progress and sys.stderr.isatty()
+    logging.basicConfig(
+        level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr, force=True
+    )
+    logging.getLogger("featx").setLevel(logging.DEBUG if debug else logging.WARNING)
+    warnings.showwarning = lambda message, *_, **__: _tell(f"Warning: {message}")
+
+
+@app.command()
+def demo(
+    ctx: typer.Context,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and the report.")] = Path(
+        "featx-demo"
+    ),
+) -> None:
+    """Draw pictures of pipes, compare heads with a Keras head on them, and write the report."""
+    from featx.demo import run
+
+    report = run(out, progress=ctx.obj, tell=_tell)
+    _out().print(report.table())
+    _say(f"Report: {out / 'report' / 'report.html'}")
+
+
+@app.command()
+def extract(
+    ctx: typer.Context,
+    dataset: Annotated[str, typer.Argument(help="A folder (a sub-folder a class) or a CSV file.")],
+    backbone: Name,
+    weights: Weights = "imagenet",
+    layer: Annotated[str | None, typer.Option(help="Take this layer's output.")] = None,
+    pooling: Annotated[Literal["avg", "max", "none"], typer.Option(help="none: flatten.")] = "avg",
+    precision: Annotated[
+        Literal["float32", "bfloat16", "float16"], typer.Option(help="The network computes in.")
+    ] = "float32",
+    image_size: ImageSize = None,
+    path_column: Annotated[str, typer.Option(help="Of a CSV file.")] = "path",
+    label_column: Annotated[str, typer.Option(help="Of a CSV file.")] = "label",
+    cache: Cache = None,
+    batch_size: BatchSize = None,
+    on_error: OnError = "raise",
+    out: Annotated[Path | None, typer.Option(help="Also write one HDF5 file.")] = None,
+) -> None:
+    """Send each picture through the network once and keep its row."""
+    from featx.datasets import as_dataset
+
+    chosen = featx.Backbone(
+        backbone,
+        weights=_weights(weights),
+        layer=layer,
+        pooling=None if pooling == "none" else pooling,
+        image_size=image_size,
+        precision=precision,
+    )
+    pictures = as_dataset(dataset, path_column=path_column, label_column=label_column)
+    for note in pictures.notes:
+        _tell(f"Note: {note}")
+    features = featx.extract(
+        pictures,
+        chosen,
+        cache=cache,
+        batch_size=batch_size,
+        on_error=on_error,
+        progress=ctx.obj,
+    )
+    if out is not None:
+        features.save(out)
+    _summary(features, chosen, cache, out)
+
+
+@app.command()
+def benchmark(
+    ctx: typer.Context,
+    train: Annotated[str, typer.Argument(help="Labelled pictures: a folder or a CSV file.")],
+    backbone: Annotated[list[str], typer.Option("--backbone", "-b", help="Repeat for several.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.html, report.md and report.json.")],
+    test: Annotated[
+        str | None, typer.Option(help="Pictures to test on; cross-validation if not given.")
+    ] = None,
+    head: Annotated[
+        list[str] | None, typer.Option(help="Repeat for several; every head if not given.")
+    ] = None,
+    weights: Weights = "imagenet",
+    image_size: ImageSize = None,
+    baseline: Annotated[
+        bool, typer.Option(help="Also train a Keras head end to end, for comparison.")
+    ] = True,
+    epochs: Annotated[int, typer.Option(min=1, help="Of the baseline.")] = 8,
+    seeds: Annotated[int, typer.Option(min=1, help="How often each method is trained.")] = 1,
+    cache: Cache = None,
+    batch_size: BatchSize = None,
+    on_error: OnError = "raise",
+) -> None:
+    """Compare heads on kept rows with a Keras head trained end to end."""
+    report = featx.benchmark(
+        train,
+        test,
+        backbones=[
+            featx.Backbone(name, weights=_weights(weights), image_size=image_size)
+            for name in backbone
+        ],
+        heads=head or None,
+        baseline=baseline,
+        epochs=epochs,
+        seeds=seeds,
+        cache=cache,
+        batch_size=batch_size,
+        on_error=on_error,
+        progress=ctx.obj,
+    )
+    report.save(out)
+    _out().print(report.table())
+    _say(f"Report: {out / 'report.html'}")
+
+
+@app.command()
+def backbones() -> None:
+    """List the networks by name."""
+    table = _table("name", "pixels", "row", "family", "preprocessing")
+    for row in featx.BACKBONES.values():
+        table.add_row(row.name, str(row.side), str(row.dim), row.family, row.preprocessing)
+    _out().print(table)
+
+
+def _weights(text: str) -> str | None:
+    return None if text.lower() == "none" else text
+
+
+def _summary(features: Features, backbone: Backbone, cache: Path | None, out: Path | None) -> None:
+    """Print what was asked, what was computed, what failed, how fast, and where it is kept."""
+    report = features.report
+    if features.failures:
+        _tell("\n".join(f"Skipped {failure}" for failure in features.failures))
+    speed = report.images / report.seconds if report.seconds else 0.0
+    facts: Mapping[str, str] = {
+        "images": f"{report.images:,}",
+        "computed": f"{report.computed:,}",
+        "reused": f"{report.reused:,}",
+        "failures": f"{len(features.failures):,}",
+        "rows": f"{len(features):,} x {features.X.shape[1]:,}",
+        "seconds": f"{report.seconds:.1f}",
+        "images/s": f"{speed:,.0f}",
+    }
+    for name, value in facts.items():
+        _say(f"{name:<9} {value}")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def _out() -> Console:
+    """Return standard output; when it is no terminal, wide enough not to cut a table."""
+    narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if narrow else 160)
+
+
+def _shown(text: str) -> str:
+    """Return the text with control characters escaped: a file's name may hold any of them."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode()
+        for c in text
+    )
+
+
+def _say(text: str) -> None:
+    _out().print(Text(_shown(text)), soft_wrap=True)
+
+
+def _tell(text: str, style: str = "") -> None:
+    Console(stderr=True).print(Text(_shown(text), style=style), soft_wrap=True)
