@@ -132,9 +132,9 @@ def draw(label: str, rng: np.random.Generator) -> Image.Image:
     seams(surface, rng)
     dirt(surface, rng)
     if label == "corroded":
-        rust(surface, rng, cover=rng.choice([0.05, 0.14, 0.3, 0.5], p=[0.25, 0.3, 0.25, 0.2]))
-    elif rng.random() < 0.35:
-        rust(surface, rng, cover=rng.uniform(0.003, 0.02))
+        rust(surface, rng, cover=rng.choice([0.07, 0.18, 0.35, 0.55], p=[0.2, 0.3, 0.3, 0.2]))
+    elif rng.random() < 0.2:
+        rust(surface, rng, cover=rng.uniform(0.003, 0.015))
     if label == "cracked":
         cracks(surface, rng)
     return photograph(surface, rng, radius)

@@ -58,12 +58,12 @@ def _run_down(mask: Array, runs_around: bool) -> Array:
 def cracks(surface: Surface, rng: np.random.Generator) -> None:
     """Add a crack that forks, dark inside, with one lit lip, fine at its ends."""
     shape = surface.shape
-    width = rng.choice([0.7, 1.2, 2.1], p=[0.35, 0.4, 0.25]) * rng.uniform(0.8, 1.2)
+    width = rng.choice([1.0, 1.9, 3.2], p=[0.2, 0.4, 0.4]) * rng.uniform(0.8, 1.2)
     lines = []
-    for _ in range(1 if rng.random() < 0.75 else 2):
+    for _ in range(rng.choice([1, 2, 3], p=[0.5, 0.35, 0.15])):
         trunk = _jagged(rng, rng.uniform(0.35, 0.65, 2) * shape[::-1], rng.uniform(0, 2 * np.pi))
         lines += _tapered(trunk, width)
-        for _ in range(rng.integers(1, 5)):
+        for _ in range(rng.integers(2, 7)):
             fork = rng.integers(4, len(trunk) - 1)
             ahead = trunk[fork] - trunk[fork - 3]
             angle = np.arctan2(ahead[1], ahead[0]) + rng.choice([-1, 1]) * rng.uniform(0.4, 1.1)
@@ -74,14 +74,14 @@ def cracks(surface: Surface, rng: np.random.Generator) -> None:
     if rng.random() < 0.3:  # water comes out of it and leaves a little rust
         blur = Image.fromarray((dark * 255).astype(np.uint8)).filter(ImageFilter.BoxBlur(4))
         surface.blend((0.40, 0.24, 0.13), np.clip(np.asarray(blur) / 128, 0, 0.5))
-    surface.blend((0.05, 0.045, 0.04), rng.uniform(0.6, 0.95) * dark)
+    surface.blend((0.05, 0.045, 0.04), rng.uniform(0.7, 0.97) * dark)
     surface.height -= 2.5 * dark
     surface.gloss *= 1 - dark
 
 
 def _jagged(rng: np.random.Generator, start: Array, angle: float, size: float = 1.0) -> Array:
     """Return the points of a crack: it keeps its direction and shies at every grain."""
-    steps = int(rng.uniform(30, 75) * size) + 6
+    steps = int(rng.uniform(40, 85) * size) + 6
     heading = angle + np.cumsum(rng.normal(0, 0.12, steps)) + rng.normal(0, 0.55, steps)
     stride = rng.uniform(1.5, 5.0, (steps, 1))
     return start + np.cumsum(np.stack([np.cos(heading), np.sin(heading)], 1) * stride, axis=0)
