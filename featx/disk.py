@@ -1,0 +1,166 @@
+"""Files that are whole and durable, or not there at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from featx.errors import (
+    CacheCorruptError,
+    CacheError,
+    CacheSecurityError,
+    CacheSpaceError,
+    CacheWriteError,
+)
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+_MAX_BYTES = 8 << 30
+
+
+def save_lightly(path: Path, content: bytes) -> None:
+    """Put an accelerator file in place in one step; say nothing where that is not allowed."""
+    with suppress(OSError):
+        make_folder(path.parent)
+        replace(path, content)
+
+
+def load_lightly(path: Path) -> bytes | None:
+    """Return the bytes of an accelerator file, or None where there is none to use."""
+    try:
+        return bytes(read(path))
+    except (OSError, CacheError):
+        return None
+
+
+def read(path: Path) -> bytearray:
+    """Return the bytes of a regular file; a link, pipe or folder is refused, not followed."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
+            raise CacheSecurityError(f"{path.name} is a link or a pipe, not a file") from error
+        raise
+    try:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            raise CacheSecurityError(f"{path.name} is not a regular file")
+        if about.st_size > _MAX_BYTES:
+            raise CacheSecurityError(f"{path.name} has {about.st_size:,} bytes; featx writes no such")
+        content = bytearray(about.st_size)
+        view = memoryview(content)
+        done = 0
+        while done < len(content):
+            count = os.readv(descriptor, [view[done:]])
+            if not count:
+                raise CacheCorruptError(f"{path.name} was cut while it was read")
+            done += count
+        return content
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents, each durable in its parent; only the owner may enter."""
+    if folder.is_dir():
+        return
+    if not folder.parent.is_dir():
+        make_folder(folder.parent)
+    with suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _written_aside(path: Path, content: bytes, *, durable: bool) -> Iterator[Path]:
+    """Yield a temporary file beside `path` that holds the content; it is gone afterwards."""
+    aside = path.parent / f".tmp-{os.getpid()}-{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(aside, flags, 0o600)
+    try:
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if durable:
+                # A failed fsync may drop the pages and then succeed: never a second one on the
+                # same file (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        yield aside
+    finally:
+        with suppress(OSError):
+            os.unlink(aside)
+
+
+def publish(path: Path, content: bytes) -> bool:
+    """Make the content visible at `path`, whole and durable; False if something is there."""
+    with _written_aside(path, content, durable=True) as aside:
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if _is_linked(aside):
+                pass  # some network file systems report an error for a link that was made
+            elif error.errno in _NO_LINKS:
+                if os.path.lexists(path):
+                    return False
+                # No hard links here. A rename may replace a shard that appeared this very
+                # moment, by one of the same name: the same pictures, as complete.
+                os.rename(aside, path)
+            else:
+                raise
+        _sync_folder(path.parent)
+    return True
+
+
+def _is_linked(aside: Path) -> bool:
+    with suppress(OSError):
+        return os.stat(aside).st_nlink == 2
+    return False
+
+
+def replace(path: Path, content: bytes) -> None:
+    with _written_aside(path, content, durable=False) as aside:
+        os.replace(aside, path)
+
+
+def check_space(folder: Path, needed: int) -> None:
+    try:
+        disk = os.statvfs(folder)
+    except (OSError, AttributeError):
+        return
+    free = disk.f_bavail * disk.f_frsize
+    if free < needed:
+        raise CacheSpaceError(
+            f"the disk of the cache {folder} has {free:,} bytes left; the next shard needs "
+            f"{needed:,}. Free some space and run again: what was kept is not computed again."
+        )
+
+
+def refusal(error: OSError, path: Path) -> CacheError:
+    if error.errno in _FULL:
+        return CacheSpaceError(
+            f"no space left for {path}: {error.strerror}. Free some space and run again: what "
+            "was kept is not computed again."
+        )
+    return CacheWriteError(
+        f"the cache cannot be written at {path}: {error.strerror or error}. Check its owner and "
+        "permissions, or choose another folder (cache=..., --cache, or FEATX_CACHE)."
+    )

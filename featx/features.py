@@ -1,0 +1,224 @@
+"""Features: rows, labels, ids and failures in one place, and their single-file form."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featx.errors import DatasetError, Failure, ModelFileError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ExtractionReport:
+    """What one call of ``extract`` did.
+
+    Attributes
+    ----------
+    images : int
+        Pictures in the dataset, bad ones included.
+    computed, reused : int
+        Distinct pictures that went through the network now, and that were kept before.
+    seconds : float
+        Wall time of the whole call.
+    compute_seconds : float
+        Wall time spent reading, decoding and computing new pictures; 0 when there were none.
+    runtime : str or None
+        What computed; None when nothing had to be.
+    cache : str
+        The cache folder.
+    """
+
+    images: int
+    computed: int
+    reused: int
+    seconds: float
+    compute_seconds: float
+    runtime: str | None
+    cache: str
+
+
+@dataclass(eq=False)
+class Features:
+    """The rows of a dataset, aligned with its labels and ids.
+
+    Attributes
+    ----------
+    X : numpy.ndarray of shape (n, dim) and dtype float32
+        One row a picture.
+    y : numpy.ndarray of shape (n,) and dtype object, or None
+        Class names (str); None without labels.
+    ids : list of str
+        Relative paths or row numbers, in the dataset's order.
+    classes : list of str
+        The distinct class names, sorted.
+    failures : list of Failure
+        The pictures that have no row.
+    recipe : dict
+        All that decides the numbers: backbone, weights digest, layer, pooling, side, precision.
+    notes : tuple of str
+        What was noticed while the dataset was listed.
+    report : ExtractionReport or None
+        What the extraction did; None for loaded features.
+
+    Examples
+    --------
+    >>> features = Features(np.zeros((2, 3), np.float32), np.array(["a", "b"], object), ["1", "2"])
+    >>> len(features), features.classes, np.asarray(features).shape
+    (2, ['a', 'b'], (2, 3))
+    """
+
+    X: np.ndarray
+    y: np.ndarray | None
+    ids: list[str]
+    classes: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    report: ExtractionReport | None = None
+
+    def __post_init__(self) -> None:
+        if self.y is not None and not self.classes:
+            self.classes = sorted(set(self.y))
+        counts = {len(self.X), len(self.ids), len(self.X) if self.y is None else len(self.y)}
+        if len(counts) > 1:
+            raise DatasetError(
+                f"{len(self.X)} rows, {len(self.ids)} ids and "
+                f"{'no' if self.y is None else len(self.y)} labels; expected as many of each."
+            )
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.X, dtype=dtype, copy=copy)
+
+    def __repr__(self) -> str:
+        labels = f"{len(self.classes)} classes" if self.y is not None else "no labels"
+        bad = f", {len(self.failures)} failures" if self.failures else ""
+        rows, dim = self.X.shape
+        return f"<featx.Features: {rows:,} x {dim:,} float32, {labels}{bad}>"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a DataFrame: index `id`, a column `label` if there are labels, then the numbers."""
+        import pandas as pd
+
+        columns = [f"f{i}" for i in range(self.X.shape[1])]
+        frame = pd.DataFrame(self.X, index=pd.Index(self.ids, name="id"), columns=columns)
+        if self.y is not None:
+            frame.insert(0, "label", self.y)
+        return frame
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one plain HDF5 file: `features`, `ids`, `labels`, `classes`, `failures`, `recipe`.
+
+        The file appears whole or not at all. Text is UTF-8; bytes of file names that are no
+        UTF-8 are kept as Python's surrogate escapes are: ``name.decode('utf-8',
+        'surrogateescape')``.
+
+        Raises
+        ------
+        OSError
+            The folder is missing or cannot be written.
+        """
+        import h5py
+
+        path = Path(path)
+        # Beside the target, so that the last step is a rename within one file system.
+        aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+        try:
+            with h5py.File(aside, "x", libver=("v110", "v110")) as file:
+                file.attrs["format"] = "featx features"
+                file.attrs["version"] = FORMAT
+                file.attrs["recipe"] = json.dumps(self.recipe, sort_keys=True)
+                file.create_dataset("features", data=self.X, fletcher32=bool(self.X.size))
+                file.create_dataset("ids", data=_encoded(self.ids))
+                if self.y is not None:
+                    file.create_dataset("labels", data=_encoded(self.y))
+                    file.create_dataset("classes", data=_encoded(self.classes))
+                failures = [f"{f.id}\t{f.error}\t{f.reason}" for f in self.failures]
+                file.create_dataset("failures", data=_encoded(failures))
+            with open(aside, "rb+") as written:
+                os.fsync(written.fileno())
+            os.replace(aside, path)
+        finally:
+            with suppress(OSError):
+                aside.unlink()
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Features:
+        """Read a file written by ``save``; nothing that a foreign file points to is followed.
+
+        Raises
+        ------
+        ModelFileError
+            The file is not what ``save`` writes.
+        FileNotFoundError
+            There is no such file.
+        """
+        import h5py
+
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"no features file at {os.fspath(path)}.")
+        try:
+            with h5py.File(path, "r", locking=False) as file:
+                if file.attrs.get("format") != "featx features":
+                    raise ValueError("it is not marked as featx features")
+                if int(file.attrs["version"]) != FORMAT:
+                    raise ValueError(f"format {file.attrs['version']}, expected {FORMAT}")
+                X = _plain(file, "features", 2)[:].astype(np.float32, copy=False)
+                ids = _decoded(file, "ids")
+                y = None
+                if "labels" in file:
+                    y = np.empty(len(X), object)
+                    y[:] = _decoded(file, "labels")
+                classes = _decoded(file, "classes") if "classes" in file else []
+                failures = [Failure(*(f.split("\t", 2))) for f in _decoded(file, "failures")]
+                recipe = json.loads(file.attrs["recipe"])
+            return cls(X, y, ids, classes, failures, recipe)
+        except Exception as error:  # the HDF5 library reports damage by many exceptions
+            raise ModelFileError(
+                f"{os.fspath(path)} is no features file of featx, or is damaged: {error}. "
+                "Expected a file written by Features.save or featx extract --out."
+            ) from error
+
+
+def _encoded(texts: Sequence[str]) -> np.ndarray:
+    """Return fixed-length bytes: any HDF5 reader knows them, and names that are no UTF-8 fit."""
+    encoded = [str(text).encode("utf-8", "surrogateescape") for text in texts]
+    return np.array(encoded, dtype=f"S{max(map(len, encoded), default=1) or 1}")
+
+
+def _decoded(file: Any, name: str) -> list[str]:
+    dataset = _plain(file, name, 1)
+    if dataset.dtype.kind != "S":
+        raise ValueError(f"{name!r} is not fixed-length text")
+    return [text.decode("utf-8", "surrogateescape") for text in dataset[:]]
+
+
+def _plain(file: Any, name: str, ndim: int) -> Any:
+    """Return a dataset that keeps its own data in this file, and as much as it declares."""
+    import h5py
+
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{name!r} is a link")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
+        raise ValueError(f"{name!r} keeps its data elsewhere")
+    if dataset.ndim != ndim or dataset.dtype.kind not in "fS":
+        raise ValueError(f"{name!r} has {dataset.ndim} dimensions of {dataset.dtype}")
+    if dataset.size * dataset.dtype.itemsize > dataset.id.get_storage_size():
+        raise ValueError(f"{name!r} declares more than the file holds")
+    return dataset

@@ -1,0 +1,238 @@
+"""One shard: the rows of one block of pictures as the bytes of an HDF5 file, sealed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from featx.errors import CacheCorruptError, CacheKeyMismatchError, CacheSecurityError
+from featx.sealed import seal, unseal
+
+FORMAT = 1
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+ROW, BAD, HOLE = 0, 1, 2
+MAX_MESSAGE = 500
+MAX_FAILURES = 1 << 24
+MAX_DIM = 1 << 24
+MAX_ROWS = 1 << 20
+
+# ('v110', 'v110') checksums HDF5's own metadata: of 800 flipped bits none was read in silence,
+# where the default format let 4 of 150 pass.
+_LIBVER = ("v110", "v110")
+_DATASETS = {
+    "features": "<f4",
+    "sha256": "|u1",
+    "status": "|u1",
+    "failures": "|u1",
+}
+_ATTRIBUTES = ("format", "key", "batch_size", "environment")
+
+
+@dataclass
+class Block:
+    """The rows of some pictures, in the order in which they met the network.
+
+    Attributes
+    ----------
+    features : numpy.ndarray of shape (n, dim) and dtype float32
+        NaN where `status` is not ``ROW``.
+    sha256 : numpy.ndarray of shape (n, 32) and dtype uint8
+        The digest of each picture's content; zeros for a hole.
+    status : numpy.ndarray of shape (n,) and dtype uint8
+        ``ROW`` (a row), ``BAD`` (a picture that never gives one) or ``HOLE`` (not read this time).
+    failures : list of (slot, code, message)
+        The position, error code and reason of each picture without a row.
+    batch_size : int
+        Pictures that met the network together.
+    environment : dict
+        Versions, runtime and device that computed the rows; strict JSON.
+    """
+
+    features: np.ndarray
+    sha256: np.ndarray
+    status: np.ndarray
+    failures: list[tuple[int, int, str]]
+    batch_size: int
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the rows lie inside a shard's verified bytes, so that they are read without HDF5."""
+
+    n: int
+    dim: int
+    features: int
+    sha256: int
+
+    def rows(self, content: bytes | memoryview) -> np.ndarray:
+        """Return the (n, dim) float32 rows, without a copy."""
+        size = self.n * self.dim
+        return np.frombuffer(content, "<f4", size, self.features).reshape(self.n, self.dim)
+
+    def digests(self, content: bytes | memoryview) -> np.ndarray:
+        """Return the (n, 32) uint8 content digests, without a copy."""
+        return np.frombuffer(content, "|u1", self.n * 32, self.sha256).reshape(self.n, 32)
+
+
+def block_id(key: str, batch_size: int, sha256: np.ndarray) -> str:
+    """Return the 32 hexadecimal digits that name a block: its key, batch size and contents."""
+    digest = hashlib.sha256(f"{key}\n{batch_size}\n".encode())
+    digest.update(np.ascontiguousarray(sha256, dtype=np.uint8).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def encode(block: Block, key: str) -> bytes:
+    """Return the block as a sealed HDF5 file; the same block gives the same bytes.
+
+    The file is reopened and compared before it is returned, so that what is published was read
+    once already.
+    """
+    import h5py
+
+    failures = [(slot, code, text[:MAX_MESSAGE]) for slot, code, text in block.failures]
+    values = {
+        "features": np.ascontiguousarray(block.features, dtype="<f4"),
+        "sha256": block.sha256,
+        "status": block.status,
+        "failures": np.frombuffer(json.dumps(failures).encode("ascii"), "|u1"),
+    }
+    image = io.BytesIO()
+    with h5py.File(image, "w", libver=_LIBVER) as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["key"] = key
+        file.attrs["batch_size"] = block.batch_size
+        file.attrs["environment"] = json.dumps(block.environment, sort_keys=True, allow_nan=False)
+        for name, value in values.items():
+            # One chunk a dataset: a shard is always read whole, and one chunk is one stretch of
+            # bytes. NaN for what was never written.
+            fill = np.nan if name == "features" else None
+            file.create_dataset(name, data=value, chunks=value.shape, fletcher32=True, fillvalue=fill)
+    sealed = seal(image.getvalue())
+    again, _ = decode(sealed, key, block_id(key, block.batch_size, block.sha256))
+    if not np.array_equal(again.features, values["features"], equal_nan=True):
+        raise CacheCorruptError("a shard built in memory did not read back as it was written")
+    return sealed
+
+
+def decode(
+    content: bytes, key: str, name: str, *, with_features: bool = True
+) -> tuple[Block, Layout]:
+    """Return the block in a shard's bytes and its layout, after every check.
+
+    Parameters
+    ----------
+    content : bytes
+        The whole file.
+    key : str
+        The feature key that the shard must belong to.
+    name : str
+        The block id that the shard must have.
+    with_features : bool, default=True
+        Whether `features` is filled; an empty array otherwise.
+
+    Raises
+    ------
+    CacheCorruptError
+        The seal or a checksum is wrong, or a row is not finite.
+    CacheSecurityError
+        The file holds what featx never writes; nothing it points to was opened.
+    CacheKeyMismatchError
+        The shard belongs to another key, or lies under another name.
+    """
+    import h5py
+
+    body = unseal(content, name)
+    if body[: len(HDF5_MAGIC)] != HDF5_MAGIC:
+        raise CacheCorruptError(f"{name} is no HDF5 file")
+    try:
+        with h5py.File.in_memory(body.tobytes()) as file:
+            layout = _check(file, len(body), name)
+            batch_size = int(file.attrs["batch_size"])
+            environment = json.loads(file.attrs["environment"])
+            stored_key = str(file.attrs["key"])
+            failures = _failures(file["failures"][:].tobytes(), layout.n)
+            status = file["status"][:]
+            features = file["features"][:]
+    except CacheCorruptError:
+        raise
+    except Exception as error:  # the HDF5 library reports damage as OSError, KeyError, RuntimeError
+        raise CacheCorruptError(f"{name} cannot be read: {error}") from error
+    sha256 = layout.digests(body).copy()
+    if stored_key != key or block_id(key, batch_size, sha256) != name:
+        raise CacheKeyMismatchError(f"{name} belongs to another key or lies under another name")
+    if not np.isfinite(features[status == ROW]).all():
+        raise CacheCorruptError(f"{name} has a row that is not finite")
+    if not np.array_equal(layout.rows(body), features, equal_nan=True):
+        raise CacheCorruptError(f"{name} has its rows elsewhere than its index says")
+    kept = features if with_features else np.empty((0, layout.dim), np.float32)
+    return Block(kept, sha256, status, failures, batch_size, environment), layout
+
+
+def _check(file: Any, size: int, name: str) -> Layout:
+    """Refuse every object that featx does not write, before any data is read."""
+    import h5py
+
+    if sorted(file.keys()) != sorted(_DATASETS) or sorted(file.attrs.keys()) != sorted(_ATTRIBUTES):
+        raise CacheSecurityError(f"{name} holds other objects than a shard does")
+    for attribute in _ATTRIBUTES:
+        if file.attrs.get_id(attribute).get_storage_size() > 65536:
+            raise CacheSecurityError(f"{name}: attribute {attribute!r} is too large")
+    if int(file.attrs["format"]) != FORMAT:
+        raise CacheSecurityError(f"{name} has format {file.attrs['format']}, expected {FORMAT}")
+    if not isinstance(file.get("features", getlink=True), h5py.HardLink):
+        raise CacheSecurityError(f"{name}: 'features' is a link")
+    shape = file["features"].shape
+    if len(shape) != 2 or not (0 < shape[0] <= MAX_ROWS and 0 < shape[1] <= MAX_DIM):
+        raise CacheSecurityError(f"{name}: 'features' has shape {shape}")
+    n, dim = shape
+    offsets = {}
+    for dataset, dtype in _DATASETS.items():
+        if not isinstance(file.get(dataset, getlink=True), h5py.HardLink):
+            raise CacheSecurityError(f"{name}: {dataset!r} is a link")
+        expected = {"features": (n, dim), "sha256": (n, 32), "status": (n,)}.get(dataset)
+        offsets[dataset] = _offset(file[dataset], np.dtype(dtype), expected, size, name)
+    return Layout(n, dim, offsets["features"], offsets["sha256"])
+
+
+def _offset(
+    dataset: Any, dtype: np.dtype[Any], shape: tuple[int, ...] | None, size: int, name: str
+) -> int:
+    """Return where the single chunk of a plain dataset begins."""
+    import h5py
+
+    what = f"{name}: {dataset.name!r}"
+    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
+        raise CacheSecurityError(f"{what} keeps its data elsewhere")
+    if shape is None:  # the failures: bytes of JSON, as many as there are
+        shape = dataset.shape
+        if len(shape) != 1 or not 0 < shape[0] <= MAX_FAILURES:
+            raise CacheSecurityError(f"{what} has shape {shape}")
+    if dataset.shape != shape or dataset.dtype != dtype or dataset.chunks != shape:
+        raise CacheSecurityError(f"{what} has another shape, type or chunking than a shard's")
+    filters = dataset.id.get_create_plist()
+    if filters.get_nfilters() != 1 or filters.get_filter(0)[0] != h5py.h5z.FILTER_FLETCHER32:
+        raise CacheSecurityError(f"{what} passes through another filter than fletcher32")
+    count = int(np.prod(shape)) * dtype.itemsize
+    if dataset.id.get_num_chunks() != 1 or dataset.id.get_storage_size() != count + 4:
+        raise CacheSecurityError(f"{what} declares {count:,} bytes and keeps another number")
+    offset = dataset.id.get_chunk_info(0).byte_offset
+    if offset is None or not 0 < offset <= size - count:
+        raise CacheSecurityError(f"{what} lies outside the file")
+    return int(offset)
+
+
+def _failures(content: bytes, n: int) -> list[tuple[int, int, str]]:
+    entries = [(int(slot), int(code), str(text)) for slot, code, text in json.loads(content)]
+    if any(not (0 <= slot < n and 0 <= code < 256) for slot, code, _ in entries):
+        raise ValueError("a failure names a slot or a code that does not exist")
+    return entries
