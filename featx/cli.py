@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,7 +22,6 @@ from featx.errors import FeatxError
 from featx.quiet import hush_tensorflow
 
 if TYPE_CHECKING:
-    from featx.backbones import Backbone
     from featx.features import Features
 
 # May stand anywhere on the line, not only before the command.
@@ -171,7 +171,7 @@ def extract(
     )
     if out is not None:
         features.save(out)
-    _summary(features, chosen, cache, out)
+    _summary(features, out)
 
 
 @app.command()
@@ -228,17 +228,56 @@ def backbones() -> None:
     _out().print(table)
 
 
+@cache_app.command("ls")
+def cache_ls(cache: Cache = None) -> None:
+    """List what is kept: one line a network with its options."""
+    from featx.store import find_root
+
+    root = find_root(cache)
+    table = _table("key", "network", "weights", "layer", "pooling", "pixels", "precision")
+    table.add_column("rows", justify="right")
+    table.add_column("MB", justify="right")
+    for recipe, key, rows, size in _kept(root):
+        table.add_row(
+            key[:12],
+            str(recipe["backbone"]),
+            str(recipe["weights"])[:12],
+            str(recipe["layer"] or "last"),
+            str(recipe["pooling"] or "none"),
+            str(recipe["side"]),
+            str(recipe["precision"]),
+            f"{rows:,}",
+            f"{size / 1e6:,.1f}",
+        )
+    if table.row_count:
+        _out().print(table)
+    _say(f"{'In' if table.row_count else 'Nothing is kept in'} {root}")
+
+
+def _kept(root: Path) -> Iterator[tuple[dict[str, Any], str, int, int]]:
+    """Yield the recipe, the key, the rows and the bytes of each network's rows in a cache."""
+    from featx.shards import ROW
+    from featx.store import Store
+
+    for path in sorted(root.glob("k-*/key.json")):
+        recipe = json.loads(path.read_bytes())
+        store = Store(root, {name: recipe[name] for name in recipe if name != "format"})
+        size = sum(shard.stat().st_size for shard in path.parent.glob("shards/*.h5"))
+        yield recipe, store.key, int((store._status == ROW).sum()), size
+
+
 def _weights(text: str) -> str | None:
     return None if text.lower() == "none" else text
 
 
-def _summary(features: Features, backbone: Backbone, cache: Path | None, out: Path | None) -> None:
+def _summary(features: Features, out: Path | None) -> None:
     """Print what was asked, what was computed, what failed, how fast, and where it is kept."""
     report = features.report
+    assert report is not None  # only features that were loaded from a file have none
     if features.failures:
         _tell("\n".join(f"Skipped {failure}" for failure in features.failures))
     speed = report.images / report.seconds if report.seconds else 0.0
-    facts: Mapping[str, str] = {
+    facts = {
         "images": f"{report.images:,}",
         "computed": f"{report.computed:,}",
         "reused": f"{report.reused:,}",
@@ -246,7 +285,10 @@ def _summary(features: Features, backbone: Backbone, cache: Path | None, out: Pa
         "rows": f"{len(features):,} x {features.X.shape[1]:,}",
         "seconds": f"{report.seconds:.1f}",
         "images/s": f"{speed:,.0f}",
+        "kept in": report.cache,
     }
+    if out is not None:
+        facts["saved to"] = str(out)
     for name, value in facts.items():
         _say(f"{name:<9} {value}")
 
