@@ -1,1 +1,1 @@
-"""How well and at what cost: comparison, metrics, leaks and the report."""
+"""How well and at what cost: comparison, metrics and the report."""

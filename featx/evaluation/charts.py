@@ -1,0 +1,158 @@
+"""Where the lines, ticks and bars of the report's drawings stand; the templates draw them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+WIDTH, HEIGHT = 360, 230
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 38
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark on an axis: where it stands in the drawing, and its figure."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: its name, its look (a class of the style sheet) and its points in the drawing."""
+
+    name: str
+    look: str
+    points: tuple[tuple[float, float], ...]
+
+    @property
+    def path(self) -> str:
+        """The points as SVG's polyline wants them."""
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A line chart in a drawing of WIDTH by HEIGHT units."""
+
+    title: str
+    says: str
+    x_title: str
+    y_title: str
+    lines: tuple[Line, ...]
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    diagonal: bool = False
+    mark: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The ranges of a chart's two axes."""
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Return where a point of the data stands in the drawing."""
+        return (
+            LEFT + (WIDTH - LEFT - RIGHT) * _share(x, self.x),
+            HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * _share(y, self.y),
+        )
+
+
+def _share(value: float, span: tuple[float, float]) -> float:
+    return (value - span[0]) / (span[1] - span[0])
+
+
+def ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """Return round figures within low and high, at most about `most` of them.
+
+    >>> ticks(0, 8)
+    [0.0, 2.0, 4.0, 6.0, 8.0]
+    """
+    rough = (high - low) / most
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _figures(values: Sequence[float]) -> list[str]:
+    """Return the figures of one axis, all with the decimals that its steps need."""
+    step = min((b - a for a, b in zip(values, values[1:], strict=False)), default=1.0)
+    digits = next((n for n in range(6) if abs(step * 10**n - round(step * 10**n)) < 1e-6), 6)
+    return [f"{value:.{digits}f}" for value in values]
+
+
+def chart(
+    words: tuple[str, str, str, str],
+    series: Mapping[tuple[str, str], Sequence[tuple[float, float]]],
+    axes: Axes,
+    *,
+    diagonal: bool = False,
+    mark: tuple[float, float] | None = None,
+) -> Chart:
+    """Return a line chart.
+
+    Parameters
+    ----------
+    words : tuple of four str
+        Title, what it says in one sentence (for those who cannot see it), titles of the x and the
+        y axis.
+    series : mapping of (name, look) to points
+    axes : Axes
+    diagonal : bool
+        Draw the line y = x, which on a reliability curve is honesty.
+    mark : tuple of two floats
+        A point of the data to ring.
+    """
+    xs, ys = ticks(*axes.x), ticks(*axes.y)
+    return Chart(
+        *words,
+        lines=tuple(
+            Line(name, look, tuple(axes.place(x, y) for x, y in points))
+            for (name, look), points in series.items()
+        ),
+        x_ticks=tuple(
+            Tick(axes.place(x, axes.y[0])[0], text)
+            for x, text in zip(xs, _figures(xs), strict=True)
+        ),
+        y_ticks=tuple(
+            Tick(axes.place(axes.x[0], y)[1], text)
+            for y, text in zip(ys, _figures(ys), strict=True)
+        ),
+        diagonal=diagonal,
+        mark=None if mark is None else axes.place(*mark),
+    )
+
+
+def curves(title: str, series: Mapping[tuple[str, str], Sequence[float]], floor: float) -> Chart:
+    """Return a chart of values an epoch, from epoch 1 on."""
+    values = [value for line in series.values() for value in line if math.isfinite(value)]
+    last = max(2, *(len(line) for line in series.values()))
+    low, high = min([floor, *values]), max([floor, *values])
+    high = high if high > low else low + 1.0
+    ends = ", ".join(
+        f"{name} from {line[0]:.3f} to {line[-1]:.3f}" for (name, _), line in series.items()
+    )
+    return chart(
+        (title, f"{title} over {last} epochs: {ends}.", "epoch", title),
+        {
+            key: [(n, value) for n, value in enumerate(line, start=1) if math.isfinite(value)]
+            for key, line in series.items()
+        },
+        Axes((1, last), (low, low + (high - low) * 1.05)),
+    )
+
+
+def span(intervals: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return the range of shares to draw, in whole steps of 5 points, wide enough for all.
+
+    >>> span([(0.804, 0.892)])
+    (0.8, 0.9)
+    """
+    low = math.floor(min(low for low, _ in intervals) * 20 + 1e-9) / 20
+    high = math.ceil(max(high for _, high in intervals) * 20 - 1e-9) / 20
+    return (low, high) if high - low >= 0.1 else (max(0.0, high - 0.1), max(0.1, high))

@@ -1,0 +1,153 @@
+"""What a comparison was asked to do: the arguments of `benchmark`, read and checked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from featx import backbones as networks
+from featx.backbones import Backbone
+from featx.datasets import Dataset
+from featx.dense import Recipe
+from featx.errors import FeatxError
+from featx.evaluation import trials
+from featx.evaluation.results import Pass, Result
+from featx.finetune import FineTuned
+
+BASELINE = "keras_baseline"
+# Three folds: enough to tell heads apart by more than chance, at twice the price of one fit.
+SELECTION_FOLDS = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The arguments of `benchmark`, read and checked.
+
+    Attributes
+    ----------
+    names : tuple of str and (str or None)
+        What the report calls the training and the test set.
+    recipe : Recipe or None
+        Of the baseline; None runs none.
+    extraction : mapping
+        What goes to `extract` beside pictures and backbone.
+    """
+
+    names: tuple[str, str | None]
+    backbones: tuple[Backbone, ...]
+    heads: tuple[trials.Method, ...]
+    recipe: Recipe | None
+    seeds: tuple[int, ...]
+    folds: int
+    extraction: Mapping[str, Any]
+    versions: str
+
+    @property
+    def progress(self) -> bool:
+        """Whether bars are shown."""
+        return bool(self.extraction["progress"])
+
+    @property
+    def steps(self) -> int:
+        """Methods to train, each seed counted."""
+        per_seed = len(self.heads) + (self.recipe is not None)
+        return len(self.backbones) * len(self.seeds) * per_seed
+
+    def label(self, backbone: Backbone) -> str:
+        """Return the name, or the whole recipe where two backbones share a name."""
+        twice = sum(other.name == backbone.name for other in self.backbones) > 1
+        return repr(backbone) if twice else backbone.name
+
+    def methods(self, backbone: Backbone) -> list[trials.Method]:
+        """Return the heads and, last because it is slow, the baseline."""
+        recipe = self.recipe
+        if recipe is None:
+            return list(self.heads)
+
+        def make(seed: int) -> FineTuned:
+            return FineTuned(backbone, recipe, seed=seed, progress=self.progress)
+
+        return [*self.heads, trials.Method(BASELINE, "baseline", make)]
+
+    def selection_folds(self, train: Dataset, test: Dataset | None) -> int:
+        """Return the folds to choose the head with; 0 where no choice is to be or can be made."""
+        if test is None or len(self.heads) * len(self.backbones) < 2 or train.labels is None:
+            return 0
+        smallest = min(Counter(str(label) for label in train.labels).values())
+        return min(SELECTION_FOLDS, smallest) if smallest > 1 else 0
+
+    def blank(self, done: Pass, method: trials.Method, seed: int) -> Result:
+        """Return the fields that all rows of one method and seed share; scores come later."""
+        head = method.kind == "head"
+        nothing = float("nan")
+        return Result(
+            dataset=" -> ".join(name for name in self.names if name is not None),
+            backbone=done.backbone,
+            method=method.name,
+            kind=method.kind,
+            seed=seed,
+            fold=None,
+            n_train=0,
+            n_test=0,
+            accuracy=nothing,
+            balanced_accuracy=nothing,
+            macro_f1=nothing,
+            log_loss=None,
+            ece=None,
+            extract_seconds=done.seconds if head else 0.0,
+            images_computed=done.computed if head else 0,
+            images_reused=done.reused if head else 0,
+            fit_seconds=nothing,
+            predict_seconds=nothing,
+            epochs=None,
+            versions=self.versions,
+        )
+
+
+def several(backbones: Any) -> list[Backbone]:
+    """Return the backbones asked for, one or many, by name or as such."""
+    asked = [backbones] if isinstance(backbones, (str, Backbone)) else list(backbones)
+    found = list(dict.fromkeys(networks.find(one) for one in asked))
+    if not found:
+        raise FeatxError("no backbone to compare with: give one or more, such as 'resnet50'.")
+    return found
+
+
+def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """Return the seeds: the first so many, or those given."""
+    found = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if not found or len(set(found)) < len(found):
+        raise FeatxError(f"seeds must be 1 or more, or different whole numbers; got {seeds!r}.")
+    return found
+
+
+def recipe_of(baseline: bool | Recipe, epochs: int) -> Recipe | None:
+    """Return the baseline's recipe; None for no baseline."""
+    if isinstance(baseline, Recipe):
+        return baseline
+    if not baseline:
+        return None
+    if epochs < 1:
+        raise FeatxError(f"epochs must be 1 or more; got {epochs}. baseline=False leaves it out.")
+    # No validation part and no early stopping: the heads train on every training picture, so the
+    # baseline does too, and its epochs are the stated number.
+    return Recipe(layers=(), epochs=epochs, validation_fraction=0.0, patience=None)
+
+
+def in_words(recipe: Recipe | None) -> str:
+    """Return a recipe as the report tells it; empty for none."""
+    if recipe is None:
+        return ""
+    layers = " + ".join([*(type(layer).__name__ for layer in recipe.layers), "Dense softmax"])
+    held = recipe.validation_fraction
+    watched = f"{held:.0%} of the training pictures held out" if held else "all training pictures"
+    stop = "" if recipe.patience is None else f", early stopping after {recipe.patience} epochs"
+    augmented = ", ".join(type(step).__name__ for step in recipe.augmentation)
+    return (
+        f"Frozen network + {layers}; {recipe.optimizer}, learning rate {recipe.learning_rate}, "
+        f"batches of {recipe.batch_size}, {recipe.epochs} epochs{stop}; {watched}"
+        f"{f'; augmentation: {augmented}' if augmented else ''}; every picture is decoded and "
+        "sent through the whole network every epoch"
+    )

@@ -1,0 +1,182 @@
+"""The report: a pure function of a comparison's results, as pages, Markdown, JSON and a table."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featx.errors import FeatxError
+from featx.evaluation import document, pages
+from featx.evaluation.costs import costs
+from featx.evaluation.results import (
+    Circumstances,
+    History,
+    MethodFailure,
+    Pass,
+    Pictures,
+    Predictions,
+    Result,
+    Selection,
+)
+from featx.evaluation.summary import Summary, summaries
+from featx.evaluation.verdict import Verdict, verdict
+from featx.evaluation.wording import label, number, percent, points, printable, seconds
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass
+class Report:
+    """What a comparison found; everything shown is computed from these fields alone.
+
+    Attributes
+    ----------
+    rows : list of Result
+        One a training: backbone, method, seed and fold.
+    predictions : list of Predictions
+        One a backbone, method and seed: what was said of each picture.
+    passes : list of Pass
+        One a backbone.
+    remarks : list of str
+        Warnings that methods gave while training, such as a solver that did not converge.
+    baseline : str
+        The baseline in words; empty without one.
+
+    Examples
+    --------
+    >>> import featx
+    >>> report = featx.benchmark("flowers/train", "flowers/test")  # doctest: +SKIP
+    >>> report.save("report")                                      # doctest: +SKIP
+    """
+
+    pictures: Pictures
+    rows: list[Result]
+    predictions: list[Predictions]
+    passes: list[Pass]
+    circumstances: Circumstances
+    selection: Selection
+    histories: list[History] = field(default_factory=list)
+    method_failures: list[MethodFailure] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    baseline: str = ""
+
+    @cached_property
+    def summaries(self) -> list[Summary]:
+        """One line a method, the best accuracy first."""
+        spent = costs(self.rows, self.passes)
+        return summaries(self.predictions, self.pictures.classes, spent, self.selection)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """The verdict in plain words."""
+        return verdict(self.summaries, self.passes, self.selection, self.pictures)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as plain data that strict JSON can hold: a missing figure is None.
+
+        The form is `templates/report.schema.json` (JSON Schema, draft 2020-12); `version` counts
+        its changes.
+        """
+        return document.document(self)
+
+    def save(self, directory: str | Path) -> Path:
+        """Write report.html, report.md and report.json into a folder and return the folder.
+
+        Each file is written aside, brought to the disk and moved over the old one, after all
+        three have been made: an error leaves the old report as it was.
+
+        Raises
+        ------
+        FeatxError
+            The folder cannot be made or written.
+        """
+        folder = Path(directory)
+        data = self.to_dict()
+        texts = {
+            "report.html": pages.html(self),
+            "report.md": pages.markdown(self),
+            "report.json": json.dumps(data, allow_nan=False, ensure_ascii=False, indent=1) + "\n",
+        }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _publish(folder, texts)
+        except OSError as error:
+            raise FeatxError(
+                f"the report cannot be written to {str(folder)!r}: {error.strerror or error}. Give "
+                "a folder that can be written; a report that was there before is unchanged."
+            ) from error
+        return folder
+
+    def table(self) -> Table:
+        """Return the comparison as a table for the terminal."""
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        several = len({one.backbone for one in self.summaries}) > 1
+        versus = any(one.versus for one in self.summaries)
+        table = RichTable(caption=printable(self.verdict.headline), caption_justify="left")
+        heads = ["method", *(["backbone"] if several else []), "accuracy", "95 %"]
+        heads += ["balanced", "macro F1", "log loss", *(["to baseline"] if versus else [])]
+        for name in [*heads, "first answer", "each more"]:
+            table.add_column(name, justify="left" if name in {"method", "backbone"} else "right")
+        for one in self.summaries:
+            cells = self._cells(one, several, versus)
+            style = "bold" if one.chosen else ("dim" if one.kind == "baseline" else "")
+            table.add_row(*(Text(printable(cell)) for cell in cells), style=style)
+        return table
+
+    @staticmethod
+    def _cells(one: Summary, several: bool, versus: bool) -> list[str]:
+        gap = points(one.versus.difference) if one.versus else ""
+        return [
+            label(one.method),
+            *([one.backbone] if several else []),
+            percent(one.accuracy),
+            f"{100 * one.interval.low:.1f}-{100 * one.interval.high:.1f}",
+            number(one.balanced_accuracy),
+            number(one.macro_f1),
+            number(one.log_loss),
+            *([gap] if versus else []),
+            seconds(one.cost.total),
+            seconds(one.cost.each),
+        ]
+
+
+def _publish(folder: Path, texts: dict[str, str]) -> None:
+    """Write every text beside its place, then move them all."""
+    ready: list[tuple[str, Path]] = []
+    try:
+        for name, text in texts.items():
+            handle, aside = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".tmp")
+            ready.append((aside, folder / name))
+            with os.fdopen(handle, "wb") as file:
+                # A lone surrogate (a file name that is no UTF-8) becomes \udcff, which is also
+                # JSON's own escape for it.
+                file.write(text.encode("utf-8", "backslashreplace"))
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(aside, 0o644)
+        for aside, place in ready:
+            os.replace(aside, place)
+    finally:
+        for aside, _ in ready:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(aside)
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the names to the disk too, where the system can open a folder."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,195 @@
+"""What a comparison leaves behind: rows, predictions, passes, curves and what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from featx.errors import Failure
+
+Kind = Literal["head", "baseline"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One method, trained once and scored once: a row of the table of all rows.
+
+    Attributes
+    ----------
+    fold : int or None
+        From 1; None where there is a test set.
+    n_train, n_test : int
+        Pictures trained on and pictures scored.
+    accuracy, balanced_accuracy, macro_f1 : float
+        0 to 1, as scikit-learn defines them.
+    log_loss, ece : float or None
+        In nats, and 0 to 1; None where the method gives no probabilities.
+    extract_seconds : float
+        Wall time of `extract` in this run, for all pictures of the comparison and shared by the
+        heads of one backbone; near zero where rows were kept from an earlier run, as
+        `images_computed` tells. 0 for the baseline, whose passes are in the other two figures.
+    fit_seconds, predict_seconds : float
+        Wall time of this fit and of predicting `n_test` pictures.
+    epochs : int or None
+        Passes over the training pictures; None for heads.
+    versions : str
+        The libraries that shaped the numbers.
+    """
+
+    dataset: str
+    backbone: str
+    method: str
+    kind: Kind
+    seed: int
+    fold: int | None
+    n_train: int
+    n_test: int
+    accuracy: float
+    balanced_accuracy: float
+    macro_f1: float
+    log_loss: float | None
+    ece: float | None
+    extract_seconds: float
+    images_computed: int
+    images_reused: int
+    fit_seconds: float
+    predict_seconds: float
+    epochs: int | None
+    versions: str
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What one method said of every picture it was tested on, with one seed.
+
+    Attributes
+    ----------
+    ids : tuple of str
+        One a picture, in dataset order; with folds, each picture's answer comes from the model
+        that had not seen it.
+    y_true, y_pred : ndarray of str objects, shape (n,)
+    proba : ndarray of float64, shape (n, n_classes), or None
+        Columns in the order of the report's classes.
+    """
+
+    backbone: str
+    method: str
+    kind: Kind
+    seed: int
+    ids: tuple[str, ...]
+    y_true: np.ndarray
+    y_pred: np.ndarray
+    proba: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One backbone's pass over all pictures of the comparison, and what such a pass costs.
+
+    Attributes
+    ----------
+    seconds : float
+        Wall time of `extract` in this run, reading kept rows included.
+    cost : float or None
+        Seconds that a whole pass takes; None where nothing known says so.
+    source : str
+        Where `cost` comes from, in words fit for the report.
+    """
+
+    backbone: str
+    images: int
+    computed: int
+    reused: int
+    seconds: float
+    runtime: str
+    cost: float | None
+    source: str
+    dim: int
+    untrained: bool
+
+
+@dataclass(frozen=True)
+class History:
+    """The baseline's training curves: name of a curve -> one value an epoch."""
+
+    backbone: str
+    seed: int
+    fold: int | None
+    curves: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How the head of the verdict was chosen, and what the choice cost.
+
+    Attributes
+    ----------
+    folds : int
+        Folds of the cross-validation on the training rows; 0 where none was made.
+    scores : mapping
+        (backbone, method) -> accuracy over those folds.
+    seconds : float
+        Wall time of the whole choice.
+    """
+
+    folds: int
+    scores: Mapping[tuple[str, str], float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MethodFailure:
+    """A method that gave no result, with one seed, and why."""
+
+    backbone: str
+    method: str
+    seed: int
+    fold: int | None
+    error: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SkippedPicture:
+    """A picture without a row, and the set it belongs to (`train` or `test`)."""
+
+    part: str
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures a comparison was made on.
+
+    Attributes
+    ----------
+    test : str or None
+        Name of the test set; None where folds were used.
+    folds : int
+        0 where there is a test set.
+    n_train, n_test : mapping
+        Class -> pictures used. With folds, `n_test` equals `n_train`: each is tested once.
+    """
+
+    train: str
+    test: str | None
+    folds: int
+    classes: tuple[str, ...]
+    n_train: Mapping[str, int]
+    n_test: Mapping[str, int]
+    skipped: tuple[SkippedPicture, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """When, where and with what the comparison ran, and the command that repeats it."""
+
+    created: str
+    command: str
+    seconds: float
+    versions: Mapping[str, str] = field(default_factory=dict)
+    hardware: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,122 @@
+"""How figures and names are written: percent, seconds, and text that cannot mislead a page."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+
+MINUS = "\N{MINUS SIGN}"
+DASH = "\N{EN DASH}"
+LABELS = {
+    "logistic": "logistic regression",
+    "mlp": "multi-layer perceptron",
+    "xgboost": "XGBoost",
+    "dense": "dense Keras head on rows",
+    "nearest": "nearest neighbours",
+    "linear_svm": "linear SVM",
+    "keras_baseline": "Keras baseline",
+}
+
+
+def label(method: str) -> str:
+    """Return a method's name in words, or the name itself."""
+    return LABELS.get(method, method)
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Return a share as a percentage.
+
+    >>> percent(0.848)
+    '84.8 %'
+    """
+    return DASH if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
+
+
+def points(value: float) -> str:
+    """Return a difference of shares in signed percentage points.
+
+    >>> points(0.012)
+    '+1.2'
+    """
+    shown = f"{100 * abs(value):.1f}"
+    if shown == "0.0":
+        return "0.0"
+    return f"{'+' if value > 0 else MINUS}{shown}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a figure with so many decimals, or a dash where there is none."""
+    return DASH if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration with about two significant digits, in the unit a reader would use.
+
+    >>> seconds(0.0123), seconds(7.26), seconds(66.2), seconds(754)
+    ('0.01 s', '7.3 s', '66 s', '12 min 34 s')
+    """
+    if value is None or not math.isfinite(value):
+        return DASH
+    if value < 0.995:
+        return f"{value:.2f} s"
+    if value < 9.95:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def times(value: float | None) -> str:
+    """Return a ratio.
+
+    >>> times(6.98), times(28.6)
+    ('7.0', '29')
+    """
+    if value is None or not math.isfinite(value):
+        return DASH
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+
+
+def p_value(value: float) -> str:
+    """Return a p-value as `= 0.56` or `< 0.001`."""
+    if value < 0.001:
+        return "< 0.001"
+    return f"= {value:.3f}" if value < 0.1 else f"= {value:.2f}"
+
+
+def printable(text: str) -> str:
+    r"""Return text without characters that a page cannot hold or that reorder what surrounds them.
+
+    Control characters, lone surrogates (a file name that is no UTF-8) and bidirectional overrides
+    become visible escapes; letters of every script stay as they are.
+
+    >>> print(printable("a\x00b\u202ec"))
+    a\x00b\u202ec
+    """
+    return "".join(_visible(char) for char in text)
+
+
+def _visible(char: str) -> str:
+    # Cf holds the bidirectional controls, but also the joiner inside emoji and Indic words.
+    kind = unicodedata.category(char)
+    if kind in {"Cc", "Cs", "Zl", "Zp"} or (kind == "Cf" and char not in "\u200c\u200d"):
+        return char.encode("unicode_escape").decode("ascii")
+    return char
+
+
+# Backslash escapes are defined for these; &, <, > and @ need entities (@ would call a user).
+_MARKED = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
+
+
+def markdown(text: str) -> str:
+    r"""Return text that GitHub's Markdown shows as it is.
+
+    >>> print(markdown("a|b <img> @you"))
+    a\|b &lt;img&gt; &#64;you
+    """
+    plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKED.sub(r"\\\1", plain).replace("@", "&#64;").replace("://", ":&#47;/")
