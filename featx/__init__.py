@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featx import errors, heads
-    from featx.backbones import BACKBONES, Backbone
+    from featx.architectures import BACKBONES
+    from featx.backbones import Backbone
     from featx.datasets import Dataset
     from featx.dense import Recipe
     from featx.evaluation.comparison import benchmark
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from featx.heads import HEADS
 
 _HOME = {
-    "BACKBONES": "backbones",
+    "BACKBONES": "architectures",
     "Backbone": "backbones",
     "Dataset": "datasets",
     "FeatureExtractor": "extractor",

@@ -81,9 +81,7 @@ class BlockWriter:
             return
         if self._runtime is None:
             self._runtime = self._start()
-            self._batch = np.zeros(
-                (self._runtime.batch_size, self._side, self._side, 3), np.uint8
-            )
+            self._batch = np.zeros((self._runtime.batch_size, self._side, self._side, 3), np.uint8)
             for slot in self._early:
                 self._fill(slot, None)
         self._fill(_Slot(id, digest, None), picture)
@@ -130,8 +128,8 @@ class BlockWriter:
         expected = (self._runtime.batch_size, self.dim or self._store.dim or rows.shape[-1])
         if rows.shape != expected or rows.dtype != np.float32:
             raise ExtractionError(
-                f"the runtime {self._runtime.name} gave {rows.dtype} of shape {rows.shape}; expected "
-                f"float32 of shape {expected}."
+                f"the runtime {self._runtime.name} gave {rows.dtype} of shape {rows.shape}; "
+                f"expected float32 of shape {expected}."
             )
         self.dim = rows.shape[1]
         self._rows.append(rows[:count])

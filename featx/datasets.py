@@ -4,44 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from featx.errors import DatasetError, EmptyDatasetError, InputRangeError
-from featx.images import FOREIGN_SUFFIXES, SUFFIXES, is_picture
+from featx.errors import DatasetError, EmptyDatasetError
+from featx.images import SUFFIXES
+from featx.items import Item, as_pixels, label_array, with_labels
+from featx.listing import Listing
+from featx.streams import Stream
 
 logger = logging.getLogger(__name__)
-
-Source = Path | bytes | np.ndarray
-
-# Files that operating systems leave in picture folders.
-_CLUTTER = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
-
-
-@dataclass(frozen=True, eq=False)
-class Item:
-    """One picture, not yet read.
-
-    Attributes
-    ----------
-    id : str
-        The path relative to the dataset, with forward slashes, or the row number.
-    label : str or None
-        The class name; None where the dataset has no labels.
-    source : Path, bytes, or numpy.ndarray of shape (height, width, 3) and dtype uint8
-        A file, an encoded picture, or RGB pixels 0-255.
-    """
-
-    id: str
-    label: str | None
-    source: Source
 
 
 class Dataset:
@@ -88,7 +63,9 @@ class Dataset:
 
     def __repr__(self) -> str:
         length = "a stream of" if self.known_length is None else f"{self.known_length:,}"
-        return f"<featx.Dataset: {length} pictures{f' in {self.location}' if self.location else ''}>"
+        return (
+            f"<featx.Dataset: {length} pictures{f' in {self.location}' if self.location else ''}>"
+        )
 
     @property
     def ids(self) -> list[str]:
@@ -132,13 +109,13 @@ class Dataset:
                 f"the dataset {root} {what}. Expected a folder with a sub-folder a class, a "
                 "folder of pictures, or a .csv file."
             )
-        listing = _Listing(root, follow_links)
+        listing = Listing(root, follow_links)
         paths = sorted(listing.pictures(), key=os.fsencode)
         labelled = any("/" in path for path in paths)
         loose = [path for path in paths if "/" not in path]
         if labelled and loose:
-            listing.noticed[f"pictures beside the class folders, skipped (such as {loose[0]})"] = len(
-                loose
+            listing.noticed[f"pictures beside the class folders, skipped (such as {loose[0]})"] = (
+                len(loose)
             )
             paths = [path for path in paths if "/" in path]
         if labelled:
@@ -222,7 +199,7 @@ class Dataset:
         items = [_listed(i, entry, base) for i, entry in enumerate(paths)]
         if not items:
             raise EmptyDatasetError("the list of pictures is empty; expected at least one path.")
-        return cls(_labelled(items, labels), location=base)
+        return cls(with_labels(items, labels), location=base)
 
     @classmethod
     def from_array(cls, pixels: np.ndarray, labels: Sequence[Any] | None = None) -> Dataset:
@@ -238,12 +215,12 @@ class Dataset:
         pixels = as_pixels(pixels, ndim=4)
         if not len(pixels):
             raise EmptyDatasetError("the array holds no picture: its first dimension is 0.")
-        return cls(_labelled([Item(str(i), None, row) for i, row in enumerate(pixels)], labels))
+        return cls(with_labels([Item(str(i), None, row) for i, row in enumerate(pixels)], labels))
 
     @classmethod
     def from_tf(cls, stream: Any) -> Dataset:
         """Take a ``tf.data.Dataset`` of (image, label) or images, batched or not, as a stream."""
-        return cls(_Stream(stream))
+        return cls(Stream(stream))
 
 
 def as_dataset(
@@ -272,9 +249,7 @@ def as_dataset(
     """
     if isinstance(source, str | os.PathLike):
         if os.fspath(source).lower().endswith(".csv"):
-            source = Dataset.from_table(
-                source, path_column=path_column, label_column=label_column
-            )
+            source = Dataset.from_table(source, path_column=path_column, label_column=label_column)
         else:
             source = Dataset.from_folder(source)
     elif type(source).__name__ == "DataFrame":
@@ -295,111 +270,7 @@ def as_dataset(
         )
     if labels is None:
         return source
-    return Dataset(_labelled(source.items, labels), source.notes, source.location)
-
-
-def label_array(labels: Sequence[str | None]) -> np.ndarray | None:
-    """Return labels as an object array of shape (n,), or None if one is missing."""
-    if any(label is None for label in labels):
-        return None
-    array = np.empty(len(labels), dtype=object)
-    array[:] = labels
-    return array
-
-
-def as_pixels(values: Any, ndim: int) -> np.ndarray:
-    """Return pictures as uint8 RGB, or say what is wrong with them.
-
-    Parameters
-    ----------
-    values : array of shape (n, height, width, 3) or (height, width, 3)
-        0-255; floats are rounded.
-    ndim : {3, 4}
-        One picture, or several.
-
-    Raises
-    ------
-    InputRangeError, DatasetError
-    """
-    array = np.asarray(values)
-    if array.ndim != ndim or array.shape[-1] != 3:
-        raise DatasetError(_shape_advice(array, ndim))
-    if array.dtype == np.uint8 or not array.size:
-        return array.astype(np.uint8, copy=False)
-    if array.dtype.kind not in "iuf":
-        raise DatasetError(f"pixels of dtype {array.dtype}; expected uint8, RGB 0-255.")
-    low, high = array.min(), array.max()
-    if np.isnan(low) or np.isnan(high):
-        raise DatasetError("the pixels hold NaN; expected uint8, RGB 0-255.")
-    if low < 0 or high > 255 or (array.dtype.kind == "f" and 0 < high <= 1):
-        raise InputRangeError(
-            f"pixels from {low:g} to {high:g}; expected RGB 0-255. featx scales them as each "
-            "network needs: pass them before any division"
-            f"{', here (255 * x).astype(np.uint8)' if low >= 0 and high <= 1 else ''}."
-        )
-    return np.rint(array).astype(np.uint8)
-
-
-def _shape_advice(array: np.ndarray, ndim: int) -> str:
-    wanted = "(n, height, width, 3)" if ndim == 4 else "(height, width, 3)"
-    came = f"pixels of shape {array.shape}; expected {wanted}, RGB 0-255."
-    if array.ndim == ndim and array.shape[-3] == 3:
-        return f"{came} The channels come first here: np.moveaxis(x, -3, -1) moves them last."
-    if array.ndim == ndim - 1 and array.shape[-1:] == (3,):
-        return f"{came} A single picture: pass x[None]."
-    if array.ndim == ndim - 1 or array.shape[-1:] == (1,):
-        return f"{came} Grey pictures: np.repeat(x.reshape(*x.shape[:{ndim - 1}], 1), 3, -1)."
-    if array.shape[-1:] == (4,):
-        return f"{came} Drop the fourth channel: x[..., :3]."
-    return came
-
-
-def _labelled(items: Sequence[Item], labels: Sequence[Any] | None) -> Sequence[Item]:
-    """Return the items with these labels as class names."""
-    if labels is None:
-        return items
-    labels = list(labels)
-    if len(labels) != len(items):
-        raise DatasetError(f"{len(labels)} labels for {len(items)} pictures; expected one each.")
-    missing = [i for i, label in enumerate(labels) if _is_missing(label)]
-    if missing:
-        raise DatasetError(
-            f"{len(missing)} labels are missing (row {missing[0]} is {labels[missing[0]]!r}, picture "
-            f"{items[missing[0]].id!r}). Remove those rows, or give each picture a label."
-        )
-    kinds = {_kind(label) for label in labels}
-    if len(kinds) > 1:
-        raise DatasetError(
-            f"labels of several kinds: {', '.join(sorted(kinds))}; expected names or numbers, "
-            "not both."
-        )
-    return [replace(item, label=_name(label)) for item, label in zip(items, labels, strict=True)]
-
-
-def _is_missing(label: Any) -> bool:
-    if isinstance(label, str | bytes):
-        return not label
-    return label is None or (np.ndim(label) == 0 and bool(label != label))
-
-
-def _kind(label: Any) -> str:
-    if isinstance(label, str | bytes):
-        return "text"
-    if np.ndim(label) == 0 and np.asarray(label).dtype.kind in "biuf":
-        return "numbers"
-    raise DatasetError(
-        f"a label of type {type(label).__name__}; expected a class name or number a picture "
-        "(for one-hot rows: class_names[i] for i in y.argmax(1))."
-    )
-
-
-def _name(label: Any) -> str:
-    if isinstance(label, bytes):
-        return label.decode()
-    if isinstance(label, str):
-        return str(label)
-    number = np.asarray(label).item()
-    return str(int(number) if float(number).is_integer() else number)
+    return Dataset(with_labels(source.items, labels), source.notes, source.location)
 
 
 def _listed(index: int, entry: Any, base: Path) -> Item:
@@ -415,124 +286,6 @@ def _listed(index: int, entry: Any, base: Path) -> Item:
 
         return Item(str(index), None, np.asarray(ImageOps.exif_transpose(entry).convert("RGB")))
     raise DatasetError(
-        f"entry {index} of the list is {entry!r} ({type(entry).__name__}); expected a path, the bytes "
-        "of a picture, pixels of shape (height, width, 3), or a PIL image."
+        f"entry {index} of the list is {entry!r} ({type(entry).__name__}); expected a path, the "
+        "bytes of a picture, pixels of shape (height, width, 3), or a PIL image."
     )
-
-
-class _Listing:
-    """The walk through a picture folder, and what was noticed on the way."""
-
-    def __init__(self, root: Path, follow_links: bool) -> None:
-        self.root = root
-        self.follow_links = follow_links
-        self.noticed: Counter[str] = Counter()
-        self._classes: set[str] = set()
-        self._visited: set[tuple[int, int]] = set()
-        self._home = os.path.realpath(root)
-
-    def pictures(self) -> Iterator[str]:
-        """Yield the relative posix path of every file that looks like a picture."""
-        return self._walk(os.fspath(self.root), "")
-
-    def _walk(self, folder: str, prefix: str) -> Iterator[str]:
-        about = os.stat(folder)
-        if (about.st_dev, about.st_ino) in self._visited:
-            self.noticed["folders met twice through links, visited once"] += 1
-            return
-        self._visited.add((about.st_dev, about.st_ino))
-        try:
-            entries = list(os.scandir(folder))
-        except OSError as error:
-            raise DatasetError(f"the folder {folder} cannot be listed: {error.strerror}.") from error
-        for entry in entries:
-            path = prefix + entry.name
-            if entry.name.startswith(".") or entry.name.lower() in _CLUTTER:
-                self.noticed["hidden or system files and folders, skipped"] += 1
-            elif entry.is_symlink() and not self._may_follow(entry):
-                self.noticed[
-                    "links that lead out of the folder, not followed "
-                    "(Dataset.from_folder(..., follow_links=True) follows them)"
-                ] += 1
-            elif entry.is_dir():
-                if not prefix:
-                    self._classes.add(entry.name)
-                yield from self._walk(entry.path, path + "/")
-            elif self._looks_like_a_picture(entry):
-                yield path
-
-    def _may_follow(self, entry: os.DirEntry[str]) -> bool:
-        target = os.path.realpath(entry.path)
-        return self.follow_links or target.startswith(self._home + os.sep) or target == self._home
-
-    def _looks_like_a_picture(self, entry: os.DirEntry[str]) -> bool:
-        suffix = PurePosixPath(entry.name).suffix.lower()
-        if suffix in SUFFIXES or suffix in FOREIGN_SUFFIXES:
-            return True
-        # No suffix or another one: the content decides, so that a note.txt is no bad picture.
-        try:
-            if entry.is_file():
-                with open(entry.path, "rb") as file:
-                    if is_picture(file.read(16)):
-                        return True
-        except OSError:
-            pass
-        self.noticed[f"files that are no pictures ({suffix or 'no suffix'}), skipped"] += 1
-        return False
-
-    def note_empty_classes(self, used: set[str]) -> None:
-        for name in sorted(self._classes - used):
-            self.noticed[f"folder without a picture, no class: {name!r}"] = 1
-
-    def notes(self, paths: Sequence[str]) -> list[str]:
-        """Return a sentence for each kind of thing that was noticed."""
-        twins = len(paths) - len({unicodedata.normalize("NFC", path) for path in paths})
-        if twins:
-            self.noticed["names that differ only in their Unicode form, kept as two"] = twins
-        return [f"{count} {what}." for what, count in sorted(self.noticed.items())]
-
-
-class _Stream:
-    """The items of a tf.data.Dataset; TensorFlow itself is not named here."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._names = getattr(stream, "class_names", None)
-        spec = stream.element_spec
-        self._has_label = isinstance(spec, tuple | list)
-        if self._has_label and len(spec) != 2:
-            raise DatasetError(
-                f"a tf.data.Dataset of {len(spec)} parts; expected (image, label) or images."
-            )
-        shape = (spec[0] if self._has_label else spec).shape
-        if shape.rank not in (3, 4):
-            raise DatasetError(
-                f"a tf.data.Dataset of shape {shape}; expected images of (height, width, 3), batched or not."
-            )
-        self._batched = shape.rank == 4
-
-    def __iter__(self) -> Iterator[Item]:
-        number = 0
-        high = 0.0
-        for element in self._stream.as_numpy_iterator():
-            images, labels = element if self._has_label else (element, None)
-            if not self._batched:
-                images, labels = images[None], None if labels is None else [labels]
-            high = max(high, float(images.max(initial=0)))
-            # One dark picture may lie below 1; a whole stream that does was divided by 255.
-            dark = images.dtype.kind == "f" and high > 1 >= images.max(initial=0)
-            pixels = np.rint(images).astype(np.uint8) if dark else as_pixels(images, ndim=4)
-            rows: Iterable[Item] = [
-                Item(str(number + i), None, row) for i, row in enumerate(pixels)
-            ]
-            if labels is not None:
-                rows = _labelled(list(rows), [self._label(label) for label in labels])
-            yield from chain(rows)
-            number += len(pixels)
-        if not number:
-            raise EmptyDatasetError("the tf.data.Dataset gave no picture.")
-
-    def _label(self, label: Any) -> Any:
-        if self._names is not None and np.ndim(label) == 0 and np.asarray(label).dtype.kind in "iu":
-            return self._names[int(label)]
-        return label

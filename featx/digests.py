@@ -81,7 +81,7 @@ class KnownFiles:
         self._fresh.clear()
         entries = list(self._known.items())
         names = [os.fsencode(path) for path, _ in entries]
-        arrays = {
+        arrays: dict[str, np.ndarray] = {
             "lengths": np.array([len(name) for name in names], np.int64),
             "names": np.frombuffer(b"".join(names), np.uint8),
             "about": np.array([about for _, (about, _, _) in entries], np.int64).reshape(-1, 4),

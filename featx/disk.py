@@ -30,10 +30,10 @@ def save_lightly(path: Path, content: bytes) -> None:
         replace(path, content)
 
 
-def load_lightly(path: Path) -> bytes | None:
+def load_lightly(path: Path) -> bytearray | None:
     """Return the bytes of an accelerator file, or None where there is none to use."""
     try:
-        return bytes(read(path))
+        return read(path)
     except (OSError, CacheError):
         return None
 
@@ -52,7 +52,9 @@ def read(path: Path) -> bytearray:
         if not stat.S_ISREG(about.st_mode):
             raise CacheSecurityError(f"{path.name} is not a regular file")
         if about.st_size > _MAX_BYTES:
-            raise CacheSecurityError(f"{path.name} has {about.st_size:,} bytes; featx writes no such")
+            raise CacheSecurityError(
+                f"{path.name} has {about.st_size:,} bytes; featx writes no such"
+            )
         content = bytearray(about.st_size)
         view = memoryview(content)
         done = 0
@@ -137,16 +139,18 @@ def _is_linked(aside: Path) -> bool:
 
 
 def replace(path: Path, content: bytes) -> None:
+    """Put the content at `path` in one step, in place of what is there; not durable."""
     with _written_aside(path, content, durable=False) as aside:
         os.replace(aside, path)
 
 
 def check_space(folder: Path, needed: int) -> None:
+    """Raise CacheSpaceError if the disk of a folder has fewer bytes left than needed."""
     try:
-        disk = os.statvfs(folder)
+        about = os.statvfs(folder)
     except (OSError, AttributeError):
         return
-    free = disk.f_bavail * disk.f_frsize
+    free = about.f_bavail * about.f_frsize
     if free < needed:
         raise CacheSpaceError(
             f"the disk of the cache {folder} has {free:,} bytes left; the next shard needs "
@@ -155,6 +159,7 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 def refusal(error: OSError, path: Path) -> CacheError:
+    """Return the error that says what a failed write means to a user."""
     if error.errno in _FULL:
         return CacheSpaceError(
             f"no space left for {path}: {error.strerror}. Free some space and run again: what "

@@ -223,9 +223,7 @@ class _Scan:
         """Return the content digests of the good pictures, shape (n, 32)."""
         return np.frombuffer(b"".join(self.good), np.uint8).reshape(-1, 32)
 
-    def _entries(
-        self, pool: ThreadPoolExecutor
-    ) -> Iterator[_Entry]:
+    def _entries(self, pool: ThreadPoolExecutor) -> Iterator[_Entry]:
         """Yield each item with what is known of it, or with the work of reading it."""
         for window in _chunks(self.dataset, _WINDOW):
             known = [
@@ -245,7 +243,7 @@ class _Scan:
             return {}
         positions = self.store.find(np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32))
         return {
-            digest: self.store.failure(position)
+            digest: self.store.index.failure(position)
             for digest, position in zip(digests, positions.tolist(), strict=True)
             if position >= 0
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,7 +112,7 @@ class Features:
         return f"<featx.Features: {rows:,} x {dim:,} float32, {labels}{bad}>"
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a DataFrame: index `id`, a column `label` if there are labels, then the numbers."""
+        """Return a DataFrame: index `id`, a column `label` if there is one, then the numbers."""
         import pandas as pd
 
         columns = [f"f{i}" for i in range(self.X.shape[1])]
@@ -195,7 +195,7 @@ class Features:
             ) from error
 
 
-def _encoded(texts: Sequence[str]) -> np.ndarray:
+def _encoded(texts: Iterable[str]) -> np.ndarray:
     """Return fixed-length bytes: any HDF5 reader knows them, and names that are no UTF-8 fit."""
     encoded = [str(text).encode("utf-8", "surrogateescape") for text in texts]
     return np.array(encoded, dtype=f"S{max(map(len, encoded), default=1) or 1}")

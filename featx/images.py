@@ -28,8 +28,10 @@ from featx.errors import (
 # Pillow's advice for untrusted files: name the formats. Among those left out is EPS, which
 # would start Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .gif .tif .tiff".split())
-FOREIGN_SUFFIXES = frozenset(".heic .heif .avif .jp2 .jxl .psd .svg .eps".split())
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff")
+)
+FOREIGN_SUFFIXES = frozenset((".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".svg", ".eps"))
 
 # Pillow's own warning threshold (a quarter of 1 GiB at 3 bytes a pixel); it only warns there.
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
@@ -243,8 +245,8 @@ def _rgb(picture: Image.Image) -> Image.Image:
         return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
     if mode in ("I", "F"):
         raise UnsupportedImageError(
-            f"pixels are {'32-bit integers' if mode == 'I' else 'floating-point numbers'} without a "
-            "stated range; save the picture with 8 or 16 bits"
+            f"pixels are {'32-bit integers' if mode == 'I' else 'floating-point numbers'} without "
+            "a stated range; save the picture with 8 or 16 bits"
         )
     return picture if mode == "RGB" else picture.convert("RGB")
 

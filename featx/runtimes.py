@@ -70,6 +70,7 @@ class KerasRuntime(Runtime):
         self._function = _COMPILERS[self._backend](model, shape)
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the (batch_size, dim) float32 rows of a (batch_size, side, side, 3) batch."""
         try:
             return np.asarray(self._function(pixels), dtype=np.float32)
         except Exception as error:
@@ -81,6 +82,7 @@ class KerasRuntime(Runtime):
             raise
 
     def environment(self) -> dict[str, str]:
+        """Return the runtime, the device and the versions."""
         return {**super().environment(), "device": self._device}
 
 
@@ -161,9 +163,7 @@ def _compile_jax(model: Any, shape: tuple[int, ...]) -> Callable[[np.ndarray], A
 
     @jax.jit
     def forward(pixels: Any) -> Any:
-        rows, _ = model.stateless_call(
-            trainable, frozen, pixels.astype("float32"), training=False
-        )
+        rows, _ = model.stateless_call(trainable, frozen, pixels.astype("float32"), training=False)
         return rows
 
     return forward

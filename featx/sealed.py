@@ -62,7 +62,7 @@ def unpack(content: bytes | bytearray, name: str) -> tuple[dict[str, np.ndarray]
     """
     body = unseal(content, name)
     try:
-        end = bytes(content).index(b"\n") + 1
+        end = content.index(b"\n") + 1
         header = json.loads(bytes(body[:end]))
         arrays = {}
         for array, (dtype, shape) in header["arrays"].items():

@@ -116,7 +116,9 @@ def encode(block: Block, key: str) -> bytes:
             # One chunk a dataset: a shard is always read whole, and one chunk is one stretch of
             # bytes. NaN for what was never written.
             fill = np.nan if name == "features" else None
-            file.create_dataset(name, data=value, chunks=value.shape, fletcher32=True, fillvalue=fill)
+            file.create_dataset(
+                name, data=value, chunks=value.shape, fletcher32=True, fillvalue=fill
+            )
     sealed = seal(image.getvalue())
     again, _ = decode(sealed, key, block_id(key, block.batch_size, block.sha256))
     if not np.array_equal(again.features, values["features"], equal_nan=True):
@@ -125,7 +127,7 @@ def encode(block: Block, key: str) -> bytes:
 
 
 def decode(
-    content: bytes, key: str, name: str, *, with_features: bool = True
+    content: bytes | bytearray, key: str, name: str, *, with_features: bool = True
 ) -> tuple[Block, Layout]:
     """Return the block in a shard's bytes and its layout, after every check.
 

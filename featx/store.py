@@ -10,8 +10,6 @@ import re
 import secrets
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +17,15 @@ import numpy as np
 
 from featx import disk, shards
 from featx.errors import (
-    IMAGE_ERRORS,
     CacheCorruptError,
     CacheCorruptWarning,
     CacheError,
     CacheVersionError,
     CacheWriteError,
-    ImageError,
 )
-from featx.sealed import pack, unpack, unseal
-from featx.shards import Block, Layout
+from featx.index import ShardFacts, ShardIndex
+from featx.sealed import unseal
+from featx.shards import Block
 
 logger = logging.getLogger(__name__)
 
@@ -80,26 +77,15 @@ def find_root(cache: str | os.PathLike[str] | None = None) -> Path:
     except OSError as error:
         raise disk.refusal(error, root) from error
     except ValueError as error:
-        raise CacheCorruptError(f"{marker} is damaged: {error}. Expected {{'format': 1}}.") from error
+        raise CacheCorruptError(
+            f"{marker} is damaged: {error}. Expected {{'format': 1}}."
+        ) from error
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise CacheVersionError(
             f"the cache {root} says {about!r}; this featx knows format {FORMAT}. It was left "
             "untouched: use the featx that made it, or another folder."
         )
     return root
-
-
-@dataclass(frozen=True)
-class _Shard:
-    """What is known of one verified shard."""
-
-    name: str
-    about: tuple[int, int, int, int]
-    layout: Layout
-    sha256: np.ndarray
-    status: np.ndarray
-    failures: list[tuple[int, int, str]]
-    environment: dict[str, Any]
 
 
 class Store:
@@ -127,19 +113,10 @@ class Store:
         self.key = hashlib.sha256(text.encode()).hexdigest()
         self.folder = root / f"k-{self.key[:32]}"
         self._text = text.encode()
-        self._shards: dict[str, _Shard] = {}
         self._ignored: set[str] = set()
-        self._read_index()
+        self._shards = {shard.name: shard for shard in self._saved_index().shards}
+        self.index = ShardIndex()
         self.refresh()
-
-    @property
-    def environments(self) -> list[dict[str, Any]]:
-        """The distinct environments that computed rows here."""
-        seen = {
-            json.dumps(shard.environment, sort_keys=True): shard.environment
-            for shard in self._shards.values()
-        }
-        return list(seen.values())
 
     @property
     def dim(self) -> int | None:
@@ -153,58 +130,23 @@ class Store:
             del self._shards[name]
         changed = False
         for name in names:
-            path = self._path(name)
             try:
-                about = _about(os.stat(path, follow_symlinks=False))
+                about = _about(self._path(name))
                 if name in self._shards and self._shards[name].about == about:
                     continue
-                self._shards[name] = self._verified(name, about)
+                self._shards[name] = self._verified(name, about, disk.read(self._path(name)))
                 changed = True
             except FileNotFoundError:
                 self._shards.pop(name, None)
             except CacheCorruptError as error:
                 self._set_aside(name, error)
-        self._tabulate()
+        self.index = ShardIndex(self._shards.values())
         if changed:
-            self._write_index()
+            self.save_index()
 
     def find(self, sha256: np.ndarray) -> np.ndarray:
-        """Return the position of each digest in the kept rows, -1 where there is none.
-
-        Parameters
-        ----------
-        sha256 : numpy.ndarray of shape (n, 32) and dtype uint8
-
-        Returns
-        -------
-        numpy.ndarray of shape (n,) and dtype int64
-        """
-        wanted = _prefix(sha256)
-        at = np.searchsorted(self._prefixes, wanted)
-        found = np.full(len(wanted), -1, np.int64)
-        # 64-bit prefixes hardly ever collide; the loop ends when none of the queries has a next.
-        open_ = np.arange(len(wanted))
-        while len(open_):
-            open_ = open_[at[open_] < len(self._prefixes)]
-            open_ = open_[self._prefixes[at[open_]] == wanted[open_]]
-            positions = self._order[at[open_]]
-            equal = (self._sha256[positions] == sha256[open_]).all(axis=1)
-            found[open_[equal]] = positions[equal]
-            open_ = open_[~equal]
-            at[open_] += 1
-        return found
-
-    def failure(self, position: int) -> ImageError | None:
-        """Return the kept verdict on a picture that gives no row, or None if it has one."""
-        if self._status[position] == shards.ROW:
-            return None
-        shard = self._shards[self._names[self._shard_of[position]]]
-        slot = int(self._row_of[position])
-        code, reason = next(
-            ((code, text) for at, code, text in shard.failures if at == slot),
-            (ImageError.code, "this picture gave no row"),
-        )
-        return IMAGE_ERRORS.get(code, ImageError)(reason)
+        """Return the position of each (n, 32) digest in the index, -1 where it is not kept."""
+        return self.index.find(sha256)
 
     def gather(self, sha256: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
         """Read rows; every byte that is served was verified by this call.
@@ -222,28 +164,23 @@ class Store:
         missing : numpy.ndarray of shape (n,) and dtype bool
             True where no row was kept, or its shard turned out to be damaged.
         """
-        positions = self.find(sha256)
+        positions = self.index.find(sha256)
         rows = np.empty((len(sha256), dim), np.float32)
-        missing = positions < 0
+        missing = ~self.index.is_row(positions)
         wanted = np.flatnonzero(~missing)
-        order = wanted[np.argsort(self._shard_of[positions[wanted]], kind="stable")]
-        owners = self._shard_of[positions[order]]
-        starts = np.flatnonzero(np.r_[True, owners[1:] != owners[:-1]]) if len(order) else []
-        groups = np.split(order, starts[1:]) if len(order) else []
-
-        def copy(group: np.ndarray) -> None:
-            name = self._names[self._shard_of[positions[group[0]]]]
-            slots = self._row_of[positions[group]]
-            try:
-                self._copy(name, slots, sha256[group], rows, group)
-            except (CacheCorruptError, FileNotFoundError) as error:
-                missing[group] = True
-                damaged.append((name, error))
-
         damaged: list[tuple[str, Exception]] = []
+
+        def copy(group: tuple[ShardFacts, np.ndarray, np.ndarray]) -> None:
+            shard, at, slots = group
+            try:
+                self._copy(shard, slots, sha256, rows, wanted[at])
+            except (CacheCorruptError, FileNotFoundError) as error:
+                missing[wanted[at]] = True
+                damaged.append((shard.name, error))
+
         # sha256 and the copies leave the interpreter's lock, so threads share the work.
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            list(pool.map(copy, groups))
+            list(pool.map(copy, self.index.by_shard(positions[wanted])))
         for name, error in damaged:
             if isinstance(error, CacheCorruptError):
                 self._set_aside(name, error)
@@ -269,69 +206,59 @@ class Store:
             disk.check_space(self.folder, 2 * len(content))
             if not disk.publish(path, content):
                 self._keep_theirs(name, content)
-            about = _about(os.stat(path, follow_symlinks=False))
+            about = _about(path)
         except CacheError:
             raise
         except OSError as error:
             raise disk.refusal(error, path) from error
-        self._shards[name] = self._parsed(name, about, content)
+        self._shards[name] = self._verified(name, about, content)
 
     def _keep_theirs(self, name: str, content: bytes) -> None:
         """Another process published this block first: keep its shard if it is whole."""
         try:
-            self._parsed(name, (0, 0, 0, 0), disk.read(self._path(name)))
+            self._verified(name, (0, 0, 0, 0), disk.read(self._path(name)))
         except CacheCorruptError as error:
             self._set_aside(name, error)
             disk.publish(self._path(name), content)
 
     def save_index(self) -> None:
         """Keep what is known of the shards, so that the next start need not read them."""
-        self._tabulate()
-        self._write_index()
+        self.index = ShardIndex(self._shards.values())
+        disk.save_lightly(self.folder / "index", self.index.pack())
+
+    def _saved_index(self) -> ShardIndex:
+        content = disk.load_lightly(self.folder / "index")
+        try:
+            return ShardIndex() if content is None else ShardIndex.unpack(content)
+        except CacheCorruptError as error:
+            logger.debug("%s is built anew: %s", self.folder / "index", error)
+            return ShardIndex()
 
     def _copy(
-        self, name: str, slots: np.ndarray, sha256: np.ndarray, rows: np.ndarray, at: np.ndarray
-    ) -> None:
-        layout = self._shards[name].layout
-        body = unseal(disk.read(self._path(name)), name)
+        self, shard: ShardFacts, slots: np.ndarray, sha256: np.ndarray, rows: np.ndarray,
+        at: np.ndarray,
+    ) -> None:  # fmt: skip
+        """Copy some slots of a shard to rows[at], after verifying the whole file."""
+        body = unseal(disk.read(self._path(shard.name)), shard.name)
         try:
-            kept, digests = layout.rows(body), layout.digests(body)
+            kept, digests = shard.layout.rows(body), shard.layout.digests(body)
         except ValueError as error:
-            raise CacheCorruptError(f"{name} is shorter than its index says") from error
-        if not np.array_equal(digests[slots], sha256):
-            raise CacheCorruptError(f"{name} holds other pictures than its index says")
+            raise CacheCorruptError(f"{shard.name} is shorter than its index says") from error
+        if not np.array_equal(digests[slots], sha256[at]):
+            raise CacheCorruptError(f"{shard.name} holds other pictures than its index says")
         if (np.diff(slots) == 1).all() and (np.diff(at) == 1).all():
             rows[at[0] : at[-1] + 1] = kept[slots[0] : slots[-1] + 1]
         else:
             rows[at] = kept[slots]
 
-    def _tabulate(self) -> None:
-        """Lay the shards' digests out for searching; of equal ones the smallest name wins."""
-        self._names = sorted(self._shards)
-        known = [self._shards[name] for name in self._names]
-        counts = [len(shard.status) for shard in known]
-        self._sha256 = np.concatenate([np.empty((0, 32), np.uint8), *(s.sha256 for s in known)])
-        self._status = np.concatenate([np.empty(0, np.uint8), *(s.status for s in known)])
-        self._shard_of = np.repeat(np.arange(len(known)), counts)
-        self._row_of = np.concatenate([np.empty(0, np.int64), *(np.arange(n) for n in counts)])
-        usable = np.flatnonzero(self._status != shards.HOLE)
-        prefixes = _prefix(self._sha256[usable])
-        # A row goes before a verdict: a newer decoder may have read what an older one could not.
-        order = np.lexsort((self._status[usable], prefixes))
-        self._order = usable[order]
-        self._prefixes = prefixes[order]
-
     def _path(self, name: str) -> Path:
         return self.folder / "shards" / name
 
-    def _verified(self, name: str, about: tuple[int, int, int, int]) -> _Shard:
-        return self._parsed(name, about, disk.read(self._path(name)))
-
-    def _parsed(
+    def _verified(
         self, name: str, about: tuple[int, int, int, int], content: bytes | bytearray
-    ) -> _Shard:
+    ) -> ShardFacts:
         block, layout = shards.decode(content, self.key, name[:-3], with_features=False)
-        return _Shard(
+        return ShardFacts(
             name, about, layout, block.sha256, block.status, block.failures, block.environment
         )
 
@@ -365,52 +292,9 @@ class Store:
             logger.warning("%s was damaged and is written anew", path)
             disk.replace(path, self._text)
 
-    def _read_index(self) -> None:
-        path = self.folder / "index"
-        try:
-            arrays, about = unpack(disk.read(path), path.name)
-            ends = np.cumsum(arrays["n"]).tolist()
-            begins = [0, *ends[:-1]]
-            for i, entry in enumerate(about):
-                part = slice(begins[i], ends[i])
-                layout = Layout(*(int(v) for v in arrays["layout"][i]))
-                stat_ = tuple(int(v) for v in arrays["stat"][i])
-                self._shards[entry["name"]] = _Shard(
-                    entry["name"], stat_, layout, arrays["sha256"][part],  # type: ignore[arg-type]
-                    arrays["status"][part], [tuple(f) for f in entry["failures"]],
-                    entry["environment"],
-                )  # fmt: skip
-        except OSError:
-            pass  # there is none yet
-        except (CacheError, ValueError, KeyError, TypeError, IndexError) as error:
-            logger.debug("%s is built anew: %s", path, error)
-            self._shards = {}
 
-    def _write_index(self) -> None:
-        known = [self._shards[name] for name in self._names]
-        arrays = {
-            "n": np.array([len(s.status) for s in known], np.int64),
-            "stat": np.array([s.about for s in known], np.int64).reshape(-1, 4),
-            "layout": np.array(
-                [(s.layout.n, s.layout.dim, s.layout.features, s.layout.sha256) for s in known],
-                np.int64,
-            ).reshape(-1, 4),
-            "sha256": self._sha256,
-            "status": self._status,
-        }
-        about = [
-            {"name": s.name, "failures": s.failures, "environment": s.environment} for s in known
-        ]
-        # It only saves time, and its seal shows any damage: no fsync, and no word if it fails.
-        with suppress(OSError):
-            disk.replace(self.folder / "index", pack(arrays, about))
-
-
-def _prefix(sha256: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(sha256[:, :8]).view(">u8").ravel().astype(np.uint64)
-
-
-def _about(status: os.stat_result) -> tuple[int, int, int, int]:
+def _about(path: Path) -> tuple[int, int, int, int]:
+    status = os.stat(path, follow_symlinks=False)
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
@@ -420,4 +304,6 @@ def _listed(folder: Path) -> list[str]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise CacheError(f"the cache folder {folder} cannot be listed: {error.strerror}.") from error
+        raise CacheError(
+            f"the cache folder {folder} cannot be listed: {error.strerror}."
+        ) from error

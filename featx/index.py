@@ -1,0 +1,178 @@
+"""Which shard and slot holds the row of a picture: the shards' digests, laid out for searching."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from featx.errors import IMAGE_ERRORS, CacheCorruptError, ImageError
+from featx.sealed import pack, unpack
+from featx.shards import HOLE, ROW, Layout
+
+Stat = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class ShardFacts:
+    """What is known of one shard that was verified.
+
+    Attributes
+    ----------
+    name : str
+        Its file name.
+    about : tuple of int
+        Size, modification time, change time (ns) and inode when it was verified.
+    layout : Layout
+        Where its rows lie.
+    sha256 : numpy.ndarray of shape (n, 32) and dtype uint8
+    status : numpy.ndarray of shape (n,) and dtype uint8
+    failures : list of (slot, code, reason)
+    environment : dict
+        What computed it.
+    """
+
+    name: str
+    about: Stat
+    layout: Layout
+    sha256: np.ndarray
+    status: np.ndarray
+    failures: list[tuple[int, int, str]]
+    environment: dict[str, Any]
+
+
+class ShardIndex:
+    """A table of the slots of some shards; of equal pictures the smallest shard name wins.
+
+    Parameters
+    ----------
+    shards : iterable of ShardFacts
+    """
+
+    def __init__(self, shards: Iterable[ShardFacts] = ()) -> None:
+        self.shards = sorted(shards, key=lambda shard: shard.name)
+        counts = [len(shard.status) for shard in self.shards]
+        self._sha256 = np.concatenate(
+            [np.empty((0, 32), np.uint8), *(shard.sha256 for shard in self.shards)]
+        )
+        self._status = np.concatenate(
+            [np.empty(0, np.uint8), *(shard.status for shard in self.shards)]
+        )
+        self._shard_of = np.repeat(np.arange(len(counts)), counts)
+        self._slot_of = np.concatenate([np.empty(0, np.int64), *map(np.arange, counts)])
+        usable = np.flatnonzero(self._status != HOLE)
+        prefixes = _prefix(self._sha256[usable])
+        # A row goes before a verdict: a newer decoder may have read what an older one could not.
+        order = np.lexsort((self._status[usable], prefixes))
+        self._order = usable[order]
+        self._prefixes = prefixes[order]
+
+    def find(self, sha256: np.ndarray) -> np.ndarray:
+        """Return the position of each digest, -1 where there is none.
+
+        Parameters
+        ----------
+        sha256 : numpy.ndarray of shape (n, 32) and dtype uint8
+
+        Returns
+        -------
+        numpy.ndarray of shape (n,) and dtype int64
+        """
+        wanted = _prefix(sha256)
+        at = np.searchsorted(self._prefixes, wanted)
+        found = np.full(len(wanted), -1, np.int64)
+        # 64-bit prefixes hardly ever collide; where they do, the next entry is tried.
+        pending = np.arange(len(wanted))
+        while len(pending):
+            pending = pending[at[pending] < len(self._prefixes)]
+            pending = pending[self._prefixes[at[pending]] == wanted[pending]]
+            positions = self._order[at[pending]]
+            equal = (self._sha256[positions] == sha256[pending]).all(axis=1)
+            found[pending[equal]] = positions[equal]
+            pending = pending[~equal]
+            at[pending] += 1
+        return found
+
+    def is_row(self, positions: np.ndarray) -> np.ndarray:
+        """Return for each position (from ``find``) whether a row is there; bool, shape (n,)."""
+        there = positions >= 0
+        there[there] = self._status[positions[there]] == ROW
+        return there
+
+    def failure(self, position: int) -> ImageError | None:
+        """Return the kept verdict on a picture that gives no row, or None if it has one."""
+        if self._status[position] == ROW:
+            return None
+        slot = int(self._slot_of[position])
+        code, reason = next(
+            ((code, text) for at, code, text in self.shard(position).failures if at == slot),
+            (ImageError.code, "this picture gave no row"),
+        )
+        return IMAGE_ERRORS.get(code, ImageError)(reason)
+
+    def shard(self, position: int) -> ShardFacts:
+        """Return the shard that a position lies in."""
+        return self.shards[self._shard_of[position]]
+
+    def by_shard(self, positions: np.ndarray) -> list[tuple[ShardFacts, np.ndarray, np.ndarray]]:
+        """Group positions by their shard.
+
+        Returns
+        -------
+        list of (shard, at, slots)
+            `at` indexes `positions`; `slots` are the rows inside the shard.
+        """
+        order = np.argsort(self._shard_of[positions], kind="stable")
+        owners = self._shard_of[positions[order]]
+        cuts = np.flatnonzero(owners[1:] != owners[:-1]) + 1
+        return [
+            (self.shard(positions[at[0]]), at, self._slot_of[positions[at]])
+            for at in np.split(order, cuts)
+            if len(at)
+        ]
+
+    def pack(self) -> bytes:
+        """Return the table as sealed bytes."""
+        layouts = [(s.layout.n, s.layout.dim, s.layout.features, s.layout.sha256)
+                   for s in self.shards]  # fmt: skip
+        arrays = {
+            "about": np.array([s.about for s in self.shards], np.int64).reshape(-1, 4),
+            "layout": np.array(layouts, np.int64).reshape(-1, 4),
+            "sha256": self._sha256,
+            "status": self._status,
+        }
+        return pack(arrays, [[s.name, s.failures, s.environment] for s in self.shards])
+
+    @classmethod
+    def unpack(cls, content: bytes | bytearray) -> ShardIndex:
+        """Return the table from sealed bytes.
+
+        Raises
+        ------
+        CacheCorruptError
+            The bytes are not what ``pack`` returned.
+        """
+        arrays, entries = unpack(content, "index")
+        try:
+            ends = np.cumsum(arrays["layout"][:, 0]).tolist()
+            shards = []
+            begin = 0
+            for i, (name, failures, environment) in enumerate(entries):
+                part = slice(begin, ends[i])
+                begin = ends[i]
+                about: Any = tuple(arrays["about"][i].tolist())
+                layout = Layout(*arrays["layout"][i].tolist())
+                verdicts = [(int(slot), int(code), str(text)) for slot, code, text in failures]
+                shards.append(
+                    ShardFacts(name, about, layout, arrays["sha256"][part],
+                               arrays["status"][part], verdicts, environment)
+                )  # fmt: skip
+            return cls(shards)
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise CacheCorruptError(f"the index is not what featx packed: {error}") from error
+
+
+def _prefix(sha256: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(sha256[:, :8]).view(">u8").ravel().astype(np.uint64)

@@ -1,0 +1,90 @@
+"""The walk through a picture folder: which files are pictures, and what else was noticed."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from featx.errors import DatasetError
+from featx.images import FOREIGN_SUFFIXES, SUFFIXES, is_picture
+
+# Files that operating systems leave in picture folders.
+_CLUTTER = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
+
+
+class Listing:
+    """The walk through a picture folder, and what was noticed on the way."""
+
+    def __init__(self, root: Path, follow_links: bool) -> None:
+        self.root = root
+        self.follow_links = follow_links
+        self.noticed: Counter[str] = Counter()
+        self._classes: set[str] = set()
+        self._visited: set[tuple[int, int]] = set()
+        self._home = os.path.realpath(root)
+
+    def pictures(self) -> Iterator[str]:
+        """Yield the relative posix path of every file that looks like a picture."""
+        return self._walk(os.fspath(self.root), "")
+
+    def _walk(self, folder: str, prefix: str) -> Iterator[str]:
+        about = os.stat(folder)
+        if (about.st_dev, about.st_ino) in self._visited:
+            self.noticed["folders met twice through links, visited once"] += 1
+            return
+        self._visited.add((about.st_dev, about.st_ino))
+        try:
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            raise DatasetError(
+                f"the folder {folder} cannot be listed: {error.strerror}."
+            ) from error
+        for entry in entries:
+            path = prefix + entry.name
+            if entry.name.startswith(".") or entry.name.lower() in _CLUTTER:
+                self.noticed["hidden or system files and folders, skipped"] += 1
+            elif entry.is_symlink() and not self._may_follow(entry):
+                self.noticed[
+                    "links that lead out of the folder, not followed "
+                    "(Dataset.from_folder(..., follow_links=True) follows them)"
+                ] += 1
+            elif entry.is_dir():
+                if not prefix:
+                    self._classes.add(entry.name)
+                yield from self._walk(entry.path, path + "/")
+            elif self._looks_like_a_picture(entry):
+                yield path
+
+    def _may_follow(self, entry: os.DirEntry[str]) -> bool:
+        target = os.path.realpath(entry.path)
+        return self.follow_links or target.startswith(self._home + os.sep) or target == self._home
+
+    def _looks_like_a_picture(self, entry: os.DirEntry[str]) -> bool:
+        suffix = PurePosixPath(entry.name).suffix.lower()
+        if suffix in SUFFIXES or suffix in FOREIGN_SUFFIXES:
+            return True
+        # No suffix or another one: the content decides, so that a note.txt is no bad picture.
+        try:
+            if entry.is_file():
+                with open(entry.path, "rb") as file:
+                    if is_picture(file.read(16)):
+                        return True
+        except OSError:
+            pass
+        self.noticed[f"files that are no pictures ({suffix or 'no suffix'}), skipped"] += 1
+        return False
+
+    def note_empty_classes(self, used: set[str]) -> None:
+        """Note the folders that would be classes if they held a picture."""
+        for name in sorted(self._classes - used):
+            self.noticed[f"folder without a picture, no class: {name!r}"] = 1
+
+    def notes(self, paths: Sequence[str]) -> list[str]:
+        """Return a sentence for each kind of thing that was noticed."""
+        twins = len(paths) - len({unicodedata.normalize("NFC", path) for path in paths})
+        if twins:
+            self.noticed["names that differ only in their Unicode form, kept as two"] = twins
+        return [f"{count} {what}." for what, count in sorted(self.noticed.items())]

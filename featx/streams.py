@@ -1,0 +1,58 @@
+"""A tf.data.Dataset as items, one at a time; TensorFlow itself is not named here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from featx.errors import DatasetError, EmptyDatasetError
+from featx.items import Item, as_pixels, with_labels
+
+
+class Stream:
+    """The items of a tf.data.Dataset; TensorFlow itself is not named here."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._names = getattr(stream, "class_names", None)
+        spec = stream.element_spec
+        self._has_label = isinstance(spec, tuple | list)
+        if self._has_label and len(spec) != 2:
+            raise DatasetError(
+                f"a tf.data.Dataset of {len(spec)} parts; expected (image, label) or images."
+            )
+        shape = (spec[0] if self._has_label else spec).shape
+        if shape.rank not in (3, 4):
+            raise DatasetError(
+                f"a tf.data.Dataset of shape {shape}; expected images of (height, width, 3), "
+                "batched or not."
+            )
+        self._batched = shape.rank == 4
+
+    def __iter__(self) -> Iterator[Item]:
+        number = 0
+        high = 0.0
+        for element in self._stream.as_numpy_iterator():
+            images, labels = element if self._has_label else (element, None)
+            if not self._batched:
+                images, labels = images[None], None if labels is None else [labels]
+            high = max(high, float(images.max(initial=0)))
+            # One dark picture may lie below 1; a whole stream that does was divided by 255.
+            dark = images.dtype.kind == "f" and high > 1 >= images.max(initial=0)
+            pixels = np.rint(images).astype(np.uint8) if dark else as_pixels(images, ndim=4)
+            rows: Iterable[Item] = [
+                Item(str(number + i), None, row) for i, row in enumerate(pixels)
+            ]
+            if labels is not None:
+                rows = with_labels(list(rows), [self._label(label) for label in labels])
+            yield from rows
+            number += len(pixels)
+        if not number:
+            raise EmptyDatasetError("the tf.data.Dataset gave no picture.")
+
+    def _label(self, label: Any) -> Any:
+        if self._names is not None and np.ndim(label) == 0 and np.asarray(label).dtype.kind in "iu":
+            return self._names[int(label)]
+        return label
