@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -12,14 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from typer.core import TyperGroup
 
 import featx
 from featx.errors import FeatxError
 from featx.quiet import hush_tensorflow
+from featx.terminal import output, say, table, tell
 
 if TYPE_CHECKING:
     from featx.features import Features
@@ -46,10 +43,10 @@ class _Group(TyperGroup):
         except (FeatxError, OSError) as error:
             if ctx.params.get("debug"):
                 raise
-            _tell(f"Error: {error}", style="red")
+            tell(f"Error: {error}", style="red")
             raise typer.Exit(1) from error
         except KeyboardInterrupt:
-            _tell("Stopped. Rows already kept are found again by the next run.")
+            tell("Stopped. Rows already kept are found again by the next run.")
             raise
 
 
@@ -91,7 +88,7 @@ def main() -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        _say(f"featx {featx.__version__}")
+        say(f"featx {featx.__version__}")
         raise typer.Exit
 
 
@@ -110,7 +107,9 @@ def _common(
         level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr, force=True
     )
     logging.getLogger("featx").setLevel(logging.DEBUG if debug else logging.WARNING)
-    warnings.showwarning = lambda message, *_, **__: _tell(f"Warning: {message}")
+    if not debug:  # it advises against training several small networks in one process
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    warnings.showwarning = lambda message, *_, **__: tell(f"Warning: {message}")
 
 
 @app.command()
@@ -123,9 +122,9 @@ def demo(
     """Draw pictures of pipes, compare heads with a Keras head on them, and write the report."""
     from featx.demo import run
 
-    report = run(out, progress=ctx.obj, tell=_tell)
-    _out().print(report.table())
-    _say(f"Report: {out / 'report' / 'report.html'}")
+    report = run(out, progress=ctx.obj, tell=tell)
+    output().print(report.table())
+    say(f"Report: {out / 'report' / 'report.html'}")
 
 
 @app.command()
@@ -160,7 +159,7 @@ def extract(
     )
     pictures = as_dataset(dataset, path_column=path_column, label_column=label_column)
     for note in pictures.notes:
-        _tell(f"Note: {note}")
+        tell(f"Note: {note}")
     features = featx.extract(
         pictures,
         chosen,
@@ -215,17 +214,17 @@ def benchmark(
         progress=ctx.obj,
     )
     report.save(out)
-    _out().print(report.table())
-    _say(f"Report: {out / 'report.html'}")
+    output().print(report.table())
+    say(f"Report: {out / 'report.html'}")
 
 
 @app.command()
 def backbones() -> None:
     """List the networks by name."""
-    table = _table("name", "pixels", "row", "family", "preprocessing")
+    listing = table("name", "pixels", "row", "family", "preprocessing")
     for row in featx.BACKBONES.values():
-        table.add_row(row.name, str(row.side), str(row.dim), row.family, row.preprocessing)
-    _out().print(table)
+        listing.add_row(row.name, str(row.side), str(row.dim), row.family, row.preprocessing)
+    output().print(listing)
 
 
 @cache_app.command("ls")
@@ -234,11 +233,11 @@ def cache_ls(cache: Cache = None) -> None:
     from featx.store import find_root
 
     root = find_root(cache)
-    table = _table("key", "network", "weights", "layer", "pooling", "pixels", "precision")
-    table.add_column("rows", justify="right")
-    table.add_column("MB", justify="right")
+    listing = table("key", "network", "weights", "layer", "pooling", "pixels", "precision")
+    listing.add_column("rows", justify="right")
+    listing.add_column("MB", justify="right")
     for recipe, key, rows, size in _kept(root):
-        table.add_row(
+        listing.add_row(
             key[:12],
             str(recipe["backbone"]),
             str(recipe["weights"])[:12],
@@ -249,9 +248,9 @@ def cache_ls(cache: Cache = None) -> None:
             f"{rows:,}",
             f"{size / 1e6:,.1f}",
         )
-    if table.row_count:
-        _out().print(table)
-    _say(f"{'In' if table.row_count else 'Nothing is kept in'} {root}")
+    if listing.row_count:
+        output().print(listing)
+    say(f"{'In' if listing.row_count else 'Nothing is kept in'} {root}")
 
 
 def _kept(root: Path) -> Iterator[tuple[dict[str, Any], str, int, int]]:
@@ -260,10 +259,15 @@ def _kept(root: Path) -> Iterator[tuple[dict[str, Any], str, int, int]]:
     from featx.store import Store
 
     for path in sorted(root.glob("k-*/key.json")):
-        recipe = json.loads(path.read_bytes())
-        store = Store(root, {name: recipe[name] for name in recipe if name != "format"})
-        size = sum(shard.stat().st_size for shard in path.parent.glob("shards/*.h5"))
-        yield recipe, store.key, int((store._status == ROW).sum()), size
+        try:
+            recipe = json.loads(path.read_bytes())
+            store = Store(root, {name: recipe[name] for name in recipe if name != "format"})
+        except (ValueError, TypeError):
+            tell(f"{path} is damaged; what lies beside it is not listed.")
+            continue
+        found = store.index.shards
+        rows = sum(int((shard.status == ROW).sum()) for shard in found)
+        yield store.recipe, store.key, rows, sum(shard.about[0] for shard in found)
 
 
 def _weights(text: str) -> str | None:
@@ -275,7 +279,7 @@ def _summary(features: Features, out: Path | None) -> None:
     report = features.report
     assert report is not None  # only features that were loaded from a file have none
     if features.failures:
-        _tell("\n".join(f"Skipped {failure}" for failure in features.failures))
+        tell("\n".join(f"Skipped {failure}" for failure in features.failures))
     speed = report.images / report.seconds if report.seconds else 0.0
     facts = {
         "images": f"{report.images:,}",
@@ -290,33 +294,4 @@ def _summary(features: Features, out: Path | None) -> None:
     if out is not None:
         facts["saved to"] = str(out)
     for name, value in facts.items():
-        _say(f"{name:<9} {value}")
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column)
-    return table
-
-
-def _out() -> Console:
-    """Return standard output; when it is no terminal, wide enough not to cut a table."""
-    narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(width=None if narrow else 160)
-
-
-def _shown(text: str) -> str:
-    """Return the text with control characters escaped: a file's name may hold any of them."""
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode()
-        for c in text
-    )
-
-
-def _say(text: str) -> None:
-    _out().print(Text(_shown(text)), soft_wrap=True)
-
-
-def _tell(text: str, style: str = "") -> None:
-    Console(stderr=True).print(Text(_shown(text), style=style), soft_wrap=True)
+        say(f"{name:<9} {value}")

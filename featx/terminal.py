@@ -1,0 +1,42 @@
+"""What the command line prints: results to standard output, all the rest to standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def output() -> Console:
+    """Return standard output; when it is no terminal, wide enough not to cut a table."""
+    narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if narrow else 160)
+
+
+def say(text: str) -> None:
+    """Print a line of the result."""
+    output().print(Text(_shown(text)), soft_wrap=True)
+
+
+def tell(text: str, style: str = "") -> None:
+    """Print a line about the work, in a style of rich's, to standard error."""
+    Console(stderr=True).print(Text(_shown(text), style=style), soft_wrap=True)
+
+
+def table(*columns: str) -> Table:
+    """Return an empty table without lines, fit for a screen and for grep."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column)
+    return made
+
+
+def _shown(text: str) -> str:
+    """Return the text with control characters escaped: a file's name may hold any of them."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode()
+        for c in text
+    )

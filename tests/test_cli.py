@@ -1,0 +1,344 @@
+"""The command line: what it prints where, its exit codes, and names that mean harm."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import featx
+from featx import cli, store
+from featx.errors import DatasetError
+from tests.conftest import draw_folder
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ["-b", "mobilenet_v2", "--weights", "none", "--image-size", "32"]
+
+
+def run(*args: str | Path, **environment: str) -> Any:
+    return CliRunner(env=environment).invoke(cli.app, [str(arg) for arg in args])
+
+
+def summary(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^(\w[\w/ ]*?)  +(.+)$", text, re.MULTILINE))
+
+
+def spawn(*args: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a process of its own, as a user does."""
+    script = "from featx.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    return subprocess.run(
+        [sys.executable, "-c", script, *map(str, args)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+def test_extract_says_what_it_did_and_does_nothing_twice(
+    picture_folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.h5"
+    first = run("extract", picture_folder, *TINY, "--out", file)
+    assert first.exit_code == 0, first.output
+    told = summary(first.stdout)
+    assert (told["images"], told["computed"], told["reused"]) == ("24", "24", "0")
+    assert (told["rows"], told["failures"]) == ("24 x 1,280", "0")
+    assert told["kept in"] == os.environ["FEATX_CACHE"]
+    assert told["saved to"] == str(file)
+    assert {"seconds", "images/s"} <= set(told)
+    assert featx.Features.load(file).X.shape == (24, 1280)
+
+    again = summary(run("extract", picture_folder, *TINY).stdout)
+    assert (again["computed"], again["reused"]) == ("0", "24")
+
+
+def test_options_of_the_network_reach_it(picture_folder: Path) -> None:
+    options = ["--layer", "block_1_project_BN", "--pooling", "max", "--precision", "bfloat16"]
+    result = run("extract", picture_folder, *TINY, *options)
+    assert result.exit_code == 0, result.output
+    listed = run("cache", "ls").stdout
+    for word in ("mobilenet_v2", "block_1_project_BN", "max", "bfloat16", "32", "24"):
+        assert word in listed
+
+
+def test_csv_with_columns_of_other_names(picture_folder: Path) -> None:
+    table = picture_folder / "list.csv"
+    table.write_text("file,kind\nblue/00.png,blue\nred/00.png,red\n", encoding="utf-8")
+    columns = ["--path-column", "file", "--label-column", "kind"]
+    result = run("extract", table, *TINY, *columns)
+    assert result.exit_code == 0, result.output
+    assert summary(result.stdout)["images"] == "2"
+
+
+def test_bad_pictures_stop_the_run_or_are_skipped(picture_folder: Path) -> None:
+    (picture_folder / "red" / "text.jpg").write_text("no picture", encoding="utf-8")
+    (picture_folder / "red" / "empty.jpg").write_bytes(b"")
+    stopped = run("extract", picture_folder, *TINY)
+    assert stopped.exit_code == 1
+    assert stopped.stdout == ""
+    for word in ("2 of 26", "red/text.jpg", "red/empty.jpg", "--on-error skip"):
+        assert word in stopped.stderr
+    assert "Traceback" not in stopped.output
+
+    skipped = run("extract", picture_folder, *TINY, "--on-error", "skip")
+    assert skipped.exit_code == 0
+    told = summary(skipped.stdout)
+    assert (told["computed"], told["reused"], told["failures"]) == ("0", "24", "2")
+    assert "Skipped red/text.jpg" in skipped.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["extract", "absent", *TINY], ["absent does not exist", "Expected a folder"]),
+        (["extract", ".", "-b", "mobilnet_v2"], ["mobilnet_v2", "Did you mean 'mobilenet_v2'?"]),
+        (
+            ["extract", ".", *TINY, "--layer", "block_1_project"],
+            ["no picture in ."],
+        ),
+        (
+            ["extract", "PICTURES", "-b", "mobilenet_v2", "--weights", "absent.h5"],
+            ["absent.h5"],
+        ),
+        (
+            ["benchmark", "PICTURES", *TINY, "--head", "logistik", "--out", "report"],
+            ["logistik", "Did you mean 'logistic'?"],
+        ),
+        (["cache", "ls", "--cache", "PICTURES"], ["FEATX-CACHE.json"]),
+    ],
+)
+def test_errors_are_one_readable_message_and_exit_code_1(
+    args: list[str],
+    words: list[str],
+    picture_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    result = run(*[str(picture_folder) if arg == "PICTURES" else arg for arg in args])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+    for word in words:
+        assert word in result.stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["extrakt"],
+        ["extract"],
+        ["extract", "folder"],
+        ["extract", "folder", *TINY, "--precision", "float17"],
+        ["extract", "folder", *TINY, "--pooling", "sum"],
+        ["extract", "folder", *TINY, "--batch-size", "0"],
+        ["extract", "folder", *TINY, "--on-error", "ignore"],
+        ["benchmark", "folder", "-b", "resnet50"],
+        ["benchmark", "folder", "-b", "resnet50", "--out", "x", "--epochs", "0"],
+        ["cache", "rm"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(args: list[str]) -> None:
+    result = run(*args)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Usage" in result.stderr or "Error" in result.stderr
+
+
+def test_debug_shows_the_traceback_wherever_it_stands() -> None:
+    for args in (["--debug", "extract", "absent", *TINY], ["extract", "absent", *TINY, "--debug"]):
+        result = run(*args)
+        assert result.exit_code == 1
+        assert isinstance(result.exception, DatasetError)
+    shown = spawn("extract", "absent", *TINY, "--debug")
+    assert shown.returncode == 1
+    assert "Traceback" in shown.stderr
+
+
+def test_a_flag_after_two_dashes_is_a_name() -> None:
+    result = run("extract", *TINY, "--", "--debug")
+    assert result.exit_code == 1
+    assert "--debug does not exist" in result.stderr
+
+
+def test_an_operating_system_error_is_a_message_too(picture_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    result = run("extract", picture_folder, *TINY, "--out", tmp_path / "file" / "rows.h5")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
+    assert str(tmp_path / "file") in result.stderr.replace("\n", "")
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(store, "find_root", broken)
+    assert isinstance(run("cache", "ls").exception, ZeroDivisionError)
+
+
+def test_hostile_names_are_shown_and_not_obeyed(tmp_path: Path) -> None:
+    folder = draw_folder(tmp_path / "pictures", n_per_class=2)
+    names = [
+        "[red]bold[red].jpg",
+        "\x1b[2J\x1b]0;title\x07.jpg",
+        "two\nlines.jpg",
+        "\u202egpj.jpg",
+    ]
+    for name in names:
+        (folder / "red" / name).write_text("no picture", encoding="utf-8")
+    result = run("extract", folder, *TINY)
+    assert result.exit_code == 1
+    assert "[red]bold[red].jpg" in result.stderr
+    assert "\\x1b[2J" in result.stderr
+    assert "\\u202egpj.jpg" in result.stderr
+    assert not {"\x1b", "\x07", "\u202e"} & set(result.stderr)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no UTF-8 need Linux")
+def test_a_name_that_is_no_text_is_shown_escaped(tmp_path: Path) -> None:
+    folder = draw_folder(tmp_path / "pictures", n_per_class=2)
+    (folder / "red" / os.fsdecode(b"caf\xe9.jpg")).write_text("no picture", encoding="utf-8")
+    result = spawn("extract", folder, *TINY)
+    assert result.returncode == 1
+    assert "caf\\udce9.jpg" in result.stderr
+
+
+def test_a_terminal_of_ascii_is_no_failure(tmp_path: Path) -> None:
+    folder = draw_folder(tmp_path / "größe", n_per_class=2)
+    (folder / "red" / "ж.jpg").write_text("no picture", encoding="utf-8")
+    result = spawn("extract", folder, *TINY, PYTHONIOENCODING="ascii")
+    assert result.returncode == 1
+    assert "\\u0436.jpg" in result.stderr
+
+
+def test_benchmark_writes_the_report_and_prints_the_table(tmp_path: Path) -> None:
+    folder = draw_folder(tmp_path / "pictures", n_per_class=6)
+    out = tmp_path / "report"
+    heads = ["--head", "logistic", "--head", "nearest", "--no-baseline"]
+    result = run("benchmark", folder, *TINY, *heads, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in out.iterdir()} == {"report.html", "report.md", "report.json"}
+    assert str(out / "report.html") in result.stdout
+    assert "accuracy" in result.stdout
+
+
+def test_benchmark_with_a_test_set_and_the_baseline(tmp_path: Path) -> None:
+    train = draw_folder(tmp_path / "train", n_per_class=6)
+    test = draw_folder(tmp_path / "test", n_per_class=3, seed=1)
+    options = ["--test", test, "--head", "logistic", "--epochs", "1", "--seeds", "2"]
+    result = run("benchmark", train, *TINY, *options, "--out", tmp_path / "report")
+    assert result.exit_code == 0, result.output
+    assert "baseline" in result.stdout
+
+
+def test_demo_prints_the_table_and_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rich.table import Table
+
+    class Report:
+        def table(self) -> Table:
+            return Table("the column")
+
+    def stand_in(directory: Path, *, progress: bool, tell: Any) -> Report:
+        assert directory == tmp_path / "out"
+        assert progress is False
+        tell("Untrained weights: none to be had")
+        return Report()
+
+    monkeypatch.setattr("featx.demo.run", stand_in)
+    result = run("demo", "--out", tmp_path / "out")
+    assert result.exit_code == 0
+    assert "the column" in result.stdout
+    assert str(tmp_path / "out" / "report" / "report.html") in result.stdout
+    assert "Untrained weights" in result.stderr
+
+
+def test_backbones_lists_every_row_uncut() -> None:
+    lines = run("backbones").stdout.splitlines()
+    names = [line.split()[0] for line in lines]
+    assert names[1:] == list(featx.BACKBONES)
+    assert not any("…" in line for line in lines)
+
+
+def test_cache_ls_of_an_empty_cache() -> None:
+    result = run("cache", "ls")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Nothing is kept in ")
+
+
+def test_version_and_help() -> None:
+    assert run("--version").stdout.split() == ["featx", featx.__version__]
+    helped = run("--help")
+    assert helped.exit_code == 0
+    for command in ("demo", "extract", "benchmark", "backbones", "cache"):
+        assert command in helped.stdout
+
+
+@pytest.mark.parametrize("columns", ["40", "80"])
+def test_narrow_terminals_can_read_it(columns: str) -> None:
+    for args in (["extract", "--help"], ["backbones"]):
+        lines = run(*args, COLUMNS=columns, TERMINAL_WIDTH=columns).stdout.splitlines()
+        assert max(len(line.rstrip()) for line in lines) <= int(columns)
+
+
+def test_help_starts_without_the_heavy_libraries() -> None:
+    script = (
+        "import sys; from featx.cli import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit: print(sorted(m.split('.')[0] for m in sys.modules))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(re.findall(r"'(\w+)'", answer.stdout.splitlines()[-1]))
+    assert "featx" in loaded
+    assert not loaded & {"keras", "tensorflow", "sklearn", "pandas", "h5py", "xgboost"}
+
+
+def test_a_kept_extraction_never_loads_tensorflow_and_a_new_one_is_quiet(
+    picture_folder: Path, tmp_path: Path
+) -> None:
+    first = spawn("extract", picture_folder, *TINY)
+    assert first.returncode == 0, first.stderr
+    assert first.stderr == ""  # neither TensorFlow's log nor a bar: this is no terminal
+    (tmp_path / "traps").mkdir()
+    for name in ("tensorflow", "keras"):
+        trap = tmp_path / "traps" / f"{name}.py"
+        trap.write_text("raise SystemExit('loaded!')", encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path / "traps"), str(ROOT)])
+    again = spawn("extract", picture_folder, *TINY, PYTHONPATH=path)
+    assert again.returncode == 0, again.stderr
+    assert summary(again.stdout)["reused"] == "24"
+    # The trap is a trap: a picture that is not kept springs it.
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(picture_folder / "red" / "new.png")
+    sprung = spawn("extract", picture_folder, *TINY, PYTHONPATH=path)
+    assert "loaded!" in sprung.stderr
+
+
+def test_tensorflow_log_can_be_had_back(picture_folder: Path) -> None:
+    script = (
+        "import os; os.environ['TF_CPP_MIN_LOG_LEVEL'] = '0'\nfrom featx.cli import main; main()"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script, "extract", str(picture_folder), *TINY],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 0
+    assert answer.stderr != ""

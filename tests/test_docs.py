@@ -1,0 +1,106 @@
+"""What is written is run: the README's example and commands, and every example in a docstring."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from featx import cli, demo
+from featx.backbones import Backbone
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+WITH_EXAMPLES = [
+    _module(path)
+    for path in sorted((ROOT / "featx").rglob("*.py"))
+    if ">>> " in path.read_text(encoding="utf-8")
+]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def flowers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a new folder that holds flowers/train and flowers/test: pipes, 10 + 5 a class."""
+    monkeypatch.chdir(tmp_path)
+    return demo.write_pictures(tmp_path / "flowers", 15)
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_examples_in_docstrings(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module(name)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    failures: list[str] = []
+    extra = {"getfixture": request.getfixturevalue}
+    for case in doctest.DocTestFinder(exclude_empty=True).find(module, extraglobs=extra):
+        runner.run(case, out=failures.append)
+    assert runner.summarize(verbose=False).attempted > 0
+    assert not failures, "".join(failures)
+
+
+def test_readme_example(
+    flowers: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = blocks("python")
+    # The example as it stands, with a network that needs no download and is small enough to test.
+    defaults = {"weights": None, "layer": None, "pooling": "avg", "image_size": 32}
+    monkeypatch.setattr(Backbone.__init__, "__defaults__", (*defaults.values(), "float32"))
+    assert Backbone("mobilenet_v2") == Backbone("mobilenet_v2", **defaults)
+    names: dict[str, object] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert capsys.readouterr().out.strip()
+    assert sorted(path.name for path in Path("report").iterdir()) == [
+        "report.html",
+        "report.json",
+        "report.md",
+    ]
+
+
+def test_readme_example_is_six_lines_and_two_commands_come_first() -> None:
+    (example,) = blocks("python")
+    assert len([line for line in example.splitlines() if not line.startswith("import")]) == 6
+    first = blocks("sh")[0]
+    assert "pip install . && featx demo" in first
+    assert "pip install '.[test]' && pytest" in first
+
+
+def _commands() -> list[str]:
+    lines = [line.split("#")[0] for block in blocks("sh") for line in block.splitlines()]
+    parts = [part.strip() for line in lines for part in line.split("&&")]
+    return [part for part in parts if part.startswith("featx ")]
+
+
+@pytest.mark.parametrize("line", _commands())
+def test_readme_commands_exist_with_these_options(line: str) -> None:
+    words = shlex.split(line)
+    command = typer.main.get_command(cli.app).commands[words[1]]  # type: ignore[attr-defined]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words[2:] if word.startswith("-")} <= known
+
+
+def test_readme_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert links
+    assert all((ROOT / link).exists() for link in links)
+
+
+def test_readme_is_one_screen() -> None:
+    assert len(README.splitlines()) <= 70
