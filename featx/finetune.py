@@ -171,7 +171,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         tensor = image
         for position, spec in enumerate(recipe.augmentation):
             name = f"augmentation_{position:02d}_{type(spec).__name__.lower()}"
-            tensor = spec.layer(name, self.seed * 1000 + 500 + position)(tensor)
+            tensor = spec.build(name, self.seed * 1000 + 500 + position)(tensor)
         tensor = base(tensor, training=False)
         return keras.Model(image, attach(recipe, tensor, n_classes, self.seed))
 

@@ -1,0 +1,164 @@
+"""DenseClassifier: the layers of a recipe trained on kept rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from featx.dense.recipe import BatchNorm, Dropout, Recipe, attach
+from featx.dense.training import split, train
+from featx.errors import DatasetError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+ROWS = Recipe(layers=(BatchNorm(momentum=0.9), Dropout(0.5)), epochs=100, patience=10)
+"""The recipe of `DenseClassifier` where none is given."""
+
+
+def rows_and_labels(
+    estimator: BaseEstimator, X: ArrayLike, y: ArrayLike
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return X and y as arrays that a head can learn from.
+
+    Raises
+    ------
+    DatasetError
+        Rows hold NaN or infinity (they are named), or there is one class only.
+    """
+    options = {"dtype": [np.float64, np.float32], "ensure_min_samples": 2}
+    rows, labels = validate_data(estimator, X, y, ensure_all_finite=False, **options)
+    check_classification_targets(labels)
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(bad):
+        shown = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
+        raise DatasetError(
+            f"{len(bad)} of {len(rows)} rows hold NaN or infinity (rows {shown}); a head needs "
+            "finite numbers. Leave these rows out, or extract these pictures again."
+        )
+    classes = np.unique(labels)
+    if len(classes) < 2:
+        raise DatasetError(
+            f"only one class in y: {classes[0]!r} ({len(labels)} rows). A classifier needs rows of "
+            "two classes or more: check the folder names or the label column."
+        )
+    return rows, labels
+
+
+class DenseClassifier(ClassifierMixin, BaseEstimator):
+    """The layers of a recipe trained on rows by Keras, as a scikit-learn classifier.
+
+    Nothing is scaled beside the layers: what is trained is exactly what the recipe says. A pickle
+    holds arrays and the recipe, no Keras object; the model is built again on first use.
+
+    Parameters
+    ----------
+    recipe : Recipe or None
+        None takes `ROWS`.
+    seed : int
+        Seeds initial weights, dropout, the order of batches and the validation rows. Global random
+        state is neither read nor changed.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels, sorted.
+    weights_ : list of ndarray
+        In the order of `keras.Model.get_weights`, as restored by early stopping.
+    history_ : dict of str to list of float
+        loss, accuracy, seconds, and val_loss, val_accuracy where rows were set aside; an entry an
+        epoch.
+    n_epochs_ : int
+        Epochs trained.
+    """
+
+    def __init__(self, recipe: Recipe | None = None, seed: int = 0) -> None:
+        self.recipe = recipe
+        self.seed = seed
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> DenseClassifier:
+        """Train the layers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, dim)
+            Trained on in float32.
+        y : array-like of shape (n,)
+            Labels of any kind, two classes or more.
+
+        Raises
+        ------
+        DatasetError
+            There is one class only, or rows are not finite.
+        """
+        values, labels = rows_and_labels(self, X, y)
+        recipe = self.recipe or ROWS
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        values = values.astype(np.float32, copy=False)
+        weights = compute_sample_weight(recipe.class_weight, codes).astype(np.float32)
+        rows, held = split(codes, recipe.validation_fraction, self.seed)
+        batches = _shuffled(
+            (values[rows], codes[rows], weights[rows]), recipe.batch_size, self.seed
+        )
+        self._model = self._built()
+        self.history_ = train(
+            self._model,
+            recipe,
+            batches,
+            (values[held], codes[held]) if len(held) else None,
+            steps_per_execution=min(32, len(batches)),
+        )
+        self.n_epochs_ = len(self.history_["loss"])
+        self.weights_ = self._model.get_weights()
+        return self
+
+    def _built(self) -> Any:
+        import keras
+
+        rows = keras.Input((self.n_features_in_,))
+        return keras.Model(rows, attach(self.recipe or ROWS, rows, len(self.classes_), self.seed))
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Return probabilities (n, n_classes), columns in the order of `classes_`."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=np.float32)
+        if getattr(self, "_model", None) is None:
+            self._model = self._built()
+            self._model.set_weights(self.weights_)
+        return self._model.predict(X, batch_size=1024, verbose=0)
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the most probable label of each row, (n,)."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_model"}
+
+
+def _shuffled(arrays: tuple[NDArray[Any], ...], size: int, seed: int) -> Any:
+    """Return a `keras.utils.PyDataset` of batches, in another order each epoch."""
+    import keras
+
+    class Batches(keras.utils.PyDataset):
+        def __init__(self) -> None:
+            super().__init__()
+            self.random = np.random.default_rng(seed)
+            self.order = self.random.permutation(len(arrays[0]))
+
+        def __len__(self) -> int:
+            return -(-len(self.order) // size)
+
+        def __getitem__(self, position: int) -> tuple[NDArray[Any], ...]:
+            rows = self.order[position * size : (position + 1) * size]
+            return tuple(array[rows] for array in arrays)
+
+        def on_epoch_end(self) -> None:
+            self.order = self.random.permutation(len(arrays[0]))
+
+    return Batches()

@@ -1,0 +1,107 @@
+"""Classifiers suited to kept rows: unfitted scikit-learn estimators, by function or by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from featx.dense import DenseClassifier, Recipe
+from featx.heads.checked import CalibratedHead, MLPHead, NearestHead
+from featx.heads.regression import LogisticHead, StratifiedFolds
+from featx.heads.trees import XGBoostHead
+
+__all__ = [
+    "HEADS",
+    "CalibratedHead",
+    "LogisticHead",
+    "MLPHead",
+    "NearestHead",
+    "StratifiedFolds",
+    "XGBoostHead",
+    "dense",
+    "linear_svm",
+    "logistic",
+    "mlp",
+    "nearest",
+    "xgboost",
+]
+
+
+def logistic(C: float | None = None, *, seed: int = 0) -> LogisticHead:
+    """Return L2 logistic regression on standardised rows.
+
+    Parameters
+    ----------
+    C : float, optional
+        Inverse strength of the penalty; chosen by cross-validation unless given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.array([[0.0, 1.0], [0.1, 0.9], [1.0, 0.0], [0.9, 0.2]])
+    >>> logistic(C=1.0).fit(X, ["low", "low", "high", "high"]).predict([[0.95, 0.1]])
+    array(['high'], dtype='<U4')
+    """
+    return LogisticHead(C, seed=seed)
+
+
+def mlp(hidden: Sequence[int] = (256,), *, alpha: float = 1.0, seed: int = 0) -> Pipeline:
+    """Return StandardScaler and scikit-learn's multi-layer perceptron.
+
+    Parameters
+    ----------
+    hidden : sequence of int
+        Units of each hidden layer, such as (45, 9).
+    alpha : float
+        L2 penalty. Strong by default, as there are often more columns than rows: over 1e-4 it
+        raised flowers from 0.836 to 0.864 (MobileNetV2, 600 rows).
+    """
+    net = MLPHead(tuple(hidden), alpha=alpha, early_stopping=True, max_iter=500, random_state=seed)
+    return Pipeline([("scale", StandardScaler()), ("mlp", net)])
+
+
+def xgboost(**parameters: Any) -> XGBoostHead:
+    """Return boosted trees set for embeddings; `parameters` are those of `XGBoostHead`."""
+    return XGBoostHead(**parameters)
+
+
+def dense(recipe: Recipe | None = None, *, seed: int = 0) -> DenseClassifier:
+    """Return the dense layers of `recipe`, trained by Keras on rows; `dense.ROWS` by default."""
+    return DenseClassifier(recipe, seed=seed)
+
+
+def nearest(k: int = 5) -> NearestHead:
+    """Return the vote of the `k` nearest rows by cosine, nearer ones counting more.
+
+    Rows are not standardised: on MobileNetV2 embeddings of flowers plain cosine reached 0.828,
+    standardised cosine 0.796, standardised Euclidean distance 0.748. Its probabilities are shares
+    of the vote, in few steps and often 0 or 1.
+    """
+    return NearestHead(k, metric="cosine", weights="distance")
+
+
+def linear_svm(C: float = 1e-3, *, seed: int = 0) -> Pipeline:
+    """Return StandardScaler and a linear support vector machine with probabilities.
+
+    The machine has none of its own: a sigmoid per class (Platt 1999) is fitted to the scores of
+    held-out rows in cross-validation; then the machine is fitted once more, on all rows.
+
+    Parameters
+    ----------
+    C : float
+        Inverse strength of the penalty. From 1e-4 to 1 flowers and steel moved by 1.2 points,
+        seconds by a factor of 20.
+    """
+    machine = LinearSVC(C=C, random_state=seed, max_iter=5000)
+    calibrated = CalibratedHead(machine, cv=StratifiedFolds(5, seed), ensemble=False)
+    return Pipeline([("scale", StandardScaler()), ("svm", calibrated)])
+
+
+HEADS: dict[str, Callable[..., Any]] = {
+    head.__name__: head for head in (logistic, mlp, xgboost, dense, nearest, linear_svm)
+}
+"""Every head by name; each takes `seed=` where it draws numbers."""
