@@ -67,14 +67,15 @@ def _share(value: float, span: tuple[float, float]) -> float:
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Return round figures within low and high, at most about `most` of them.
+    """Return round figures within low and high, at most `most` steps of them.
 
     >>> ticks(0, 8)
     [0.0, 2.0, 4.0, 6.0, 8.0]
     """
-    rough = (high - low) / most
+    # A little under one more step may be left over at the end.
+    rough = (high - low) / (most + 0.99)
     unit = 10.0 ** math.floor(math.log10(rough))
-    step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough * 0.999)
+    step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough)
     first = math.ceil(low / step - 1e-9)
     return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
 

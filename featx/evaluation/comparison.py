@@ -164,7 +164,8 @@ def _run(
                 choosing += time.perf_counter() - started
             _train(asked, record, done, backbone, fit, score, bar)
     pictures = splits.describe(asked.names, fit, score, asked.folds)
-    return record, passes, Selection(folds, scores, choosing), pictures
+    choice = Selection(folds, scores, choosing, sum(pictures.n_train.values()))
+    return record, passes, choice, pictures
 
 
 def _choose(asked: Plan, done: Pass, rows: Features, folds: int) -> dict[tuple[str, str], float]:

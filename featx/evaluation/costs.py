@@ -15,7 +15,7 @@ FORMULAS = (
     "break-even in trainings = the smallest k with pass + k × (fit + predict) of the head ≤ "
     "k × (fit + predict) of the baseline",
     "break-even in epochs = (pass + fit + predict of the head − predict of the baseline) ÷ "
-    "seconds an epoch of the baseline",
+    "seconds an epoch of the baseline (their median)",
 )
 
 
@@ -87,7 +87,6 @@ def _baseline(group: Sequence[Result]) -> Cost:
     first = group[0]
     fit, predict = _mean(group, "fit_seconds"), _mean(group, "predict_seconds")
     trainings = len({row.fold for row in group})
-    epochs = _mean(group, "epochs")
     return Cost(
         first.backbone,
         first.method,
@@ -98,8 +97,8 @@ def _baseline(group: Sequence[Result]) -> Cost:
         fit,
         predict,
         trainings * (fit + predict),
-        epochs=epochs,
-        epoch_seconds=fit / epochs,
+        epochs=_mean(group, "epochs"),
+        epoch_seconds=_mean(group, "epoch_seconds"),
     )
 
 

@@ -45,6 +45,7 @@ def document(report: Report) -> dict[str, Any]:
         "selection": {
             "folds": report.selection.folds,
             "seconds": report.selection.seconds,
+            "n": report.selection.n,
             "scores": [
                 {"backbone": backbone, "method": method, "accuracy": score}
                 for (backbone, method), score in report.selection.scores.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 # A wider table of confusions is no longer read; the most frequent ones are listed instead.
 WIDEST_CONFUSION = 20
 MISTAKES = 20
+_UNIT = re.compile(
+    r"(?<=\d) (?=(?:%|s|min|h|points|×)(?!\w))|(?<=≈) |(?<=\bp) (?=[<=])|(?<=[<=]) (?=\d)"
+)
 _BACKTICKS = re.compile("`+")
 
 
@@ -56,21 +60,25 @@ def _environment(page: bool) -> Environment:
         times=wording.times,
         p_value=wording.p_value,
         fenced=_fenced,
+        capitalize_first=wording.capitalized,
     )
     return environment
 
 
 def _printable(value: Any) -> Any:
-    return wording.printable(value) if type(value) is str else value
+    """Return text fit for the page, with no line break between a figure and its unit."""
+    if type(value) is not str:
+        return value
+    return _UNIT.sub("\N{NO-BREAK SPACE}", wording.printable(value))
 
 
 def _markdown(value: Any) -> Any:
     return wording.markdown(value) if type(value) is str else value
 
 
-def _fenced(text: str) -> Markup:
-    """Return text as a Markdown code block that nothing inside it can close."""
-    plain = "\n".join(wording.printable(line) for line in text.rstrip("\n").split("\n"))
+def _fenced(text: Sequence[str]) -> Markup:
+    """Return lines as a Markdown code block that nothing inside it can close."""
+    plain = "\n".join(wording.printable(line) for line in text)
     longest = max((len(run) for run in _BACKTICKS.findall(plain)), default=0)
     fence = "`" * max(3, longest + 1)
     return Markup(f"{fence}text\n{plain}\n{fence}")
@@ -133,9 +141,7 @@ def _detail(one: Summary, classes: tuple[str, ...]) -> dict[str, Any]:
     )
     return {
         "one": one,
-        "text": "\n".join(
-            wording.printable(line) for line in _report_lines(answers.y_true, answers.y_pred)
-        ),
+        "lines": _report_lines(answers.y_true, answers.y_pred),
         "classes": classes,
         "confusion": None
         if len(classes) > WIDEST_CONFUSION

@@ -102,6 +102,7 @@ class Plan:
             fit_seconds=nothing,
             predict_seconds=nothing,
             epochs=None,
+            epoch_seconds=None,
             versions=self.versions,
         )
 

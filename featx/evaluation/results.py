@@ -33,8 +33,8 @@ class Result:
         `images_computed` tells. 0 for the baseline, whose passes are in the other two figures.
     fit_seconds, predict_seconds : float
         Wall time of this fit and of predicting `n_test` pictures.
-    epochs : int or None
-        Passes over the training pictures; None for heads.
+    epochs, epoch_seconds : int and float, or None
+        Passes over the training pictures, and the median wall time of one; None for heads.
     versions : str
         The libraries that shaped the numbers.
     """
@@ -58,6 +58,7 @@ class Result:
     fit_seconds: float
     predict_seconds: float
     epochs: int | None
+    epoch_seconds: float | None
     versions: str
 
 
@@ -130,14 +131,17 @@ class Selection:
     folds : int
         Folds of the cross-validation on the training rows; 0 where none was made.
     scores : mapping
-        (backbone, method) -> accuracy over those folds.
+        (backbone, method) -> accuracy over those folds, in the order the heads were named.
     seconds : float
         Wall time of the whole choice.
+    n : int
+        Training pictures, each scored once.
     """
 
     folds: int
     scores: Mapping[tuple[str, str], float]
     seconds: float
+    n: int = 0
 
 
 @dataclass(frozen=True)

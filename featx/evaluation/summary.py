@@ -125,19 +125,28 @@ def _compared(
     return found
 
 
+def merits(found: Sequence[Summary], selection: Selection) -> dict[tuple[str, str], float]:
+    """Return what the heads are chosen by: the choice's own scores, else their accuracies."""
+    heads = {(one.backbone, one.method): one.accuracy for one in found if one.kind == "head"}
+    if not selection.folds:
+        return heads
+    scores = {key: selection.scores.get(key, float("nan")) for key in heads}
+    return {key: -1.0 if np.isnan(score) else score for key, score in scores.items()}
+
+
 def _chosen(found: Sequence[Summary], selection: Selection) -> tuple[str, str] | None:
     """Return (backbone, method) of the verdict's head.
 
-    By the cross-validation on training rows where there was one; else by the accuracy itself,
-    which the verdict then says. Ties go to the head that was named first.
+    The first named of those within one standard error of the best (Breiman et al. 1984,
+    "Classification and Regression Trees", section 3.4.3): heads that close are not told apart by
+    so many pictures, so the order given, which starts with the simplest, decides rather than luck.
+    The scores are those of the cross-validation on training rows where there was one, else the
+    accuracies themselves, which the verdict then says.
     """
-    heads = [one for one in found if one.kind == "head"]
-    if not heads:
+    scores = merits(found, selection)
+    if not scores:
         return None
-
-    def merit(one: Summary) -> float:
-        score = selection.scores.get((one.backbone, one.method), float("nan"))
-        return one.accuracy if not selection.folds else (-1.0 if np.isnan(score) else score)
-
-    best = max(heads, key=merit)
-    return best.backbone, best.method
+    best = max(scores.values())
+    n = selection.n if selection.folds else found[0].n_test
+    slack = np.sqrt(max(0.0, best * (1 - best)) / n) if n else 0.0
+    return next(key for key, score in scores.items() if score >= best - slack)

@@ -58,6 +58,7 @@ class _Answer:
     fit_seconds: float
     predict_seconds: float
     epochs: int | None = None
+    epoch_seconds: float | None = None
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
@@ -177,6 +178,7 @@ def _row(row: Result, split: Split, answer: _Answer, classes: Sequence[str]) -> 
         fit_seconds=answer.fit_seconds,
         predict_seconds=answer.predict_seconds,
         epochs=answer.epochs,
+        epoch_seconds=answer.epoch_seconds,
     )
 
 
@@ -221,12 +223,16 @@ def _ask_baseline(model: Any, split: Split, classes: Sequence[str]) -> _Answer:
     curves = {
         name: tuple(float(value) for value in values) for name, values in model.history_.items()
     }
+    epochs = int(model.n_epochs_)
+    # The median leaves out the first epoch's compiling; the whole fit has it.
+    each = float(np.median(curves.get("seconds", ((fitted - started) / epochs,))))
     return _Answer(
         y_pred,
         _columns(raw, model.classes_, classes),
         fitted - started,
         predicted - fitted,
-        int(model.n_epochs_),
+        epochs,
+        each,
         curves,
     )
 

@@ -6,11 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from featx.evaluation.results import Pass, Pictures, Selection
-from featx.evaluation.summary import Summary
-from featx.evaluation.wording import label, p_value, percent, points, seconds, times
+from featx.evaluation.summary import Summary, merits
+from featx.evaluation.wording import capitalized, label, p_value, percent, points, seconds, times
 
 # The usual threshold; the p-value itself is always shown beside the words.
 SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Point:
+    """One thing that the verdict says, and what it is about."""
+
+    topic: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -21,7 +29,7 @@ class Verdict:
     ----------
     headline : str
         One sentence.
-    sentences : tuple of str
+    points : tuple of Point
         The difference to the baseline, the cost, how the head was chosen.
     cautions : tuple of str
         What a reader must know before believing it, such as untrained weights.
@@ -30,7 +38,7 @@ class Verdict:
     """
 
     headline: str
-    sentences: tuple[str, ...]
+    points: tuple[Point, ...]
     cautions: tuple[str, ...]
     real: bool | None = None
 
@@ -46,25 +54,29 @@ def verdict(
     on = f" on {subject.backbone}" if several else ""
     which = "test pictures" if pictures.test is not None else "pictures, each tested once,"
     headline = (
-        f"{_capital(label(subject.method))}{on} gets {percent(subject.accuracy)} of "
+        f"{capitalized(label(subject.method))}{on} gets {percent(subject.accuracy)} of "
         f"{subject.n_test} {which} right "
         f"(95 % interval {percent(subject.interval.low)} to {percent(subject.interval.high)})."
     )
     rival = next((one for one in rivals if one.backbone == subject.backbone), None)
-    sentences: list[str] = []
+    said: list[tuple[str, list[str]]] = []
     real = None
     if head is not None:
         # Picked on the very pictures that score it: only then do the other tries count against it.
         picked_here = not selection.folds and sum(one.kind == "head" for one in found) > 1
         real = _real(head, picked_here)
-        sentences += _difference(head, rival, picked_here)
-        sentences += _cost(head, rival, next(p for p in passes if p.backbone == head.backbone))
-        sentences += _choice(head, found, selection)
-    return Verdict(headline, tuple(sentences), _cautions(found, passes, pictures, head), real)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+        done = next(one for one in passes if one.backbone == head.backbone)
+        said = [
+            ("Against the baseline", _difference(head, rival, picked_here)),
+            ("What it cost", _cost(head, rival, done)),
+            ("How it was chosen", _choice(head, found, selection)),
+        ]
+    return Verdict(
+        headline,
+        tuple(Point(topic, " ".join(sentences)) for topic, sentences in said if sentences),
+        _cautions(found, passes, pictures, head),
+        real,
+    )
 
 
 def _p(head: Summary, picked_here: bool) -> float | None:
@@ -101,13 +113,14 @@ def _cost(head: Summary, rival: Summary | None, done: Pass) -> list[str]:
     cost = head.cost
     fits = "a fit with prediction" if cost.trainings == 1 else f"{cost.trainings} fits"
     each = seconds(cost.each * cost.trainings)
-    kept = done.computed < done.images
+    kept = done.reused > 0
     said = []
     if kept:
+        some = f"{done.computed} of {done.computed + done.reused} different pictures"
         said.append(
-            f"Of {done.images} pictures {done.computed} went through the network in this run; the "
-            f"rows of the others were kept from before (reading took {seconds(done.seconds)}), and "
-            f"{fits} took {each}."
+            f"{some if done.computed else 'No picture'} went through the network in this run: the "
+            f"rows{' of the others' if done.computed else ''} were kept from before "
+            f"({seconds(done.seconds)} in all), and {fits} took {each}."
         )
     if cost.total is None or cost.pass_seconds is None:
         said.append("What the pass itself costs is not known: it was not measured in this run.")
@@ -160,16 +173,23 @@ def _choice(head: Summary, found: Sequence[Summary], selection: Selection) -> li
     heads = sum(one.kind == "head" for one in found)
     if heads < 2:
         return []
+    scores = merits(found, selection)
+    score, best = scores[head.backbone, head.method], max(scores.values())
+    close = (
+        ""
+        if score == best
+        else f", the first named of those within one standard error of the best, {percent(best)},"
+    )
     if selection.folds:
-        score = selection.scores[head.backbone, head.method]
         return [
             f"It was chosen among {heads} heads by {selection.folds}-fold cross-validation on the "
-            f"training pictures alone ({percent(score)} there), which took "
+            f"training pictures alone ({percent(score)} there{close.rstrip(',')}), which took "
             f"{seconds(selection.seconds)}."
         ]
     return [
-        f"It is the best of {heads} heads on the very pictures that score it, so its figure is a "
-        "little flattered; a test set of its own would not do that."
+        f"It is {'the best' if not close else 'one'} of {heads} heads{close} on the very pictures "
+        "that score it, so its figure is a little flattered; a test set of its own would not do "
+        "that."
     ]
 
 

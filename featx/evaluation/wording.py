@@ -24,6 +24,11 @@ def label(method: str) -> str:
     return LABELS.get(method, method)
 
 
+def capitalized(text: str) -> str:
+    """Return text with its first letter large; `str.capitalize` would make the others small."""
+    return text[:1].upper() + text[1:]
+
+
 def percent(value: float | None, digits: int = 1) -> str:
     """Return a share as a percentage.
 
@@ -58,6 +63,8 @@ def seconds(value: float | None) -> str:
     """
     if value is None or not math.isfinite(value):
         return DASH
+    if 0 < value < 0.005:
+        return "< 0.01 s"
     if value < 0.995:
         return f"{value:.2f} s"
     if value < 9.95:

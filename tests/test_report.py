@@ -1,0 +1,589 @@
+from __future__ import annotations
+
+import copy
+import dataclasses
+import html.parser
+import json
+import os
+import re
+from collections.abc import Callable
+from importlib import resources
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from rich.console import Console
+
+from featx.errors import Failure, FeatxError
+from featx.evaluation import charts, costs, metrics, wording
+from featx.evaluation.report import Report
+from featx.evaluation.results import (
+    Circumstances,
+    History,
+    MethodFailure,
+    Pass,
+    Pictures,
+    Predictions,
+    Result,
+    Selection,
+    SkippedPicture,
+)
+
+HOSTILE = [
+    "<img src=x onerror=alert(1)>",
+    "\"'><script>alert(2)</script>",
+    "</style></title><svg onload=alert(3)>",
+    "javascript:alert(4) {{ 7*7 }} {% raw %}",
+    "רוח\u202egnp.exe",
+    "naïve 🌷 日本 \u200d",
+    "| pipe ` tick *star* @someone [a](http://x.example)",
+    "x" * 300,
+    "line\nbreak\ttab\x00nul\x1b[31m",
+    "surrogate \udcff",
+]
+
+
+def answers(
+    classes: list[str], n: int, method: str, share: float, seed: int = 0, backbone: str = "net"
+) -> Predictions:
+    """Return predictions of which about this share is right, with probabilities."""
+    rng = np.random.default_rng([seed, len(method), n])
+    names = np.array(classes, dtype=object)
+    truth = names[np.arange(n) % len(classes)]
+    proba = rng.dirichlet([0.6] * len(classes), n)
+    for row, (right, place) in enumerate(
+        zip(rng.random(n) < share, np.arange(n) % len(classes), strict=True)
+    ):
+        if right:
+            best = proba[row].argmax()
+            proba[row, [place, best]] = proba[row, [best, place]]
+    return Predictions(
+        backbone,
+        method,
+        "baseline" if method == "keras_baseline" else "head",
+        seed,
+        tuple(f"{names[i % len(classes)]}/{i}.jpg" for i in range(n)),
+        truth,
+        names[proba.argmax(axis=1)],
+        proba,
+    )
+
+
+def row_of(one: Predictions, classes: list[str], **seconds: Any) -> Result:
+    found = metrics.scores(one.y_true, one.y_pred, one.proba, classes)
+    fields = {
+        "fold": None,
+        "n_train": 600,
+        "extract_seconds": 10.0,
+        "images_computed": 850,
+        "images_reused": 0,
+        "fit_seconds": 1.0,
+        "predict_seconds": 0.1,
+        "epochs": None,
+        **seconds,
+    }
+    return Result(
+        dataset="train -> test",
+        backbone=one.backbone,
+        method=one.method,
+        kind=one.kind,
+        seed=one.seed,
+        n_test=len(one.ids),
+        accuracy=found.accuracy,
+        balanced_accuracy=found.balanced_accuracy,
+        macro_f1=found.macro_f1,
+        log_loss=found.log_loss,
+        ece=found.ece,
+        versions="featx 0",
+        **fields,
+    )
+
+
+BASELINE = {"fit_seconds": 80.0, "predict_seconds": 4.0, "epochs": 8, "extract_seconds": 0.0}
+MEASURED = Pass("net", 850, 850, 0, 10.0, "keras", 10.0, "measured in this run", 64, False)
+KEPT = Pass("net", 850, 0, 850, 0.2, "", None, "not measured in this run", 64, False)
+
+
+@pytest.fixture
+def build() -> Callable[..., Report]:
+    """Return a function that makes a report of a logistic head, an SVM and the baseline."""
+
+    def make(
+        classes: list[str] | None = None,
+        *,
+        seeds: int = 1,
+        baseline: bool = True,
+        shares: tuple[float, float, float] = (0.9, 0.8, 0.7),
+        n: int = 240,
+        done: Pass = MEASURED,
+        selection: Selection | None = None,
+        **fields: Any,
+    ) -> Report:
+        names = sorted(classes or ["daisy", "rose", "tulip"])
+        methods = ["logistic", "linear_svm"] + (["keras_baseline"] if baseline else [])
+        found = [
+            answers(names, n, method, share, seed)
+            for method, share in zip(methods, shares, strict=False)
+            for seed in range(seeds)
+        ]
+        rows = [row_of(one, names, **(BASELINE if one.kind == "baseline" else {})) for one in found]
+        scores = {("net", "logistic"): 0.88, ("net", "linear_svm"): 0.8}
+        counts = {name: n // len(names) for name in names}
+        curves = {
+            "loss": (1.0, 0.5, float("nan")),
+            "accuracy": (0.4, 0.6, 0.7),
+            "val_loss": (1.1, 0.7, 0.6),
+        }
+        return Report(
+            pictures=fields.pop(
+                "pictures",
+                Pictures("flowers/train", "flowers/test", 0, tuple(names), counts, counts),
+            ),
+            rows=rows,
+            predictions=found,
+            passes=[done],
+            circumstances=Circumstances(
+                "2026-01-02T03:04:05+00:00",
+                "featx benchmark flowers/train",
+                99.0,
+                {"featx": "0", "keras": "3"},
+                {"Processor": "abacus"},
+            ),
+            selection=selection or Selection(3, scores, 4.0),
+            histories=[History("net", 0, None, curves)] if baseline else [],
+            baseline="Frozen network + Dense softmax" if baseline else "",
+            **fields,
+        )
+
+    return make
+
+
+class Page(html.parser.HTMLParser):
+    """Collects the elements and the text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words).replace("\xa0", " "))
+
+
+def saved(report: Report, folder: Path) -> tuple[str, str, Any]:
+    report.save(folder)
+    data = json.loads((folder / "report.json").read_text(), parse_constant=pytest.fail)
+    return (folder / "report.html").read_text(), (folder / "report.md").read_text(), data
+
+
+@pytest.fixture
+def schema() -> Any:
+    text = resources.files("featx.evaluation").joinpath("templates/report.schema.json").read_text()
+    return json.loads(text)
+
+
+def test_json_is_strict_and_follows_its_schema(
+    build: Callable[..., Report], schema: Any, tmp_path: Path
+) -> None:
+    report = build(
+        seeds=2,
+        method_failures=[MethodFailure("net", "mlp", 0, None, "ValueError", "no")],
+        remarks=["slow"],
+    )
+    data = saved(report, tmp_path)[2]
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(data, schema)
+    assert data["histories"][0]["curves"]["loss"] == [1.0, 0.5, None]  # NaN is null
+    assert len(data["rows"]) == 6
+    assert data["methods"][0]["confusion"][0][0] > 0
+
+
+def test_the_schema_refuses_what_it_does_not_know(
+    build: Callable[..., Report], schema: Any
+) -> None:
+    data = build().to_dict()
+    for path in ((), ("verdict",), ("methods", 0), ("methods", 0, "cost"), ("rows", 0)):
+        broken = copy.deepcopy(data)
+        place: Any = broken
+        for step in path:
+            place = place[step]
+        place["surprise"] = 1
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(broken, schema)
+
+
+def test_predictions_can_be_counted_again_from_json(
+    build: Callable[..., Report], tmp_path: Path
+) -> None:
+    data = saved(build(), tmp_path)[2]
+    truth = np.array(data["tested"]["y_true"])
+    for one in data["predictions"]:
+        method = next(m for m in data["methods"] if m["method"] == one["method"])
+        assert np.mean(truth == one["y_pred"]) == pytest.approx(method["accuracy"])
+        loss = -np.mean(np.log(np.maximum(one["p_true"], 1e-6)))
+        assert loss == pytest.approx(method["log_loss"], rel=0.01)
+    assert len(data["tested"]["ids"]) == len(truth) == 240
+
+
+def test_nothing_from_names_becomes_active(build: Callable[..., Report], tmp_path: Path) -> None:
+    names = HOSTILE
+    plain = Page(saved(build(list("abcdefghij")), tmp_path / "plain")[0])
+    counts = {name: 24 for name in sorted(names)}
+    pictures = Pictures(
+        HOSTILE[0],
+        HOSTILE[1],
+        0,
+        tuple(sorted(names)),
+        counts,
+        counts,
+        skipped=tuple(SkippedPicture("train", Failure(name, name, name)) for name in names),
+        notes=tuple(names),
+    )
+    report = build(
+        names,
+        pictures=pictures,
+        remarks=names,
+        method_failures=[MethodFailure(name, name, 0, 1, name, name) for name in names],
+    )
+    report.circumstances = Circumstances(
+        HOSTILE[0], HOSTILE[1], 1.0, {HOSTILE[0]: HOSTILE[1]}, {HOSTILE[2]: HOSTILE[3]}
+    )
+    text, markdown, data = saved(report, tmp_path / "hostile")
+    page = Page(text)
+    # The same kinds of elements and attributes as with harmless names, and no others.
+    assert {tag for tag, _ in page.tags} <= {tag for tag, _ in plain.tags} | {"li"}
+    for tag, attributes in page.tags:
+        assert tag not in {"script", "img", "iframe", "object", "link", "base", "form"}
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            assert name not in {"src", "xlink:href"}
+            if name == "href":
+                assert (value or "").startswith("#")
+    assert "49" not in re.findall(r"alert\(4\) (\S+)", page.text)  # not rendered a second time
+    for char in ("\u202e", "\x00", "\x1b", "\udcff"):
+        assert char not in text
+        assert char not in markdown
+    assert "\\u202e" in page.text
+    assert "日本" in page.text
+    assert data["pictures"]["classes"] == sorted(names)  # JSON keeps the names as they are
+
+
+def test_the_page_is_one_file_that_asks_for_nothing(
+    build: Callable[..., Report], tmp_path: Path
+) -> None:
+    text = saved(build(), tmp_path)[0]
+    page = Page(text)
+    policy = next(a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a)
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
+    assert not re.findall(r"(?:https?:)?//[\w.]+\.\w+|url\(|@import", text)
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    targets = {(a["href"] or "")[1:] for t, a in page.tags if t == "a"}
+    assert targets <= set(ids)
+
+
+def test_the_page_can_be_used_without_seeing_or_pointing(
+    build: Callable[..., Report], tmp_path: Path
+) -> None:
+    page = Page(saved(build(), tmp_path)[0])
+    assert ("html", {"lang": "en"}) in page.tags
+    for tag, attributes in page.tags:
+        if tag == "svg" and attributes.get("role") == "img":
+            assert attributes["aria-labelledby"]
+        elif tag == "svg":
+            assert attributes["aria-hidden"] == "true"
+        if attributes.get("role") == "region":  # what scrolls can be reached by keyboard
+            assert attributes["tabindex"] == "0"
+            assert attributes["aria-label"]
+        if tag == "th":
+            assert attributes["scope"] in {"row", "col"}
+
+
+def test_markdown_keeps_names_inside_their_cells(
+    build: Callable[..., Report], tmp_path: Path
+) -> None:
+    report = build(
+        [*HOSTILE[:2], HOSTILE[6], "```\nend"], remarks=["a | b <b>@x</b>"], baseline=False
+    )
+    text = saved(report, tmp_path)[1]
+    assert "- a \\| b &lt;b&gt;&#64;x&lt;/b&gt;" in text
+    fences = re.findall(r"^(`{3,})(?:text)?$", text, flags=re.MULTILINE)
+    assert len(fences) == 4
+    assert fences[0] == fences[1]
+    table = [line for line in text[: text.index("<details>")].splitlines() if line[:1] == "|"]
+    widths = {line.replace("\\|", "").count("|") for line in table}
+    assert len(widths) == 1
+
+
+@pytest.mark.parametrize(
+    ("shares", "words", "real"),
+    [
+        ((0.95, 0.7, 0.6), "That is better than the Keras baseline with", True),
+        ((0.6, 0.5, 0.95), "That is worse than the Keras baseline with", True),
+        ((0.8, 0.6, 0.8), "the two cannot be told apart", False),
+    ],
+)
+def test_verdict_says_whether_the_difference_is_real(
+    build: Callable[..., Report], shares: tuple[float, float, float], words: str, real: bool
+) -> None:
+    verdict = build(shares=shares).verdict
+    assert words in verdict.points[0].text
+    assert verdict.real is real
+    assert verdict.headline.startswith("Logistic regression gets ")
+    assert "of 240 test pictures right (95 % interval " in verdict.headline
+
+
+def test_verdict_follows_the_choice_on_training_data_not_the_test_score(
+    build: Callable[..., Report],
+) -> None:
+    scores = {("net", "logistic"): 0.7, ("net", "linear_svm"): 0.9}
+    report = build(selection=Selection(3, scores, 4.0))
+    best, svm = report.summaries[0], next(one for one in report.summaries if one.chosen)
+    assert best.method == "logistic"
+    assert svm.method == "linear_svm"
+    assert report.verdict.headline.startswith("Linear SVM gets ")
+    said = report.verdict.points[-1].text
+    assert "3-fold cross-validation on the training pictures alone (90.0 % there)" in said
+
+
+def test_verdict_admits_that_the_choice_flatters_where_it_does(
+    build: Callable[..., Report],
+) -> None:
+    report = build(selection=Selection(0, {}, 0.0), shares=(0.8, 0.6, 0.8))
+    assert "a little flattered" in report.verdict.points[-1].text
+    assert "adjusted for the number of heads" in report.verdict.points[0].text
+    chosen = next(one for one in report.summaries if one.chosen)
+    assert chosen.versus is not None
+    assert chosen.adjusted_p is not None
+    assert chosen.adjusted_p >= chosen.versus.p_value
+
+
+def test_verdict_without_a_baseline_claims_no_difference(build: Callable[..., Report]) -> None:
+    verdict = build(baseline=False).verdict
+    assert verdict.real is None
+    assert "nothing is said of a difference" in verdict.points[0].text
+
+
+def test_verdict_warns_of_untrained_weights_and_skipped_pictures(
+    build: Callable[..., Report], tmp_path: Path
+) -> None:
+    pictures = Pictures(
+        "a", "b", 0, ("daisy", "rose", "tulip"), {}, {"daisy": 99},
+        (SkippedPicture("test", Failure("x.jpg", "TruncatedImageError", "ends early")),),
+    )  # fmt: skip
+    report = build(done=dataclasses.replace(MEASURED, untrained=True), pictures=pictures)
+    pictures.n_train.update(dict.fromkeys(pictures.classes, 1))  # type: ignore[attr-defined]
+    pictures.n_test.update(dict.fromkeys(pictures.classes, 33))  # type: ignore[attr-defined]
+    untrained, skipped, few = report.verdict.cautions
+    assert untrained.startswith("Untrained weights: net ran with random weights")
+    assert skipped.startswith("1 picture could not be used and was left out")
+    assert few.startswith("With 99 pictures tested, one picture is 1.0 points")
+    text, markdown, _ = saved(report, tmp_path)
+    assert text.index("Untrained weights") < text.index('id="verdict"')
+    assert "Untrained weights" in markdown.splitlines()[2]
+    assert "ends early" in Page(text).text
+
+
+def test_costs_by_hand(build: Callable[..., Report]) -> None:
+    head = costs.costs(build().rows, [MEASURED])["net", "logistic"]
+    # Pass 10, fit 1, predict 0.1; baseline 8 epochs of 10, predict 4.
+    assert head.total == pytest.approx(11.1)
+    assert head.ratio == pytest.approx(84 / 11.1)
+    assert head.ratio_each == pytest.approx(84 / 1.1)
+    assert head.break_even_trainings == 1
+    assert head.break_even_epochs == pytest.approx((10 + 1.1 - 4) / 10)
+    baseline = costs.costs(build().rows, [MEASURED])["net", "keras_baseline"]
+    assert baseline.total == 84
+    assert baseline.epoch_seconds == 10
+
+
+def test_a_long_pass_pays_later(build: Callable[..., Report]) -> None:
+    slow = dataclasses.replace(MEASURED, cost=200.0)
+    head = costs.costs(build().rows, [slow])["net", "logistic"]
+    assert head.break_even_trainings == 3  # 200 / (84 - 1.1) = 2.4
+    assert head.ratio is not None
+    assert head.ratio < 1
+    words = build(done=slow).verdict.points[1].text
+    assert "which is less" in words
+    assert "the pass has paid for itself after 3 trainings" in words
+
+
+def test_a_head_slower_than_the_baseline_never_pays(build: Callable[..., Report]) -> None:
+    rows = [
+        dataclasses.replace(row, fit_seconds=500.0) if row.kind == "head" else row
+        for row in build().rows
+    ]
+    head = costs.costs(rows, [MEASURED])["net", "logistic"]
+    assert head.break_even_trainings is None
+    assert head.ratio_each is not None
+    assert head.ratio_each < 1
+
+
+def test_folds_count_as_trainings(build: Callable[..., Report]) -> None:
+    rows = [dataclasses.replace(row, fold=fold) for row in build().rows for fold in range(1, 6)]
+    found = costs.costs(rows, [MEASURED])
+    assert found["net", "logistic"].total == pytest.approx(10 + 5 * 1.1)
+    assert found["net", "keras_baseline"].total == pytest.approx(5 * 84)
+
+
+def test_a_pass_that_did_not_happen_is_never_free(build: Callable[..., Report]) -> None:
+    alone = build(done=KEPT, baseline=False)
+    head = next(one for one in alone.summaries if one.chosen)
+    assert head.cost.total is None
+    assert "What the pass itself costs is not known" in alone.verdict.points[1].text
+    beside = next(one for one in build(done=KEPT).summaries if one.chosen)
+    assert beside.cost.pass_seconds == pytest.approx(10.0 * 850 / 600)  # the baseline's epochs
+    assert beside.cost.pass_source.startswith("estimated from the seconds an epoch")
+    words = build(done=KEPT).verdict.points[1].text
+    assert words.startswith("No picture went through the network in this run")
+    assert "A first run costs about 15 s" in words
+
+
+def test_several_seeds_show_their_spread(build: Callable[..., Report], tmp_path: Path) -> None:
+    report = build(seeds=3)
+    one = report.summaries[0]
+    assert one.seeds == (0, 1, 2)
+    assert one.spread[0] <= one.accuracy <= one.spread[1]
+    assert one.versus is not None
+    assert one.versus.test.startswith("sign-flip")
+    assert "seeds " in Page(saved(report, tmp_path)[0]).text
+
+
+def test_many_classes_list_their_confusions_instead(
+    build: Callable[..., Report], tmp_path: Path
+) -> None:
+    names = [f"class {n:03d}" for n in range(60)]
+    page = Page(saved(build(names, n=600), tmp_path)[0])
+    assert "The most frequent confusions" in page.text
+    assert not [a for t, a in page.tags if t == "table" and a.get("class") == "confusion"]
+
+
+def test_no_mistakes_and_no_probabilities_make_a_page_too(
+    build: Callable[..., Report], schema: Any, tmp_path: Path
+) -> None:
+    report = build(shares=(1.0, 1.0, 1.0))
+    report.predictions = [
+        dataclasses.replace(one, proba=None, y_pred=one.y_true) for one in report.predictions
+    ]
+    text, _, data = saved(report, tmp_path)
+    assert Page(text).text.count("No picture was given a wrong class.") == 1
+    assert data["methods"][0]["calibration"] is None
+    assert data["methods"][0]["interval"]["low"] < 1
+    jsonschema.validate(data, schema)
+
+
+def test_mistakes_stand_the_most_confident_first(build: Callable[..., Report]) -> None:
+    from featx.evaluation import pages
+
+    report = build()
+    head = next(one for one in report.summaries if one.chosen)
+    page = Page(pages.html(report)).text
+    wrong = np.flatnonzero(head.first.y_true != head.first.y_pred)
+    assert f"{len(wrong)} of 240 pictures are wrong" in page
+    assert head.first.proba is not None
+    first = wrong[head.first.proba[wrong].max(axis=1).argmax()]
+    table = page[page.index("The baseline says") :]
+    assert head.first.ids[first] in table[:60]
+
+
+def test_saving_is_all_or_nothing(
+    build: Callable[..., Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = build().save(tmp_path / "a" / "report")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert sorted(before) == ["report.html", "report.json", "report.md"]
+    real = os.fsync
+    calls = iter(range(100))
+
+    def fails_at_the_third(handle: int) -> None:
+        if next(calls) == 2:
+            raise OSError(28, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fails_at_the_third)
+    with pytest.raises(FeatxError, match="No space left on device.*is unchanged"):
+        build(shares=(0.5, 0.5, 0.5)).save(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_file_in_the_way_is_named(build: Callable[..., Report], tmp_path: Path) -> None:
+    (tmp_path / "report").write_text("mine")
+    with pytest.raises(FeatxError, match="cannot be written to '.*report'"):
+        build().save(tmp_path / "report")
+    assert (tmp_path / "report").read_text() == "mine"
+
+
+def test_the_same_results_make_the_same_bytes(build: Callable[..., Report], tmp_path: Path) -> None:
+    one, two = (build().save(tmp_path / name) for name in ("one", "two"))
+    for name in ("report.html", "report.md", "report.json"):
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+
+
+def test_table_for_the_terminal(build: Callable[..., Report]) -> None:
+    out = StringIO()
+    Console(file=out, width=140).print(build().table())
+    text = out.getvalue()
+    assert "logistic regression" in text
+    assert "Keras baseline" in text
+    assert "11 s" in text
+
+
+def test_markup_in_a_name_stays_text_in_the_terminal(build: Callable[..., Report]) -> None:
+    report = build()
+    report.predictions = [
+        dataclasses.replace(one, method="[red]mine[/red]\x1b[2J")
+        if one.method == "logistic"
+        else one
+        for one in report.predictions
+    ]
+    report.rows = [
+        dataclasses.replace(row, method="[red]mine[/red]\x1b[2J")
+        if row.method == "logistic"
+        else row
+        for row in report.rows
+    ]
+    out = StringIO()
+    Console(file=out, width=200).print(report.table())
+    assert "[red]mine[/red]\\x1b[2J" in out.getvalue()
+    assert "\x1b[2J" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 1, 6), (0, 513, 6), (0.7, 0.9, 5), (1, 8, 4), (0, 0.003, 4), (0, 1e6, 6)],
+)
+def test_ticks_are_few_round_and_inside(low: float, high: float, expected: int) -> None:
+    found = charts.ticks(low, high)
+    assert len(found) == expected
+    assert low - 1e-9 <= found[0] <= found[-1] <= high + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.004, "0.00 s"),
+        (0.996, "1.0 s"),
+        (9.96, "10 s"),
+        (119.6, "2 min 0 s"),
+        (7300, "2 h 1 min"),
+    ],
+)
+def test_seconds_in_words(value: float, text: str) -> None:
+    assert wording.seconds(value) == text
+
+
+def test_missing_figures_are_a_dash() -> None:
+    for write in (wording.percent, wording.number, wording.seconds, wording.times):
+        assert write(None) == write(float("nan")) == "–"
