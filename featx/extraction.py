@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from featx import backbones, images, runtimes
+from featx import backbones, images, remarks, runtimes
 from featx.backbones import Backbone
 from featx.blocks import BlockWriter
 from featx.datasets import Dataset, Item, as_dataset, label_array
@@ -102,8 +102,9 @@ def extract(
     store = Store(find_root(cache), {**backbone.recipe(), "pixels": images.POLICY})
     network = _Network(backbone, batch_size, runtime)
     computed, compute_seconds = 0, 0.0
+    seen = remarks.Remarks()
     for _ in range(3):
-        scan = _Scan(dataset, backbone.side, store, network, progress)
+        scan = _Scan(dataset, backbone.side, store, network, progress, seen)
         scan.run()
         computed += scan.computed
         compute_seconds += scan.compute_seconds
@@ -118,6 +119,9 @@ def extract(
         )
     if scan.failures and on_error == "raise":
         raise BadImagesError(scan.failures, scan.total)
+    noticed = seen.sentences() + remarks.label_conflicts(scan.digests(), scan.labels, scan.ids)
+    for sentence in noticed:
+        logger.warning("%s", sentence)
     distinct = len(set(scan.good))
     return Features(
         rows,
@@ -125,7 +129,7 @@ def extract(
         scan.ids,
         failures=scan.failures,
         recipe={**store.recipe, "key": store.key, "trained": backbone.trained},
-        notes=dataset.notes,
+        notes=(*dataset.notes, *noticed),
         report=ExtractionReport(
             images=scan.total,
             computed=computed,
@@ -165,6 +169,7 @@ class _Prepared:
     digest: Digest | None
     picture: np.ndarray | ImageError | None = None
     kept: bool = False
+    remarks: Sequence[str] = ()
 
 
 _Entry = tuple[Item, _Prepared | Future[_Prepared]]
@@ -183,6 +188,7 @@ class _Scan:
     store: Store
     network: _Network
     progress: bool
+    seen: remarks.Remarks
     ids: list[str] = field(default_factory=list)
     labels: list[str | None] = field(default_factory=list)
     good: list[Digest] = field(default_factory=list)
@@ -267,8 +273,12 @@ class _Scan:
         kept = self._kept([digest])
         if digest in kept:
             return _Prepared(digest, kept[digest], kept=True)
+        kinds: list[str] = []
         try:
-            return _Prepared(digest, images.at_side(content, self.side))
+            picture = images.at_side(
+                content, self.side, lambda seen: kinds.extend(remarks.of_picture(seen, item.id))
+            )
+            return _Prepared(digest, picture, remarks=kinds)
         except ImageError as error:
             return _Prepared(digest, error)
 
@@ -279,6 +289,7 @@ class _Scan:
         if digest is not None and picture is not None and not prepared.kept:
             self._writer.add(item.id, digest, picture)
         if digest is not None and not isinstance(picture, ImageError):
+            self.seen.add(item.id, prepared.remarks)
             self.good.append(digest)
             self.ids.append(item.id)
             self.labels.append(item.label)

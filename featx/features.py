@@ -69,7 +69,7 @@ class Features:
     recipe : dict
         All that decides the numbers: backbone, weights digest, layer, pooling, side, precision.
     notes : tuple of str
-        What was noticed while the dataset was listed.
+        What was noticed while the dataset was listed and its new pictures were read.
     report : ExtractionReport or None
         What the extraction did; None for loaded features.
 

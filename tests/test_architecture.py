@@ -32,7 +32,7 @@ FLOORS = {
     "runtimes": 3,
     "finetune": 3,
     "heads": 3,
-    "datasets": 2.8,  # over images, which knows what file names can be pictures
+    "datasets": 2.8,  # over listing: which files of a folder are pictures
     "listing": 2.4,
     "images": 2,
     "backbones": 2,
@@ -45,6 +45,8 @@ FLOORS = {
     "streams": 1.6,
     "digests": 1.6,
     "items": 1.4,
+    "filetypes": 1.4,
+    "remarks": 1.6,
     "architectures": 1.4,
     "disk": 1.2,
     "sealed": 1.2,

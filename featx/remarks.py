@@ -1,0 +1,120 @@
+"""What is worth a word about pictures that were used all the same: counted, with one example."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featx.filetypes import FORMAT_OF_SUFFIX
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+TINY = 16
+SLENDER = 16
+
+_WHAT = {
+    "tiny": f"smaller than {TINY} pixels along an edge, enlarged",
+    "slender": f"over {SLENDER} times as long as wide, squeezed to a square",
+    "transparent": "with transparent parts: the transparency was dropped, and colours hidden "
+    "under it show",
+    "invisible": "wholly transparent: the colours hidden under it were used",
+    "cmyk": "in CMYK colours, converted without their colour profile",
+    "frames": "animated or with several pages: the first was used",
+    "misnamed": "of another format than their names say: the content decided",
+}
+
+
+def of_picture(picture: Image, name: str) -> list[str]:
+    """Return the kinds of remarks on a decoded picture, as it was before it became RGB.
+
+    Parameters
+    ----------
+    picture : PIL.Image.Image
+        Loaded, its mode that of the file.
+    name : str
+        The file's name, for its suffix.
+    """
+    short, long = sorted(picture.size)
+    kinds = []
+    if short < TINY:
+        kinds.append("tiny")
+    if long > SLENDER * short:
+        kinds.append("slender")
+    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+        low, high = picture.getchannel(picture.getbands()[-1]).getextrema()
+        if low != 255:
+            kinds.append("transparent" if high else "invisible")
+    elif "transparency" in picture.info:
+        kinds.append("transparent")
+    if picture.mode == "CMYK":
+        kinds.append("cmyk")
+    if getattr(picture, "is_animated", False):
+        kinds.append("frames")
+    expected = FORMAT_OF_SUFFIX.get(PurePath(name).suffix.lower())
+    # An MPO is a JPEG with more pictures behind it, as phones write them.
+    if expected is not None and picture.format not in (expected, "MPO"):
+        kinds.append("misnamed")
+    return kinds
+
+
+class Remarks:
+    """The remarks of one run: how many pictures of each kind, and the first one's id."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+
+    def add(self, id: str, kinds: Iterable[str]) -> None:
+        """Count a picture under each of the kinds."""
+        for kind in kinds:
+            self._counts[kind] += 1
+            self._first.setdefault(kind, id)
+
+    def sentences(self) -> list[str]:
+        """Return one sentence a kind."""
+        return [
+            f"{_pictures(self._counts[kind], 'newly read ')} {what} (such as {self._first[kind]})."
+            for kind, what in _WHAT.items()
+            if self._counts[kind]
+        ]
+
+
+def label_conflicts(
+    digests: np.ndarray, labels: Sequence[str | None], ids: Sequence[str]
+) -> list[str]:
+    """Return a sentence if pictures of the same content have different labels, else none.
+
+    Parameters
+    ----------
+    digests : numpy.ndarray of shape (n, 32) and dtype uint8
+        The content digests; 64 bits of them are compared.
+    labels, ids : sequence of str
+        One each a picture.
+    """
+    if not len(digests) or any(label is None for label in labels):
+        return []
+    prefixes = np.ascontiguousarray(digests[:, :8]).view(np.uint64).ravel()
+    order = np.argsort(prefixes, kind="stable")
+    # Runs of equal content are neighbours now; only those with two labels matter.
+    same = prefixes[order][1:] == prefixes[order][:-1]
+    pairs = [
+        (int(order[i]), int(order[i + 1]))
+        for i in np.flatnonzero(same)
+        if labels[order[i]] != labels[order[i + 1]]
+    ]
+    if not pairs:
+        return []
+    a, b = pairs[0]
+    return [
+        f"{_pictures(len(pairs))} of the same content as another and with a different label "
+        f"(such as {ids[a]} and {ids[b]}); correct the label, or remove both."
+    ]
+
+
+def _pictures(count: int, which: str = "") -> str:
+    return f"{count:,} {which}picture{'' if count == 1 else 's'}"

@@ -1,0 +1,188 @@
+"""How the bad, odd and good pictures of the promises are made; every one from a few lines."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+
+def pixels(height: int = 60, width: int = 80, seed: int = 0) -> np.ndarray:
+    """Return smooth colours with a bright corner: upright shows, and JPEG keeps them well."""
+    down, right = np.mgrid[0:height, 0:width]
+    shade = np.stack([down * 2, right * 2, 200 - down - right], axis=-1) + 7 * seed
+    shade[: height // 4, : width // 4] = 250
+    return np.clip(shade, 0, 255).astype(np.uint8)
+
+
+def encoded(picture: Any, form: str, **options: Any) -> bytes:
+    """Return a PIL image, or pixels, as an encoded file."""
+    if isinstance(picture, np.ndarray):
+        picture = Image.fromarray(picture)
+    file = io.BytesIO()
+    picture.save(file, form, **options)
+    return file.getvalue()
+
+
+def jpeg(**options: Any) -> bytes:
+    return encoded(pixels(), "JPEG", **{"quality": 95, **options})
+
+
+def png(mode: str = "RGB", **options: Any) -> bytes:
+    return encoded(Image.fromarray(pixels()).convert(mode), "PNG", **options)
+
+
+def jpeg_header() -> bytes:
+    whole = jpeg()
+    return whole[: whole.index(b"\xff\xda")]
+
+
+def damaged_middle() -> bytes:
+    whole = bytearray(jpeg())
+    middle = (whole.index(b"\xff\xda") + len(whole)) // 2
+    whole[middle : middle + 16] = bytes(range(16, 32))
+    return bytes(whole)
+
+
+def progressive_scans(count: int) -> bytes:
+    """Return a progressive JPEG whose last scan stands in it `count` times."""
+    whole = encoded(Image.new("RGB", (2000, 2000), (120, 30, 200)), "JPEG", progressive=True)
+    last = whole.rindex(b"\xff\xda")
+    return whole[:last] + whole[last:-2] * count + whole[-2:]
+
+
+def exif_jpeg(orientation: Any) -> bytes:
+    """Return a JPEG that is upright once this EXIF orientation is applied."""
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}.get(orientation)
+    picture = Image.fromarray(pixels())
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    if undo is not None:
+        picture = picture.transpose(Image.Transpose(undo))
+    return encoded(picture, "JPEG", quality=95, exif=exif)
+
+
+def cut_exif() -> bytes:
+    """Return a JPEG whose EXIF block ends in the middle of its table."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010E] = "a description"
+    block = exif.tobytes()[:20]
+    whole = jpeg()
+    return whole[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + whole[2:]
+
+
+def ycck() -> bytes:
+    """Return a CMYK JPEG as Adobe writes it: inverted, with an Adobe marker."""
+    return encoded(Image.fromarray(pixels()).convert("CMYK"), "JPEG", quality=95)
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return (
+        struct.pack(">I", len(content)) + kind + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )  # fmt: skip
+
+
+def declared_png(width: int, height: int) -> bytes:
+    """Return a PNG that promises a size and holds nothing."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(b"")), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def wrong_idat() -> bytes:
+    whole = bytearray(png())
+    whole[whole.index(b"IDAT") + 40] ^= 1
+    return bytes(whole)
+
+
+def png_rgb16() -> bytes:
+    """Return a PNG of 16 bits a channel; Pillow cannot write one, so it is written here."""
+    height, width = pixels().shape[:2]
+    rows = (pixels().astype(">u2") * 257).reshape(height, -1)
+    lines = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(lines)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def png_grey16() -> bytes:
+    return encoded(Image.fromarray(pixels()[..., 0].astype(np.uint16) * 257), "PNG")
+
+
+def png_with_text(size: int) -> bytes:
+    """Return a PNG with a compressed text of `size` bytes before its pixels."""
+    about = PngImagePlugin.PngInfo()
+    about.add_text("Comment", "a" * size, zip=True)
+    return png(pnginfo=about)
+
+
+def tiff_float() -> bytes:
+    return encoded(Image.fromarray(pixels()[..., 0].astype(np.float32) / 255), "TIFF")
+
+
+def tiff_pages() -> bytes:
+    other = Image.fromarray(255 - pixels())
+    return encoded(pixels(), "TIFF", save_all=True, append_images=[other])
+
+
+def animated(form: str) -> bytes:
+    frames = [Image.fromarray(255 - pixels(seed=i)) for i in range(3)]
+    return encoded(pixels(), form, save_all=True, append_images=frames, **(
+        {"lossless": True} if form == "WEBP" else {}))  # fmt: skip
+
+
+def gif_frames(count: int) -> bytes:
+    """Return a GIF that shows its one picture `count` times."""
+    whole = encoded(Image.fromarray(pixels()).quantize(64), "GIF")
+    # Screen descriptor and colour table; then the frame, from its descriptor to before the end.
+    table = 13 + 3 * 2 ** ((whole[10] & 7) + 1)
+    return whole[:table] + whole[table:-1] * count + whole[-1:]
+
+
+def transparent(alpha: int) -> Image.Image:
+    picture = Image.fromarray(pixels()).convert("RGBA")
+    picture.putalpha(alpha)
+    return picture
+
+
+def palette_with_transparency() -> bytes:
+    return encoded(Image.fromarray(pixels()).quantize(64), "PNG", transparency=0)
+
+
+def broken_profile() -> bytes:
+    return jpeg(icc_profile=b"\0\1 no profile " * 20)
+
+
+def gzipped() -> bytes:
+    return gzip.compress(jpeg())
+
+
+def seeds() -> list[bytes]:
+    """Return 12 small good pictures, one of each kind that featx reads, to be mutated."""
+    small = Image.fromarray(pixels(24, 32))
+    alpha = small.convert("RGBA")
+    alpha.putalpha(99)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = "maker"
+    return [
+        encoded(small, "JPEG", exif=exif),
+        encoded(small, "JPEG", progressive=True),
+        encoded(small.convert("CMYK"), "JPEG"),
+        encoded(small, "PNG"),
+        encoded(small.quantize(16), "PNG", transparency=0),
+        encoded(Image.fromarray(pixels(24, 32)[..., 0].astype(np.uint16) * 257), "PNG"),
+        encoded(small, "WEBP"),
+        encoded(alpha, "WEBP", lossless=True),
+        encoded(small, "BMP"),
+        encoded(small.quantize(16), "GIF", save_all=True, append_images=[small.quantize(16)]),
+        encoded(small, "TIFF", compression="tiff_lzw"),
+        encoded(small, "TIFF", compression="jpeg"),
+    ]
