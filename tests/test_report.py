@@ -83,6 +83,7 @@ def row_of(one: Predictions, classes: list[str], **seconds: Any) -> Result:
         "fit_seconds": 1.0,
         "predict_seconds": 0.1,
         "epochs": None,
+        "epoch_seconds": None,
         **seconds,
     }
     return Result(
@@ -102,7 +103,13 @@ def row_of(one: Predictions, classes: list[str], **seconds: Any) -> Result:
     )
 
 
-BASELINE = {"fit_seconds": 80.0, "predict_seconds": 4.0, "epochs": 8, "extract_seconds": 0.0}
+BASELINE = {
+    "fit_seconds": 80.0,
+    "predict_seconds": 4.0,
+    "epochs": 8,
+    "epoch_seconds": 10.0,
+    "extract_seconds": 0.0,
+}
 MEASURED = Pass("net", 850, 850, 0, 10.0, "keras", 10.0, "measured in this run", 64, False)
 KEPT = Pass("net", 850, 0, 850, 0.2, "", None, "not measured in this run", 64, False)
 
@@ -573,7 +580,8 @@ def test_ticks_are_few_round_and_inside(low: float, high: float, expected: int) 
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.004, "0.00 s"),
+        (0, "0.00 s"),
+        (0.004, "< 0.01 s"),
         (0.996, "1.0 s"),
         (9.96, "10 s"),
         (119.6, "2 min 0 s"),
