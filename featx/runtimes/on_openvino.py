@@ -1,0 +1,205 @@
+"""The backbone in OpenVINO: the fast path on x86 processors."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featx import disk
+from featx.backbones import Backbone
+from featx.errors import CacheCorruptError, RuntimeUnavailableError
+from featx.runtimes.runtime import Runtime, out_of_memory
+from featx.sealed import pack, unpack
+
+logger = logging.getLogger(__name__)
+
+BATCH = 16
+KEPT_AS = "openvino"
+
+# How far OpenVINO's float32 may be from Keras's own, relative; 1e-6 measured on photos.
+TOLERANCE = 1e-4
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+class OpenVINORuntime(Runtime):
+    """The backbone in OpenVINO on this machine's CPU.
+
+    Keras builds the network once; its converted form is kept, so that the next start needs
+    neither Keras nor TensorFlow.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Its precision is "float32" or, where the processor computes in it, "bfloat16".
+    batch_size : int, optional
+        16 unless given.
+    folder : Path, optional
+        Where the converted network is kept, for this backbone alone; nowhere unless given.
+
+    Raises
+    ------
+    RuntimeUnavailableError
+        OpenVINO is missing, or cannot run this backbone as asked.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self, backbone: Backbone, batch_size: int | None = None, folder: Path | None = None
+    ) -> None:
+        core = load().Core()
+        reason = refusal(backbone)
+        if reason is not None:
+            raise RuntimeUnavailableError(f"runtime='openvino': {reason}. Use runtime='keras'.")
+        self.batch_size = batch_size or BATCH
+        model, self._content = _network(backbone, core, folder)
+        model.reshape([self.batch_size, backbone.side, backbone.side, 3])
+        compiled = core.compile_model(
+            model,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": _HINTS[backbone.precision],
+                "PERFORMANCE_HINT": "THROUGHPUT",
+            },
+        )
+        self.streams = max(2, int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
+        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(self.streams):
+            self._requests.put(compiled.create_infer_request())
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the (batch_size, dim) float32 rows of a (batch_size, side, side, 3) batch."""
+        request = self._requests.get()
+        try:
+            rows: np.ndarray = request.infer([pixels], share_inputs=True)[0]
+            return rows
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, MemoryError) or "alloc" in str(error):
+                raise out_of_memory(self.batch_size, error) from error
+            raise
+        finally:
+            self._requests.put(request)
+
+    def environment(self) -> dict[str, str]:
+        """Return the runtime, the device and the versions."""
+        return {**super().environment(), "device": "cpu"}
+
+
+def load() -> Any:
+    """Return the package openvino, imported so that it reports its use to nobody.
+
+    Its import sends an event to its maker through the package openvino_telemetry, if that is
+    there, and does without where it is not.
+
+    Raises
+    ------
+    RuntimeUnavailableError
+        It is not installed, or does not start here.
+    """
+    absent = "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules
+    if absent:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    except ImportError as error:
+        raise RuntimeUnavailableError(
+            f"runtime='openvino' needs the package openvino ({error}): "
+            "pip install 'featx[openvino]'."
+        ) from error
+    finally:
+        if absent:
+            del sys.modules["openvino_telemetry"]
+    return openvino
+
+
+def refusal(backbone: Backbone) -> str | None:
+    """Return why OpenVINO cannot compute this backbone here, or None if it can."""
+    if backbone.precision not in _HINTS:
+        return f"precision {backbone.precision!r} is not one of {tuple(_HINTS)}"
+    if backbone.precision == "bfloat16":
+        able = load().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if "BF16" not in able:
+            return "this processor does not compute in bfloat16"
+    return None
+
+
+def _network(backbone: Backbone, core: Any, folder: Path | None) -> tuple[Any, Any]:
+    """Return the network as an OpenVINO model, and what must live as long as it."""
+    about = {"openvino": load().__version__, "side": backbone.side}
+    path = None if folder is None else folder / KEPT_AS
+    content = None if path is None else disk.load_lightly(path)
+    if content is not None:
+        try:
+            arrays, kept = unpack(content, KEPT_AS)
+            if kept == about:
+                # Shared, not copied: the arrays are kept alive by whoever holds them.
+                weights = load().Tensor(arrays["weights"])
+                return core.read_model(arrays["graph"].tobytes(), weights), (arrays, weights)
+        except (CacheCorruptError, KeyError, RuntimeError) as error:
+            logger.debug("%s is converted anew: %s", path, error)
+    model = _converted(backbone, core)
+    if path is not None:
+        disk.save_lightly(path, pack(_serialized(model), about))
+    return model, None
+
+
+def _converted(backbone: Backbone, core: Any) -> Any:
+    """Build the network in Keras, freeze it, and have OpenVINO read the frozen graph."""
+    import keras
+
+    from featx.runtimes.on_keras import freeze_tensorflow
+
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeUnavailableError(
+            f"runtime='openvino' reads the network from TensorFlow, and Keras runs on "
+            f"{keras.backend.backend()}. Set KERAS_BACKEND=tensorflow, or use runtime='keras'."
+        )
+    # Float32 in the graph whatever the precision: OpenVINO itself lowers it while it compiles.
+    model = replace(backbone, precision="float32").build()
+    shape = (None, backbone.side, backbone.side, 3)
+    frozen = freeze_tensorflow(model, shape)
+    with tempfile.TemporaryDirectory(prefix="featx-") as folder:
+        path = Path(folder, "network.pb")
+        path.write_bytes(frozen.graph.as_graph_def().SerializeToString())
+        try:
+            converted = core.read_model(path)
+        except RuntimeError as error:
+            raise RuntimeUnavailableError(
+                f"OpenVINO cannot read {backbone.name}: {error}. Use runtime='keras'."
+            ) from error
+        _check(backbone, core, converted, frozen)
+    return converted
+
+
+def _check(backbone: Backbone, core: Any, converted: Any, frozen: Any) -> None:
+    """Refuse a conversion whose rows are not those of Keras, on two drawn pictures."""
+    import tensorflow as tf
+
+    pixels = np.random.default_rng(0).integers(0, 256, (2, backbone.side, backbone.side, 3))
+    pixels = pixels.astype(np.uint8)
+    expected = frozen(tf.constant(pixels))[0].numpy()
+    compiled = core.compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    difference = np.linalg.norm(compiled(pixels)[0] - expected)
+    if not difference <= TOLERANCE * np.linalg.norm(expected):
+        raise RuntimeUnavailableError(
+            f"OpenVINO computes other rows of {backbone.name} than Keras does: they differ by "
+            f"{difference / np.linalg.norm(expected):.1e}, expected {TOLERANCE:.0e} at most. "
+            "Use runtime='keras'."
+        )
+
+
+def _serialized(model: Any) -> dict[str, np.ndarray]:
+    with tempfile.TemporaryDirectory(prefix="featx-") as folder:
+        graph, weights = Path(folder, "network.xml"), Path(folder, "network.bin")
+        load().save_model(model, graph, compress_to_fp16=False)
+        return {
+            "graph": np.frombuffer(graph.read_bytes(), np.uint8),
+            "weights": np.frombuffer(weights.read_bytes(), np.uint8),
+        }

@@ -1,0 +1,91 @@
+"""What computes rows: one compiled function, one shape of batch."""
+
+from __future__ import annotations
+
+import os
+import platform
+from abc import ABC, abstractmethod
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+
+from featx.errors import FeatxError, OutOfMemoryError
+
+MAX_BATCH = 1 << 14
+
+# All that touches a picture between its bytes and its row.
+_PACKAGES = ("featx", "pillow", "numpy", "keras", "tensorflow", "jax", "torch", "openvino")
+
+
+class Runtime(ABC):
+    """What computes rows; a subclass of your own may be passed as ``extract(runtime=...)``.
+
+    Attributes
+    ----------
+    name : str
+        Stands in reports and in the provenance of each shard.
+    batch_size : int
+        Pictures a call of ``run`` gets, always the same.
+    streams : int
+        Calls of ``run`` that may be under way at the same time, each in a thread of its own.
+    """
+
+    name: str
+    batch_size: int
+    streams: int = 1
+
+    @abstractmethod
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the rows of one batch.
+
+        Parameters
+        ----------
+        pixels : numpy.ndarray of shape (batch_size, side, side, 3) and dtype uint8
+            RGB 0-255.
+
+        Returns
+        -------
+        numpy.ndarray of shape (batch_size, dim) and dtype float32
+        """
+
+    def environment(self) -> dict[str, str]:
+        """Return what, besides the recipe, may move the last digits of a row."""
+        return {"runtime": self.name, **versions()}
+
+
+def check_batch_size(batch_size: int | None) -> None:
+    """Raise ValueError unless the batch size is None or from 1 to 16,384."""
+    if batch_size is None:
+        return
+    if not isinstance(batch_size, int | np.integer) or not 1 <= batch_size <= MAX_BATCH:
+        raise _BatchSizeError(
+            f"batch_size={batch_size!r}: expected a whole number from 1 to {MAX_BATCH:,}, or None."
+        )
+
+
+class _BatchSizeError(FeatxError, ValueError):
+    pass
+
+
+def out_of_memory(batch_size: int, error: Exception) -> OutOfMemoryError:
+    """Return the error that says that a batch found no memory, and what to do."""
+    return OutOfMemoryError(
+        f"no memory for a batch of {batch_size} pictures ({error}). "
+        "Pass a smaller batch_size (--batch-size)."
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of all that touches a picture between its bytes and its row."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def cpu_count() -> int:
+    """Return the processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

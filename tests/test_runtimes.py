@@ -1,0 +1,323 @@
+"""Runtimes: every one gives Keras's own rows, and says which one ran."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from featx import images
+from featx.backbones import Backbone
+from featx.errors import RuntimeUnavailableError
+from featx.runtimes import (
+    RUNTIMES,
+    Runtime,
+    check_batch_size,
+    choice,
+    explain,
+    on_openvino,
+    start,
+    versions,
+)
+from featx.runtimes.on_openvino import KEPT_AS, OpenVINORuntime
+from featx.sealed import pack, unpack
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = Backbone("mobilenet_v2", weights=None, image_size=32)
+NAMES = [name for name in RUNTIMES if name != "auto"]
+
+
+@pytest.fixture(params=NAMES)
+def runtime_name(request: pytest.FixtureRequest) -> str:
+    if request.param == "openvino":
+        pytest.importorskip("openvino")
+    return str(request.param)
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+
+
+def photos(folder: Path, side: int, count: int) -> np.ndarray:
+    paths = sorted(folder.rglob("*.jpg"))
+    return np.stack([images.load(path, side) for path in paths[:: len(paths) // count][:count]])
+
+
+def apart(rows: np.ndarray, expected: np.ndarray) -> float:
+    """Return the largest relative distance of a row from the expected one."""
+    distance = np.linalg.norm(rows - expected, axis=1) / np.linalg.norm(expected, axis=1)
+    return float(distance.max())
+
+
+def by_keras(backbone: Backbone, pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(backbone.build().predict(pixels.astype(np.float32), verbose=0))
+
+
+def test_rows_are_those_of_plain_keras(runtime_name: str, pixels: np.ndarray) -> None:
+    runtime = start(TINY, 4, runtime_name)
+    rows = runtime.run(pixels)
+    assert rows.dtype == np.float32
+    assert rows.shape == (4, 1280)
+    assert apart(rows, by_keras(TINY, pixels)) < 1e-4
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("data", ["flowers/test", "steel", "magnetic_tile"])
+def test_rows_of_photos_are_those_of_plain_keras(
+    runtime_name: str, data: str, datasets: Path
+) -> None:
+    trained = Backbone("mobilenet_v2")
+    pictures = photos(datasets / data, trained.side, 8)
+    rows = start(trained, 8, runtime_name).run(pictures)
+    assert apart(rows, by_keras(trained, pictures)) < 1e-4
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        Backbone("resnet50", weights=None, image_size=32),
+        Backbone("efficientnet_b0", weights=None, image_size=32, pooling="max"),
+        Backbone("mobilenet_v2", weights=None, image_size=32, layer="block_3_expand_relu"),
+        Backbone("convnext_tiny", weights=None, image_size=32, pooling=None),
+    ],
+    ids=lambda b: b.name,
+)
+def test_openvino_computes_other_networks_and_layers(
+    backbone: Backbone, pixels: np.ndarray
+) -> None:
+    pytest.importorskip("openvino")
+    rows = start(backbone, 4, "openvino").run(pixels)
+    assert apart(rows, by_keras(backbone, pixels)) < 1e-4
+
+
+@pytest.mark.weights
+def test_bfloat16_is_near_float32_and_not_equal_to_it(runtime_name: str, datasets: Path) -> None:
+    backbone = Backbone("mobilenet_v2", precision="bfloat16")
+    if runtime_name == "openvino" and on_openvino.refusal(backbone):
+        pytest.skip(str(on_openvino.refusal(backbone)))
+    pictures = photos(datasets / "flowers/test", backbone.side, 8)
+    rows = start(backbone, 8, runtime_name).run(pictures)
+    distance = apart(rows, by_keras(Backbone("mobilenet_v2"), pictures))
+    assert 1e-4 < distance < 0.25
+
+
+def test_a_batch_gives_the_same_bytes_in_every_stream(
+    runtime_name: str, pixels: np.ndarray
+) -> None:
+    runtime = start(TINY, 4, runtime_name)
+    with ThreadPoolExecutor(runtime.streams) as pool:
+        answers = {rows.tobytes() for rows in pool.map(runtime.run, [pixels] * 12)}
+    assert len(answers) == 1
+
+
+def test_the_environment_names_what_ran(runtime_name: str) -> None:
+    environment = start(TINY, 4, runtime_name).environment()
+    json.dumps(environment, allow_nan=False)
+    assert environment["device"] == "cpu"
+    assert environment["runtime"].startswith(runtime_name)
+    assert set(versions()) <= set(environment)
+
+
+def test_the_converted_network_is_kept_and_needs_no_tensorflow(
+    tmp_path: Path, pixels: np.ndarray
+) -> None:
+    pytest.importorskip("openvino")
+    first = OpenVINORuntime(TINY, 4, tmp_path).run(pixels)
+    assert (tmp_path / KEPT_AS).is_file()
+    np.save(tmp_path / "pixels.npy", pixels)
+    script = (
+        "import sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from featx.backbones import Backbone\n"
+        "from featx.runtimes import start\n"
+        "folder = Path(sys.argv[1])\n"
+        "tiny = Backbone('mobilenet_v2', weights=None, image_size=32)\n"
+        "runtime = start(tiny, 4, 'openvino', folder)\n"
+        "np.save(folder / 'rows.npy', runtime.run(np.load(folder / 'pixels.npy')))\n"
+        "assert not {'keras', 'tensorflow'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, check=True)
+    assert np.load(tmp_path / "rows.npy").tobytes() == first.tobytes()
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "foreign", "another version", "no network"])
+def test_a_kept_network_that_is_not_whole_is_converted_anew(
+    tmp_path: Path, pixels: np.ndarray, damage: str
+) -> None:
+    pytest.importorskip("openvino")
+    expected = OpenVINORuntime(TINY, 4, tmp_path).run(pixels)
+    path = tmp_path / KEPT_AS
+    whole = path.read_bytes()
+    arrays, about = unpack(whole, KEPT_AS)
+    zeroed = dict(arrays, weights=np.zeros_like(arrays["weights"]))
+    path.write_bytes(
+        {
+            "cut": whole[: len(whole) // 2],
+            "flipped": whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:],
+            "foreign": b"PK\x03\x04 not ours",
+            # Were its version not looked at, rows of zeros would come out.
+            "another version": pack(zeroed, {**about, "openvino": "2020.1"}),
+            "no network": pack(dict(arrays, graph=np.frombuffer(b"<xml/>", np.uint8)), about),
+        }[damage]
+    )
+    assert np.array_equal(OpenVINORuntime(TINY, 4, tmp_path).run(pixels), expected)
+    assert unpack(path.read_bytes(), KEPT_AS)[1] == about
+
+
+def test_a_folder_that_cannot_be_written_only_costs_time(
+    tmp_path: Path, pixels: np.ndarray
+) -> None:
+    pytest.importorskip("openvino")
+    (tmp_path / "file").write_bytes(b"")
+    assert OpenVINORuntime(TINY, 4, tmp_path / "file").run(pixels).shape == (4, 1280)
+
+
+def test_a_wrong_conversion_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(on_openvino, "TOLERANCE", 1e-12)
+    with pytest.raises(RuntimeUnavailableError, match=r"other rows of mobilenet_v2.*'keras'"):
+        start(TINY, 4, "openvino")
+    assert start(TINY, 4, "auto").name == "keras-tensorflow"
+
+
+def test_openvino_reports_its_use_to_nobody() -> None:
+    pytest.importorskip("openvino")
+    script = (
+        "import socket, sys, time, numpy as np\n"
+        "asked = []\n"
+        "def refuse(*args, **_):\n"
+        "    asked.append(args)\n"
+        "    raise OSError('no network')\n"
+        "socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse\n"
+        "from featx.backbones import Backbone\n"
+        "from featx.runtimes import start\n"
+        "tiny = Backbone('mobilenet_v2', weights=None, image_size=32)\n"
+        "start(tiny, 2, 'openvino').run(np.zeros((2, 32, 32, 3), np.uint8))\n"
+        "import openvino\n"
+        "assert not [name for name in sys.modules if 'openvino_telemetry' in name]\n"
+        "time.sleep(1)\n"  # its sender would work in a thread
+        "assert not asked, asked\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, check=True)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Stand on the machine that the rule is made for, so that each test changes one thing."""
+    monkeypatch.setattr(choice, "find_spec", lambda name: object())
+    monkeypatch.setattr(choice, "keras_backend", lambda: "tensorflow")
+    monkeypatch.setattr(choice, "has_gpu", lambda: False)
+    monkeypatch.setattr(choice.platform, "machine", lambda: "x86_64")
+    return monkeypatch
+
+
+def test_auto_means_openvino_on_a_processor(here: pytest.MonkeyPatch) -> None:
+    assert explain(TINY)[0] == "openvino"
+
+
+@pytest.mark.parametrize(
+    ("what", "answer", "reason"),
+    [
+        ("find_spec", lambda name: None, "not installed"),
+        ("keras_backend", lambda: "jax", "jax, by the user's choice"),
+        ("has_gpu", lambda: True, "a GPU"),
+    ],
+)
+def test_auto_means_keras_elsewhere(
+    here: pytest.MonkeyPatch, what: str, answer: Any, reason: str
+) -> None:
+    here.setattr(choice, what, answer)
+    name, why = explain(TINY)
+    assert name == "keras"
+    assert reason in why
+
+
+def test_auto_means_keras_for_a_precision_openvino_lacks(here: pytest.MonkeyPatch) -> None:
+    name, why = explain(Backbone("mobilenet_v2", weights=None, precision="float16"))
+    assert (name, "float16" in why) == ("keras", True)
+
+
+def test_the_backend_is_known_without_keras(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    assert choice.keras_backend() == "tensorflow"
+    (tmp_path / "keras.json").write_text('{"backend": "torch"}')
+    assert choice.keras_backend() == "torch"
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert choice.keras_backend() == "jax"
+
+
+def test_an_unknown_runtime_is_named() -> None:
+    with pytest.raises(RuntimeUnavailableError, match=r"runtime='tpu': expected one of \('auto'"):
+        start(TINY, 4, "tpu")
+
+
+def test_openvino_absent_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(RuntimeUnavailableError, match=r"pip install 'featx\[openvino\]'"):
+        start(TINY, 4, "openvino")
+
+
+def test_openvino_refuses_a_precision_it_lacks() -> None:
+    pytest.importorskip("openvino")
+    half = Backbone("mobilenet_v2", weights=None, image_size=32, precision="float16")
+    with pytest.raises(RuntimeUnavailableError, match=r"'float16' is not one of.*runtime='keras'"):
+        start(half, 4, "openvino")
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, 1 << 15, "8"])
+def test_batch_sizes_out_of_range_are_refused(size: Any) -> None:
+    with pytest.raises(ValueError, match="1 to 16,384"):
+        check_batch_size(size)
+
+
+def test_a_runtime_of_ones_own_needs_two_facts_and_a_method() -> None:
+    class Mean(Runtime):
+        name = "mean"
+        batch_size = 2
+
+        def run(self, pixels: np.ndarray) -> np.ndarray:
+            return pixels.mean(axis=(1, 2), dtype=np.float32)
+
+    assert Mean().environment()["runtime"] == "mean"
+    assert Mean().streams == 1
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_other_backends_compute_the_same_rows(
+    backend: str, tmp_path: Path, pixels: np.ndarray
+) -> None:
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
+    np.save(tmp_path / "pixels.npy", pixels)
+    script = (
+        "import sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from featx.backbones import Backbone\n"
+        "from featx.runtimes import start\n"
+        "folder = Path(sys.argv[1])\n"
+        "tiny = Backbone('mobilenet_v2', weights=None, image_size=32)\n"
+        "runtime = start(tiny, 4)\n"
+        "assert runtime.name == 'keras-' + sys.argv[2], runtime.name\n"
+        "np.save(folder / 'rows.npy', runtime.run(np.load(folder / 'pixels.npy')))\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path), backend],
+        cwd=ROOT,
+        env={**os.environ, "KERAS_BACKEND": backend},
+        check=True,
+    )
+    assert apart(np.load(tmp_path / "rows.npy"), by_keras(TINY, pixels)) < 1e-4
