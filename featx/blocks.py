@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from featx.claims import Claim, Claims
 from featx.digests import Digest
 from featx.errors import ExtractionError, ImageError, NonFiniteError
 from featx.runtimes import Runtime
-from featx.shards import BAD, HOLE, ROW, Block
+from featx.shards import BAD, HOLE, ROW, Block, block_id
 from featx.store import Store
 
 # A shard is published about every 256 pictures: a kill costs at most some seconds of a CPU's
 # work, and writing one takes under 0.1 % of the time of computing it.
 BLOCK = 256
+
+# How long the blocks of other processes are waited for after the last of them arrived: some
+# times what a block takes here, and this long where none was computed here.
+_PATIENCE, _PATIENCE_SECONDS = 3.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,9 @@ class BlockWriter:
     A block is a fixed number of slots and a batch a fixed number of pictures, the last one padded
     with black; so what a picture is computed with depends on the pictures alone, and a run that
     was interrupted goes on as it would have. A bad picture keeps its slot, so that it never shifts
-    its neighbours.
+    its neighbours. A block is collected first, which gives it its name; then it is claimed,
+    computed and published by one thread, so that a kill never costs more than one block, while the
+    next one is collected. A block that another process has is left to it.
 
     Parameters
     ----------
@@ -42,6 +50,10 @@ class BlockWriter:
         Returns the runtime; called when the first good picture comes.
     side : int
         Pixels along each edge.
+    lead : sequence of (Digest, pixels), optional
+        Pictures that go before the first one, where they are not kept; they are not counted.
+    claims : Claims, optional
+        Which blocks other processes compute; without, none is left to others.
 
     Attributes
     ----------
@@ -51,18 +63,29 @@ class BlockWriter:
         The width of a row; None before the first batch.
     """
 
-    def __init__(self, store: Store, start: Callable[[], Runtime], side: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        start: Callable[[], Runtime],
+        side: int,
+        lead: Sequence[tuple[Digest, np.ndarray]] = (),
+        claims: Claims | None = None,
+    ) -> None:
         self._store = store
         self._start = start
         self._side = side
+        self._lead = lead
+        self._claims = claims
         self._runtime: Runtime | None = None
         self._seen: set[Digest] = set()
         self._early: list[_Slot] = []
         self._slots: list[_Slot] = []
-        self._rows: list[np.ndarray] = []
+        self._busy: set[str] = set()
+        self._slowest = 0.0
         self._overflowed: list[str] = []
-        self._publisher = ThreadPoolExecutor(1, thread_name_prefix="featx-publish")
-        self._publishing: Future[None] | None = None
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="featx-compute")
+        self._working: Future[None] | None = None
+        self._stopped = False
         self.computed = 0
         self.dim: int | None = None
 
@@ -80,22 +103,26 @@ class BlockWriter:
                 self._fill(slot, None)
             return
         if self._runtime is None:
-            self._runtime = self._start()
-            self._batch = np.zeros((self._runtime.batch_size, self._side, self._side, 3), np.uint8)
-            for slot in self._early:
-                self._fill(slot, None)
+            self._begin()
         self._fill(_Slot(id, digest, None), picture)
 
     def finish(self) -> None:
-        """Compute and publish what is left; durable when this returns."""
+        """Compute and publish what is left; durable when this returns.
+
+        Blocks that other processes have are waited for while such blocks arrive; those that do
+        not come are not kept when this returns.
+        """
         if self._slots:
-            self._compute()
-            self._publish()
+            self._hand_over()
         self._wait()
+        self._await_others()
 
     def close(self) -> None:
-        """Let the last publication end and drop what was not handed to it."""
-        self._publisher.shutdown(wait=True)
+        """Drop what is not published; at most one batch is waited for."""
+        self._stopped = True
+        self._worker.shutdown(wait=True)
+        if self._runtime is not None:
+            self._streams.shutdown(wait=True)
 
     def refuse_overflow(self) -> None:
         """Raise NonFiniteError if a picture got NaN or infinity."""
@@ -107,24 +134,77 @@ class BlockWriter:
                 "check the weights."
             )
 
+    def _begin(self) -> None:
+        """Start the network, and give what waited for it its slots."""
+        self._runtime = self._start()
+        size = self._runtime.batch_size
+        self._size = -(-BLOCK // size) * size
+        self._streams = ThreadPoolExecutor(self._runtime.streams, "featx-run")
+        # Two: while one block is computed the next is collected.
+        shape = (self._size, self._side, self._side, 3)
+        self._pixels, self._spare = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+        kept = np.array([list(digest) for digest, _ in self._lead], np.uint8).reshape(-1, 32)
+        for (digest, pixels), at in zip(self._lead, self._store.find(kept), strict=True):
+            if at < 0 and digest not in self._seen:
+                self._fill(_Slot("", digest, None), pixels)
+        self._seen.update(digest for digest, _ in self._lead)
+        for slot in self._early:
+            self._fill(slot, None)
+
     def _fill(self, slot: _Slot, pixels: np.ndarray | None) -> None:
+        self._pixels[len(self._slots)] = 0 if pixels is None else pixels
+        self._slots.append(slot)
+        if len(self._slots) == self._size:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give the collected block to the thread that computes."""
+        self._pixels[len(self._slots) :] = 0
+        self._wait()
+        self._working = self._worker.submit(self._settle, self._slots, self._pixels)
+        self._slots = []
+        self._pixels, self._spare = self._spare, self._pixels
+
+    def _wait(self) -> None:
+        """Wait for the block under way; its error is raised here."""
+        if self._working is not None:
+            working, self._working = self._working, None
+            working.result()
+
+    def _settle(self, slots: list[_Slot], pixels: np.ndarray) -> None:
+        """Compute and publish a block, unless another process did or does."""
+        assert self._runtime is not None
+        began = time.monotonic()
+        sha256 = np.frombuffer(b"".join(slot.digest for slot in slots), np.uint8).reshape(-1, 32)
+        name = block_id(self._store.key, self._runtime.batch_size, sha256)
+        claim = self._claims.take(name) if self._claims is not None else Claim()
+        if claim is None:
+            self._busy.add(name)
+            return
+        try:
+            # Asked after the claim: whoever had it before has published.
+            kept = self._store.adopt(name)
+            wanted = np.arange(len(slots)) if kept is None else np.flatnonzero(kept.status == HOLE)
+            features = self._compute(len(slots), pixels) if len(wanted) else None
+            if features is not None:
+                self._publish([slots[i] for i in wanted], sha256[wanted], features[wanted])
+                self._slowest = max(self._slowest, time.monotonic() - began)
+        finally:
+            claim.release()
+
+    def _compute(self, count: int, pixels: np.ndarray) -> np.ndarray | None:
+        """Return the rows of a block; None when it was stopped on the way."""
         assert self._runtime is not None
         size = self._runtime.batch_size
-        if pixels is not None:
-            self._batch[len(self._slots) % size] = pixels
-        self._slots.append(slot)
-        if len(self._slots) % size == 0:
-            self._compute()
-        if len(self._slots) == -(-BLOCK // size) * size:
-            self._publish()
+        batches = [pixels[begin : begin + size] for begin in range(0, count, size)]
+        rows = [part for part in self._streams.map(self._run, batches) if part is not None]
+        return np.concatenate(rows)[:count] if len(rows) == len(batches) else None
 
-    def _compute(self) -> None:
-        """Run the batch that holds the slots without a row."""
+    def _run(self, batch: np.ndarray) -> np.ndarray | None:
         assert self._runtime is not None
-        count = len(self._slots) - sum(map(len, self._rows))
-        if not count:
-            return
-        rows = self._runtime.run(self._batch)
+        if self._stopped:
+            return None
+        rows = self._runtime.run(batch)
         expected = (self._runtime.batch_size, self.dim or self._store.dim or rows.shape[-1])
         if rows.shape != expected or rows.dtype != np.float32:
             raise ExtractionError(
@@ -132,13 +212,10 @@ class BlockWriter:
                 f"expected float32 of shape {expected}."
             )
         self.dim = rows.shape[1]
-        self._rows.append(rows[:count])
-        self._batch = np.zeros_like(self._batch)
+        return rows
 
-    def _publish(self) -> None:
+    def _publish(self, slots: list[_Slot], sha256: np.ndarray, features: np.ndarray) -> None:
         assert self._runtime is not None
-        slots, features = self._slots, np.concatenate(self._rows)
-        self._slots, self._rows = [], []
         status = np.full(len(slots), ROW, np.uint8)
         finite = np.isfinite(features).all(axis=1)
         for i, slot in enumerate(slots):
@@ -147,21 +224,38 @@ class BlockWriter:
             elif not finite[i]:
                 status[i] = HOLE
                 self._overflowed.append(slot.id)
-        features = np.where((status == ROW)[:, None], features, np.float32(np.nan))
-        self.computed += int((status == ROW).sum())
+        if (status == HOLE).all():
+            return
         block = Block(
-            features,
-            np.frombuffer(b"".join(slot.digest for slot in slots), np.uint8).reshape(-1, 32),
+            np.where((status == ROW)[:, None], features, np.float32(np.nan)),
+            sha256,
             status,
             [(i, s.error.code, str(s.error)) for i, s in enumerate(slots) if s.error is not None],
             self._runtime.batch_size,
             self._runtime.environment(),
         )
-        self._wait()
-        self._publishing = self._publisher.submit(self._store.publish, block)
+        self._store.publish(block)
+        lead = {digest for digest, _ in self._lead}
+        self.computed += sum(
+            kind == ROW and slot.digest not in lead
+            for slot, kind in zip(slots, status, strict=True)
+        )
 
-    def _wait(self) -> None:
-        """Wait for the publication under way; its error is raised here."""
-        if self._publishing is not None:
-            publishing, self._publishing = self._publishing, None
-            publishing.result()
+    def _await_others(self) -> None:
+        """Wait for the blocks that other processes have, as long as that gets on."""
+        assert self._claims is not None or not self._busy
+        patience = max(1.0, _PATIENCE * self._slowest) if self._slowest else _PATIENCE_SECONDS
+        deadline = time.monotonic() + patience
+        while self._claims is not None and self._busy and time.monotonic() < deadline:
+            arrived = {name for name in self._busy if self._store.adopt(name)}
+            if arrived:
+                self._busy -= arrived
+                deadline = time.monotonic() + patience
+                continue
+            claim = self._claims.take(min(self._busy))
+            if claim is not None:
+                # Given back: published since, or its process is gone and the block is open.
+                claim.release()
+                if not self._store.adopt(min(self._busy)):
+                    return
+            time.sleep(0.05)

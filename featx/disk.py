@@ -6,9 +6,9 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
 from featx.errors import (
     CacheCorruptError,
@@ -18,9 +18,28 @@ from featx.errors import (
     CacheWriteError,
 )
 
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+# What file systems without hard links say: FAT EPERM, sshfs ENOSYS, SMB ENOTSUP, Android EACCES.
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
+# What file systems say that cannot sync a folder; they have no more durability to give.
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
+_GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)
 _MAX_BYTES = 8 << 30
+
+# Size, modification time, change time (ns) and inode of a file.
+Stat = tuple[int, int, int, int]
+
+
+def about(path: Path) -> Stat:
+    """Return what tells one state of a file from another; a link is not followed."""
+    status = os.stat(path, follow_symlinks=False)
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def save_lightly(path: Path, content: bytes) -> None:
@@ -59,13 +78,22 @@ def read(path: Path) -> bytearray:
         view = memoryview(content)
         done = 0
         while done < len(content):
-            count = os.readv(descriptor, [view[done:]])
+            count = _read_into(descriptor, view[done:], path)
             if not count:
                 raise CacheCorruptError(f"{path.name} was cut while it was read")
             done += count
         return content
     finally:
         os.close(descriptor)
+
+
+def _read_into(descriptor: int, view: memoryview, path: Path) -> int:
+    try:
+        return os.readv(descriptor, [view])
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        raise CacheCorruptError(f"{path.name} cannot be read: {error.strerror}") from error
 
 
 def make_folder(folder: Path) -> None:
@@ -80,16 +108,33 @@ def make_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        if os.name == "nt":  # Windows opens no folders, and journals their entries itself
+            return
+        raise
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(descriptor)
 
 
-@contextmanager
-def _written_aside(path: Path, content: bytes, *, durable: bool) -> Iterator[Path]:
-    """Yield a temporary file beside `path` that holds the content; it is gone afterwards."""
+def _sync_file(descriptor: int) -> None:
+    """Return when the bytes are on the medium itself."""
+    full = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: fsync alone stops at the drive's memory
+    if full is not None and fcntl is not None:
+        with suppress(OSError):
+            fcntl.fcntl(descriptor, full)
+            return
+    os.fsync(descriptor)
+
+
+def _write_aside(path: Path, content: bytes, *, durable: bool) -> Path:
+    """Return a new temporary file beside `path` that holds the content; nothing on failure."""
     aside = path.parent / f".tmp-{os.getpid()}-{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     descriptor = os.open(aside, flags, 0o600)
@@ -99,36 +144,57 @@ def _written_aside(path: Path, content: bytes, *, durable: bool) -> Iterator[Pat
             while view:
                 view = view[os.write(descriptor, view) :]
             if durable:
-                # A failed fsync may drop the pages and then succeed: never a second one on the
-                # same file (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
-                os.fsync(descriptor)
+                _sync_file(descriptor)
         finally:
             os.close(descriptor)
-        yield aside
-    finally:
-        with suppress(OSError):
-            os.unlink(aside)
+    except BaseException:
+        _remove(aside)
+        raise
+    return aside
+
+
+def _remove(aside: Path) -> None:
+    with suppress(OSError):
+        os.unlink(aside)
 
 
 def publish(path: Path, content: bytes) -> bool:
-    """Make the content visible at `path`, whole and durable; False if something is there."""
-    with _written_aside(path, content, durable=True) as aside:
-        try:
-            os.link(aside, path)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if _is_linked(aside):
-                pass  # some network file systems report an error for a link that was made
-            elif error.errno in _NO_LINKS:
-                if os.path.lexists(path):
-                    return False
-                # No hard links here. A rename may replace a shard that appeared this very
-                # moment, by one of the same name: the same pictures, as complete.
-                os.rename(aside, path)
-            else:
-                raise
+    """Make the content visible at `path`, whole and durable; False if something is there.
+
+    Either way what stands at `path` is durable when this returns.
+    """
+    try:
+        aside = _write_aside(path, content, durable=True)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        # A failed fsync may drop the pages and then succeed: never a second one on the same
+        # file (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
+        aside = _write_aside(path, content, durable=True)
+    try:
+        won = _put(aside, path)
         _sync_folder(path.parent)
+    finally:
+        _remove(aside)
+    return won
+
+
+def _put(aside: Path, path: Path) -> bool:
+    """Give a finished file its name; False if the name is taken."""
+    try:
+        os.link(aside, path)
+    except OSError as error:
+        if _is_linked(aside):
+            return True  # some network file systems report an error for a link that was made
+        if isinstance(error, FileExistsError):
+            return False
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(path):
+            return False
+        # No hard links here. A rename may replace a shard that appeared this very moment, by
+        # one of the same name: the same pictures, as complete.
+        os.rename(aside, path)
     return True
 
 
@@ -140,8 +206,21 @@ def _is_linked(aside: Path) -> bool:
 
 def replace(path: Path, content: bytes) -> None:
     """Put the content at `path` in one step, in place of what is there; not durable."""
-    with _written_aside(path, content, durable=False) as aside:
+    aside = _write_aside(path, content, durable=False)
+    try:
         os.replace(aside, path)
+    finally:
+        _remove(aside)
+
+
+def rehearse(folder: Path) -> None:
+    """Raise OSError if no file can be made in a folder."""
+    _remove(_write_aside(folder / "rehearsal", b"", durable=False))
+
+
+def is_gone(error: OSError) -> bool:
+    """Say whether an error means that the file is not there, rather than not readable."""
+    return error.errno in _GONE
 
 
 def check_space(folder: Path, needed: int) -> None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import __version__ as PILLOW  # noqa: N812
 
+from featx.disk import Stat
 from featx.errors import IMAGE_ERRORS, CacheCorruptError, ImageError
 from featx.sealed import pack, unpack
 from featx.shards import HOLE, ROW, Layout
-
-Stat = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,14 @@ class ShardIndex:
         )
         self._shard_of = np.repeat(np.arange(len(counts)), counts)
         self._slot_of = np.concatenate([np.empty(0, np.int64), *map(np.arange, counts)])
-        usable = np.flatnonzero(self._status != HOLE)
+        # What this Pillow refuses only this Pillow can say: an older one's verdict is not asked.
+        own = [shard.environment.get("pillow", PILLOW) == PILLOW for shard in self.shards]
+        verdict = (self._status != ROW) & (self._status != HOLE)
+        usable = np.flatnonzero(
+            (self._status == ROW) | (verdict & np.array(own, bool)[self._shard_of])
+        )
         prefixes = _prefix(self._sha256[usable])
-        # A row goes before a verdict: a newer decoder may have read what an older one could not.
+        # A row goes before a verdict: another decoder may have read what this one could not.
         order = np.lexsort((self._status[usable], prefixes))
         self._order = usable[order]
         self._prefixes = prefixes[order]

@@ -10,7 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from featx.errors import CacheCorruptError, CacheKeyMismatchError, CacheSecurityError
+from featx.errors import (
+    CacheCorruptError,
+    CacheKeyMismatchError,
+    CacheSecurityError,
+    CacheVersionError,
+)
 from featx.sealed import seal, unseal
 
 FORMAT = 1
@@ -148,6 +153,8 @@ def decode(
         The seal or a checksum is wrong, or a row is not finite.
     CacheSecurityError
         The file holds what featx never writes; nothing it points to was opened.
+    CacheVersionError
+        The shard has a later format; it is no damage, and the file must be left alone.
     CacheKeyMismatchError
         The shard belongs to another key, or lies under another name.
     """
@@ -165,7 +172,7 @@ def decode(
             failures = _failures(file["failures"][:].tobytes(), layout.n)
             status = file["status"][:]
             features = file["features"][:]
-    except CacheCorruptError:
+    except (CacheCorruptError, CacheVersionError):
         raise
     except Exception as error:  # the HDF5 library reports damage as OSError, KeyError, RuntimeError
         raise CacheCorruptError(f"{name} cannot be read: {error}") from error
@@ -184,13 +191,21 @@ def _check(file: Any, size: int, name: str) -> Layout:
     """Refuse every object that featx does not write, before any data is read."""
     import h5py
 
+    if file.attrs.get_id("format").get_storage_size() > 8:
+        raise CacheSecurityError(f"{name}: attribute 'format' is too large")
+    format = file.attrs["format"]
+    if isinstance(format, int | np.integer) and format > FORMAT:
+        raise CacheVersionError(
+            f"{name} has format {format}; this featx knows format {FORMAT}. It was left untouched: "
+            "use the featx that made it, or another cache folder."
+        )
     if sorted(file.keys()) != sorted(_DATASETS) or sorted(file.attrs.keys()) != sorted(_ATTRIBUTES):
         raise CacheSecurityError(f"{name} holds other objects than a shard does")
     for attribute in _ATTRIBUTES:
         if file.attrs.get_id(attribute).get_storage_size() > 65536:
             raise CacheSecurityError(f"{name}: attribute {attribute!r} is too large")
-    if int(file.attrs["format"]) != FORMAT:
-        raise CacheSecurityError(f"{name} has format {file.attrs['format']}, expected {FORMAT}")
+    if format != FORMAT:
+        raise CacheSecurityError(f"{name} has format {format!r}, expected {FORMAT}")
     if not isinstance(file.get("features", getlink=True), h5py.HardLink):
         raise CacheSecurityError(f"{name}: 'features' is a link")
     shape = file["features"].shape

@@ -16,76 +16,23 @@ from typing import Any
 import numpy as np
 
 from featx import disk, shards
+from featx.disk import Stat
 from featx.errors import (
     CacheCorruptError,
     CacheCorruptWarning,
     CacheError,
-    CacheVersionError,
     CacheWriteError,
 )
 from featx.index import ShardFacts, ShardIndex
+from featx.root import FORMAT, MARKER, find_root, is_marked
 from featx.sealed import unseal
 from featx.shards import Block
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
-MARKER = "FEATX-CACHE.json"
+__all__ = ["FORMAT", "MARKER", "Store", "find_root"]
+
 _SHARD = re.compile(r"[0-9a-f]{32}\.h5")
-
-
-def find_root(cache: str | os.PathLike[str] | None = None) -> Path:
-    """Return the cache folder, made and marked if need be.
-
-    Parameters
-    ----------
-    cache : path, optional
-        The folder; else ``$FEATX_CACHE``, else ``./cache`` when it is marked as a featx cache,
-        else the user's cache folder of the platform.
-
-    Raises
-    ------
-    CacheError
-        The folder has other things in it and no mark of featx.
-    CacheVersionError
-        The folder has a format this version does not know; it is left untouched.
-    CacheWriteError
-        The folder cannot be made.
-    """
-    if cache is None:
-        cache = os.environ.get("FEATX_CACHE") or None
-    if cache is None and Path("cache", MARKER).is_file():
-        cache = "cache"
-    if cache is None:
-        import platformdirs
-
-        cache = platformdirs.user_cache_dir("featx", appauthor=False)
-    root = Path(cache).expanduser().absolute()
-    marker = root / MARKER
-    try:
-        if not marker.is_file():
-            if root.exists() and not root.is_dir():
-                raise CacheWriteError(f"the cache {root} is a file; expected a folder.")
-            if root.is_dir() and any(root.iterdir()):
-                raise CacheError(
-                    f"{root} holds other files and no {MARKER}: featx only writes to a folder it "
-                    "marked. Choose a new or an empty folder."
-                )
-            disk.make_folder(root)
-            disk.publish(marker, json.dumps({"format": FORMAT}).encode() + b"\n")
-        about = json.loads(marker.read_bytes())
-    except OSError as error:
-        raise disk.refusal(error, root) from error
-    except ValueError as error:
-        raise CacheCorruptError(
-            f"{marker} is damaged: {error}. Expected {{'format': 1}}."
-        ) from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise CacheVersionError(
-            f"the cache {root} says {about!r}; this featx knows format {FORMAT}. It was left "
-            "untouched: use the featx that made it, or another folder."
-        )
-    return root
 
 
 class Store:
@@ -115,6 +62,7 @@ class Store:
         self._text = text.encode()
         self._ignored: set[str] = set()
         self._shards = {shard.name: shard for shard in self._saved_index().shards}
+        self._unsaved = False
         self.index = ShardIndex()
         self.refresh()
 
@@ -123,26 +71,39 @@ class Store:
         """The width of the kept rows; None while there are none."""
         return next((shard.layout.dim for shard in self._shards.values()), None)
 
+    def environments(self) -> list[dict[str, Any]]:
+        """Return what computed the kept rows, each environment once."""
+        shards = self._shards.values()
+        return list(
+            {json.dumps(s.environment, sort_keys=True): s.environment for s in shards}.values()
+        )
+
     def refresh(self) -> None:
-        """Take in the shards that are there now; set damaged ones aside."""
-        names = [name for name in _listed(self.folder / "shards") if name not in self._ignored]
+        """Take in the shards that are there now; set damaged ones aside.
+
+        Raises
+        ------
+        CacheVersionError
+            A shard has a format that this version does not know; it was left untouched.
+        CacheError
+            The folder or a shard may not be read.
+        """
+        names = [name for name in self._names() if name not in self._ignored]
         for name in set(self._shards) - set(names):
-            del self._shards[name]
-        changed = False
+            self._forget(name)
         for name in names:
-            try:
-                about = _about(self._path(name))
-                if name in self._shards and self._shards[name].about == about:
-                    continue
-                self._shards[name] = self._verified(name, about, disk.read(self._path(name)))
-                changed = True
-            except FileNotFoundError:
-                self._shards.pop(name, None)
-            except CacheCorruptError as error:
-                self._set_aside(name, error)
-        self.index = ShardIndex(self._shards.values())
-        if changed:
+            self._take_in(name)
+        if self._unsaved:
             self.save_index()
+        else:
+            self.index = ShardIndex(self._shards.values())
+
+    def adopt(self, block: str) -> ShardFacts | None:
+        """Return a block that is kept, by whichever process; from now on its rows are found."""
+        name = block + ".h5"
+        if name not in self._shards:
+            self._take_in(name)
+        return self._shards.get(name)
 
     def find(self, sha256: np.ndarray) -> np.ndarray:
         """Return the position of each (n, 32) digest in the index, -1 where it is not kept."""
@@ -164,29 +125,49 @@ class Store:
         missing : numpy.ndarray of shape (n,) and dtype bool
             True where no row was kept, or its shard turned out to be damaged.
         """
+        widths = {shard.layout.dim for shard in self._shards.values()} - {dim}
+        if widths:
+            raise CacheCorruptError(
+                f"{self.folder} holds rows of {sorted(widths)} numbers where {dim} are expected; "
+                "featx never wrote both. Remove that folder."
+            )
         positions = self.index.find(sha256)
         rows = np.empty((len(sha256), dim), np.float32)
         missing = ~self.index.is_row(positions)
         wanted = np.flatnonzero(~missing)
-        damaged: list[tuple[str, Exception]] = []
+        doubtful: list[str] = []
 
         def copy(group: tuple[ShardFacts, np.ndarray, np.ndarray]) -> None:
             shard, at, slots = group
             try:
                 self._copy(shard, slots, sha256, rows, wanted[at])
-            except (CacheCorruptError, FileNotFoundError) as error:
+            except (CacheCorruptError, OSError):
                 missing[wanted[at]] = True
-                damaged.append((shard.name, error))
+                doubtful.append(shard.name)
 
         # sha256 and the copies leave the interpreter's lock, so threads share the work.
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             list(pool.map(copy, self.index.by_shard(positions[wanted])))
-        for name, error in damaged:
-            if isinstance(error, CacheCorruptError):
-                self._set_aside(name, error)
-        if damaged:
+        for name in doubtful:
+            # Damaged, or gone, or not what the index says: only the shard itself can tell.
+            self._forget(name)
+        if doubtful:
             self.refresh()
         return rows, missing
+
+    def prepare(self, needed: int) -> None:
+        """Make the folders, and say now what would keep `needed` bytes from being kept.
+
+        Raises
+        ------
+        CacheSpaceError, CacheWriteError
+        """
+        try:
+            self._make_folders()
+            disk.check_space(self.folder, needed)
+            disk.rehearse(self.folder / "shards")
+        except OSError as error:
+            raise disk.refusal(error, self.folder) from error
 
     def publish(self, block: Block) -> None:
         """Keep a block; it is durable and visible, whole, when this returns.
@@ -204,26 +185,51 @@ class Store:
         try:
             self._make_folders()
             disk.check_space(self.folder, 2 * len(content))
-            if not disk.publish(path, content):
-                self._keep_theirs(name, content)
-            about = _about(path)
-        except CacheError:
-            raise
+            for _ in range(3):
+                if disk.publish(path, content):
+                    self._enter(self._verified(name, disk.about(path), content))
+                    return
+                if self._take_in(name):
+                    return  # another process published it first
+                # What stood there was damaged and is set aside now.
         except OSError as error:
             raise disk.refusal(error, path) from error
-        self._shards[name] = self._verified(name, about, content)
+        raise CacheWriteError(f"{path} is damaged and cannot be moved away: remove it.")
 
-    def _keep_theirs(self, name: str, content: bytes) -> None:
-        """Another process published this block first: keep its shard if it is whole."""
+    def _enter(self, facts: ShardFacts) -> None:
+        self._shards[facts.name] = facts
+        self._unsaved = True
+
+    def _forget(self, name: str) -> None:
+        self._unsaved |= self._shards.pop(name, None) is not None
+
+    def _take_in(self, name: str) -> bool:
+        """Enter a shard as it lies on the disk now; say whether it is there, whole."""
+        path = self._path(name)
         try:
-            self._verified(name, (0, 0, 0, 0), disk.read(self._path(name)))
-        except CacheCorruptError as error:
-            self._set_aside(name, error)
-            disk.publish(self._path(name), content)
+            about = disk.about(path)
+            if name in self._shards and self._shards[name].about == about:
+                return True
+            self._forget(name)
+            try:
+                self._enter(self._verified(name, about, disk.read(path)))
+            except CacheCorruptError as error:
+                self._set_aside(name, about, error)
+                return False
+        except OSError as error:
+            if not disk.is_gone(error):
+                raise CacheError(
+                    f"the cache cannot be read at {path}: {error.strerror or error}. Check its "
+                    "owner and permissions, or choose another folder."
+                ) from error
+            self._forget(name)
+            return False
+        return True
 
     def save_index(self) -> None:
         """Keep what is known of the shards, so that the next start need not read them."""
         self.index = ShardIndex(self._shards.values())
+        self._unsaved = False
         disk.save_lightly(self.folder / "index", self.index.pack())
 
     def _saved_index(self) -> ShardIndex:
@@ -254,21 +260,31 @@ class Store:
     def _path(self, name: str) -> Path:
         return self.folder / "shards" / name
 
-    def _verified(
-        self, name: str, about: tuple[int, int, int, int], content: bytes | bytearray
-    ) -> ShardFacts:
+    def _names(self) -> list[str]:
+        try:
+            return sorted(filter(_SHARD.fullmatch, os.listdir(self.folder / "shards")))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise CacheError(
+                f"the cache folder {self.folder} cannot be listed: {error.strerror}."
+            ) from error
+
+    def _verified(self, name: str, about: Stat, content: bytes | bytearray) -> ShardFacts:
         block, layout = shards.decode(content, self.key, name[:-3], with_features=False)
         return ShardFacts(
             name, about, layout, block.sha256, block.status, block.failures, block.environment
         )
 
-    def _set_aside(self, name: str, error: Exception) -> None:
+    def _set_aside(self, name: str, about: Stat, error: Exception) -> None:
         """Move a damaged shard to quarantine/; where that is not allowed, look past it."""
-        self._shards.pop(name, None)
+        path = self._path(name)
         aside = self.folder / "quarantine" / f"{name}-{secrets.token_hex(4)}"
         try:
             disk.make_folder(aside.parent)
-            os.rename(self._path(name), aside)
+            if disk.about(path) != about:
+                return  # another process set it aside and published the block anew
+            os.rename(path, aside)
             done = f"moved to {aside}"
         except FileNotFoundError:
             return  # another process was faster
@@ -276,34 +292,25 @@ class Store:
             self._ignored.add(name)
             done = "ignored (the cache is read-only)"
         warnings.warn(
-            f"{self._path(name)}: {error}; {done}. Its rows are computed again when needed.",
+            f"{path}: {error}; {done}. Its rows are computed again when needed.",
             CacheCorruptWarning,
             stacklevel=2,
         )
 
     def _make_folders(self) -> None:
+        if not is_marked(self.root):
+            raise CacheWriteError(
+                f"the cache {self.root} was removed while it was used. Run again to start anew."
+            )
         for folder in (self.folder, self.folder / "shards"):
             disk.make_folder(folder)
         path = self.folder / "key.json"
-        if not path.exists():
-            disk.publish(path, self._text)
-        elif path.read_bytes() != self._text:
+        if self._has_key(path) or disk.publish(path, self._text):
+            return
+        if not self._has_key(path):
             # The folder's name is the hash of this very text, which proves what stood there.
             logger.warning("%s was damaged and is written anew", path)
             disk.replace(path, self._text)
 
-
-def _about(path: Path) -> tuple[int, int, int, int]:
-    status = os.stat(path, follow_symlinks=False)
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-
-
-def _listed(folder: Path) -> list[str]:
-    try:
-        return sorted(name for name in os.listdir(folder) if _SHARD.fullmatch(name))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise CacheError(
-            f"the cache folder {folder} cannot be listed: {error.strerror}."
-        ) from error
+    def _has_key(self, path: Path) -> bool:
+        return bytes(disk.load_lightly(path) or b"") == self._text

@@ -1,0 +1,102 @@
+"""Who computes which block: a saving of double work between processes, never a need."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from types import ModuleType
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+logger = logging.getLogger(__name__)
+
+# A lock that is asked for without waiting answers at once. Where a network's lock service is
+# dead it never does.
+ANSWER_SECONDS = 2.0
+_BUSY = (errno.EWOULDBLOCK, errno.EACCES)
+
+
+class Claim:
+    """The right to compute one block while other processes compute others; given back once."""
+
+    def __init__(self, path: Path | None = None, descriptor: int = -1) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Give the claim back. Who opened the file before may lock it still: that is harmless."""
+        if self._path is not None:
+            with suppress(OSError):
+                os.unlink(self._path)
+            with suppress(OSError):
+                os.close(self._descriptor)
+            self._path = None
+
+
+class Claims:
+    """The claims on the blocks of one key, as locked files in a folder.
+
+    Every failure means "go on without": locks that always succeed, never succeed, are not
+    known to the file system or hang only cost computing a block twice.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files lie; it may be removed at any time.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._usable = fcntl is not None
+
+    def take(self, name: str) -> Claim | None:
+        """Return the claim on a block, or None while another process has it."""
+        if not self._usable:
+            return Claim()
+        path = self._folder / f"{name}.lock"
+        descriptor = -1
+        try:
+            os.makedirs(self._folder, 0o700, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK
+            descriptor = os.open(path, flags, 0o600)
+            error = _lock(descriptor)
+        except OSError as raised:
+            error = raised
+        if error is None:
+            return Claim(path, descriptor)
+        if descriptor >= 0 and not isinstance(error, TimeoutError):
+            os.close(descriptor)
+        if descriptor >= 0 and error.errno in _BUSY:
+            return None
+        logger.debug("no claims in %s: %s", self._folder, error)
+        self._usable = False
+        return Claim()
+
+
+def _lock(descriptor: int) -> OSError | None:
+    """Return None when the lock was had, or else the reason."""
+    answer: SimpleQueue[OSError | None] = SimpleQueue()
+
+    def ask() -> None:
+        assert fcntl is not None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            answer.put(None)
+        except OSError as error:
+            answer.put(error)
+
+    # A daemon: one that never comes back must not hold up the end of the process.
+    threading.Thread(target=ask, name="featx-claim", daemon=True).start()
+    try:
+        return answer.get(timeout=ANSWER_SECONDS)
+    except Empty:
+        return TimeoutError("the lock did not answer")

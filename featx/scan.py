@@ -1,0 +1,223 @@
+"""One pass over a dataset: each picture is looked up, and computed where it is not kept."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featx import images, remarks, runtimes
+from featx.blocks import BlockWriter
+from featx.claims import Claims
+from featx.datasets import Dataset, Item
+from featx.digests import Digest, KnownFiles, now_ns, of_content
+from featx.errors import (
+    Failure,
+    ImageError,
+    ImageReadError,
+    OutOfMemoryError,
+    TooManyBadImagesError,
+)
+from featx.runtimes import Runtime
+from featx.store import Store
+
+# Over this many bad pictures, or this share, the fault is not in single files.
+MAX_BAD, MAX_BAD_SHARE = 20, 0.05
+_WINDOW = 512
+
+
+@dataclass
+class _Prepared:
+    """A picture that was looked up: kept already, or pixels, or the reason why there are none."""
+
+    digest: Digest | None
+    picture: np.ndarray | ImageError | None = None
+    kept: bool = False
+    remarks: Sequence[str] = ()
+
+
+_Entry = tuple[Item, _Prepared | Future[_Prepared]]
+
+
+@dataclass
+class Scan:
+    """One pass over a dataset: look each picture up, compute those that are not kept.
+
+    Blocks are cut from the pictures that are not kept, in the dataset's order, and only whole
+    blocks are kept; so a run that was interrupted cuts the remaining blocks as it would have.
+    """
+
+    dataset: Dataset
+    side: int
+    store: Store
+    start: Callable[[], Runtime]
+    progress: bool
+    seen: remarks.Remarks
+    lead: Sequence[tuple[Digest, np.ndarray]] = ()
+    claims: Claims | None = None
+    ids: list[str] = field(default_factory=list)
+    labels: list[str | None] = field(default_factory=list)
+    good: list[Digest] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    total: int = 0
+    computed: int = 0
+    dim: int | None = None
+    compute_seconds: float = 0.0
+
+    def run(self) -> OutOfMemoryError | None:
+        """Fill ids, labels, digests and failures; compute and publish what was missing.
+
+        Returns
+        -------
+        OutOfMemoryError or None
+            Why the pass ended early: blocks published before stay, smaller batches may do.
+        """
+        shortage = None
+        self._known = KnownFiles(self.store.root, self.dataset.location)
+        self._writer = BlockWriter(self.store, self.start, self.side, self.lead, self.claims)
+        began = time.perf_counter()
+        pool = ThreadPoolExecutor(max(2, runtimes.cpu_count()), thread_name_prefix="featx-read")
+        bar = _Bar(self.dataset.known_length, self.progress)
+        try:
+            for item, work in _ahead(self._entries(pool), _WINDOW):
+                prepared = work.result() if isinstance(work, Future) else work
+                self._take(item, prepared)
+                bar.step(isinstance(prepared.picture, np.ndarray))
+            self._writer.finish()
+        except TooManyBadImagesError:
+            self._writer.finish()
+            raise
+        except OutOfMemoryError as error:
+            shortage = error
+        finally:
+            pool.shutdown(cancel_futures=True)
+            self._writer.close()
+            bar.close()
+            self._known.save()
+            self.computed, self.dim = self._writer.computed, self._writer.dim
+        if self.computed:
+            self.compute_seconds = time.perf_counter() - began
+        self.store.refresh()
+        self._writer.refuse_overflow()
+        return shortage
+
+    def digests(self) -> np.ndarray:
+        """Return the content digests of the good pictures, shape (n, 32)."""
+        return np.frombuffer(b"".join(self.good), np.uint8).reshape(-1, 32)
+
+    def _entries(self, pool: ThreadPoolExecutor) -> Iterator[_Entry]:
+        """Yield each item with what is known of it, or with the work of reading it."""
+        for window in _chunks(self.dataset, _WINDOW):
+            known = [
+                self._known.find(item.source) if isinstance(item.source, Path) else None
+                for item in window
+            ]
+            kept = self._kept([digest for digest in known if digest is not None])
+            for item, digest in zip(window, known, strict=True):
+                if digest is not None and digest in kept:
+                    yield item, _Prepared(digest, kept[digest], kept=True)
+                else:
+                    yield item, pool.submit(self._prepare, item)
+
+    def _kept(self, digests: list[Digest]) -> dict[Digest, ImageError | None]:
+        """Return those of the digests that are kept, with the verdict where one is bad."""
+        if not digests:
+            return {}
+        positions = self.store.find(np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32))
+        return {
+            digest: self.store.index.failure(position)
+            for digest, position in zip(digests, positions.tolist(), strict=True)
+            if position >= 0
+        }
+
+    def _prepare(self, item: Item) -> _Prepared:
+        """Read, hash, and decode unless the row is kept; runs in a thread."""
+        content = item.source
+        try:
+            if isinstance(content, Path):
+                path, read_at = content, now_ns()
+                about = os.stat(path)
+                content = images.read(path)
+                digest = of_content(content)
+                self._known.remember(path, about, read_at, digest)
+            else:
+                digest = of_content(content)
+        except ImageError as error:
+            return _Prepared(None, error)
+        except OSError as error:
+            return _Prepared(None, ImageReadError(f"cannot be read: {error.strerror or error}"))
+        kept = self._kept([digest])
+        if digest in kept:
+            return _Prepared(digest, kept[digest], kept=True)
+        kinds: list[str] = []
+        try:
+            picture = images.at_side(
+                content, self.side, lambda seen: kinds.extend(remarks.of_picture(seen, item.id))
+            )
+            return _Prepared(digest, picture, remarks=kinds)
+        except ImageError as error:
+            return _Prepared(digest, error)
+
+    def _take(self, item: Item, prepared: _Prepared) -> None:
+        """Enter one picture into the ledger, and into the current block if it is not kept."""
+        self.total += 1
+        digest, picture = prepared.digest, prepared.picture
+        if digest is not None and picture is not None and not prepared.kept:
+            self._writer.add(item.id, digest, picture)
+        if digest is not None and not isinstance(picture, ImageError):
+            self.seen.add(item.id, prepared.remarks)
+            self.good.append(digest)
+            self.ids.append(item.id)
+            self.labels.append(item.label)
+            return
+        self.failures.append(Failure(item.id, type(picture).__name__, str(picture)))
+        expected = self.dataset.known_length or self.total
+        if len(self.failures) > max(MAX_BAD, MAX_BAD_SHARE * expected):
+            raise TooManyBadImagesError(self.failures, self.total)
+
+
+class _Bar:
+    """A progress bar that appears when something has to be computed, and not before."""
+
+    def __init__(self, total: int | None, wanted: bool) -> None:
+        self._total = total
+        self._wanted = wanted
+        self._done = 0
+        self._bar: Any = None
+
+    def step(self, computing: bool) -> None:
+        if computing and self._wanted and self._bar is None:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=self._total, initial=self._done, desc="extract", unit="img")
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _ahead(entries: Iterator[_Entry], count: int) -> Iterator[_Entry]:
+    """Draw entries this far ahead, so that the work they began is done when they are needed."""
+    waiting: deque[_Entry] = deque()
+    for entry in entries:
+        waiting.append(entry)
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting
