@@ -105,7 +105,8 @@ def _maker(head: Any) -> Make:
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise FeatxError(f"no head {head!r}.{hint} Known: {', '.join(HEADS)}.")
         factory = HEADS[head]
-        takes_seed = "seed" in inspect.signature(factory).parameters
+        parameters = inspect.signature(factory).parameters.values()
+        takes_seed = any(one.name == "seed" or one.kind is one.VAR_KEYWORD for one in parameters)
         return lambda seed: factory(seed=seed) if takes_seed else factory()
     return lambda seed: _seeded(clone(head), seed)
 
