@@ -7,6 +7,8 @@ import os
 import re
 import stat
 import struct
+import threading
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +47,7 @@ POLICY = {
     "resize": "pillow bilinear antialiased",
 }
 
+_QUIET = threading.Lock()
 # Where a marker begins in a scan's data, in which 0xFF is otherwise followed by 0 or a restart.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 # EXIF tag 0x0112; values from the EXIF 2.3 standard, table of orientations.
@@ -183,17 +186,15 @@ def _open(content: bytes, seen: Callable[[Image.Image], None] | None = None) -> 
     if not content:
         raise NotAnImageError("the file is empty")
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-            _check_size(picture)
-            if picture.format == "PNG":
-                _check_png(content)
-            elif picture.format == "JPEG":
-                _check_jpeg(content)
-            picture.load()
-            if seen is not None:
-                seen(picture)
-            return _upright(_rgb(picture), picture)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        try:
+            return _decoded(content, seen)
+        except Warning:
+            # Where warnings are errors (python -W error), what Pillow only remarks on, such as
+            # damaged EXIF, would become a verdict on the picture.
+            with _QUIET, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return _decoded(content, seen)
+    except Image.DecompressionBombError as error:
         raise ImageTooLargeError(
             f"over {MAX_PIXELS:,} pixels; not decoded. Save a smaller copy"
         ) from error
@@ -207,6 +208,20 @@ def _open(content: bytes, seen: Callable[[Image.Image], None] | None = None) -> 
         if "truncated" in str(error).lower() or isinstance(error, EOFError):
             raise TruncatedImageError("the file ends before the picture does") from error
         raise ImageDecodeError(f"the picture is damaged: {error}") from error
+
+
+def _decoded(content: bytes, seen: Callable[[Image.Image], None] | None) -> Image.Image:
+    with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+        _check_size(picture)
+        if picture.format == "PNG":
+            _check_png(content)
+        elif picture.format == "JPEG":
+            _check_jpeg(content)
+        picture.load()
+        pixels = _upright(_rgb(picture), picture)
+        if seen is not None:
+            seen(picture)
+        return pixels
 
 
 def _check_size(picture: Image.Image) -> None:
@@ -234,8 +249,11 @@ def _check_png(content: bytes) -> None:
 
 
 def _check_jpeg(content: bytes) -> None:
-    """Refuse a picture with more scans than any encoder writes; each costs a pass over it."""
-    if content.count(b"\xff\xda") <= MAX_SCANS:  # two bytes that other data may hold by chance
+    """Refuse a header alone, and more scans than any encoder writes: each is a pass over all."""
+    most = content.count(b"\xff\xda")  # two bytes that other data may hold by chance
+    if not most:
+        raise TruncatedImageError("the file ends before the picture does: only a JPEG's header")
+    if most <= MAX_SCANS:
         return
     scans, position = 0, 2
     while marker := _MARKER.search(content, position):

@@ -53,13 +53,20 @@ def of_picture(picture: Image, name: str) -> list[str]:
         kinds.append("transparent")
     if picture.mode == "CMYK":
         kinds.append("cmyk")
-    if getattr(picture, "is_animated", False):
+    if _has_more(picture):
         kinds.append("frames")
     expected = FORMAT_OF_SUFFIX.get(PurePath(name).suffix.lower())
     # An MPO is a JPEG with more pictures behind it, as phones write them.
     if expected is not None and picture.format not in (expected, "MPO"):
         kinds.append("misnamed")
     return kinds
+
+
+def _has_more(picture: Image) -> bool:
+    try:
+        return bool(getattr(picture, "is_animated", False))
+    except Exception:  # a second frame that is damaged says nothing about the first
+        return False
 
 
 class Remarks:

@@ -25,7 +25,7 @@ def kinds_of(content: bytes, name: str = "x") -> list[str]:
         (made.encoded(made.transparent(128), "PNG"), "x.png", ["transparent"]),
         (made.encoded(made.transparent(0), "PNG"), "x.png", ["invisible"]),
         (made.palette_with_transparency(), "x.png", ["transparent"]),
-        (made.ycck(), "x.jpg", ["cmyk"]),
+        (made.cmyk(), "x.jpg", ["cmyk"]),
         (made.animated("GIF"), "x.gif", ["frames"]),
         (made.animated("WEBP"), "x.webp", ["frames"]),
         (made.tiff_pages(), "x.tif", ["frames"]),

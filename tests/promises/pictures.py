@@ -6,6 +6,7 @@ import gzip
 import io
 import struct
 import zlib
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,13 @@ def exif_jpeg(orientation: Any) -> bytes:
     return encoded(picture, "JPEG", quality=95, exif=exif)
 
 
+def exif_text() -> bytes:
+    """Return a JPEG whose orientation is of the type text: the 3 (short) becomes a 2."""
+    return exif_jpeg(1).replace(b"\x12\x01\x03\0", b"\x12\x01\x02\0").replace(
+        b"\x01\x12\0\x03", b"\x01\x12\0\x02"
+    )  # fmt: skip
+
+
 def cut_exif() -> bytes:
     """Return a JPEG whose EXIF block ends in the middle of its table."""
     exif = Image.Exif()
@@ -77,9 +85,19 @@ def cut_exif() -> bytes:
     return whole[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + whole[2:]
 
 
-def ycck() -> bytes:
-    """Return a CMYK JPEG as Adobe writes it: inverted, with an Adobe marker."""
+def cmyk() -> bytes:
+    """Return a CMYK JPEG, inverted and with an Adobe marker, as Pillow and Adobe write it."""
     return encoded(Image.fromarray(pixels()).convert("CMYK"), "JPEG", quality=95)
+
+
+def ycck() -> bytes:
+    """Return the same as YCCK: its first three channels as YCbCr, the Adobe marker says so."""
+    inks = Image.fromarray(255 - pixels()).convert("YCbCr")
+    # Pillow inverts what it writes as CMYK; black (the fourth ink) is not used.
+    channels = np.dstack([255 - np.asarray(inks), np.zeros(inks.size[::-1], np.uint8)])
+    whole = bytearray(encoded(Image.fromarray(channels, mode="CMYK"), "JPEG", quality=95))
+    whole[whole.index(b"\xff\xee") + 15] = 2
+    return bytes(whole)
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -116,10 +134,11 @@ def png_grey16() -> bytes:
     return encoded(Image.fromarray(pixels()[..., 0].astype(np.uint16) * 257), "PNG")
 
 
-def png_with_text(size: int) -> bytes:
-    """Return a PNG with a compressed text of `size` bytes before its pixels."""
+@cache
+def png_with_text() -> bytes:
+    """Return a PNG with a compressed text of 100 MB before its pixels."""
     about = PngImagePlugin.PngInfo()
-    about.add_text("Comment", "a" * size, zip=True)
+    about.add_text("Comment", "a" * (100 << 20), zip=True)
     return png(pnginfo=about)
 
 

@@ -1,0 +1,239 @@
+"""The table of picture contents: what a file holds, and what featx must make of it.
+
+The numbers are those of the reliability study's list of bad inputs, so that none is forgotten.
+`why` stands where featx decides otherwise than that list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from tests.promises import pictures as made
+
+Check = Callable[[np.ndarray], bool]
+
+
+@dataclass(frozen=True)
+class Content:
+    """One case.
+
+    Attributes
+    ----------
+    make : bytes, or callable that returns them
+        A callable returning (head, size) stands for a sparse file of that size.
+    outcome : str
+        "handled", or the name of the error.
+    kinds : tuple of str
+        The remarks on it.
+    check : callable, optional
+        Judges the decoded (height, width, 3) pixels.
+    """
+
+    id: int
+    title: str
+    make: Callable[[], bytes]
+    outcome: str
+    name: str = "x.jpg"
+    kinds: tuple[str, ...] = ()
+    check: Check | None = None
+    size: int | None = None
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.id}-{self.title.replace(' ', '_')}"
+
+
+def like_the_original(pixels: np.ndarray) -> bool:
+    """Say whether the pixels are upright and of the original colours, but for JPEG's losses."""
+    original = made.pixels()
+    if pixels.shape != original.shape:
+        return False
+    return float(np.abs(pixels.astype(int) - original).mean()) < 6
+
+
+def same(pixels: np.ndarray) -> bool:
+    return np.array_equal(pixels, made.pixels())
+
+
+def grey(pixels: np.ndarray) -> bool:
+    """Say whether the three channels are equal and the original's light and dark are kept."""
+    light = made.pixels().mean(axis=2)
+    equal = (pixels[..., :1] == pixels).all()
+    return bool(equal) and float(np.corrcoef(pixels[..., 0].ravel(), light.ravel())[0, 1]) > 0.9
+
+
+def grey16(pixels: np.ndarray) -> bool:
+    return np.array_equal(pixels, np.repeat(made.pixels()[..., :1], 3, axis=2))
+
+
+HANDLED = "handled"
+NOT_AN_IMAGE = "NotAnImageError"
+TRUNCATED = "TruncatedImageError"
+DECODE = "ImageDecodeError"
+TOO_LARGE = "ImageTooLargeError"
+UNSUPPORTED = "UnsupportedImageError"
+
+CONTENTS = [
+    Content(1, "zero bytes", lambda: b"", NOT_AN_IMAGE),
+    Content(2, "one byte", lambda: b"\xff", NOT_AN_IMAGE),
+    Content(3, "text", lambda: b"this is not a picture\n" * 9, NOT_AN_IMAGE),
+    Content(4, "an HTML error page", lambda: b"<html><h1>404 Not Found</h1></html>", NOT_AN_IMAGE),
+    Content(5, "JPEG cut in half", lambda: made.jpeg()[: len(made.jpeg()) // 2], TRUNCATED),
+    Content(6, "JPEG without its end marker", lambda: made.jpeg()[:-2], TRUNCATED),
+    Content(7, "JPEG header only", made.jpeg_header, TRUNCATED),
+    Content(
+        8,
+        "progressive JPEG cut",
+        lambda: made.jpeg(progressive=True)[: len(made.jpeg(progressive=True)) // 2],
+        TRUNCATED,
+    ),
+    Content(9, "PNG cut", lambda: made.png()[: len(made.png()) // 2], TRUNCATED, "x.png"),
+    Content(10, "PNG with a wrong checksum of its pixels", made.wrong_idat, DECODE, "x.png"),
+    Content(11, "PNG without its end", lambda: made.png()[:-12], HANDLED, "x.png", check=same),
+    Content(
+        12,
+        "JPEG with 1 kB behind it",
+        lambda: made.jpeg() + bytes(1000),
+        HANDLED,
+        check=like_the_original,
+    ),
+    Content(13, "JPEG damaged in the middle", made.damaged_middle, HANDLED),
+    Content(14, "PNG of 20000 x 20000", lambda: made.declared_png(20000, 20000), TOO_LARGE, "x.png"),
+    Content(15, "PNG of 12000 x 10000", lambda: made.declared_png(12000, 10000), TOO_LARGE, "x.png"),
+    Content(
+        16,
+        "PNG of 2^31-1 pixels an edge",
+        lambda: made.declared_png(2**31 - 1, 2**31 - 1),
+        TOO_LARGE,
+        "x.png",
+    ),
+    Content(17, "PNG of 0 x 0", lambda: made.declared_png(0, 0), NOT_AN_IMAGE, "x.png"),
+    Content(
+        18,
+        "one pixel",
+        lambda: made.encoded(Image.new("RGB", (1, 1)), "PNG"),
+        HANDLED,
+        "x.png",
+        ("tiny",),
+    ),
+    Content(
+        19,
+        "1 x 5000",
+        lambda: made.encoded(Image.new("RGB", (1, 5000)), "PNG"),
+        HANDLED,
+        "x.png",
+        ("tiny", "slender"),
+    ),
+    Content(20, "16-bit grey PNG", made.png_grey16, HANDLED, "x.png", check=grey16),
+    Content(21, "16-bit RGB PNG", made.png_rgb16, HANDLED, "x.png", check=same),
+    Content(22, "floating-point TIFF", made.tiff_float, UNSUPPORTED, "x.tif"),
+    Content(23, "TIFF of two pages", made.tiff_pages, HANDLED, "x.tif", ("frames",), same),
+    Content(24, "CMYK JPEG", made.cmyk, HANDLED, kinds=("cmyk",), check=like_the_original),
+    Content(25, "YCCK JPEG, inverted as Adobe does", made.ycck, HANDLED, kinds=("cmyk",),
+            check=like_the_original),
+    Content(26, "palette PNG", lambda: made.png("P"), HANDLED, "x.png"),
+    Content(
+        27,
+        "palette PNG with a transparent colour",
+        made.palette_with_transparency,
+        HANDLED,
+        "x.png",
+        ("transparent",),
+    ),
+    Content(
+        28,
+        "wholly transparent PNG",
+        lambda: made.encoded(made.transparent(0), "PNG"),
+        HANDLED,
+        "x.png",
+        ("invisible",),
+        same,
+    ),
+    Content(29, "grey with alpha", lambda: made.png("LA"), HANDLED, "x.png", check=grey),
+    Content(30, "1 bit a pixel", lambda: made.png("1"), HANDLED, "x.png"),
+    Content(
+        31,
+        "grey JPEG",
+        lambda: made.encoded(Image.fromarray(made.pixels()).convert("L"), "JPEG", quality=95),
+        HANDLED,
+        check=grey,
+    ),
+    Content(32, "animated GIF", lambda: made.animated("GIF"), HANDLED, "x.gif", ("frames",)),
+    Content(
+        33, "animated WebP", lambda: made.animated("WEBP"), HANDLED, "x.webp", ("frames",), same
+    ),
+    Content(34, "GIF of 10,000 frames", lambda: made.gif_frames(10_000), HANDLED, "x.gif",
+            ("frames",)),
+    *(
+        Content(
+            35,
+            f"EXIF orientation {orientation}",
+            lambda orientation=orientation: made.exif_jpeg(orientation),
+            HANDLED,
+            check=like_the_original,
+        )
+        for orientation in range(1, 9)
+    ),
+    *(
+        Content(
+            36,
+            f"EXIF orientation {orientation}",
+            lambda orientation=orientation: made.exif_jpeg(orientation),
+            HANDLED,
+            check=like_the_original,
+        )
+        for orientation in (0, 99)
+    ),
+    Content(36, "EXIF orientation in words", made.exif_text, HANDLED, check=like_the_original),
+    Content(37, "EXIF cut short", made.cut_exif, HANDLED, check=like_the_original),
+    Content(
+        38,
+        "EPS",
+        lambda: made.encoded(made.pixels(), "EPS"),
+        NOT_AN_IMAGE,
+    ),
+    Content(
+        39,
+        "SVG",
+        lambda: b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>',
+        NOT_AN_IMAGE,
+        "x.png",
+    ),
+    Content(40, "PNG named .jpg", made.png, HANDLED, kinds=("misnamed",), check=same),
+    Content(41, "gzip'd JPEG", made.gzipped, NOT_AN_IMAGE),
+    Content(
+        42,
+        "AVIF",
+        lambda: made.encoded(made.pixels(), "AVIF"),
+        UNSUPPORTED,
+        "x.avif",
+        why="never read: whether Pillow has that decoder differs from machine to machine",
+    ),
+    Content(42, "HEIC", lambda: b"\0\0\0\x18ftypheic" + bytes(99), UNSUPPORTED, "x.heic"),
+    Content(
+        43,
+        "JPEG with 500 scans",
+        lambda: made.progressive_scans(500),
+        DECODE,
+        why="refused at once: each scan passes over the whole picture, here 4 s in 31 kB",
+    ),
+    Content(
+        43,
+        "JPEG with 20 scans",
+        lambda: made.progressive_scans(10),
+        HANDLED,
+    ),
+    Content(
+        44, "PNG with 100 MB of compressed text", made.png_with_text, DECODE,
+        "x.png",
+    ),
+    Content(
+        45, "damaged colour profile", made.broken_profile, HANDLED, check=like_the_original
+    ),
+    Content(46, "file of 65 MiB", made.jpeg, TOO_LARGE, size=65 << 20),
+    Content(47, "sparse file of 10 GB", made.jpeg, TOO_LARGE, size=10_000_000_000),
+]  # fmt: skip

@@ -1,0 +1,138 @@
+"""Picture contents 1-47: each is read in a process of its own, and met as a user meets it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import featx
+from featx import images
+from featx.errors import BadImagesError, ImageError
+from tests.fakes import TINY, CountingRuntime
+from tests.promises import pictures as made
+from tests.promises.content_cases import CONTENTS, HANDLED, Content
+from tests.promises.isolated import Reader
+
+MAX_SECONDS, MAX_RSS_MB = 2, 600
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[Reader]:
+    with Reader() as running:
+        yield running
+
+
+def written(case: Content, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / case.name
+    path.write_bytes(case.make())
+    if case.size is not None:
+        os.truncate(path, case.size)  # sparse: only the declared size is large
+    return path
+
+
+def test_every_case_is_in_the_table() -> None:
+    assert {case.id for case in CONTENTS} == set(range(1, 48))
+
+
+@pytest.mark.parametrize("case", CONTENTS, ids=str)
+def test_outcome_in_a_process_of_its_own(case: Content, tmp_path: Path, reader: Reader) -> None:
+    result = reader.read(written(case, tmp_path))
+    assert result["outcome"] == case.outcome, result
+    assert result["seconds"] < MAX_SECONDS
+    assert result["rss_mb"] < MAX_RSS_MB
+    if case.outcome == HANDLED and case.check is not None:
+        assert case.check(images.decode((tmp_path / case.name).read_bytes()))
+
+
+@pytest.mark.parametrize("case", CONTENTS, ids=str)
+def test_what_the_user_sees(
+    case: Content, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A good picture beside it keeps its row; the bad one is named by its path and reason."""
+    written(case, tmp_path / "d" / "a")
+    (tmp_path / "d" / "b").mkdir()
+    (tmp_path / "d" / "b" / "good.png").write_bytes(made.encoded(made.pixels(seed=3), "PNG"))
+
+    def extract(on_error: str) -> featx.Features:
+        return featx.extract(
+            tmp_path / "d", TINY, cache=tmp_path / "c", runtime=CountingRuntime(),
+            on_error=on_error, progress=False,
+        )  # fmt: skip
+
+    features = extract("skip")
+    assert features.ids[-1] == "b/good.png"
+    if case.outcome == HANDLED:
+        assert len(features) == 2
+        assert len([note for note in features.notes if f"a/{case.name}" in note]) == len(case.kinds)
+        assert [record.message for record in caplog.records] == list(features.notes)
+        return
+    (failure,) = features.failures
+    assert (failure.id, failure.error) == (f"a/{case.name}", case.outcome)
+    with pytest.raises(BadImagesError) as caught:
+        extract("raise")
+    assert f"a/{case.name}: {failure.reason}" in str(caught.value)
+    assert "on_error='skip'" in str(caught.value)
+
+
+def test_all_eight_orientations_give_the_same_pixels() -> None:
+    upright = images.decode(made.exif_jpeg(1)).astype(int)
+    for orientation in range(2, 9):
+        turned = images.decode(made.exif_jpeg(orientation)).astype(int)
+        assert np.abs(turned - upright).mean() < 2, orientation
+
+
+def test_no_ghostscript_for_eps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(ImageError):
+        images.decode(made.encoded(made.pixels(), "EPS"))
+    assert not (tmp_path / "called").exists()
+
+
+def test_the_declared_size_is_not_read(tmp_path: Path) -> None:
+    with open(tmp_path / "x.jpg", "wb") as file:
+        file.truncate(10_000_000_000)
+    before = os.times()
+    with pytest.raises(ImageError, match="10,000,000,000 bytes"):
+        images.read(tmp_path / "x.jpg")
+    after = os.times()
+    assert after.user + after.system - before.user - before.system < 0.5
+
+
+def picture_set(folder: Path, bad: set[int], total: int) -> None:
+    """Write pictures in one order; the bad ones stand where their numbers say."""
+    (folder / "a").mkdir(parents=True)
+    broken = [case.make() for case in CONTENTS if case.outcome != HANDLED and case.id < 13]
+    good = [made.encoded(made.pixels(20, 24, seed=seed), "PNG") for seed in range(17)]
+    for number in range(total):
+        content = broken[number % len(broken)] if number in bad else good[number % len(good)]
+        # What stands behind the end of a picture makes it another file, and changes no pixel.
+        (folder / "a" / f"{number:06d}.png").write_bytes(content + b"%d" % number)
+
+
+@pytest.mark.parametrize(("count", "total"), [(1, 30), (37, 900), (500, 10_500)])
+def test_bad_files_never_shift_others(count: int, total: int, tmp_path: Path) -> None:
+    """T15: the good rows are those of the same pictures without the bad ones, and aligned."""
+    bad = set(np.random.default_rng(count).choice(total, count, replace=False).tolist())
+    kept = [number for number in range(total) if number not in bad]
+    picture_set(tmp_path / "d", bad, total)
+    mixed = featx.Dataset.from_folder(tmp_path / "d")
+
+    def extract(dataset: featx.Dataset, name: str) -> featx.Features:
+        return featx.extract(
+            dataset, TINY, cache=tmp_path / name, runtime=CountingRuntime(32, 8),
+            on_error="skip", progress=False,
+        )  # fmt: skip
+
+    features, alone = extract(mixed, "c1"), extract(mixed.subset(kept), "c2")
+    assert features.ids == [f"a/{number:06d}.png" for number in kept]
+    assert [f.id for f in features.failures] == [f"a/{number:06d}.png" for number in sorted(bad)]
+    assert len(features.X) == len(features.y) == total - count
+    # Bad pictures keep their slots, so the batches differ; rounding may differ with them.
+    np.testing.assert_allclose(features.X, alone.X, rtol=1e-5, atol=1e-4)
