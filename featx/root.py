@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 
 from featx import disk
 from featx.errors import CacheCorruptError, CacheError, CacheVersionError, CacheWriteError
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 MARKER = "FEATX-CACHE.json"
@@ -57,6 +60,30 @@ def find_root(cache: str | os.PathLike[str] | None = None) -> Path:
             "untouched: use the featx that made it, or another folder."
         )
     return root
+
+
+def make_key_folder(folder: Path, text: bytes) -> None:
+    """Make the folder of one key, with the key's canonical JSON in it.
+
+    Raises
+    ------
+    CacheWriteError
+        The cache folder is not there any more.
+    """
+    if not is_marked(folder.parent):
+        raise CacheWriteError(
+            f"the cache {folder.parent} was removed while it was used. Run again to start anew."
+        )
+    disk.make_folder(folder / "shards")
+    path = folder / "key.json"
+    if not _holds(path, text) and not disk.publish(path, text) and not _holds(path, text):
+        # The folder's name is the hash of this very text, which proves what stood there.
+        logger.warning("%s was damaged and is written anew", path)
+        disk.replace(path, text)
+
+
+def _holds(path: Path, text: bytes) -> bool:
+    return bytes(disk.load_lightly(path) or b"") == text
 
 
 def is_marked(root: Path) -> bool:

@@ -24,7 +24,7 @@ from featx.errors import (
     CacheWriteError,
 )
 from featx.index import ShardFacts, ShardIndex
-from featx.root import FORMAT, MARKER, find_root, is_marked
+from featx.root import FORMAT, MARKER, find_root, make_key_folder
 from featx.sealed import unseal
 from featx.shards import Block
 
@@ -163,7 +163,7 @@ class Store:
         CacheSpaceError, CacheWriteError
         """
         try:
-            self._make_folders()
+            make_key_folder(self.folder, self._text)
             disk.check_space(self.folder, needed)
             disk.rehearse(self.folder / "shards")
         except OSError as error:
@@ -183,7 +183,7 @@ class Store:
         name = shards.block_id(self.key, block.batch_size, block.sha256) + ".h5"
         path = self._path(name)
         try:
-            self._make_folders()
+            make_key_folder(self.folder, self._text)
             disk.check_space(self.folder, 2 * len(content))
             for _ in range(3):
                 if disk.publish(path, content):
@@ -296,21 +296,3 @@ class Store:
             CacheCorruptWarning,
             stacklevel=2,
         )
-
-    def _make_folders(self) -> None:
-        if not is_marked(self.root):
-            raise CacheWriteError(
-                f"the cache {self.root} was removed while it was used. Run again to start anew."
-            )
-        for folder in (self.folder, self.folder / "shards"):
-            disk.make_folder(folder)
-        path = self.folder / "key.json"
-        if self._has_key(path) or disk.publish(path, self._text):
-            return
-        if not self._has_key(path):
-            # The folder's name is the hash of this very text, which proves what stood there.
-            logger.warning("%s was damaged and is written anew", path)
-            disk.replace(path, self._text)
-
-    def _has_key(self, path: Path) -> bool:
-        return bytes(disk.load_lightly(path) or b"") == self._text
