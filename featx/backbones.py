@@ -78,6 +78,8 @@ class Backbone:
             raise UnknownBackboneError(
                 f"no backbone {self.name!r}.{hint} Known: {', '.join(known)}."
             )
+        if self.name in _OWN:
+            object.__setattr__(self, "weights", None)  # they came with the model
         for field, value, allowed in (
             ("pooling", self.pooling, POOLINGS),
             ("precision", self.precision, PRECISIONS),
@@ -102,6 +104,8 @@ class Backbone:
             A new name; the published names cannot be replaced.
         model : keras.Model
             Takes (n, side, side, 3) float pictures; gives (n, height, width, channels) or (n, dim).
+            Name its layers: their names, too, are in the key, since `layer` chooses by them, and
+            Keras numbers unnamed ones in the order in which a process makes them.
         preprocessing : {"raw", "tf", "caffe", "torch"}, default="raw"
             What is done to RGB 0-255 before the network: nothing, scaling to -1..1, BGR with the
             ImageNet mean subtracted, or ImageNet mean and deviation.
@@ -121,6 +125,12 @@ class Backbone:
         if preprocessing not in FAMILY_OF_MODE:
             raise BackboneError(
                 f"preprocessing={preprocessing!r}: expected one of {tuple(FAMILY_OF_MODE)}."
+            )
+        if len(model.inputs or ()) != 1 or len(model.outputs or ()) != 1:
+            raise BackboneError(
+                f"the model for {name!r} must have one input, pictures of (side, side, 3), and one "
+                f"output; it has {len(model.inputs or ())} and {len(model.outputs or ())}. A model "
+                "that was never called has none: call it once, or give it a keras.Input."
             )
         _OWN[name] = _Own(model, preprocessing, _model_digest(name, model))
         return cls(name, weights=None)

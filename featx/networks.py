@@ -77,7 +77,7 @@ def cut(network: Any, layer: str | None, name: str) -> Any:
     import keras
 
     if layer is None:
-        return keras.Model(network.input, network.output, name="network")
+        return keras.Model(network.inputs, network.outputs[0], name="network")
     names = [each.name for each in network.layers]
     if layer not in names:
         close = difflib.get_close_matches(layer, names, n=1)
@@ -85,7 +85,7 @@ def cut(network: Any, layer: str | None, name: str) -> Any:
         raise BackboneError(
             f"{name} has no layer {layer!r}.{hint} Its last layers: {', '.join(names[-12:])}."
         )
-    return keras.Model(network.input, network.get_layer(layer).output, name="network")
+    return keras.Model(network.inputs, network.get_layer(layer).output, name="network")
 
 
 def preprocess_input(family: str) -> Any:

@@ -1,0 +1,244 @@
+"""Backbones: every row of the table is built, and prepared as an independent reference says."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from featx import BACKBONES, Backbone, backbones
+from featx.errors import (
+    BackboneError,
+    UnknownBackboneError,
+    WeightsIntegrityError,
+    WeightsUnavailableError,
+)
+
+from .conftest import WEIGHTS
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_row_is_what_keras_builds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dim, and the very file that Keras's own loader asks for."""
+    import keras
+    from keras.src.utils import file_utils
+
+    asked: list[str] = []
+
+    def ask(fname: str, *args: Any, **kwargs: Any) -> str:
+        asked.append(fname)
+        return fname
+
+    # Only the download and the reading of the file are left out, so that one build shows both.
+    monkeypatch.setattr(file_utils, "get_file", ask)
+    monkeypatch.setattr(keras.Model, "load_weights", lambda *args, **kwargs: None)
+    monkeypatch.setenv("KERAS_HOME", "/nowhere")
+    backbone = Backbone(name)
+    model = backbone.build()
+    assert asked == [backbone.weights_path().name]
+    side = BACKBONES[name].side
+    assert model.input_shape == (None, side, side, 3)
+    assert model.output_shape == (None, BACKBONES[name].dim)
+    assert not model.trainable_weights
+    keras.backend.clear_session()
+
+
+MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+def prepared(mode: str, rgb: np.ndarray) -> np.ndarray:
+    """What each mode means, written from its papers' description and not from Keras's code."""
+    if mode == "tf":
+        return rgb / 127.5 - 1
+    if mode == "torch":
+        return (rgb / 255 - MEAN) / DEVIATION
+    if mode == "caffe":
+        return rgb[..., ::-1] - [103.939, 116.779, 123.68]
+    return rgb
+
+
+@pytest.mark.parametrize(
+    "name", sorted({row.family: row.name for row in BACKBONES.values()}.values())
+)
+def test_preprocessing_of_every_family_equals_the_reference(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    # The network is replaced by "return what came", so that the prepared picture is seen.
+    monkeypatch.setattr(
+        backbones.networks,
+        "published",
+        lambda row, side, **options: keras.Sequential(
+            [keras.Input((side, side, 3)), keras.layers.Activation("linear")]
+        ),
+    )
+    backbone = Backbone(name, weights=None, image_size=4, pooling=None)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3)).astype(np.float32)
+    before = pixels.copy()
+    seen = np.asarray(backbone.build()(pixels)).reshape(pixels.shape)
+    np.testing.assert_allclose(seen, prepared(backbone.preprocessing, before), atol=1e-4)
+    np.testing.assert_array_equal(pixels, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"), [("efficientnet_b0", "efficientnet"), ("convnext_tiny", "convnext")]
+)
+def test_raw_families_scale_inside(name: str, row: str) -> None:
+    """Two pictures that differ by a factor must not give the same row, nor rows as of 0-1."""
+    model = Backbone(name, weights=None, image_size=32).build()
+    layers = {layer.name for layer in model.get_layer("network")._flatten_layers()}
+    assert any("rescaling" in layer or "prestem" in layer for layer in layers), row
+
+
+def test_table_has_every_model_of_keras_applications() -> None:
+    import keras
+
+    builders = {name for name in dir(keras.applications) if name[0].isupper()}
+    assert {row.builder for row in BACKBONES.values()} == builders
+
+
+def test_unknown_name_gets_the_nearest_and_all() -> None:
+    with pytest.raises(UnknownBackboneError, match="Did you mean 'resnet50'.*mobilenet_v2"):
+        Backbone("resnet5O")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"pooling": "gap"}, "pooling='gap': expected one of"),
+        ({"precision": "int8"}, "precision='int8': expected one of"),
+        ({"image_size": 0}, "image_size=0: expected whole pixels"),
+        ({"image_size": 224.5}, "image_size=224.5: expected whole pixels"),
+    ],
+)
+def test_an_option_outside_its_range_is_named(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(BackboneError, match=text):
+        Backbone("resnet50", **options)
+
+
+def test_unknown_layer_gets_the_nearest() -> None:
+    backbone = Backbone("mobilenet_v2", weights=None, image_size=32, layer="block_6_expand_rel")
+    with pytest.raises(BackboneError, match="Did you mean 'block_6_expand_relu'"):
+        backbone.build()
+
+
+def test_size_too_small_gives_kerass_reason() -> None:
+    with pytest.raises(BackboneError, match="image_size=8.*at least 32x32"):
+        Backbone("mobilenet_v2", weights=None, image_size=8).build()
+
+
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [
+        ({}, (None, 1280)),
+        ({"pooling": "max"}, (None, 1280)),
+        ({"pooling": None}, (None, 2 * 2 * 1280)),
+        ({"layer": "block_6_expand_relu"}, (None, 192)),
+        ({"layer": "block_6_expand_relu", "pooling": None}, (None, 8 * 8 * 192)),
+        ({"precision": "bfloat16"}, (None, 1280)),
+    ],
+)
+def test_options_shape_the_row(options: dict[str, Any], shape: tuple[Any, ...]) -> None:
+    model = Backbone("mobilenet_v2", weights=None, image_size=64, **options).build()
+    assert model.output_shape == shape
+    assert model.output.dtype == "float32"
+
+
+def test_untrained_weights_are_the_same_each_time() -> None:
+    first, again = (Backbone("mobilenet_v2", weights=None, image_size=32).build() for _ in "12")
+    for one, two in zip(first.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_building_leaves_the_users_dtype_policy_alone() -> None:
+    import keras
+
+    before = keras.config.dtype_policy().name
+    Backbone("mobilenet_v2", weights=None, image_size=32, precision="bfloat16").build()
+    assert keras.config.dtype_policy().name == before
+
+
+def test_parameter_counts() -> None:
+    # 2,257,984: MobileNetV2 without its top, as Keras prints it.
+    count = Backbone("mobilenet_v2").parameters()
+    assert count == {"total": 2257984, "trainable": 0, "non_trainable": 2257984}
+    assert "2,257,984 non-trainable" in Backbone("mobilenet_v2").summary()
+
+
+def test_absent_weights_name_the_file_and_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with pytest.raises(WeightsUnavailableError) as caught:
+        Backbone("resnet50").weights_digest()
+    text = str(caught.value)
+    assert "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5" in text
+    assert str(tmp_path / "models") in text
+    assert "weights=None" in text
+    assert not list((tmp_path / "models").glob("*"))
+
+
+def test_weights_of_a_path(tmp_path: Path) -> None:
+    tiny = Backbone("mobilenet_v2", weights=None, image_size=32)
+    path = tmp_path / "own.weights.h5"
+    tiny.build().get_layer("network").save_weights(path)
+    own = Backbone("mobilenet_v2", weights=path, image_size=32)
+    assert own.weights_digest() == hashlib.sha256(path.read_bytes()).hexdigest()
+    pixels = np.full((1, 32, 32, 3), 99, np.float32)
+    np.testing.assert_array_equal(own.build()(pixels), tiny.build()(pixels))
+
+    path.write_bytes(b"no weights")
+    with pytest.raises(WeightsIntegrityError, match="own.weights.h5"):
+        own.build()
+    with pytest.raises(WeightsUnavailableError, match="no weights file at"):
+        Backbone("mobilenet_v2", weights=tmp_path / "absent.h5").weights_digest()
+
+
+@pytest.mark.weights
+def test_imagenet_weights_come_through_kerass_loader_and_know_a_picture() -> None:
+    backbone = Backbone("mobilenet_v2")
+    path = backbone.weights_path()
+    assert path.name == WEIGHTS
+    assert backbone.weights_digest() == hashlib.sha256(path.read_bytes()).hexdigest()
+    model = backbone.build()
+    untrained = Backbone("mobilenet_v2", weights=None).build()
+    kernels = zip(model.weights, untrained.weights, strict=True)
+    assert any(not np.array_equal(one, two) for one, two in kernels)
+
+
+def own_model(scale: float = 1.0) -> Any:
+    import keras
+
+    return keras.Sequential(
+        [
+            keras.Input((16, 16, 3)),
+            keras.layers.Rescaling(scale, name="scale"),
+            keras.layers.Conv2D(5, 3, kernel_initializer="ones", name="sum"),
+        ],
+        name="own",
+    )
+
+
+def test_a_model_of_the_users_own_becomes_a_backbone() -> None:
+    backbone = Backbone.register("own", own_model())
+    assert backbones.find("own") == backbone
+    assert backbone.side == 16
+    assert backbone.build().output_shape == (None, 5)
+    other = Backbone.register("other", own_model(scale=2.0))
+    assert backbone.weights_digest() != other.weights_digest()
+    again = Backbone.register("again", own_model())
+    assert backbone.weights_digest() == again.weights_digest()
+
+
+def test_a_published_name_cannot_be_taken() -> None:
+    with pytest.raises(BackboneError, match="'resnet50' is a published backbone"):
+        Backbone.register("resnet50", own_model())
+
+
+def test_what_is_no_backbone_is_refused_with_the_way_out() -> None:
+    with pytest.raises(BackboneError, match="Backbone.register"):
+        backbones.find(own_model())

@@ -1,0 +1,348 @@
+"""extract: every picture meets the backbone once, and what it gives back is what is kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import featx
+from featx import Backbone, errors
+
+from .conftest import ROOT, draw_folder
+from .fakes import TINY, CountingRuntime
+
+# The two probe pictures that a new key may begin with are no pictures of the dataset.
+PROBES = 2
+
+
+def extract(dataset: Any, runtime: CountingRuntime | None = None, **options: Any) -> featx.Features:
+    options.setdefault("progress", False)
+    return featx.extract(dataset, TINY, runtime=runtime or CountingRuntime(), **options)
+
+
+def test_rows_labels_and_ids_are_aligned(picture_folder: Path) -> None:
+    features = extract(picture_folder)
+    assert features.X.shape == (24, 1280)
+    assert features.X.dtype == np.float32
+    assert features.ids == sorted(features.ids)
+    assert features.y is not None
+    assert [id_.split("/")[0] for id_ in features.ids] == list(features.y)
+    assert features.classes == ["blue", "green", "red"]
+    one = featx.images.load(picture_folder / features.ids[5], 32)
+    alone = CountingRuntime(batch_size=1).run(one[None])
+    np.testing.assert_allclose(features.X[5], alone[0], rtol=1e-4, atol=1e-4)
+
+
+def test_second_call_computes_nothing_and_is_silent(
+    picture_folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = extract(picture_folder)
+    assert first.report is not None
+    assert (first.report.computed, first.report.reused) == (24, 0)
+    again = CountingRuntime()
+    with caplog.at_level(logging.DEBUG):
+        second = extract(picture_folder, again, progress=True)
+    assert second.report is not None
+    assert again.batches == 0
+    assert (second.report.computed, second.report.reused) == (0, 24)
+    np.testing.assert_array_equal(first.X, second.X)
+    assert capsys.readouterr() == ("", "")
+    assert not caplog.records
+
+
+def test_a_progress_bar_is_shown_and_can_be_turned_off(
+    picture_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extract(picture_folder, cache=tmp_path / "one", progress=True)
+    shown = capsys.readouterr()
+    assert "24/24" in shown.err
+    assert shown.out == ""
+    extract(picture_folder, cache=tmp_path / "two", progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_ten_new_pictures_cost_ten_rows(picture_folder: Path, tmp_path: Path) -> None:
+    extract(picture_folder)
+    draw_folder(tmp_path / "more", n_per_class=4, seed=1)
+    for path in list((tmp_path / "more").rglob("*.png"))[:10]:
+        path.rename(picture_folder / path.parent.name / f"new-{path.name}")
+    runtime = CountingRuntime()
+    features = extract(picture_folder, runtime)
+    assert runtime.seen == 10
+    assert len(features) == 34
+
+
+def test_renaming_moving_and_relabelling_cost_nothing(picture_folder: Path) -> None:
+    before = extract(picture_folder)
+    renamed = picture_folder.rename(picture_folder.parent / "renamed")
+    (renamed / "red").rename(renamed / "crimson")
+    (renamed / "blue" / "00.png").rename(renamed / "green" / "moved.png")
+    runtime = CountingRuntime()
+    after = extract(renamed, runtime)
+    assert runtime.batches == 0
+    assert after.classes == ["blue", "crimson", "green"]
+    row = after.X[after.ids.index("green/moved.png")]
+    np.testing.assert_array_equal(row, before.X[before.ids.index("blue/00.png")])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"layer": "block_6_expand_relu"},
+        {"pooling": "max"},
+        {"image_size": 48},
+        {"precision": "bfloat16"},
+        {"name": "mobilenet"},
+    ],
+    ids=str,
+)
+def test_each_option_of_the_backbone_misses(
+    picture_folder: Path, options: dict[str, Any], own_cache: Path
+) -> None:
+    """With the real network: another option must give other numbers, and not the kept ones."""
+    # 64 pixels leave a 2 x 2 map, in which maximum and mean differ.
+    base: dict[str, Any] = {"name": "mobilenet_v2", "weights": None, "image_size": 64}
+    first = featx.extract(picture_folder, Backbone(**base), progress=False)
+    other = featx.extract(picture_folder, Backbone(**(base | options)), progress=False)
+    assert other.report is not None
+    assert other.report.computed == 24
+    assert first.recipe["key"] != other.recipe["key"]
+    assert not np.array_equal(first.X, other.X)
+
+
+def test_other_weights_miss(picture_folder: Path, tmp_path: Path) -> None:
+    model = TINY.build().get_layer("network")
+    featx.extract(picture_folder, TINY, progress=False)
+    model.weights[0].assign(model.weights[0] * 2)
+    model.save_weights(tmp_path / "own.weights.h5")
+    own = Backbone("mobilenet_v2", weights=tmp_path / "own.weights.h5", image_size=32)
+    first = featx.extract(picture_folder, own, progress=False)
+    assert first.report is not None
+    assert first.report.computed == 24
+    # The same file rewritten with other numbers is another key, too.
+    model.weights[0].assign(model.weights[0] * 2)
+    model.save_weights(tmp_path / "own.weights.h5")
+    again = featx.extract(picture_folder, own, progress=False)
+    assert again.report is not None
+    assert again.report.computed == 24
+
+
+def test_changed_labels_cost_nothing() -> None:
+    pixels = np.random.default_rng(0).integers(1, 255, (6, 40, 40, 3), dtype=np.uint8)
+    first = extract(featx.datasets.as_dataset(pixels, labels=list("aabbcc")))
+    runtime = CountingRuntime()
+    second = extract(featx.datasets.as_dataset(pixels, labels=list("xyzxyz")), runtime)
+    assert runtime.batches == 0
+    assert second.y is not None
+    assert list(second.y) == list("xyzxyz")
+    np.testing.assert_array_equal(first.X, second.X)
+
+
+def test_equal_pictures_are_computed_once(picture_folder: Path) -> None:
+    content = (picture_folder / "red" / "00.png").read_bytes()
+    for number in range(5):
+        (picture_folder / "blue" / f"copy{number}.png").write_bytes(content)
+    runtime = CountingRuntime()
+    features = extract(picture_folder, runtime)
+    assert len(features) == 29
+    assert runtime.seen <= 24 + PROBES
+    copies = [i for i, id_ in enumerate(features.ids) if "copy" in id_]
+    original = features.X[features.ids.index("red/00.png")]
+    np.testing.assert_array_equal(features.X[copies], np.tile(original, (5, 1)))
+
+
+def spoil(folder: Path) -> dict[str, str]:
+    """Add the four kinds of bad file; return the error that each must get."""
+    good = (folder / "red" / "00.png").read_bytes()
+    jpeg = folder / "red" / "cut.jpg"
+    Image.open(folder / "red" / "00.png").save(jpeg)
+    jpeg.write_bytes(jpeg.read_bytes()[:400])
+    (folder / "blue" / "text.jpg").write_text("these are words")
+    (folder / "blue" / "empty.jpg").write_bytes(b"")
+    header = bytearray(good[:33])
+    header[16:24] = (20000).to_bytes(4, "big") * 2
+    header[29:33] = zlib.crc32(header[12:29]).to_bytes(4, "big")
+    (folder / "green" / "huge.png").write_bytes(bytes(header) + good[33:])
+    return {
+        "blue/empty.jpg": "NotAnImageError",
+        "blue/text.jpg": "NotAnImageError",
+        "green/huge.png": "ImageTooLargeError",
+        "red/cut.jpg": "TruncatedImageError",
+    }
+
+
+def test_bad_pictures_are_named_and_good_rows_kept(picture_folder: Path) -> None:
+    bad = spoil(picture_folder)
+    with pytest.raises(errors.BadImagesError) as caught:
+        extract(picture_folder)
+    assert {failure.id: failure.error for failure in caught.value.failures} == bad
+    for id_ in bad:
+        assert id_ in str(caught.value)
+    assert "on_error='skip'" in str(caught.value)
+
+    runtime = CountingRuntime()
+    features = extract(picture_folder, runtime, on_error="skip")
+    assert runtime.batches == 0
+    assert len(features) == len(features.ids) == 24
+    assert {failure.id: failure.error for failure in features.failures} == bad
+    assert not set(bad) & set(features.ids)
+
+
+def test_bad_pictures_do_not_move_their_neighbours(picture_folder: Path, tmp_path: Path) -> None:
+    clean = extract(picture_folder, cache=tmp_path / "clean")
+    spoil(picture_folder)
+    spoiled = extract(picture_folder, cache=tmp_path / "spoiled", on_error="skip")
+    assert spoiled.ids == clean.ids
+    np.testing.assert_allclose(spoiled.X, clean.X, rtol=1e-5, atol=1e-5)
+
+
+def test_too_many_bad_pictures_stop_the_run(tmp_path: Path) -> None:
+    folder = draw_folder(tmp_path / "pictures", n_per_class=100)
+    for path in (folder / "red").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(errors.TooManyBadImagesError, match="check the folder, the disk"):
+        extract(folder, on_error="skip")
+    runtime = CountingRuntime()
+    kept = extract(folder / "blue", runtime)
+    assert runtime.batches == 0
+    assert len(kept) == 100
+
+
+def test_a_row_that_is_not_finite_is_never_kept(picture_folder: Path) -> None:
+    class Overflowing(CountingRuntime):
+        def run(self, pixels: np.ndarray) -> np.ndarray:
+            rows = super().run(pixels)
+            rows[0] = np.inf
+            return rows
+
+    with pytest.raises(errors.NonFiniteError, match="bfloat16"):
+        extract(picture_folder, Overflowing())
+    features = extract(picture_folder)
+    assert np.isfinite(features.X).all()
+
+
+def test_a_runtime_of_another_width_is_refused(picture_folder: Path) -> None:
+    extract(picture_folder / "red")
+    with pytest.raises(errors.ExtractionError, match=r"expected float32 of shape \(4, 1280\)"):
+        extract(picture_folder / "blue", CountingRuntime(dim=5))
+
+
+def test_a_damaged_shard_is_set_aside_and_computed_again(
+    picture_folder: Path, own_cache: Path
+) -> None:
+    first = extract(picture_folder)
+    (shard,) = own_cache.glob("k-*/shards/*.h5")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    runtime = CountingRuntime()
+    with pytest.warns(errors.CacheCorruptWarning, match="quarantine"):
+        second = extract(picture_folder, runtime)
+    assert runtime.batches > 0
+    np.testing.assert_array_equal(first.X, second.X)
+    assert len(list(own_cache.glob("k-*/quarantine/*"))) == 1
+
+
+def test_a_file_rewritten_at_once_with_equal_size_is_seen(picture_folder: Path) -> None:
+    path = picture_folder / "red" / "00.png"
+    pixels = np.random.default_rng(5).integers(1, 255, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path.with_suffix(".bmp"))
+    extract(picture_folder)
+    times = os.stat(path.with_suffix(".bmp"))
+    Image.fromarray(255 - pixels).save(path.with_suffix(".bmp"))
+    os.utime(path.with_suffix(".bmp"), ns=(times.st_atime_ns, times.st_mtime_ns))
+    runtime = CountingRuntime()
+    extract(picture_folder, runtime)
+    assert runtime.seen == 1
+
+
+KILLED = """
+import os, sys
+import featx
+from tests.fakes import TINY, CountingRuntime
+
+class Killed(CountingRuntime):
+    def run(self, pixels):
+        if self.batches == 100:
+            os.kill(os.getpid(), 9)
+        return super().run(pixels)
+
+featx.extract(sys.argv[1], TINY, runtime=Killed(), cache=sys.argv[2], progress=False)
+"""
+
+
+def test_killed_and_run_again_is_bit_identical(tmp_path: Path) -> None:
+    folder = draw_folder(tmp_path / "pictures", n_per_class=150)
+    whole = extract(folder, cache=tmp_path / "whole")
+    command = [sys.executable, "-c", KILLED, str(folder), str(tmp_path / "killed")]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -9
+    runtime = CountingRuntime()
+    resumed = extract(folder, runtime, cache=tmp_path / "killed")
+    assert runtime.seen <= 450 - 256 + PROBES
+    assert resumed.X.tobytes() == whole.X.tobytes()
+
+
+def test_a_stream_of_tensorflow_is_read_once() -> None:
+    import tensorflow as tf
+
+    pixels = np.random.default_rng(0).integers(1, 255, (10, 40, 40, 3), dtype=np.uint8)
+    stream = tf.data.Dataset.from_tensor_slices((pixels, [0, 1] * 5))
+    batched = extract(stream.shuffle(10, seed=3).batch(4))
+    assert batched.X.shape == (10, 1280)
+    plain = extract(pixels)
+    order = [int(np.flatnonzero((row == plain.X).all(axis=1))[0]) for row in batched.X]
+    assert batched.y is not None
+    assert [str(i % 2) for i in order] == list(batched.y)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"on_error": "ignore"}, ValueError, "on_error='ignore': expected 'raise' or 'skip'"),
+        ({"batch_size": 0}, ValueError, "batch_size=0: expected a whole number from 1"),
+        ({"batch_size": 2**40}, ValueError, "expected a whole number from 1 to 16,384"),
+        ({"runtime": "fast"}, errors.RuntimeUnavailableError, "runtime='fast': expected one of"),
+        ({"cache": __file__}, errors.CacheWriteError, "is a file; expected a folder"),
+        ({"cache": Path(__file__).parent}, errors.CacheError, "holds other files"),
+    ],
+)
+def test_wrong_arguments_say_what_was_expected(
+    picture_folder: Path, options: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        featx.extract(picture_folder, TINY, progress=False, **options)
+
+
+def test_a_cached_call_never_starts_tensorflow(picture_folder: Path, own_cache: Path) -> None:
+    featx.extract(picture_folder, TINY, progress=False)
+    code = (
+        "import sys, featx\n"
+        "tiny = featx.Backbone('mobilenet_v2', weights=None, image_size=32)\n"
+        f"features = featx.extract({str(picture_folder)!r}, tiny)\n"
+        "assert features.report.computed == 0, features.report\n"
+        "loaded = {'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.weights
+def test_real_weights_on_real_pictures_reach_the_reference(datasets: Path) -> None:
+    """0.848: an independent script's accuracy with StandardScaler and C = 0.01."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    train = featx.extract(datasets / "flowers" / "train", "mobilenet_v2", progress=False)
+    test = featx.extract(datasets / "flowers" / "test", "mobilenet_v2", progress=False)
+    head = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
+    assert head.fit(train.X, train.y).score(test.X, test.y) == pytest.approx(0.848, abs=0.01)
