@@ -160,7 +160,9 @@ class _Network:
         self._store.prepare(2 * block)
         if self._runtime is None:
             assert isinstance(self._asked, str)
-            self._runtime = runtimes.start(self._backbone, self._batch_size, self._asked)
+            self._runtime = runtimes.start(
+                self._backbone, self._batch_size, self._asked, self._store.folder
+            )
         if not self._checked:
             probe.check(self._store, self._runtime, self._backbone.side, self._backbone.precision)
             self._checked = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from abc import ABC, abstractmethod
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -77,6 +78,11 @@ def out_of_memory(batch_size: int, error: Exception) -> OutOfMemoryError:
 
 def versions() -> dict[str, str]:
     """Return the versions of all that touches a picture between its bytes and its row."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "machine": platform.machine()}
     for name in _PACKAGES:
         try:
