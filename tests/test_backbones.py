@@ -215,7 +215,7 @@ def own_model(scale: float = 1.0) -> Any:
 
     return keras.Sequential(
         [
-            keras.Input((16, 16, 3)),
+            keras.Input((16, 16, 3), name="image"),
             keras.layers.Rescaling(scale, name="scale"),
             keras.layers.Conv2D(5, 3, kernel_initializer="ones", name="sum"),
         ],
