@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import secrets
@@ -139,7 +140,7 @@ class Features:
         # Beside the target, so that the last step is a rename within one file system.
         aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
         try:
-            with h5py.File(aside, "x", libver=("v110", "v110")) as file:
+            with _Patient(aside) as written, h5py.File(written, "w", libver=("v110",) * 2) as file:
                 file.attrs["format"] = "featx features"
                 file.attrs["version"] = FORMAT
                 file.attrs["recipe"] = json.dumps(self.recipe, sort_keys=True)
@@ -150,8 +151,6 @@ class Features:
                     file.create_dataset("classes", data=_encoded(self.classes))
                 failures = [f"{f.id}\t{f.error}\t{f.reason}" for f in self.failures]
                 file.create_dataset("failures", data=_encoded(failures))
-            with open(aside, "rb+") as written:
-                os.fsync(written.fileno())
             os.replace(aside, path)
         finally:
             with suppress(OSError):
@@ -193,6 +192,43 @@ class Features:
                 f"{os.fspath(path)} is no features file of featx, or is damaged: {error}. "
                 "Expected a file written by Features.save or featx extract --out."
             ) from error
+
+
+class _Patient(io.FileIO):
+    """A new file that says only at its end, durable then, that a write failed.
+
+    HDF5 does not get over a disk that fills up: the process crashes while it exits. It goes on
+    here as if all were well, and the error is raised when it has let go of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "x+")
+        self._error: OSError | None = None
+
+    def write(self, content: Any, /) -> int:
+        view = memoryview(content).cast("B")
+        try:
+            done = 0
+            while self._error is None and done < len(view):
+                done += super().write(view[done:]) or 0
+        except OSError as error:
+            self._error = error
+        return len(view)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size or 0
+
+    def __exit__(self, *raised: Any) -> None:
+        try:
+            if self._error is not None:
+                raise self._error
+            os.fsync(self.fileno())
+        finally:
+            super().__exit__(*raised)
 
 
 def _encoded(texts: Iterable[str]) -> np.ndarray:
