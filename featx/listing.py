@@ -31,12 +31,12 @@ class Listing:
         return self._walk(os.fspath(self.root), "")
 
     def _walk(self, folder: str, prefix: str) -> Iterator[str]:
-        about = os.stat(folder)
-        if (about.st_dev, about.st_ino) in self._visited:
-            self.noticed["folders met twice through links, visited once"] += 1
-            return
-        self._visited.add((about.st_dev, about.st_ino))
         try:
+            about = os.stat(folder)
+            if (about.st_dev, about.st_ino) in self._visited:
+                self.noticed["folders met twice through links, visited once"] += 1
+                return
+            self._visited.add((about.st_dev, about.st_ino))
             entries = list(os.scandir(folder))
         except OSError as error:
             raise DatasetError(
@@ -51,7 +51,7 @@ class Listing:
                     "links that lead out of the folder, not followed "
                     "(Dataset.from_folder(..., follow_links=True) follows them)"
                 ] += 1
-            elif entry.is_dir():
+            elif _is_folder(entry):
                 if not prefix:
                     self._classes.add(entry.name)
                 yield from self._walk(entry.path, path + "/")
@@ -88,3 +88,10 @@ class Listing:
         if twins:
             self.noticed["names that differ only in their Unicode form, kept as two"] = twins
         return [f"{count} {what}." for what, count in sorted(self.noticed.items())]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False

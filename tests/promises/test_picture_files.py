@@ -1,0 +1,304 @@
+"""Picture cases 48-66: files that vanish, change, block, or have names of every kind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+import types
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import featx
+from featx import images
+from featx.errors import BadImagesError, DatasetError, Failure
+from tests.fakes import TINY, CountingRuntime
+from tests.promises import pictures as made
+
+GOOD = made.encoded(made.pixels(), "PNG")
+
+
+def other(seed: int) -> bytes:
+    return made.encoded(made.pixels(seed=seed), "PNG")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a data set of classes a and b with a good picture each."""
+    for seed, label in enumerate("ab", start=1):
+        (tmp_path / "d" / label).mkdir(parents=True)
+        (tmp_path / "d" / label / "good.png").write_bytes(other(seed))
+    return tmp_path / "d"
+
+
+def extract(dataset: Any, **options: Any) -> featx.Features:
+    return featx.extract(
+        dataset, TINY, runtime=options.pop("runtime", CountingRuntime()),
+        on_error=options.pop("on_error", "skip"), progress=False, **options,
+    )  # fmt: skip
+
+
+def only_failure(dataset: Any) -> Failure:
+    """Extract twice; return the one failure, which must come again: it is not kept."""
+    first = extract(dataset)
+    runtime = CountingRuntime()
+    again = extract(dataset, runtime=runtime)
+    assert first.failures == again.failures
+    assert runtime.seen == 0
+    with pytest.raises(BadImagesError, match=re.escape(str(first.failures[0]))):
+        extract(dataset, on_error="raise")
+    (failure,) = first.failures
+    return failure
+
+
+class FaultyOs(types.SimpleNamespace):
+    """The module os, but for what is replaced; put in the place of ``featx.images.os``."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+
+def refusing(number: int, suffix: str) -> FaultyOs:
+    """Refuse to open files of this suffix."""
+
+    def open_(path: Any, *rest: Any) -> int:
+        if os.fspath(path).endswith(suffix):
+            raise OSError(number, os.strerror(number))
+        return os.open(path, *rest)
+
+    return FaultyOs(open=open_)
+
+
+def test_every_case_is_here() -> None:
+    found = {int(name.split("_")[1]) for name in globals() if re.match(r"test_\d", name)}
+    assert found == set(range(48, 67))
+
+
+def test_48_deleted_after_listing(folder: Path) -> None:
+    (folder / "a" / "gone.png").write_bytes(GOOD)
+    dataset = featx.Dataset.from_folder(folder)
+    (folder / "a" / "gone.png").unlink()
+    failure = only_failure(dataset)
+    assert (failure.id, failure.error) == ("a/gone.png", "ImageReadError")
+    assert "No such file" in failure.reason
+    (folder / "a" / "gone.png").write_bytes(GOOD)
+    assert len(extract(dataset)) == 3
+
+
+def test_49_rewritten_while_it_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "a" / "busy.png"
+    path.write_bytes(GOOD)
+    stats = []
+
+    def fstat(descriptor: int) -> os.stat_result:
+        about = os.fstat(descriptor)
+        if os.path.samestat(about, path.stat()) and not stats:
+            stats.append(about)
+            path.write_bytes(GOOD + b"more")
+        return about
+
+    monkeypatch.setattr(images, "os", FaultyOs(fstat=fstat))
+    (failure,) = extract(folder).failures
+    assert (failure.id, failure.error) == ("a/busy.png", "ImageChangedError")
+    assert "run again" in failure.reason
+    monkeypatch.undo()
+    assert not extract(folder).failures  # and so it is not kept
+
+
+@pytest.mark.parametrize("restore_times", [False, True])
+def test_50_same_size_edit(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, restore_times: bool
+) -> None:
+    """The change time cannot be set back, so a restored modification time does not hide it."""
+    path = folder / "a" / "edited.png"
+    one, two = other(5), other(6)
+    size = max(len(one), len(two))
+    one, two = one.ljust(size, b"\0"), two.ljust(size, b"\0")
+    path.write_bytes(one)
+    before = path.stat()
+    # As if long ago: otherwise the rule for fresh files alone would have it read again.
+    monkeypatch.setattr("featx.digests.RACY_NS", -(10**18))
+    first = extract(folder)
+    path.write_bytes(two)
+    if restore_times:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    second = extract(folder)
+    where = first.ids.index("a/edited.png")
+    assert not np.array_equal(first.X[where], second.X[where])
+
+
+def test_51_permission_denied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "a" / "mine.png").write_bytes(GOOD)
+    # The tests may run as root, whom no permission stops.
+    monkeypatch.setattr(images, "os", refusing(errno.EACCES, "mine.png"))
+    failure = only_failure(folder)
+    assert (failure.id, failure.error) == ("a/mine.png", "ImageReadError")
+    assert "Permission denied" in failure.reason
+
+
+def test_52_the_disk_fails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "a" / "bad-sector.png").write_bytes(GOOD)
+    monkeypatch.setattr(images, "os", refusing(errno.EIO, "bad-sector.png"))
+    failure = only_failure(folder)
+    assert (failure.id, failure.error) == ("a/bad-sector.png", "ImageReadError")
+    monkeypatch.undo()
+    assert not extract(folder).failures
+
+
+def test_53_a_folder_named_like_a_picture(folder: Path) -> None:
+    (folder / "a" / "x.jpg").mkdir()
+    (folder / "c.jpg").mkdir()
+    features = extract(folder)
+    assert features.ids == ["a/good.png", "b/good.png"]
+    assert any("c.jpg" in note for note in features.notes)
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.fspath(path))
+
+
+def _device(path: Path) -> None:
+    try:
+        os.mknod(path, 0o600 | 0o020000, os.makedev(1, 5))  # as /dev/zero, which never ends
+    except PermissionError:
+        pytest.skip("only root makes devices")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, _socket, _device], ids=["fifo", "socket", "device"])
+def test_54_no_regular_file(folder: Path, make: Callable[[Path], None]) -> None:
+    make(folder / "a" / "x.jpg")
+    failure = only_failure(folder)
+    assert (failure.id, failure.error) == ("a/x.jpg", "ImageReadError")
+
+
+def test_55_broken_link(folder: Path) -> None:
+    (folder / "a" / "x.jpg").symlink_to(folder / "a" / "nothing.jpg")
+    failure = only_failure(folder)
+    assert (failure.id, failure.error) == ("a/x.jpg", "ImageReadError")
+
+
+def test_56_links_in_a_circle(folder: Path) -> None:
+    (folder / "a" / "up").symlink_to(folder)
+    (folder / "a" / "self").symlink_to(folder / "a" / "self")
+    features = extract(folder)
+    assert features.ids == ["a/good.png", "b/good.png"]
+    assert any("visited once" in note for note in features.notes)
+
+
+def test_57_a_link_out_of_the_folder(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "x.png").write_bytes(GOOD)
+    (folder / "a" / "out").symlink_to(tmp_path / "outside")
+    features = extract(folder)
+    assert len(features) == 2
+    assert any("follow_links=True" in note for note in features.notes)
+    followed = extract(featx.Dataset.from_folder(folder, follow_links=True))
+    assert "a/out/x.png" in followed.ids
+
+
+def test_58_a_hard_link_is_computed_once(folder: Path) -> None:
+    os.link(folder / "a" / "good.png", folder / "a" / "same.png")
+    features = extract(folder)
+    assert features.report is not None
+    assert (len(features), features.report.computed) == (3, 2)
+    np.testing.assert_array_equal(features.X[0], features.X[1])
+
+
+def test_59_the_same_picture_in_two_classes(folder: Path) -> None:
+    (folder / "b" / "copy.png").write_bytes((folder / "a" / "good.png").read_bytes())
+    for _ in range(2):  # also when nothing has to be read
+        features = extract(folder)
+        assert len(features) == 3
+        (note,) = features.notes
+        assert "a/good.png and b/copy.png" in note
+
+
+def test_60_a_name_that_is_no_utf8(folder: Path, tmp_path: Path) -> None:
+    name = os.fsencode(folder / "a") + b"/\xff\xfe.png"
+    with open(name, "wb") as file:
+        file.write(GOOD)
+    features = extract(folder)
+    assert os.fsencode(features.ids[1]) == b"a/\xff\xfe.png"
+    features.save(tmp_path / "x.h5")
+    assert featx.Features.load(tmp_path / "x.h5").ids == features.ids
+    with open(name, "wb") as file:
+        file.write(b"no picture")
+    (failure,) = extract(folder).failures
+    assert os.fsencode(failure.id) == b"a/\xff\xfe.png"
+
+
+def test_61_names_that_differ_in_their_unicode_form(folder: Path) -> None:
+    for form in ("NFC", "NFD"):
+        (folder / "a" / unicodedata.normalize(form, "é.png")).write_bytes(other(len(form) + 4))
+    features = extract(folder)
+    assert len(features) == 4
+    assert any("Unicode form" in note for note in features.notes)
+
+
+@pytest.mark.parametrize("name", ["a\nb.png", "a\tb.png", "a'\"b.png", "<script>.png", "=1+1.png"])
+def test_62_odd_characters(folder: Path, tmp_path: Path, name: str) -> None:
+    (folder / "a" / name).write_bytes(GOOD)
+    features = extract(folder)
+    assert f"a/{name}" in features.ids
+    features.save(tmp_path / "x.h5")
+    assert featx.Features.load(tmp_path / "x.h5").ids == features.ids
+    (folder / "a" / name).write_bytes(b"no picture")
+    (failure,) = extract(folder).failures
+    assert failure.id == f"a/{name}"
+
+
+def test_63_long_names(folder: Path) -> None:
+    (folder / "a" / ("x" * 251 + ".png")).write_bytes(GOOD)
+    assert len(extract(folder)) == 3
+    too_long = folder / "/".join(["d" * 200] * 25) / "x.png"
+    failure = only_failure([folder / "a" / "good.png", too_long])
+    assert (failure.id, failure.error) == (too_long.as_posix(), "ImageReadError")
+    assert "too long" in failure.reason
+
+
+def test_63_a_tree_deeper_than_any_path(folder: Path) -> None:
+    """Decided otherwise for folders: one that no program can list is an error, not a row."""
+    home = os.getcwd()
+    try:
+        os.chdir(folder)
+        for _ in range(25):
+            os.mkdir("d" * 200)
+            os.chdir("d" * 200)
+        with pytest.raises(DatasetError, match="cannot be listed: File name too long"):
+            featx.Dataset.from_folder(folder)
+    finally:
+        os.chdir(home)
+
+
+def test_64_names_that_differ_in_case(folder: Path) -> None:
+    (folder / "a" / "X.png").write_bytes(other(7))
+    (folder / "a" / "x.png").write_bytes(other(8))
+    if len(list((folder / "a").iterdir())) < 3:
+        pytest.skip("this file system does not tell upper from lower case")
+    assert extract(folder).ids == ["a/X.png", "a/good.png", "a/x.png", "b/good.png"]
+
+
+def test_65_files_that_systems_leave(folder: Path) -> None:
+    for name in (".DS_Store", "Thumbs.db", "._good.png", "desktop.ini"):
+        (folder / "a" / name).write_bytes(GOOD)
+    (folder / "__MACOSX").mkdir()
+    features = extract(folder)
+    assert features.ids == ["a/good.png", "b/good.png"]
+    assert any(note.startswith("5 hidden or system files") for note in features.notes)
+
+
+def test_66_the_content_decides(folder: Path) -> None:
+    (folder / "a" / "UPPER.JPG").write_bytes(made.jpeg())
+    (folder / "a" / "no-suffix").write_bytes(GOOD)
+    (folder / "a" / "notes.txt").write_bytes(b"words")
+    features = extract(folder)
+    assert features.ids == ["a/UPPER.JPG", "a/good.png", "a/no-suffix", "b/good.png"]
+    assert any("no pictures (.txt)" in note for note in features.notes)
