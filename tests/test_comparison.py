@@ -31,7 +31,7 @@ QUICK: dict[str, Any] = {"backbones": [TINY], "baseline": False, "progress": Fal
 def pictures(counts: dict[str, int], seed: int = 0, bad: tuple[int, ...] = ()) -> Dataset:
     """Return pictures of which the mean colour tells the class, and what `bad` numbers are no."""
     rng = np.random.default_rng(seed)
-    items = []
+    items: list[Item] = []
     for position, (label, n) in enumerate(sorted(counts.items())):
         for _ in range(n):
             pixels = rng.integers(0, 90, (32, 32, 3), dtype=np.uint8)
@@ -66,6 +66,7 @@ class Seam:
             None if any(label is None for label in y) else y,
             [item.id for item in good],
             failures=failures,
+            notes=(*dataset.notes, "1 newly read picture is tiny"),
             report=ExtractionReport(
                 len(dataset), len(good) - reused, reused, 0.5, 0.5, "fake", "cache"
             ),
@@ -168,8 +169,8 @@ def test_folds_are_the_same_for_every_method_and_differ_by_seed(seam: Seam) -> N
         by_seed.setdefault(seed, []).append(tested)
     for seed, tested in by_seed.items():
         assert sorted(sum(tested, ())) == sorted(data.ids)  # each picture once
-        rows = splits.splits((data, seam.extract(data, TINY)), None, 3, seed)
-        assert tested == [tuple(split.test.ids) for split in rows]
+        cuts = splits.splits((data, seam.extract(data, TINY)), None, 3, seed)
+        assert tested == [tuple(split.test.ids) for split in cuts]
     assert by_seed[5] != by_seed[6]
     heads = [one for one in report.predictions if one.method == "lr"]
     assert [one.ids for one in heads] == [tuple(data.ids)] * 2
@@ -202,6 +203,7 @@ def test_a_skipped_picture_is_skipped_for_the_baseline_too(seam: Seam) -> None:
     assert report.pictures.n_train == {"a": 11, "b": 12, "c": 11}
     assert "3 pictures could not be used" in " ".join(report.verdict.cautions)
     assert "train set: 1 hidden file skipped" in report.pictures.notes
+    assert "test set: 1 newly read picture is tiny" in report.pictures.notes
 
 
 def test_the_head_is_chosen_without_the_test_pictures(seam: Seam) -> None:

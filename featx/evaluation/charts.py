@@ -20,11 +20,12 @@ class Tick:
 
 @dataclass(frozen=True)
 class Line:
-    """One line: its name, its look (a class of the style sheet) and its points in the drawing."""
+    """One line: its name, its look (a class of the style sheet), its points and their radii."""
 
     name: str
     look: str
     points: tuple[tuple[float, float], ...]
+    sizes: tuple[float, ...]
 
     @property
     def path(self) -> str:
@@ -94,6 +95,7 @@ def chart(
     *,
     diagonal: bool = False,
     mark: tuple[float, float] | None = None,
+    weights: Sequence[float] = (),
 ) -> Chart:
     """Return a line chart.
 
@@ -108,12 +110,20 @@ def chart(
         Draw the line y = x, which on a reliability curve is honesty.
     mark : tuple of two floats
         A point of the data to ring.
+    weights : sequence of float
+        What the area of each dot stands for; dots are alike without.
     """
+    sizes = tuple(2 + 6 * math.sqrt(weight / max(weights)) for weight in weights)
     xs, ys = ticks(*axes.x), ticks(*axes.y)
     return Chart(
         *words,
         lines=tuple(
-            Line(name, look, tuple(axes.place(x, y) for x, y in points))
+            Line(
+                name,
+                look,
+                tuple(axes.place(x, y) for x, y in points),
+                sizes or (3.0,) * len(points),
+            )
             for (name, look), points in series.items()
         ),
         x_ticks=tuple(

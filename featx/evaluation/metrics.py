@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,9 +126,23 @@ def normalised(proba: np.ndarray) -> np.ndarray:
     return np.divide(rows, total, out=uniform, where=total > 0)
 
 
-def classification_text(y_true: np.ndarray, y_pred: np.ndarray) -> str:
-    """Return scikit-learn's classification report as text, three digits."""
-    return str(sk.classification_report(y_true, y_pred, digits=3, zero_division=0))
+def classification_text(
+    y_true: np.ndarray, y_pred: np.ndarray, show: Callable[[str], str] = str
+) -> str:
+    """Return scikit-learn's classification report as text, three digits.
+
+    Parameters
+    ----------
+    show : callable
+        Class name -> what the table calls it.
+    """
+    present = sorted({*map(str, y_true), *map(str, y_pred)})
+    names = [show(name) for name in present]
+    return str(
+        sk.classification_report(
+            y_true, y_pred, labels=present, target_names=names, digits=3, zero_division=0
+        )
+    )
 
 
 def confusion(y_true: np.ndarray, y_pred: np.ndarray, classes: Sequence[str]) -> np.ndarray:

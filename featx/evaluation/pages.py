@@ -156,11 +156,9 @@ def _detail(one: Summary, classes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _report_lines(y_true: np.ndarray, y_pred: np.ndarray) -> list[str]:
-    # Names are made printable first: a line break in one would tear scikit-learn's table.
-    def tidy(names: np.ndarray) -> np.ndarray:
-        return np.asarray([wording.printable(str(name)) for name in names], dtype=object)
-
-    return metrics.classification_text(tidy(y_true), tidy(y_pred)).rstrip("\n").split("\n")
+    # A line break in a name would tear scikit-learn's table, a very long one push it off the page.
+    text = metrics.classification_text(y_true, y_pred, wording.shortened)
+    return text.rstrip("\n").split("\n")
 
 
 def _pairs(counts: np.ndarray, classes: tuple[str, ...]) -> list[tuple[str, str, int, int]]:
@@ -189,6 +187,7 @@ def _reliability(one: Summary, bins: list[metrics.Bin]) -> charts.Chart:
         {(name, one.kind): [(bin_.confidence, bin_.accuracy) for bin_ in bins]},
         charts.Axes((0.0, 1.0), (0.0, 1.0)),
         diagonal=True,
+        weights=[bin_.count for bin_ in bins],
     )
 
 

@@ -165,8 +165,8 @@ def describe(
     absent = [name for name in classes if n_test[name] == 0]
     notes = [
         f"{part} set: {note}" if test is not None else note
-        for part, (pictures, _) in parts
-        for note in pictures.notes
+        for part, (_, rows) in parts
+        for note in rows.notes
     ]
     if absent:
         notes.append(f"No test picture of: {_listed(absent)}; nothing is known of how they fare.")

@@ -107,6 +107,17 @@ def printable(text: str) -> str:
     return "".join(_visible(char) for char in text)
 
 
+def shortened(text: str, most: int = 40) -> str:
+    """Return printable text of at most so many characters, its middle left out.
+
+    >>> shortened("a name that goes on and on", 11)
+    'a nam…nd on'
+    """
+    shown = printable(text)
+    half = (most - 1) // 2
+    return shown if len(shown) <= most else f"{shown[: most - 1 - half]}…{shown[-half:]}"
+
+
 def _visible(char: str) -> str:
     # Cf holds the bidirectional controls, but also the joiner inside emoji and Indic words.
     kind = unicodedata.category(char)
