@@ -328,17 +328,3 @@ def test_a_kept_extraction_never_loads_tensorflow_and_a_new_one_is_quiet(
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(picture_folder / "red" / "new.png")
     sprung = spawn("extract", picture_folder, *TINY, PYTHONPATH=path)
     assert "loaded!" in sprung.stderr
-
-
-def test_tensorflow_log_can_be_had_back(picture_folder: Path) -> None:
-    script = (
-        "import os; os.environ['TF_CPP_MIN_LOG_LEVEL'] = '0'\nfrom featx.cli import main; main()"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", script, "extract", str(picture_folder), *TINY],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert answer.returncode == 0
-    assert answer.stderr != ""

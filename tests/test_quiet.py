@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Stands for TensorFlow: it writes to file descriptor 2, past Python's sys.stderr.
+NOISY = "import os\nos.write(2, b'I0000 noise\\n')\n"
+
+
+def start(folder: Path, package: str, script: str, **environment: str) -> tuple[str, str, int]:
+    """Run a script where `import tensorflow` finds a package of this source."""
+    (folder / "tensorflow").mkdir()
+    (folder / "tensorflow" / "__init__.py").write_text(package, encoding="utf-8")
+    (folder / "tensorflow" / "part.py").write_text("", encoding="utf-8")
+    clean = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    answer = subprocess.run(
+        [sys.executable, "-c", f"from featx.quiet import hush_tensorflow\n{script}"],
+        env={**clean, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]), **environment},
+        capture_output=True,
+        text=True,
+    )
+    return answer.stdout, answer.stderr, answer.returncode
+
+
+def test_import_is_silent_and_standard_error_comes_back(tmp_path: Path) -> None:
+    script = (
+        "import os, sys\n"
+        "hush_tensorflow()\n"
+        "import tensorflow, tensorflow.part\n"
+        "print(os.environ['TF_CPP_MIN_LOG_LEVEL'], type(tensorflow.__loader__).__name__)\n"
+        "os.write(2, b'after\\n')\n"
+    )
+    out, err, code = start(tmp_path, NOISY, script)
+    assert (out.split(), err, code) == (["3", "SourceFileLoader"], "after\n", 0)
+
+
+def test_without_it_the_noise_is_heard(tmp_path: Path) -> None:
+    assert start(tmp_path, NOISY, "import tensorflow")[1] == "I0000 noise\n"
+
+
+@pytest.mark.parametrize(("level", "heard"), [("0", True), ("1", False), ("2", False)])
+def test_the_user_decides_the_level(tmp_path: Path, level: str, heard: bool) -> None:
+    script = "import os; hush_tensorflow(); import tensorflow\nprint(os.environ['%s'])"
+    name = "TF_CPP_MIN_LOG_LEVEL"
+    out, err, code = start(tmp_path, NOISY, script % name, **{name: level})
+    assert (out.strip(), "noise" in err, code) == (level, heard, 0)
+
+
+def test_what_was_held_back_is_shown_when_the_import_fails(tmp_path: Path) -> None:
+    broken = NOISY + "raise ImportError('no such library')"
+    _, err, code = start(tmp_path, broken, "hush_tensorflow(); import tensorflow")
+    assert code == 1
+    assert "I0000 noise" in err
+    assert "no such library" in err
+
+
+def test_nothing_is_imported_by_it(tmp_path: Path) -> None:
+    script = "import sys; hush_tensorflow(); print('tensorflow' in sys.modules)"
+    assert start(tmp_path, NOISY, script)[0].strip() == "False"
