@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +34,9 @@ _DATASETS = {
     "status": "|u1",
     "failures": "|u1",
 }
-_ATTRIBUTES = ("format", "key", "batch_size", "environment")
+# Text as fixed-length ASCII: its length is known, and bounded, before it is read.
+_ATTRIBUTES = {"format": "iu", "key": "S", "batch_size": "iu", "environment": "S"}
+_MAX_ATTRIBUTE = 1 << 15
 
 
 @dataclass
@@ -109,9 +112,10 @@ def encode(block: Block, key: str) -> bytes:
     image = io.BytesIO()
     with _new_file(image) as file:
         file.attrs["format"] = FORMAT
-        file.attrs["key"] = key
+        file.attrs["key"] = np.bytes_(key)
         file.attrs["batch_size"] = block.batch_size
-        file.attrs["environment"] = json.dumps(block.environment, sort_keys=True, allow_nan=False)
+        environment = json.dumps(block.environment, sort_keys=True, allow_nan=False)
+        file.attrs["environment"] = np.bytes_(environment)
         for name, value in values.items():
             # One chunk a dataset: a shard is always read whole, and one chunk is one stretch of
             # bytes. NaN for what was never written.
@@ -177,8 +181,8 @@ def decode(
         with h5py.File.in_memory(body.tobytes()) as file:
             layout = _check(file, len(body), name)
             batch_size = int(file.attrs["batch_size"])
-            environment = json.loads(file.attrs["environment"])
-            stored_key = str(file.attrs["key"])
+            environment = _object(file.attrs["environment"])
+            stored_key = file.attrs["key"].decode("ascii")
             failures = _failures(file["failures"][:].tobytes(), layout.n)
             status = file["status"][:]
             features = file["features"][:]
@@ -189,6 +193,8 @@ def decode(
     sha256 = layout.digests(body).copy()
     if stored_key != key or block_id(key, batch_size, sha256) != name:
         raise CacheKeyMismatchError(f"{name} belongs to another key or lies under another name")
+    if status.max() > HOLE:
+        raise CacheCorruptError(f"{name} has a slot that is neither row, bad nor hole")
     if not np.isfinite(features[status == ROW]).all():
         raise CacheCorruptError(f"{name} has a row that is not finite")
     if not np.array_equal(layout.rows(body), features, equal_nan=True):
@@ -201,34 +207,44 @@ def _check(file: Any, size: int, name: str) -> Layout:
     """Refuse every object that featx does not write, before any data is read."""
     import h5py
 
-    if file.attrs.get_id("format").get_storage_size() > 8:
-        raise CacheSecurityError(f"{name}: attribute 'format' is too large")
-    format = file.attrs["format"]
-    if isinstance(format, int | np.integer) and format > FORMAT:
+    _check_attributes(file, ["format"], name)
+    format = int(file.attrs["format"])
+    if format > FORMAT:
         raise CacheVersionError(
             f"{name} has format {format}; this featx knows format {FORMAT}. It was left untouched: "
             "use the featx that made it, or another cache folder."
         )
     if sorted(file.keys()) != sorted(_DATASETS) or sorted(file.attrs.keys()) != sorted(_ATTRIBUTES):
         raise CacheSecurityError(f"{name} holds other objects than a shard does")
-    for attribute in _ATTRIBUTES:
-        if file.attrs.get_id(attribute).get_storage_size() > 65536:
-            raise CacheSecurityError(f"{name}: attribute {attribute!r} is too large")
+    _check_attributes(file, _ATTRIBUTES, name)
     if format != FORMAT:
-        raise CacheSecurityError(f"{name} has format {format!r}, expected {FORMAT}")
-    if not isinstance(file.get("features", getlink=True), h5py.HardLink):
-        raise CacheSecurityError(f"{name}: 'features' is a link")
+        raise CacheSecurityError(f"{name} has format {format}, expected {FORMAT}")
+    for dataset in _DATASETS:
+        if not isinstance(file.get(dataset, getlink=True), h5py.HardLink):
+            raise CacheSecurityError(f"{name}: {dataset!r} is a link")
+        if not isinstance(file[dataset], h5py.Dataset):
+            raise CacheSecurityError(f"{name}: {dataset!r} is no dataset")
     shape = file["features"].shape
     if len(shape) != 2 or not (0 < shape[0] <= MAX_ROWS and 0 < shape[1] <= MAX_DIM):
         raise CacheSecurityError(f"{name}: 'features' has shape {shape}")
     n, dim = shape
     offsets = {}
     for dataset, dtype in _DATASETS.items():
-        if not isinstance(file.get(dataset, getlink=True), h5py.HardLink):
-            raise CacheSecurityError(f"{name}: {dataset!r} is a link")
         expected = {"features": (n, dim), "sha256": (n, 32), "status": (n,)}.get(dataset)
         offsets[dataset] = _offset(file[dataset], np.dtype(dtype), expected, size, name)
     return Layout(n, dim, offsets["features"], offsets["sha256"])
+
+
+def _check_attributes(file: Any, names: Iterable[str], name: str) -> None:
+    """Refuse an attribute that is no single number or short text, before it is read."""
+    for attribute in names:
+        about = file.attrs.get_id(attribute)
+        if (
+            about.shape != ()
+            or about.dtype.kind not in _ATTRIBUTES[attribute]
+            or about.get_storage_size() > _MAX_ATTRIBUTE
+        ):
+            raise CacheSecurityError(f"{name}: attribute {attribute!r} is not what a shard has")
 
 
 def _offset(
@@ -238,7 +254,7 @@ def _offset(
     import h5py
 
     what = f"{name}: {dataset.name!r}"
-    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
+    if dataset.is_virtual or dataset.external:
         raise CacheSecurityError(f"{what} keeps its data elsewhere")
     if shape is None:  # the failures: bytes of JSON, as many as there are
         shape = dataset.shape
@@ -256,6 +272,13 @@ def _offset(
     if offset is None or not 0 < offset <= size - count:
         raise CacheSecurityError(f"{what} lies outside the file")
     return int(offset)
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    value = json.loads(content)
+    if not isinstance(value, dict):
+        raise ValueError("the environment is no JSON object")
+    return value
 
 
 def _failures(content: bytes, n: int) -> list[tuple[int, int, str]]:
