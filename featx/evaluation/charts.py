@@ -50,10 +50,11 @@ class Chart:
 
 @dataclass(frozen=True)
 class Axes:
-    """The ranges of a chart's two axes."""
+    """The ranges of a chart's two axes; `x_step` is 1 where only whole numbers have a meaning."""
 
     x: tuple[float, float]
     y: tuple[float, float]
+    x_step: float = 0.0
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         """Return where a point of the data stands in the drawing."""
@@ -67,14 +68,14 @@ def _share(value: float, span: tuple[float, float]) -> float:
     return (value - span[0]) / (span[1] - span[0])
 
 
-def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Return round figures within low and high, at most `most` steps of them.
+def ticks(low: float, high: float, most: int = 5, least: float = 0.0) -> list[float]:
+    """Return round figures within low and high, at most `most` steps of `least` or more.
 
     >>> ticks(0, 8)
     [0.0, 2.0, 4.0, 6.0, 8.0]
     """
     # A little under one more step may be left over at the end.
-    rough = (high - low) / (most + 0.99)
+    rough = max((high - low) / (most + 0.99), least)
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough)
     first = math.ceil(low / step - 1e-9)
@@ -114,7 +115,7 @@ def chart(
         What the area of each dot stands for; dots are alike without.
     """
     sizes = tuple(2 + 6 * math.sqrt(weight / max(weights)) for weight in weights)
-    xs, ys = ticks(*axes.x), ticks(*axes.y)
+    xs, ys = ticks(*axes.x, least=axes.x_step), ticks(*axes.y)
     return Chart(
         *words,
         lines=tuple(
@@ -154,7 +155,7 @@ def curves(title: str, series: Mapping[tuple[str, str], Sequence[float]], floor:
             key: [(n, value) for n, value in enumerate(line, start=1) if math.isfinite(value)]
             for key, line in series.items()
         },
-        Axes((1, last), (low, low + (high - low) * 1.05)),
+        Axes((1, last), (low, low + (high - low) * 1.05), x_step=1.0),
     )
 
 

@@ -216,7 +216,7 @@ def _payback(chosen: Summary | None, rival: Summary | None) -> charts.Chart | No
             (name, "head"): [(0, start), (last, start + last * each)],
             ("Keras baseline", "baseline"): [(0, 0.0), (last, last * other)],
         },
-        charts.Axes((0, last), (0, top)),
+        charts.Axes((0, last), (0, top), x_step=1.0),
         mark=mark,
     )
 

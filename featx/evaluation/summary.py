@@ -8,9 +8,9 @@ from statistics import fmean
 
 import numpy as np
 
-from featx.evaluation import metrics
+from featx.evaluation import certainty, metrics
+from featx.evaluation.certainty import Interval, PairedTest
 from featx.evaluation.costs import Cost
-from featx.evaluation.metrics import Interval, PairedTest
 from featx.evaluation.results import Kind, Predictions, Selection
 
 
@@ -79,7 +79,7 @@ def _summary(group: Sequence[Predictions], classes: Sequence[str], cost: Cost) -
         seeds=tuple(one.seed for one in group),
         n_test=len(first.ids),
         accuracy=fmean(accuracies),
-        interval=metrics.accuracy_interval(_right(group)),
+        interval=certainty.accuracy_interval(_right(group)),
         spread=(min(accuracies), max(accuracies)),
         balanced_accuracy=fmean(one.balanced_accuracy for one in scores),
         macro_f1=fmean(one.macro_f1 for one in scores),
@@ -115,11 +115,11 @@ def _compared(
                 _right([p for p in groups[side.backbone, side.method] if p.seed in seeds])
                 for side in (one, rival)
             ]
-            found[number] = replace(one, versus=metrics.compare(*pair))
+            found[number] = replace(one, versus=certainty.compare(*pair))
             heads[one.backbone].append(number)
     for numbers in heads.values():
         tests = [found[number].versus for number in numbers]
-        adjusted = metrics.holm([test.p_value for test in tests if test is not None])
+        adjusted = certainty.holm([test.p_value for test in tests if test is not None])
         for number, value in zip(numbers, adjusted, strict=True):
             found[number] = replace(found[number], adjusted_p=value)
     return found
