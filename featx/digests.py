@@ -98,6 +98,9 @@ class KnownFiles:
             return
         try:
             arrays, _ = unpack(content, "statindex")
+            count = len(arrays["lengths"])
+            if arrays["sha256"].shape != (count, 32) or arrays["about"].shape != (count, 4):
+                raise ValueError("digests or facts of another shape")
             names = arrays["names"].tobytes()
             ends = np.cumsum(arrays["lengths"]).tolist()
             digests = arrays["sha256"].tobytes()

@@ -30,7 +30,8 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCE
 # What file systems say that cannot sync a folder; they have no more durability to give.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
 _GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)
-_MAX_BYTES = 8 << 30
+# Far above any shard (2 MB; 64 MB when compacted) and an index of some 50 million pictures.
+_MAX_BYTES = 2 << 30
 
 # Size, modification time, change time (ns) and inode of a file.
 Stat = tuple[int, int, int, int]

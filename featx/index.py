@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from PIL import __version__ as PILLOW  # noqa: N812
 from featx.disk import Stat
 from featx.errors import IMAGE_ERRORS, CacheCorruptError, ImageError
 from featx.sealed import pack, unpack
-from featx.shards import HOLE, ROW, Layout
+from featx.shards import HOLE, MAX_DIM, MAX_ROWS, ROW, Layout
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,7 @@ class ShardIndex:
         """
         arrays, entries = unpack(content, "index")
         try:
+            _check(arrays, len(entries))
             ends = np.cumsum(arrays["layout"][:, 0]).tolist()
             shards = []
             begin = 0
@@ -168,15 +169,47 @@ class ShardIndex:
                 part = slice(begin, ends[i])
                 begin = ends[i]
                 about: Any = tuple(arrays["about"][i].tolist())
-                layout = Layout(*arrays["layout"][i].tolist())
+                layout = _possible(Layout(*arrays["layout"][i].tolist()), about[0])
                 verdicts = [(int(slot), int(code), str(text)) for slot, code, text in failures]
+                if not isinstance(name, str) or not isinstance(environment, dict):
+                    raise TypeError("a shard without a name or an environment")
                 shards.append(
                     ShardFacts(name, about, layout, arrays["sha256"][part],
                                arrays["status"][part], verdicts, environment)
                 )  # fmt: skip
             return cls(shards)
-        except (KeyError, ValueError, TypeError, IndexError) as error:
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
             raise CacheCorruptError(f"the index is not what featx packed: {error}") from error
+
+
+def _check(arrays: Mapping[str, np.ndarray], count: int) -> None:
+    """Refuse arrays of other types and lengths than ``pack`` writes."""
+    n = len(arrays["status"])
+    expected: dict[str, tuple[tuple[int, ...], str]] = {
+        "about": ((count, 4), "<i8"),
+        "layout": ((count, 4), "<i8"),
+        "sha256": ((n, 32), "|u1"),
+        "status": ((n,), "|u1"),
+    }
+    for name, (shape, dtype) in expected.items():
+        if arrays[name].shape != shape or arrays[name].dtype.str != dtype:
+            raise ValueError(f"{name!r} has another shape or type")
+    counts = arrays["layout"][:, 0]
+    if (counts < 1).any() or (counts > MAX_ROWS).any() or int(counts.sum()) != n:
+        raise ValueError("shards of other lengths than their digests")
+    if n and arrays["status"].max() > HOLE:
+        raise ValueError("a slot that is neither row, bad nor hole")
+
+
+def _possible(layout: Layout, size: int) -> Layout:
+    """Refuse a layout that does not fit into a shard of that size, before memory is asked for."""
+    n, dim = layout.n, layout.dim
+    if not 0 < dim <= MAX_DIM:
+        raise ValueError(f"rows of {dim} numbers")
+    for begin, length in ((layout.features, 4 * n * dim), (layout.sha256, 32 * n)):
+        if not 0 < begin <= size - length:
+            raise ValueError("rows that lie outside their shard")
+    return layout
 
 
 def _prefix(sha256: np.ndarray) -> np.ndarray:

@@ -152,8 +152,9 @@ class Scan:
                 digest = of_content(content)
         except ImageError as error:
             return _Prepared(None, error)
-        except OSError as error:
-            return _Prepared(None, ImageReadError(f"cannot be read: {error.strerror or error}"))
+        except (OSError, ValueError) as error:  # ValueError: a path with a zero byte in it
+            reason = getattr(error, "strerror", None) or error
+            return _Prepared(None, ImageReadError(f"cannot be read: {reason}"))
         kept = self._kept([digest])
         if digest in kept:
             return _Prepared(digest, kept[digest], kept=True)

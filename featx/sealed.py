@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,9 +70,12 @@ def unpack(content: bytes | bytearray, name: str) -> tuple[dict[str, np.ndarray]
             kind = np.dtype(dtype)
             if kind.hasobject:
                 raise ValueError("an array of objects")
-            count = int(np.prod(shape, dtype=np.int64))
+            count = math.prod(shape)
+            if min(shape, default=0) < 0 or count * kind.itemsize > len(body) - end:
+                raise ValueError("an array longer than the bytes")
             arrays[array] = np.frombuffer(body, kind, count, end).reshape(shape)
             end += count * kind.itemsize
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    # RecursionError: a header of a hundred thousand brackets.
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CacheCorruptError(f"{name} is not what featx packed: {error}") from error
     return arrays, header["about"]

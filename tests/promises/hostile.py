@@ -303,3 +303,108 @@ SHARDS: dict[str, tuple[Make, str]] = {
     "a shard without its seal": (lambda key, secret: shards.encode(block(), key)[:-40], CORRUPT),
     "a shard cut in half": (lambda key, secret: shards.encode(block(), key)[:1000], CORRUPT),
 }  # fmt: skip
+
+
+def header(about: Any = None, **arrays: Any) -> bytes:
+    """Return a sealed piece whose header says this, with 1 kB behind it."""
+    line = json.dumps({"about": about, "arrays": arrays}).encode()
+    return seal(line + b"\n" + bytes(1024))
+
+
+# Accelerator files (the index of a key, the known files of a data set): what an attacker puts.
+PIECES: dict[str, bytes] = {
+    "nothing": b"",
+    "text": b"hello " * 99,
+    "sealed nothing": seal(b""),
+    "sealed text": seal(b"hello\n" * 99),
+    "sealed pickle": seal(pickle.dumps(_Bomb("/nonexistent/executed")) + b"\n"),
+    "no arrays": header(),
+    "a header that is a list": seal(b"[]\n"),
+    "a header that is a number": seal(b"7\n"),
+    "arrays that are a list": seal(b'{"about": null, "arrays": []}\n'),
+    "a hundred thousand brackets": seal(DEEP + b"\n"),
+    "4 TB": header([], sha256=["|u1", [1 << 37, 32]]),
+    "more than 64 bits": header([], sha256=["|u1", [1 << 62, 1 << 62]]),
+    "a product that wraps to nothing": header([], sha256=["|u1", [1 << 32, 1 << 32]]),
+    "a number of a thousand digits": seal(
+        b'{"about": [], "arrays": {"sha256": ["|u1", [' + b"9" * 1000 + b"]]}}\n"
+    ),
+    "less than nothing": header([], sha256=["|u1", [-1, 32]]),
+    "a shape that is text": header([], sha256=["|u1", "32"]),
+    "a shape of fractions": header([], sha256=["|u1", [1.5, 32]]),
+    "objects": header([], sha256=["|O", [4]]),
+    "a type of objects inside": header([], sha256=["O,i4", [4]]),
+    "a type that is none": header([], sha256=["import os", [4]]),
+    "a type of 4 GB": header([], sha256=["(65536,65536)u1", [1]]),
+    "a type of no width": header([], sha256=["|V0", [1 << 40]]),
+}
+
+
+def packed(name: str, arrays: dict[str, Any], about: Any) -> bytes:
+    from featx.sealed import pack
+
+    return pack({key: np.asarray(value) for key, value in arrays.items()}, about)
+
+
+def indexes() -> dict[str, bytes]:
+    """Return indexes that are well packed and lie."""
+    good = {
+        "about": np.array([[5000, 1, 1, 1]], np.int64),
+        "layout": np.array([[N, DIM, 600, 4000]], np.int64),
+        "sha256": SHA256,
+        "status": STATUS,
+    }
+    entries = [["a" * 32 + ".h5", [], {}]]
+
+    def lie(about: Any = entries, **changes: Any) -> bytes:
+        return packed("index", {**good, **changes}, about)
+
+    def layout(*numbers: int) -> bytes:
+        return lie(layout=np.array([numbers], np.int64))
+
+    return {
+        "rows of 2^40 numbers": layout(N, 1 << 40, 600, 4000),
+        "2^40 rows": layout(1 << 40, DIM, 600, 4000),
+        "-4 rows": layout(-4, DIM, 600, 4000),
+        "rows before the file": layout(N, DIM, -600, 4000),
+        "rows behind the file": layout(N, DIM, 1 << 50, 4000),
+        "digests behind the file": layout(N, DIM, 600, 4999),
+        "a layout of fractions": lie(layout=np.array([[N, DIM, 600, 4000]], float)),
+        "more shards than names": lie(about=[]),
+        "more names than shards": lie(about=entries * 2),
+        "a name that is a number": lie(about=[[7, [], {}]]),
+        "an environment that is text": lie(about=[["a", [], "x"]]),
+        "failures that are a number": lie(about=[["a", 7, {}]]),
+        "entries that are a number": lie(about=7),
+        "digests of 31 bytes": lie(sha256=SHA256[:, :31]),
+        "digests of numbers": lie(sha256=SHA256.astype(float)),
+        "a state that is not there": lie(status=np.full(N, 9, np.uint8)),
+        "states of two dimensions": lie(status=STATUS[None]),
+        "without digests": packed("index", {k: good[k] for k in ("about", "layout")}, entries),
+    }
+
+
+def known_files() -> dict[str, bytes]:
+    """Return tables of known files that are well packed and lie about their lengths."""
+    good: dict[str, Any] = {
+        "lengths": np.array([3], np.int64),
+        "names": np.frombuffer(b"a/b", np.uint8),
+        "about": np.zeros((1, 4), np.int64),
+        "read_at": np.zeros(1, np.int64),
+        "sha256": SHA256[:1],
+    }
+
+    def lie(**changes: Any) -> bytes:
+        return packed("known", {**good, **changes}, None)
+
+    return {
+        "one digest too few": lie(sha256=SHA256[:0]),
+        "digests of 31 bytes": lie(sha256=SHA256[:1, :31]),
+        "lengths beyond the names": lie(lengths=np.array([1 << 62], np.int64)),
+        "lengths below nothing": lie(lengths=np.array([-9], np.int64)),
+        "lengths of fractions": lie(lengths=np.array([0.5])),
+        "facts of fractions": lie(about=np.full((1, 4), np.nan)),
+        "facts of three numbers": lie(about=np.zeros((1, 3), np.int64)),
+        "two times for one file": lie(read_at=np.zeros(2, np.int64)),
+        "names of numbers": lie(names=np.zeros(3)),
+    }

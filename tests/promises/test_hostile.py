@@ -1,15 +1,28 @@
-"""Cases 86-106: a cache that someone else wrote is refused file by file, and nothing is followed."""
+"""Cases 86-106: a cache that someone else wrote is refused file by file; nothing is followed."""
 
 from __future__ import annotations
 
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 from featx import shards
-from featx.errors import CacheCorruptError
-from tests.promises import hostile
+from featx.digests import KnownFiles, of_content
+from featx.errors import CacheCorruptError, CacheCorruptWarning
+from featx.index import ShardIndex
+from tests.promises import hostile, stub
 
+ROOT = Path(__file__).resolve().parents[2]
 KEY = "k" * 64
 
 
@@ -17,7 +30,155 @@ KEY = "k" * 64
 def test_shard_is_refused(what: str, tmp_path: Path) -> None:
     make, error = hostile.SHARDS[what]
     content = make(KEY, tmp_path / "secret.h5")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(CacheCorruptError) as caught:
         shards.decode(content, KEY, hostile.name_of(KEY))
     assert type(caught.value).__name__ == error, caught.value
     assert hostile.name_of(KEY) in str(caught.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+    assert not (tmp_path / "secret.h5.executed").exists()
+
+
+@pytest.mark.parametrize("content", hostile.PIECES.values(), ids=hostile.PIECES)
+def test_accelerator_that_is_none_is_refused(content: bytes, tmp_path: Path) -> None:
+    with pytest.raises(CacheCorruptError):
+        ShardIndex.unpack(content)
+    assert not known_with(content, tmp_path)._known
+
+
+@pytest.mark.parametrize("content", hostile.indexes().values(), ids=hostile.indexes())
+def test_index_that_lies_is_refused(content: bytes) -> None:
+    with pytest.raises(CacheCorruptError):
+        ShardIndex.unpack(content)
+
+
+def known_with(content: bytes, root: Path) -> KnownFiles:
+    path = KnownFiles(root, root)._path
+    assert path is not None
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    return KnownFiles(root, root)
+
+
+@pytest.mark.parametrize("content", hostile.known_files().values(), ids=hostile.known_files())
+def test_known_files_that_lie_are_harmless(content: bytes, tmp_path: Path) -> None:
+    known = known_with(content, tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").write_bytes(b"x")
+    names = [name for name in known._known if "\0" not in name]
+    for path in [tmp_path / "a" / "b", *map(Path, names)]:
+        assert known.find(path) is None
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> tuple[Path, Path, np.ndarray]:
+    """Return a data set, a cache that holds its rows, and the rows."""
+    expected = stub.draw(tmp_path / "d", 12, seed=1)
+    stub.extract(tmp_path / "d", tmp_path / "c")
+    return tmp_path / "d", tmp_path / "c", expected
+
+
+def key_folder(cache: Path) -> Path:
+    (folder,) = cache.glob("k-*")
+    return folder
+
+
+def _fifo(path: Path, secret: Path) -> None:
+    os.mkfifo(path)
+
+
+def _socket(path: Path, secret: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        # The path of a socket is at most 108 bytes long.
+        here = os.getcwd()
+        os.chdir(path.parent)
+        server.bind(path.name)
+        os.chdir(here)
+
+
+def _huge(path: Path, secret: Path) -> None:
+    with open(path, "wb") as file:
+        file.truncate(1 << 42)
+
+
+ODD_FILES: dict[str, Callable[[Path, Path], None]] = {
+    "link": lambda path, secret: path.symlink_to(secret),
+    "link to nothing": lambda path, secret: path.symlink_to(secret.with_name("nothing")),
+    "link to itself": lambda path, secret: path.symlink_to(path),
+    "fifo": _fifo,
+    "socket": _socket,
+    "folder": lambda path, secret: path.mkdir(),
+    "sparse file of 4 TB": _huge,
+}
+
+
+@pytest.mark.parametrize("make", ODD_FILES.values(), ids=ODD_FILES)
+@pytest.mark.parametrize("place", ["shard", "index", "statindex", "key.json"])
+def test_odd_file_is_not_followed(
+    place: str, make: Callable[[Path, Path], None], kept: tuple[Path, Path, np.ndarray]
+) -> None:
+    """94: neither read through nor waited for; the rows are those of before."""
+    dataset, cache, expected = kept
+    secret = cache.parent / "secret"
+    secret.write_bytes(b"secret")
+    path = {
+        "shard": next(key_folder(cache).glob("shards/*.h5")),
+        "index": key_folder(cache) / "index",
+        "statindex": next((cache / "statindex").iterdir()),
+        "key.json": key_folder(cache) / "key.json",
+    }[place]
+    path.unlink()
+    make(path, secret)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        features = stub.extract(dataset, cache)
+    np.testing.assert_array_equal(features.X, expected)
+    assert secret.read_bytes() == b"secret"
+    if place == "shard":
+        assert [w.category for w in seen] == [CacheCorruptWarning]
+        assert str(path) in str(seen[0].message)
+        assert "quarantine" in str(seen[0].message)
+
+
+READ_ALL = """
+import resource, sys, warnings, hashlib
+from pathlib import Path
+from tests.promises import stub
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    features = stub.extract(Path(sys.argv[1]), Path(sys.argv[2]))
+print(hashlib.sha256(features.X.tobytes()).hexdigest())
+print(len(seen), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_the_secret_is_never_opened(kept: tuple[Path, Path, np.ndarray]) -> None:
+    """92, 93: all hostile shards in one cache, watched by strace: the target is never named."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    dataset, cache, expected = kept
+    secret = cache.parent / "the-secret.h5"
+    with h5py.File(secret, "w") as file:
+        file["features"] = np.ones((hostile.N, hostile.DIM), np.float32)
+    (true_key,) = (features.recipe["key"] for features in [stub.extract(dataset, cache)])
+    folder = key_folder(cache) / "shards"
+    for number, (make, _) in enumerate(hostile.SHARDS.values()):
+        (folder / f"{number:032x}.h5").write_bytes(make(true_key, secret))
+    (folder / f"{999:032x}.h5").symlink_to(secret)
+    log = cache.parent / "calls"
+    watched = subprocess.run(
+        ["strace", "-f", "-qq", "-e", "trace=file", "-o", log, sys.executable, "-c", READ_ALL,
+         dataset, cache],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    if "ptrace" in watched.stderr:
+        pytest.skip(f"strace may not trace here: {watched.stderr.strip()}")
+    assert watched.returncode == 0, watched.stderr
+    digest, told, rss_mb = watched.stdout.split()
+    calls = log.read_text()
+    assert f"{0:032x}.h5" in calls  # strace saw the reading
+    assert "the-secret" not in calls.replace(f'readlink("{secret}', "")
+    assert int(told) == len(hostile.SHARDS) + 1
+    assert int(rss_mb) < 600
+    assert len(list((key_folder(cache) / "quarantine").iterdir())) == len(hostile.SHARDS) + 1
+    assert digest == of_content(expected.tobytes()).hex()

@@ -264,6 +264,11 @@ def test_63_long_names(folder: Path) -> None:
     assert "too long" in failure.reason
 
 
+def test_63_a_zero_byte_in_a_path(folder: Path) -> None:
+    failure = only_failure([folder / "a" / "good.png", f"{folder}/a\0b.png"])
+    assert (failure.id, failure.error) == (f"{folder}/a\0b.png", "ImageReadError")
+
+
 def test_63_a_tree_deeper_than_any_path(folder: Path) -> None:
     """Decided otherwise for folders: one that no program can list is an error, not a row."""
     home = os.getcwd()
