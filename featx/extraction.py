@@ -15,9 +15,10 @@ from featx.claims import Claims
 from featx.datasets import as_dataset, label_array
 from featx.errors import BadImagesError, CacheCorruptError, FeatxError, OutOfMemoryError
 from featx.features import ExtractionReport, Features
+from featx.root import find_root, mark_used
 from featx.runtimes import Runtime
 from featx.scan import Scan
-from featx.store import Store, find_root
+from featx.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ def extract(
     backbone = backbones.find(backbone)
     dataset = as_dataset(dataset)
     store = Store(find_root(cache), {**backbone.recipe(), "pixels": images.POLICY})
+    mark_used(store.folder)
     network = _Network(backbone, batch_size, runtime, store)
     seen = remarks.Remarks()
     lead = probe.pictures(backbone.side)

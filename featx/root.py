@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from featx import disk
@@ -14,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1
 MARKER = "FEATX-CACHE.json"
+DAY = 24 * 3600
 
 
 def find_root(cache: str | os.PathLike[str] | None = None) -> Path:
@@ -34,6 +37,20 @@ def find_root(cache: str | os.PathLike[str] | None = None) -> Path:
     CacheWriteError
         The folder cannot be made.
     """
+    root = chosen(cache)
+    try:
+        if not is_marked(root):
+            _mark(root)
+        _check(root)
+    except CacheError:
+        raise
+    except OSError as error:
+        raise disk.refusal(error, root) from error
+    return root
+
+
+def chosen(cache: str | os.PathLike[str] | None = None) -> Path:
+    """Return the absolute path of the cache folder, which may not be there, by the same rule."""
     if cache is None:
         cache = os.environ.get("FEATX_CACHE") or None
     if cache is None and Path("cache", MARKER).is_file():
@@ -42,14 +59,37 @@ def find_root(cache: str | os.PathLike[str] | None = None) -> Path:
         import platformdirs
 
         cache = platformdirs.user_cache_dir("featx", appauthor=False)
-    root = Path(cache).expanduser().absolute()
+    return Path(cache).expanduser().absolute()
+
+
+def existing_root(cache: str | os.PathLike[str] | None = None) -> Path | None:
+    """Return the cache folder, or None where there is none; nothing is made.
+
+    Raises
+    ------
+    CacheError
+        The folder is there and is no cache of featx, or of a format it does not know.
+    """
+    root = chosen(cache)
+    if not os.path.lexists(root):
+        return None
+    if not is_marked(root):
+        raise CacheError(
+            f"{root} is no featx cache: it holds no {MARKER}. Name the folder that was given as "
+            "cache= or --cache, or that FEATX_CACHE names."
+        )
     try:
-        if not is_marked(root):
-            _mark(root)
-        about = json.loads(disk.read(root / MARKER))
+        _check(root)
     except OSError as error:
-        raise disk.refusal(error, root) from error
-    except ValueError as error:
+        raise CacheError(f"the cache {root} cannot be read: {error.strerror}.") from error
+    return root
+
+
+def _check(root: Path) -> None:
+    """Raise unless the mark says a format that this version knows."""
+    try:
+        about = json.loads(disk.read(root / MARKER))
+    except (ValueError, RecursionError) as error:
         raise CacheCorruptError(
             f"{root / MARKER} is damaged: {error}. If this is a featx cache, its content is "
             f'{{"format": {FORMAT}}}: write that back.'
@@ -59,7 +99,14 @@ def find_root(cache: str | os.PathLike[str] | None = None) -> Path:
             f"the cache {root} says {about!r}; this featx knows format {FORMAT}. It was left "
             "untouched: use the featx that made it, or another folder."
         )
-    return root
+
+
+def mark_used(folder: Path) -> None:
+    """Note on a key's folder that it was used, at most once a day; the time is key.json's."""
+    path = folder / "key.json"
+    with suppress(OSError):  # nothing is kept yet, or the cache is read-only
+        if time.time() - os.stat(path, follow_symlinks=False).st_mtime > DAY:
+            os.utime(path, follow_symlinks=False)
 
 
 def make_key_folder(folder: Path, text: bytes) -> None:

@@ -51,6 +51,8 @@ class Store:
         sha256 of the recipe, 64 hexadecimal digits.
     folder : Path
         Where this key's shards lie.
+    damaged : dict
+        Name and reason of the shards that were found damaged and set aside so far.
     """
 
     def __init__(self, root: Path, recipe: dict[str, Any]) -> None:
@@ -61,6 +63,7 @@ class Store:
         self.folder = root / f"k-{self.key[:32]}"
         self._text = text.encode()
         self._ignored: set[str] = set()
+        self.damaged: dict[str, str] = {}
         self._shards = {shard.name: shard for shard in self._saved_index().shards}
         self._unsaved = False
         self.index = ShardIndex()
@@ -97,6 +100,13 @@ class Store:
             self.save_index()
         else:
             self.index = ShardIndex(self._shards.values())
+
+    def verify(self) -> None:
+        """Read and check every shard anew, as if nothing were known of any."""
+        self._shards.clear()
+        self._ignored.clear()
+        self._unsaved = True
+        self.refresh()
 
     def adopt(self, block: str) -> ShardFacts | None:
         """Return a block that is kept, by whichever process; from now on its rows are found."""
@@ -166,6 +176,8 @@ class Store:
             make_key_folder(self.folder, self._text)
             disk.check_space(self.folder, needed)
             disk.rehearse(self.folder / "shards")
+        except CacheError:
+            raise
         except OSError as error:
             raise disk.refusal(error, self.folder) from error
 
@@ -192,6 +204,8 @@ class Store:
                 if self._take_in(name):
                     return  # another process published it first
                 # What stood there was damaged and is set aside now.
+        except CacheError:
+            raise
         except OSError as error:
             raise disk.refusal(error, path) from error
         raise CacheWriteError(f"{path} is damaged and cannot be moved away: remove it.")
@@ -279,6 +293,7 @@ class Store:
     def _set_aside(self, name: str, about: Stat, error: Exception) -> None:
         """Move a damaged shard to quarantine/; where that is not allowed, look past it."""
         path = self._path(name)
+        self.damaged[name] = str(error)
         aside = self.folder / "quarantine" / f"{name}-{secrets.token_hex(4)}"
         try:
             disk.make_folder(aside.parent)
