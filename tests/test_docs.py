@@ -8,6 +8,7 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer.main
 
@@ -49,7 +50,7 @@ def test_examples_in_docstrings(
     module = importlib.import_module(name)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     failures: list[str] = []
-    extra = {"getfixture": request.getfixturevalue}
+    extra = {"getfixture": request.getfixturevalue, "np": np}
     for case in doctest.DocTestFinder(exclude_empty=True).find(module, extraglobs=extra):
         runner.run(case, out=failures.append)
     assert runner.summarize(verbose=False).attempted > 0
