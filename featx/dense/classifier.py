@@ -111,7 +111,8 @@ class DenseClassifier(ClassifierMixin, BaseEstimator):
             recipe,
             batches,
             (values[held], codes[held]) if len(held) else None,
-            steps_per_execution=min(32, len(batches)),
+            # Many steps in one call spare Python; tracing the loop costs more than few steps do.
+            steps_per_execution=32 if len(batches) >= 128 else 1,
         )
         self.n_epochs_ = len(self.history_["loss"])
         self.weights_ = self._model.get_weights()
@@ -134,7 +135,8 @@ class DenseClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the most probable label of each row, (n,)."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()

@@ -30,7 +30,7 @@ START = 11
 """Where the search begins: C = 0.03."""
 
 UNTUNED_C = 0.01
-"""C where no fold can be formed, because no class has two rows."""
+"""C where no folds can be formed, because fewer than two classes have two rows."""
 
 ENOUGH_VALIDATION_ROWS = 2000
 """One fold with so many validation rows tells as much about the mean log loss as five with fewer;
@@ -45,22 +45,23 @@ class StratifiedFolds:
 
     Parameters
     ----------
-    n_splits : int
+    most : int
         The most folds made, 2 or more. A class with fewer rows lowers it, to 2 at the least: a
         class with one row is then absent from training in one fold.
     seed : int
         Seed of the shuffling.
     """
 
-    def __init__(self, n_splits: int = 5, seed: int = 0) -> None:
-        self.n_splits = n_splits
+    def __init__(self, most: int = 5, seed: int = 0) -> None:
+        # Not n_splits: CalibratedClassifierCV would hold every class to that number of rows.
+        self.most = most
         self.seed = seed
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         """Return the number of folds that `y` allows."""
         if y is None:
-            return self.n_splits
-        return max(2, min(self.n_splits, int(np.unique(y, return_counts=True)[1].min())))
+            return self.most
+        return max(2, min(self.most, int(np.unique(y, return_counts=True)[1].min())))
 
     def split(self, X: Any, y: Any, groups: Any = None) -> Iterator[tuple[Any, Any]]:
         """Yield the positions of training and validation rows of each fold."""
@@ -69,6 +70,11 @@ class StratifiedFolds:
             # A class with a single row is expected here.
             warnings.filterwarnings("ignore", "The least populated class", UserWarning)
             yield from folds.split(X, y)
+
+
+def can_be_folded(y: NDArray[Any]) -> bool:
+    """Say whether every training part can hold two classes: two of them have two rows."""
+    return bool((np.unique(y, return_counts=True)[1] >= 2).sum() >= 2)
 
 
 class _Rows:
@@ -212,7 +218,7 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
         return self
 
     def _chosen(self, X: NDArray[Any], codes: NDArray[Any]) -> float:
-        if np.bincount(codes).max() < 2:
+        if not can_be_folded(codes):
             return UNTUNED_C
         splits = list(StratifiedFolds(self.folds, self.seed).split(X, codes))
         if len(splits[0][1]) >= ENOUGH_VALIDATION_ROWS:
@@ -248,4 +254,5 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the most probable label of each row, (n,)."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]

@@ -43,9 +43,9 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
         self,
         n_estimators: int = 150,
         *,
-        max_depth: int = 5,
+        max_depth: int = 3,
         max_bin: int = 32,
-        learning_rate: float = 0.1,
+        learning_rate: float = 0.2,
         columns: int = 64,
         seed: int = 0,
         n_jobs: int | None = None,
@@ -100,4 +100,5 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the most probable label of each row, (n,)."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
