@@ -93,25 +93,46 @@ class KnownFiles:
         disk.save_lightly(self._path, pack(arrays))
 
     def _load(self) -> None:
-        content = None if self._path is None else disk.load_lightly(self._path)
-        if content is None:
-            return
-        try:
-            arrays, _ = unpack(content, "statindex")
-            count = len(arrays["lengths"])
-            if arrays["sha256"].shape != (count, 32) or arrays["about"].shape != (count, 4):
-                raise ValueError("digests or facts of another shape")
-            names = arrays["names"].tobytes()
-            ends = np.cumsum(arrays["lengths"]).tolist()
-            digests = arrays["sha256"].tobytes()
-            rows = zip(ends, arrays["about"].tolist(), arrays["read_at"].tolist(), strict=True)
-            begin = 0
-            for i, (end, about, read_at) in enumerate(rows):
-                digest = digests[32 * i : 32 * i + 32]
-                self._known[os.fsdecode(names[begin:end])] = (tuple(about), read_at, digest)
-                begin = end
-        except (CacheCorruptError, KeyError, ValueError, TypeError):
-            self._known = {}  # it only saved time
+        if self._path is not None:
+            self._known = _loaded(self._path)
+
+
+def _loaded(path: Path) -> dict[str, tuple[_Stat, int, Digest]]:
+    content = disk.load_lightly(path)
+    known: dict[str, tuple[_Stat, int, Digest]] = {}
+    if content is None:
+        return known
+    try:
+        arrays, _ = unpack(content, "statindex")
+        count = len(arrays["lengths"])
+        if arrays["sha256"].shape != (count, 32) or arrays["about"].shape != (count, 4):
+            raise ValueError("digests or facts of another shape")
+        names = arrays["names"].tobytes()
+        ends = np.cumsum(arrays["lengths"]).tolist()
+        digests = arrays["sha256"].tobytes()
+        rows = zip(ends, arrays["about"].tolist(), arrays["read_at"].tolist(), strict=True)
+        begin = 0
+        for i, (end, about, read_at) in enumerate(rows):
+            digest = digests[32 * i : 32 * i + 32]
+            known[os.fsdecode(names[begin:end])] = (tuple(about), read_at, digest)
+            begin = end
+        return known
+    except (CacheCorruptError, KeyError, ValueError, TypeError):
+        return {}  # it only saved time
+
+
+def known_sources(root: Path) -> dict[Digest, Path]:
+    """Return for each content that a file had when it was last read, one such file.
+
+    Only files are known, not pixels or bytes; a file may have changed or gone since.
+    """
+    try:
+        tables = sorted((root / "statindex").iterdir())
+    except OSError:
+        return {}
+    return {
+        digest: Path(name) for table in tables for name, (_, _, digest) in _loaded(table).items()
+    }
 
 
 def now_ns() -> int:

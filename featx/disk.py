@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import platform
 import secrets
 import stat
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -35,6 +38,12 @@ _MAX_BYTES = 2 << 30
 
 # Size, modification time, change time (ns) and inode of a file.
 Stat = tuple[int, int, int, int]
+
+
+@cache
+def this_host() -> str:
+    """Return 8 hexadecimal digits that stand for this machine in the names of temporary files."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def about(path: Path) -> Stat:
@@ -136,7 +145,7 @@ def _sync_file(descriptor: int) -> None:
 
 def _write_aside(path: Path, content: bytes, *, durable: bool) -> Path:
     """Return a new temporary file beside `path` that holds the content; nothing on failure."""
-    aside = path.parent / f".tmp-{os.getpid()}-{secrets.token_hex(8)}"
+    aside = path.parent / f".tmp-{this_host()}-{os.getpid()}-{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     descriptor = os.open(aside, flags, 0o600)
     try:

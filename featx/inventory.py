@@ -1,0 +1,131 @@
+"""What a cache folder keeps: one entry a feature key."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from featx import disk
+from featx.errors import CacheCorruptError, CacheError, CacheKeyMismatchError, CacheVersionError
+from featx.root import FORMAT
+from featx.shards import BAD, ROW
+from featx.store import Store
+
+_MAX_KEY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One feature key of a cache.
+
+    Attributes
+    ----------
+    folder : Path
+        Where it lies; its name begins with ``k-``.
+    store : Store or None
+        Its rows; None where they cannot be used, for the reason in `problem`.
+    bytes : int
+        What its files take, quarantine and converted networks included.
+    last_used : float
+        Seconds since 1970, to the day; 0 where it is unknown.
+    """
+
+    folder: Path
+    store: Store | None
+    problem: str
+    bytes: int
+    last_used: float
+
+    @property
+    def rows(self) -> int:
+        """How many rows are kept; a picture computed in two ways counts twice."""
+        return self._count(ROW)
+
+    @property
+    def bad(self) -> int:
+        """How many pictures are known to give no row."""
+        return self._count(BAD)
+
+    @property
+    def environments(self) -> list[dict[str, Any]]:
+        """What computed the rows, each environment once."""
+        return [] if self.store is None else self.store.environments()
+
+    def _count(self, status: int) -> int:
+        if self.store is None:
+            return 0
+        return sum(int((shard.status == status).sum()) for shard in self.store.index.shards)
+
+
+def take_stock(root: Path) -> list[Kept]:
+    """Return what the cache keeps, sorted by key; damaged shards that are met are set aside."""
+    return [_look(folder) for folder in key_folders(root)]
+
+
+def key_folders(root: Path) -> list[Path]:
+    """Return the folders of the feature keys, sorted."""
+    return sorted(path for path in root.glob("k-*") if path.is_dir() and not path.is_symlink())
+
+
+def open_key(folder: Path) -> Store:
+    """Return the rows under a key's folder.
+
+    Raises
+    ------
+    CacheError
+        Its key.json is missing, damaged, of another folder or of a later format.
+    """
+    path = folder / "key.json"
+    try:
+        if path.lstat().st_size > _MAX_KEY_BYTES:
+            raise CacheCorruptError(f"{path} is too large")
+        recipe = json.loads(disk.read(path))
+        if recipe["format"] != FORMAT:
+            raise CacheVersionError(
+                f"{folder} has format {recipe['format']!r}; this featx knows format {FORMAT}. "
+                "It was left untouched."
+            )
+        store = Store(folder.parent, {name: recipe[name] for name in recipe if name != "format"})
+    except OSError as error:
+        raise CacheError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CacheCorruptError(
+            f"{path} is damaged. The next extraction with these options writes it anew"
+        ) from error
+    if store.folder != folder:
+        raise CacheKeyMismatchError(f"{path} belongs to another folder, {store.folder.name}")
+    return store
+
+
+def _look(folder: Path) -> Kept:
+    store, problem = None, ""
+    try:
+        store = open_key(folder)
+    except CacheError as error:
+        problem = str(error)
+    return Kept(folder, store, problem, size_of(folder), last_used(folder))
+
+
+def last_used(folder: Path) -> float:
+    """Return when a key was last used by an extraction, to the day; 0 where that is unknown."""
+    try:
+        return (folder / "key.json").lstat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files below a folder; links are not followed."""
+    total = 0
+    try:
+        if not path.is_dir() or path.is_symlink():
+            return path.lstat().st_size
+        with os.scandir(path) as entries:
+            for entry in entries:
+                total += size_of(Path(entry.path))
+    except OSError:
+        pass  # gone, or not ours to look at
+    return total

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featx import compaction, disk
+from featx.compaction import compact
+from featx.errors import CacheSpaceError
+from featx.inventory import open_key
+from featx.shards import BAD, HOLE, ROW, Block
+from featx.store import Store, find_root
+from tests.promises import stub
+
+DIM = 6
+
+
+def digests(first: int, count: int) -> np.ndarray:
+    numbers = np.arange(first, first + count, dtype=">u8")
+    return np.tile(numbers[:, None].view(np.uint8).reshape(count, 8), 4)
+
+
+def block(first: int, count: int = 4, shift: float = 0, **changes: object) -> Block:
+    rows = np.arange(count * DIM, dtype=np.float32).reshape(count, DIM) + first + shift
+    status = np.full(count, ROW, np.uint8)
+    values = {"batch_size": 4, "environment": {"runtime": "a"}, **changes}
+    return Block(rows, digests(first, count), status, [], **values)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(find_root(tmp_path / "c"), {"backbone": "x"})
+
+
+def served(store: Store, first: int = 0, count: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    rows, missing = store.gather(digests(first, count), DIM)
+    rows[missing] = -1
+    return rows, missing
+
+
+def no_wait(seconds: float) -> None:
+    assert seconds == compaction.GRACE_SECONDS
+
+
+def test_rows_stay_and_shards_become_few(store: Store) -> None:
+    for number in range(10):
+        store.publish(block(4 * number))
+    store.refresh()
+    before, _ = served(store)
+    done = compact(store, sleep=no_wait)
+    assert done == compaction.Compaction(published=1, removed=10, shards=1)
+    for again in (store, Store(store.root, {"backbone": "x"})):
+        rows, missing = served(again)
+        assert not missing.any()
+        np.testing.assert_array_equal(rows, before)
+    assert compact(store, sleep=pytest.fail) == compaction.Compaction(0, 0, 1)
+
+
+def test_target_bounds_the_size(store: Store) -> None:
+    for number in range(10):
+        store.publish(block(4 * number))
+    compact(store, target=3 * 4 * 4 * DIM, sleep=no_wait)
+    assert sorted(len(shard.status) for shard in store.index.shards) == [4, 12, 12, 12]
+
+
+def test_environments_and_batch_sizes_are_kept_apart(store: Store) -> None:
+    for number, (runtime, batch_size) in enumerate([("a", 4), ("b", 4), ("a", 8)] * 2):
+        store.publish(block(4 * number, environment={"runtime": runtime}, batch_size=batch_size))
+    store.refresh()
+    before, _ = served(store, count=24)
+    compact(store, sleep=no_wait)
+    assert len(store.index.shards) == 3
+    assert sorted(s.environment["runtime"] for s in store.index.shards) == ["a", "a", "b"]
+    np.testing.assert_array_equal(served(store, count=24)[0], before)
+
+
+def test_verdicts_and_holes(store: Store) -> None:
+    bad = block(0)
+    bad.status[1], bad.status[2] = BAD, HOLE
+    bad.features[1:3] = np.nan
+    bad.failures.append((1, 3, "cut"))
+    store.publish(bad)
+    store.publish(block(4))
+    compact(store, sleep=no_wait)
+    (shard,) = store.index.shards
+    assert len(shard.status) == 7  # the hole is gone
+    (position,) = store.find(digests(1, 1)).tolist()
+    assert str(store.index.failure(position)) == "cut"
+    assert store.find(digests(2, 1)).tolist() == [-1]
+
+
+def test_of_two_rows_for_one_picture_the_served_one_stays(store: Store) -> None:
+    """Computed in two environments, their last bits differ; which one is served must not change."""
+    for number in range(4):
+        store.publish(block(4 * number, shift=0))
+        store.publish(block(4 * number, shift=0.5, batch_size=2, environment={"runtime": "b"}))
+    store.refresh()
+    before, _ = served(store, count=16)
+    compact(store, sleep=no_wait)
+    np.testing.assert_array_equal(served(store, count=16)[0], before)
+    np.testing.assert_array_equal(served(Store(store.root, {"backbone": "x"}), count=16)[0], before)
+
+
+def test_interrupted_before_removing(store: Store) -> None:
+    """Killed in the grace period: nothing is lost, and the next compaction goes on."""
+    for number in range(6):
+        store.publish(block(4 * number))
+
+    def killed(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compact(store, sleep=killed)
+    again = Store(store.root, {"backbone": "x"})
+    assert len(again.index.shards) == 7
+    before, missing = served(again, count=24)
+    assert not missing.any()
+    assert compact(again, sleep=no_wait) == compaction.Compaction(0, 6, 1)
+    np.testing.assert_array_equal(served(again, count=24)[0], before)
+
+
+def test_nothing_is_removed_when_the_disk_is_full(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        store.publish(block(4 * number))
+
+    def full(*_: object) -> None:
+        raise CacheSpaceError("full")
+
+    monkeypatch.setattr(disk, "check_space", full)
+    with pytest.raises(CacheSpaceError):
+        compact(store, sleep=pytest.fail)
+    assert len(list((store.folder / "shards").glob("*.h5"))) == 6
+
+
+def test_two_at_once_lose_nothing(store: Store) -> None:
+    for number in range(20):
+        store.publish(block(4 * number))
+    store.refresh()
+    before, _ = served(store, count=80)
+    stores = [Store(store.root, {"backbone": "x"}) for _ in range(4)]
+    threads = [
+        threading.Thread(target=compact, args=(each, size * 4 * 4 * DIM, 0.0))
+        for size, each in enumerate(stores, start=4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rows, missing = served(Store(store.root, {"backbone": "x"}), count=80)
+    assert not missing.any()
+    np.testing.assert_array_equal(rows, before)
+
+
+def test_a_reader_is_never_hurt(tmp_path: Path) -> None:
+    """Extractions go on while shards are merged without any grace: no error, no other row."""
+    expected = stub.draw(tmp_path / "d", 700, seed=3)
+    for part in ("a", "b"):
+        stub.extract(tmp_path / "d" / part, tmp_path / "c")
+    stub.extract(tmp_path / "d", tmp_path / "c")
+    (folder,) = (tmp_path / "c").glob("k-*")
+    stop = threading.Event()
+    errors: list[BaseException] = []
+    rounds = []
+
+    def read() -> None:
+        try:
+            while not stop.is_set():
+                runtime = stub.Thumbnail()
+                features = stub.extract(tmp_path / "d", tmp_path / "c", runtime)
+                np.testing.assert_array_equal(features.X, expected)
+                rounds.append(runtime.seen)
+        except BaseException as error:
+            errors.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    size = 4 * stub.DIM
+    for target in (300 * size, 600 * size, 1200 * size, 4800 * size):
+        compact(open_key(folder), target, grace=0.0)
+        while reader.is_alive() and len(rounds) % 2 == 0 and not errors:
+            stop.wait(0.01)
+    stop.set()
+    reader.join()
+    assert not errors
+    assert rounds
+    assert len(open_key(folder).index.shards) == 1
