@@ -1,0 +1,52 @@
+"""The seed of a run, its size, and where its figures go."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.promises.processes import Processes
+
+SEED = int(os.environ.get("FEATX_SEED") or random.randrange(2**31))
+LONG = os.environ.get("FEATX_PROMISES") == "long"
+
+
+def pytest_report_header() -> str:
+    """Print the seed once a run; FEATX_SEED repeats it."""
+    return f"promises: FEATX_SEED={SEED}, {'long' if LONG else 'quick'} form"
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    return random.Random(SEED)
+
+
+@pytest.fixture
+def scale() -> Callable[[int, int], int]:
+    """Return the number for this run: the first in the quick form, the second in the long."""
+    return lambda quick, long: long if LONG else quick
+
+
+@pytest.fixture
+def note() -> Callable[..., None]:
+    """Keep a promise's figures for RESULTS.md."""
+
+    def keep(promise: str, **figures: Any) -> None:
+        out = os.environ.get("FEATX_PROMISES_OUT")
+        if out:
+            with Path(out).open("a") as file:
+                file.write(json.dumps({"promise": promise, "figures": figures}) + "\n")
+
+    return keep
+
+
+@pytest.fixture(scope="session")
+def processes() -> Iterator[Processes]:
+    with Processes() as warm:
+        yield warm

@@ -1,0 +1,106 @@
+"""A file system that fails when it is told to: it stands where featx's modules see `os`."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+from featx import claims, digests, disk, root, store
+
+MODULES = (disk, store, root, claims, digests)
+# Every call by which featx's cache touches the disk.
+CALLS = (
+    "open", "read", "readv", "write", "fsync", "close", "fstat", "stat", "statvfs", "link",
+    "unlink", "rename", "replace", "mkdir", "makedirs", "listdir",
+)  # fmt: skip
+
+
+class FaultyOs:
+    """The module `os` with a hook before each call to the disk.
+
+    Parameters
+    ----------
+    hook : callable
+        Gets the call's number from 0, its name and its arguments. What it returns is done in
+        place of the call, unless that is None; what it raises, the call raises.
+    """
+
+    def __init__(
+        self, hook: Callable[[int, str, tuple[Any, ...]], Callable[[], Any] | None]
+    ) -> None:
+        self._hook = hook
+        self.count = 0
+        self.names: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(os, name)
+        if name not in CALLS:
+            return real
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            number, self.count = self.count, self.count + 1
+            self.names.append(name)
+            instead = self._hook(number, name, args)
+            return real(*args, **kwargs) if instead is None else instead()
+
+        return call
+
+
+@contextmanager
+def in_place(faulty: FaultyOs) -> Iterator[FaultyOs]:
+    """Let featx's cache see this `os`."""
+    with ExitStack() as stack:
+        for module in MODULES:
+            stack.enter_context(mock.patch.object(module, "os", faulty))
+        yield faulty
+
+
+def count_calls(work: Callable[[], Any]) -> list[str]:
+    """Return the names of the calls that some work makes, in their order."""
+    with in_place(FaultyOs(lambda number, name, args: None)) as counter:
+        work()
+    return counter.names
+
+
+def failing(at: int, error: int, *, for_ever: bool) -> FaultyOs:
+    """Return an `os` whose call number `at` fails, and all later ones of that name if for ever.
+
+    A short write (`error` 0) writes half of what it is given.
+    """
+    failed: set[str] = set()
+
+    def hook(number: int, name: str, args: tuple[Any, ...]) -> Callable[[], Any] | None:
+        if number == at:
+            failed.add(name)
+        elif not (for_ever and name in failed):
+            return None
+        if error == 0:
+            return (
+                (lambda: os.write(args[0], args[1][: max(1, len(args[1]) // 2)]))
+                if (name == "write")
+                else None
+            )
+        if name == "close":
+            os.close(args[0])  # a failed close has closed: there is nothing left to close again
+        raise OSError(error, os.strerror(error))
+
+    return FaultyOs(hook)
+
+
+def dying(at: int) -> FaultyOs:
+    """Return an `os` whose process ends, as by SIGKILL, before call number `at`."""
+
+    def hook(number: int, name: str, args: tuple[Any, ...]) -> None:
+        if number == at:
+            if name == "write":  # half of it is written
+                os.write(args[0], args[1][: len(args[1]) // 2])
+            os._exit(9)
+
+    return FaultyOs(hook)
+
+
+ERRORS = {name: getattr(errno, name) for name in ("EIO", "ENOSPC", "EDQUOT", "EACCES", "EINTR")}

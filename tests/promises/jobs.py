@@ -1,0 +1,118 @@
+"""What the processes of the promises do; each is a function of JSON options."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import h5py  # noqa: F401  (loaded before the fork, so that no job pays for it)
+import numpy as np
+from PIL import Image
+
+import featx
+from featx import blocks, claims, extraction, images, probe  # noqa: F401
+from featx.store import Store, find_root
+from tests.promises import faults, stub
+from tests.promises.processes import digest
+
+
+def extract(
+    dataset: str | list[str],
+    cache: str,
+    log: str,
+    out: str | None = None,
+    die_at: int | None = None,
+    locks: str = "",
+    block: int = 256,
+    begin: float = 0.0,
+) -> int:
+    """Extract a folder, or files in this order, with the stub; write what came out."""
+    blocks.BLOCK = block
+    _break_locks(locks)
+    time.sleep(max(0.0, begin - time.time()))
+    runtime = stub.Thumbnail(log=Path(log))
+    paths = Path(dataset) if isinstance(dataset, str) else [Path(path) for path in dataset]
+    if die_at is not None:
+        with faults.in_place(faults.dying(die_at)):
+            features = stub.extract(paths, Path(cache), runtime)
+    else:
+        features = stub.extract(paths, Path(cache), runtime)
+    if out is not None:
+        Path(out).write_text(json.dumps({"X": digest(features.X), "ids": len(features.ids)}))
+    return 0
+
+
+def read_on(cache: str, truth: str, out: str, until: str) -> int:
+    """Open the cache and read all its rows, again and again; write how that went."""
+    with np.load(truth) as file:
+        digests, rows = file["digests"], file["rows"]
+    passes = wrong = served = 0
+    while not os.path.exists(until):
+        store = Store(find_root(cache), recipe())
+        got, missing = store.gather(digests, stub.DIM)
+        wrong += int((got[~missing] != rows[~missing]).any(axis=1).sum())
+        served += int((~missing).sum())
+        passes += 1
+    Path(out).write_text(json.dumps({"passes": passes, "wrong": wrong, "served": served}))
+    return 0
+
+
+def recipe() -> dict[str, Any]:
+    """Return the recipe of the stub's key."""
+    return {**stub.BACKBONE.recipe(), "pixels": images.POLICY}
+
+
+def fill_up(dataset: str, cache: str, log: str, limit: int = 0, save: str = "") -> int:
+    """Extract where the disk is full or files may not grow; 3 says that the error was typed."""
+    if limit:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        features = stub.extract(Path(dataset), Path(cache), stub.Thumbnail(log=Path(log)))
+        if save:
+            features.save(save)
+    except featx.errors.CacheSpaceError:
+        return 3
+    except OSError as error:
+        traceback.print_exc()
+        return 4 if save and error.errno in (errno.ENOSPC, errno.EFBIG) else 5
+    return 0
+
+
+def as_nobody(dataset: str, cache: str, log: str) -> int:
+    """Extract as a user who owns nothing; the code says which error came."""
+    # Nobody may not be able to read this Python: what is loaded on first use is loaded now.
+    images.load(probe.pictures(stub.SIDE)[0][1], stub.SIDE)
+    Image.init()
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+    codes = {"CacheWriteError": 3, "CacheError": 4}
+    try:
+        stub.extract(Path(dataset), Path(cache), stub.Thumbnail(log=Path(log) if log else None))
+    except featx.errors.CacheError as error:
+        return codes.get(type(error).__name__, 5)
+    return 0
+
+
+def _break_locks(how: str) -> None:
+    if not how:
+        return
+
+    def flock(descriptor: int, operation: int) -> None:
+        if how == "unknown":
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        if how == "hang":
+            time.sleep(3600)
+
+    class _Fcntl:
+        LOCK_EX, LOCK_NB = 2, 4
+
+    _Fcntl.flock = staticmethod(flock)  # type: ignore[attr-defined]
+    claims.fcntl = _Fcntl  # type: ignore[assignment]

@@ -1,0 +1,169 @@
+"""Kills: what was published stays, what was not is computed again, and nobody can tell."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from featx.blocks import BLOCK
+
+from . import faults, oracle, stub
+from .processes import Processes
+
+# The two pictures of featx/probe.py that the first block of a key begins with.
+PROBES = 2
+
+
+class Course:
+    """A folder of pictures, the run that nobody disturbed, and fresh caches to disturb."""
+
+    def __init__(self, folder: Path, processes: Processes, n: int) -> None:
+        self.folder = folder
+        self.processes = processes
+        self.pictures = folder / "pictures"
+        self.n = n
+        self.rows = stub.draw(self.pictures, n, seed=3)
+        self.truth = oracle.truth_of_files(self.pictures, self.rows)
+        self.calm = self.cache("calm")
+        began = time.monotonic()
+        assert self.extract(self.calm, "calm") == 0
+        self.seconds = time.monotonic() - began
+        self.result = self.out("calm")
+        self.shards = oracle.shards(self.calm)
+
+    def cache(self, name: str) -> Path:
+        return self.folder / f"cache-{name}"
+
+    def log(self, name: str) -> Path:
+        return self.folder / f"log-{name}"
+
+    def out(self, name: str) -> Any:
+        return json.loads((self.folder / f"out-{name}").read_text())
+
+    def options(self, cache: Path, name: str, **more: Any) -> dict[str, Any]:
+        return {
+            "dataset": str(self.pictures),
+            "cache": str(cache),
+            "log": str(self.log(name)),
+            "out": str(self.folder / f"out-{name}"),
+            **more,
+        }
+
+    def extract(self, cache: Path, name: str, **more: Any) -> int:
+        return self.processes.run("extract", **self.options(cache, name, **more))
+
+    def forget(self, name: str) -> None:
+        shutil.rmtree(self.cache(name), ignore_errors=True)
+        self.log(name).unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory: pytest.TempPathFactory, processes: Processes) -> Course:
+    return Course(tmp_path_factory.mktemp("course"), processes, n=2000)
+
+
+def test_t1_a_kill_costs_one_block_and_no_bit(
+    course: Course, rng: random.Random, scale: Callable[[int, int], int], note: Callable[..., None]
+) -> None:
+    kills, identical, unreadable, worst = 0, 0, 0, 0
+    while kills < scale(12, 200):
+        cache = course.cache("killed")
+        pid = course.processes.start("extract", **course.options(cache, "killed"))
+        time.sleep(rng.uniform(0, course.seconds))
+        if course.processes.kill(pid) == -9:
+            kills += 1
+            left = oracle.shards(cache)
+            unreadable += sum(not oracle.is_whole(content) for content in left.values())
+            assert course.extract(cache, "killed") == 0
+            same = oracle.shards(cache) == course.shards
+            identical += same and course.out("killed") == course.result
+            worst = max(worst, stub.logged(course.log("killed")) - course.n - PROBES)
+        course.forget("killed")
+    note("T1", kills=kills, identical=identical, unreadable=unreadable, most_rows_lost=worst)
+    assert (identical, unreadable) == (kills, 0)
+    assert worst <= BLOCK
+
+
+def test_t2_writers_are_killed_and_readers_never_notice(
+    course: Course, rng: random.Random, scale: Callable[[int, int], int], note: Callable[..., None]
+) -> None:
+    files = sorted(map(str, course.pictures.rglob("*.bmp")))
+    np.savez(
+        course.folder / "truth.npz",
+        digests=np.frombuffer(b"".join(course.truth), np.uint8).reshape(-1, 32),
+        rows=np.stack(list(course.truth.values())),
+    )
+    kills, wrong, passes, served = [0] * 4, 0, 0, 0
+    while min(kills) < scale(2, 50):
+        cache, until = course.cache("shared"), course.folder / "until"
+        readers = [
+            course.processes.start(
+                "read_on",
+                cache=str(cache),
+                truth=str(course.folder / "truth.npz"),
+                out=str(course.folder / f"out-reader{i}"),
+                until=str(until),
+            )
+            for i in range(2)
+        ]
+        jobs = []
+        for i in range(4):  # each in an order of its own, so that their blocks differ
+            order = rng.sample(files, len(files))
+            jobs.append(course.options(cache, f"w{i}") | {"dataset": order})
+        pids = [course.processes.start("extract", **job) for job in jobs]
+        for _ in range(5):
+            for i in rng.sample(range(4), 4):
+                time.sleep(rng.uniform(0, course.seconds / 2))
+                kills[i] += course.processes.kill(pids[i]) == -9
+                pids[i] = course.processes.start("extract", **jobs[i])
+        assert [course.processes.wait(pid) for pid in pids] == [0] * 4
+        until.touch()
+        assert [course.processes.wait(pid) for pid in readers] == [0, 0]
+        until.unlink()
+        wrong += len(oracle.judge(oracle.shards(cache), course.truth))
+        for i in range(2):
+            report = course.out(f"reader{i}")
+            wrong += report["wrong"]
+            passes, served = passes + report["passes"], served + report["served"]
+        assert not list(cache.rglob("quarantine/*"))
+        course.forget("shared")
+    note("T2", kills=sum(kills), wrong_rows=wrong, reader_passes=passes, rows_read=served)
+    assert wrong == 0
+    assert passes > 0
+
+
+def test_t4_the_end_may_come_at_any_call(
+    course: Course, scale: Callable[[int, int], int], note: Callable[..., None]
+) -> None:
+    """Every point of the protocol: before each call to the disk, and in the midst of each write."""
+    few = course.folder / "few"
+    rows = stub.draw(few, 40, seed=4)
+    truth = oracle.truth_of_files(few, rows)
+    options = {"dataset": str(few), "block": 32}
+    calm = course.cache("few")
+    names = faults.count_calls(lambda: stub.extract(few, course.cache("count")))
+    assert course.extract(calm, "few", **options) == 0
+    reached = 0
+    for at in range(0, 3 * len(names), scale(5, 1)):
+        cache = course.cache(f"at{at}")
+        code = course.extract(cache, "at", die_at=at, **options)
+        assert code in (0, 9)
+        assert not oracle.judge(oracle.shards(cache), truth)
+        assert course.extract(cache, "at", **options) == 0
+        assert oracle.shards(cache) == oracle.shards(calm)
+        assert course.out("at") == course.out("few")
+        course.forget(f"at{at}")
+        if code == 0:
+            break
+        reached += 1
+    else:
+        pytest.fail("the last call was never reached")
+    note("T4", points=reached, passed=reached)

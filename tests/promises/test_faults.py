@@ -1,0 +1,270 @@
+"""Disks that fail, fill up or may not be written: a typed error, nothing half, and it goes on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featx import blocks, disk, errors
+
+from . import faults, oracle, stub
+from .processes import Processes
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK", 32)
+
+
+def test_t5_every_call_fails_once_and_for_ever(
+    tmp_path: Path,
+    rng: random.Random,
+    scale: Callable[[int, int], int],
+    note: Callable[..., None],
+    small_blocks: None,
+) -> None:
+    pictures = tmp_path / "pictures"
+    rows = stub.draw(pictures, 40, seed=5)
+    truth = oracle.truth_of_files(pictures, rows)
+    names = faults.count_calls(lambda: stub.extract(pictures, tmp_path / "calm"))
+    calm = oracle.shards(tmp_path / "calm")
+    cases = [
+        (at, error, for_ever)
+        for at in range(len(names))
+        for error in (*faults.ERRORS.values(), 0)
+        for for_ever in (False, True)
+        if error or names[at] == "write"
+    ]
+    chosen = cases if scale(0, 1) else rng.sample(cases, 120)
+    outcomes: Counter[str] = Counter()
+    for at, error, for_ever in chosen:
+        cache = tmp_path / "cache"
+        about = f"call {at} ({names[at]}), {errno.errorcode.get(error, 'short')}, {for_ever=}"
+        faulty = faults.failing(at, error, for_ever=for_ever)
+        try:
+            with faults.in_place(faulty), warnings.catch_warnings():
+                warnings.simplefilter("ignore", errors.CacheCorruptWarning)
+                features = stub.extract(pictures, cache)
+        except errors.CacheError as raised:
+            outcomes[type(raised).__name__] += 1
+            full = (errno.ENOSPC, errno.EDQUOT)
+            if isinstance(raised, errors.CacheSpaceError):
+                assert error in full, about
+            elif isinstance(raised, errors.CacheWriteError):
+                assert error not in (*full, 0), about
+        else:
+            outcomes["done"] += 1
+            np.testing.assert_array_equal(features.X, rows, err_msg=about)
+        assert not oracle.judge(oracle.shards(cache), truth), about
+        if not (for_ever and faulty.names[at] == "unlink") and names[at] != "unlink":
+            assert not oracle.leftovers(cache), about
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", errors.CacheCorruptWarning)
+            np.testing.assert_array_equal(stub.extract(pictures, cache).X, rows, err_msg=about)
+        assert oracle.shards(cache) == calm, about
+        shutil.rmtree(cache)
+    note("T5", calls=len(names), cases=len(chosen), **outcomes)
+    assert outcomes["CacheWriteError"]
+    assert outcomes["CacheSpaceError"]
+
+
+def test_a_failed_fsync_is_followed_by_a_new_file(tmp_path: Path) -> None:
+    opened: list[str] = []
+    failed: list[int] = []
+
+    def hook(number: int, name: str, args: tuple[object, ...]) -> None:
+        if name == "open":
+            opened.append(os.path.basename(str(args[0])))
+        if name == "fsync" and not failed:
+            failed.append(number)
+            raise OSError(errno.EIO, "Input/output error")
+
+    with faults.in_place(faults.FaultyOs(hook)):
+        assert disk.publish(tmp_path / "x", b"content")
+    first, second = (name for name in opened if name.startswith(".tmp-"))
+    assert first != second
+    assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize(
+    "error", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES]
+)
+def test_without_hard_links_a_rename_publishes(tmp_path: Path, error: int) -> None:
+    def hook(number: int, name: str, args: tuple[object, ...]) -> None:
+        if name == "link":
+            raise OSError(error, os.strerror(error))
+
+    drawn = stub.pixels(40, seed=6)
+    with faults.in_place(faults.FaultyOs(hook)) as shim:
+        features = stub.extract(drawn, tmp_path / "cache")
+        assert disk.publish(tmp_path / "x", b"first")
+        assert not disk.publish(tmp_path / "x", b"second")
+    assert "rename" in shim.names
+    assert (tmp_path / "x").read_bytes() == b"first"
+    np.testing.assert_array_equal(features.X, stub.rows(drawn))
+    assert not oracle.leftovers(tmp_path)
+
+
+def test_a_link_that_was_made_and_reported_as_failed_counts(tmp_path: Path) -> None:
+    """A network file system's answer is lost; the repeated request finds the link it made."""
+
+    def hook(number: int, name: str, args: tuple[object, ...]) -> None:
+        if name == "link":
+            os.link(str(args[0]), str(args[1]))
+            raise FileExistsError(errno.EEXIST, "File exists")
+
+    with faults.in_place(faults.FaultyOs(hook)):
+        assert disk.publish(tmp_path / "x", b"content")
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_a_folder_that_cannot_be_synced_for_want_of_the_call_is_no_failure(tmp_path: Path) -> None:
+    def hook(number: int, name: str, args: tuple[object, ...]) -> None:
+        if name == "fsync" and stat.S_ISDIR(os.fstat(args[0]).st_mode):  # type: ignore[arg-type]
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    with faults.in_place(faults.FaultyOs(hook)):
+        assert disk.publish(tmp_path / "x", b"content")
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Yield a folder that every user can reach, as pytest's own cannot."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def can_mount() -> bool:
+    command = ["unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
+    return (
+        shutil.which("unshare") is not None
+        and not subprocess.run(command, capture_output=True, check=False).returncode
+    )
+
+
+def test_t9_a_full_disk_is_an_error_and_no_loss(tmp_path: Path, note: Callable[..., None]) -> None:
+    """A small tmpfs is filled by some of the rows; then it grows."""
+    if not can_mount():
+        pytest.skip("no right to mount a tmpfs here; the limit on file sizes is tried instead")
+    pictures = tmp_path / "pictures"
+    rows = stub.draw(pictures, 5000, seed=7)
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    job = (
+        "import sys; from tests.promises import jobs; "
+        f"sys.exit(jobs.fill_up({str(pictures)!r}, {str(mount / 'cache')!r}, "
+        f"{str(tmp_path / 'log')!r}, save={str(mount / 'out.h5')!r}))"
+    )
+    script = f"""
+        mount -t tmpfs -o size=3500k tmpfs {mount}
+        python=$1
+        $python -c "{job}"; echo full $?
+        ls -a {mount}/cache/k-*/shards | grep -c tmp; ls {mount}/cache/k-*/shards | wc -l
+        mount -o remount,size=6500k {mount}
+        $python -c "{job}"; echo save $?
+        ls -a {mount} | grep -c out
+        mount -o remount,size=64m {mount}
+        $python -c "{job}"; echo done $?
+        cp {mount}/out.h5 {tmp_path}/out.h5
+    """
+
+    answer = subprocess.run(
+        ["unshare", "-m", "bash", "-c", script, "-", sys.executable],
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    words = answer.stdout.split()
+    assert words[:3] == ["full", "3", "0"], answer.stderr
+    kept = int(words[3])
+    assert kept > 0
+    assert words[4:] == ["save", "4", "0", "done", "0"], answer.stdout + answer.stderr
+    from featx import Features
+
+    np.testing.assert_array_equal(Features.load(tmp_path / "out.h5").X, rows)
+    again = stub.logged(tmp_path / "log") - len(rows)
+    note("T9", exit_code=3, shards_kept=kept, same_after_resume=True, rows_computed_twice=again)
+    assert again <= blocks.BLOCK + 2
+
+
+def test_t9_files_that_may_not_grow(
+    tmp_path: Path, processes: Processes, note: Callable[..., None]
+) -> None:
+    pictures = tmp_path / "pictures"
+    stub.draw(pictures, 300, seed=8)
+    options = {
+        "dataset": str(pictures),
+        "cache": str(tmp_path / "cache"),
+        "log": str(tmp_path / "log"),
+    }
+    assert processes.run("fill_up", limit=100_000, **options) == 3
+    assert not oracle.shards(tmp_path / "cache")
+    assert not oracle.leftovers(tmp_path / "cache")
+    assert processes.run("fill_up", **options) == 0
+    save = str(tmp_path / "out.h5")
+    assert processes.run("fill_up", limit=100_000, save=save, **options) == 4
+    assert not list(tmp_path.glob("*out.h5*"))
+    note("T9 (file size limit)", exit_code=3)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_t30_read_only_and_foreign_caches(
+    open_folder: Path, processes: Processes, note: Callable[..., None]
+) -> None:
+    pictures, more = open_folder / "pictures", open_folder / "more"
+    stub.draw(pictures, 40, seed=9)
+    stub.draw(more, 40, seed=10)
+    cache = open_folder / "cache"
+    stub.extract(pictures, cache)
+    shutil.rmtree(cache / "statindex", ignore_errors=True)
+    foreign = {"cache": str(cache), "log": ""}
+    # Root's cache, which only root may enter.
+    assert processes.run("as_nobody", dataset=str(pictures), **foreign) in (3, 4)
+    for path in [cache, *cache.rglob("*")]:
+        os.chown(path, 65534, 65534)
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = {path: path.stat().st_mtime_ns for path in [cache, *cache.rglob("*")]}
+    assert processes.run("as_nobody", dataset=str(pictures), **foreign) == 0
+    assert processes.run("as_nobody", dataset=str(more), **foreign) == 3
+    assert {path: path.stat().st_mtime_ns for path in [cache, *cache.rglob("*")]} == before
+    # A damaged shard that cannot be moved away is looked past; its rows cannot be kept.
+    shard = next(cache.rglob("shards/*.h5"))
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+    os.chown(shard, 65534, 65534)
+    assert processes.run("as_nobody", dataset=str(pictures), **foreign) != 0
+    note("T30", read=True, write="CacheWriteError", foreign="CacheWriteError")
+
+
+def test_t30_without_a_folder_to_write_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEATX_CACHE", "/proc/featx")
+    with pytest.raises(errors.CacheWriteError, match="FEATX_CACHE"):
+        stub.extract(stub.pixels(2, seed=0), None)  # type: ignore[arg-type]
+
+
+def test_a_cache_removed_while_it_is_used(tmp_path: Path, small_blocks: None) -> None:
+    cache = tmp_path / "cache"
+
+    class Remover(stub.Thumbnail):
+        def run(self, pixels: np.ndarray) -> np.ndarray:
+            shutil.rmtree(cache, ignore_errors=True)
+            return super().run(pixels)
+
+    with pytest.raises(errors.CacheWriteError, match="removed while it was used"):
+        stub.extract(stub.pixels(100, seed=1), cache, Remover())
+    assert not cache.exists()
