@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,9 +12,10 @@ import typer
 from typer.core import TyperGroup
 
 import featx
+from featx import cli_cache
 from featx.errors import FeatxError
 from featx.quiet import hush_tensorflow
-from featx.terminal import output, say, table, tell
+from featx.terminal import say, show, table, tell
 
 if TYPE_CHECKING:
     from featx.features import Features
@@ -58,8 +57,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-cache_app = typer.Typer(help="Look at the rows that are kept.", no_args_is_help=True)
-app.add_typer(cache_app, name="cache")
+app.add_typer(cli_cache.app, name="cache")
+app.command()(cli_cache.doctor)
 
 Name = Annotated[str, typer.Option("--backbone", "-b", help="`featx backbones` lists the names.")]
 Weights = Annotated[
@@ -123,7 +122,7 @@ def demo(
     from featx.demo import run
 
     report = run(out, progress=ctx.obj, tell=tell)
-    output().print(report.table())
+    show(report.table())
     say(f"Report: {out / 'report' / 'report.html'}")
 
 
@@ -214,7 +213,7 @@ def benchmark(
         progress=ctx.obj,
     )
     report.save(out)
-    output().print(report.table())
+    show(report.table())
     say(f"Report: {out / 'report.html'}")
 
 
@@ -224,50 +223,7 @@ def backbones() -> None:
     listing = table("name", "pixels", "row", "family", "preprocessing")
     for row in featx.BACKBONES.values():
         listing.add_row(row.name, str(row.side), str(row.dim), row.family, row.preprocessing)
-    output().print(listing)
-
-
-@cache_app.command("ls")
-def cache_ls(cache: Cache = None) -> None:
-    """List what is kept: one line a network with its options."""
-    from featx.store import find_root
-
-    root = find_root(cache)
-    listing = table("key", "network", "weights", "layer", "pooling", "pixels", "precision")
-    listing.add_column("rows", justify="right")
-    listing.add_column("MB", justify="right")
-    for recipe, key, rows, size in _kept(root):
-        listing.add_row(
-            key[:12],
-            str(recipe["backbone"]),
-            str(recipe["weights"])[:12],
-            str(recipe["layer"] or "last"),
-            str(recipe["pooling"] or "none"),
-            str(recipe["side"]),
-            str(recipe["precision"]),
-            f"{rows:,}",
-            f"{size / 1e6:,.1f}",
-        )
-    if listing.row_count:
-        output().print(listing)
-    say(f"{'In' if listing.row_count else 'Nothing is kept in'} {root}")
-
-
-def _kept(root: Path) -> Iterator[tuple[dict[str, Any], str, int, int]]:
-    """Yield the recipe, the key, the rows and the bytes of each network's rows in a cache."""
-    from featx.shards import ROW
-    from featx.store import Store
-
-    for path in sorted(root.glob("k-*/key.json")):
-        try:
-            recipe = json.loads(path.read_bytes())
-            store = Store(root, {name: recipe[name] for name in recipe if name != "format"})
-        except (ValueError, TypeError):
-            tell(f"{path} is damaged; what lies beside it is not listed.")
-            continue
-        found = store.index.shards
-        rows = sum(int((shard.status == ROW).sum()) for shard in found)
-        yield store.recipe, store.key, rows, sum(shard.about[0] for shard in found)
+    show(listing)
 
 
 def _weights(text: str) -> str | None:

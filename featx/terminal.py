@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -24,6 +25,28 @@ def say(text: str) -> None:
 def tell(text: str, style: str = "") -> None:
     """Print a line about the work, in a style of rich's, to standard error."""
     Console(stderr=True).print(Text(_shown(text), style=style), soft_wrap=True)
+
+
+def show(made: Table) -> None:
+    """Print a table, or, where the terminal is too narrow for it, each row as a sentence."""
+    console = output()
+    natural = console.measure(made, options=console.options.update(max_width=10_000))
+    if natural.maximum <= console.width:
+        console.print(made)
+        return
+    heads = [_plain(console, column.header) for column in made.columns]
+    cells = [[_plain(console, cell) for cell in column.cells] for column in made.columns]
+    for name, *values in zip(*cells, strict=True):
+        facts = [f"{head} {value}" for head, value in zip(heads[1:], values, strict=True) if value]
+        console.print(Text(name, style="bold"))
+        console.print(Padding(Text(", ".join(facts)), (0, 0, 0, 2)))
+    if made.caption:
+        console.print(made.caption)
+
+
+def _plain(console: Console, cell: RenderableType) -> str:
+    text = console.render_str(cell) if isinstance(cell, str) else cell
+    return " ".join(str(text).split())
 
 
 def table(*columns: str) -> Table:

@@ -1,0 +1,311 @@
+"""The commands that look after a cache and a machine: cache ls, verify, gc, compact; doctor."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from featx.errors import BackboneError, CacheError
+from featx.terminal import say, show, table, tell
+
+if TYPE_CHECKING:
+    from featx.inventory import Kept
+
+app = typer.Typer(help="Look at and look after the rows that are kept.", no_args_is_help=True)
+
+Cache = Annotated[
+    Path | None,
+    typer.Option(help="Folder of kept rows; $FEATX_CACHE or the user's cache folder if not given."),
+]
+
+
+def _stock(cache: Path | None) -> tuple[Path | None, list[Kept]]:
+    """Return the cache folder and what it keeps; say so where there is nothing."""
+    from featx.inventory import take_stock
+    from featx.root import chosen, existing_root
+
+    root = existing_root(cache)
+    stock = take_stock(root) if root is not None else []
+    if not stock:
+        say(f"Nothing is kept in {root or chosen(cache)}")
+    return root, stock
+
+
+def _usable(stock: Iterable[Kept]) -> Iterable[Kept]:
+    for kept in stock:
+        if kept.store is None:
+            tell(f"{kept.folder}: {kept.problem}.")
+        else:
+            yield kept
+
+
+@app.command("ls")
+def ls(cache: Cache = None) -> None:
+    """List what is kept, with what computed it: one entry a network with its options."""
+    root, stock = _stock(cache)
+    listing = table("key", "network", "options")
+    for name in ("rows", "MB", "used"):
+        listing.add_column(name, justify="right")
+    computed = []
+    for kept in _usable(stock):
+        assert kept.store is not None
+        recipe = kept.store.recipe
+        listing.add_row(
+            kept.store.key[:8],
+            str(recipe["backbone"]),
+            _options(recipe),
+            f"{kept.rows:,}",
+            f"{kept.bytes / 1e6:,.1f}",
+            _day(kept.last_used),
+        )
+        computed += [f"{kept.store.key[:8]} computed by {_environment(e)}" for e in
+                     kept.environments]  # fmt: skip
+        if kept.bad:
+            computed.append(f"{kept.store.key[:8]} and {kept.bad:,} pictures known to be bad")
+    if listing.row_count:
+        show(listing)
+        for line in computed:
+            say(line)
+        total = sum(kept.bytes for kept in stock)
+        say(f"In {root}: {total / 1e6:,.1f} MB")
+
+
+def _options(recipe: dict[str, Any]) -> str:
+    """Return what differs from a network's default options, the weights always."""
+    from featx.networks import UNTRAINED
+
+    weights = recipe["weights"]
+    parts = [
+        f"{recipe['side']} px",
+        "untrained" if weights == UNTRAINED else f"weights {weights[:8]}",
+    ]
+    if recipe["layer"] is not None:
+        parts.append(f"layer {recipe['layer']}")
+    if recipe["pooling"] != "avg":
+        parts.append(f"pooling {recipe['pooling'] or 'none'}")
+    if recipe["precision"] != "float32":
+        parts.append(recipe["precision"])
+    return ", ".join(parts)
+
+
+def _environment(environment: dict[str, Any]) -> str:
+    """Return the runtime first, then the versions that move its digits."""
+    names = ("device", "featx", "tensorflow", "jax", "torch", "openvino", "keras", "pillow")
+    runtime = str(environment.get("runtime", "an unnamed runtime"))
+    backend = runtime.removeprefix("keras-")
+    parts = [
+        f"{name} {environment[name]}"
+        for name in names
+        if name in environment
+        and (name not in ("tensorflow", "jax", "torch", "openvino") or name == backend)
+    ]
+    return ", ".join([runtime, *parts])
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(seconds)) if seconds else "unknown"
+
+
+@app.command("verify")
+def verify(
+    ctx: typer.Context,
+    dataset: Annotated[
+        str | None,
+        typer.Argument(help="Where the pictures are, for --recompute; else those last read."),
+    ] = None,
+    recompute: Annotated[
+        int, typer.Option(min=0, help="Also compute so many rows of each network again.")
+    ] = 0,
+    weights: Annotated[
+        str | None, typer.Option(help="The weights file, where they are not Keras's own.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Draws the same rows again; printed at each run.")
+    ] = None,
+    cache: Cache = None,
+) -> None:
+    """Read every kept byte and compare it with its checksum; set damaged shards aside.
+
+    Exit code 1: something was damaged, or a row is not what its picture gives.
+    """
+    root, stock = _stock(cache)
+    sound = True
+    for kept in stock:
+        if kept.store is None:
+            tell(f"{kept.folder}: {kept.problem}.")
+            sound = False
+            continue
+        store = kept.store
+        store.verify()
+        name = f"{store.key[:8]} {store.recipe['backbone']}"
+        found = len(store.damaged)
+        sound &= not found
+        say(f"{name}: {len(store.index.shards):,} shards whole, {found:,} damaged")
+        for shard, reason in store.damaged.items():
+            say(f"  {shard}: {reason}")
+        if found:
+            say("  set aside; the next extraction computes their rows again")
+    if recompute and root is not None:
+        seed = random.randrange(10_000) if seed is None else seed
+        say(f"Rows are drawn with --seed {seed}")
+        sources = _sources(root, dataset)
+        for kept in stock:
+            if kept.store is not None:
+                sound &= _recompute(kept.store, sources, recompute, seed, weights)
+    if not sound:
+        raise typer.Exit(1)
+
+
+def _sources(root: Path, dataset: str | None) -> dict[bytes, Path]:
+    from featx import digests, images
+    from featx.datasets import as_dataset
+    from featx.errors import ImageError
+
+    sources = digests.known_sources(root)
+    for item in as_dataset(dataset, label_column=None) if dataset is not None else ():
+        if isinstance(item.source, Path):
+            try:
+                sources[digests.of_content(images.read(item.source))] = item.source
+            except ImageError:
+                continue
+    return sources
+
+
+def _recompute(
+    store: Any, sources: dict[bytes, Path], count: int, seed: int, weights: str | None
+) -> bool:
+    """Compute rows of one key again and say what came of it; False where one differs."""
+    from featx import verification
+
+    name = f"{store.key[:8]} {store.recipe['backbone']}"
+    try:
+        backbone = verification.backbone_of(store, weights)
+    except BackboneError as error:
+        say(f"{name}: not computed again: {error}")
+        return True
+    done = verification.recompute(store, backbone, sources, count, seed)
+    say(
+        f"{name}: {done.compared:,} of {done.rows:,} rows computed again, "
+        f"{len(done.different):,} differ; largest relative distance {done.worst:.1e} "
+        f"({done.tolerance:g} is allowed)"
+    )
+    for path, distance in done.different:
+        say(f"  {path}: {distance:.1e}")
+    if done.compared < min(count, done.rows):
+        say(
+            f"  the pictures of {done.rows - done.known:,} rows are not known"
+            + (f", {done.changed:,} are gone or changed" if done.changed else "")
+            + "; name their folder: featx cache verify FOLDER --recompute N"
+        )
+    return not done.different
+
+
+@app.command("gc")
+def gc(
+    unused_days: Annotated[
+        float | None,
+        typer.Option(min=0, help="Also remove networks that no extraction used for so long."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    cache: Cache = None,
+) -> None:
+    """Remove temporary files of killed processes, damaged shards, and networks long unused.
+
+    Shows first what would go, and asks.
+    """
+    from featx import garbage
+    from featx.root import chosen, existing_root
+
+    root = existing_root(cache)
+    pieces = garbage.find(root, unused_days) if root is not None else []
+    if root is None or not pieces:
+        say(f"Nothing to remove in {root or chosen(cache)}")
+        return
+    listing = table("what")
+    listing.add_column("count", justify="right")
+    listing.add_column("MB", justify="right")
+    for what in dict.fromkeys(piece.what for piece in pieces):
+        sizes = [piece.bytes for piece in pieces if piece.what == what]
+        listing.add_row(what, f"{len(sizes):,}", f"{sum(sizes) / 1e6:,.1f}")
+    show(listing)
+    for piece in pieces:
+        say(f"  {piece.path.relative_to(root)}")
+    total = sum(piece.bytes for piece in pieces)
+    if not yes:
+        typer.confirm(f"Remove these from {root} ({total / 1e6:,.1f} MB)?", abort=True)
+    freed, refused = garbage.remove(pieces)
+    say(f"Freed {freed / 1e6:,.1f} MB")
+    for sentence in refused:
+        tell(sentence)
+    if refused:
+        raise typer.Exit(1)
+
+
+@app.command("compact")
+def compact(
+    grace: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds that the replaced files stay for processes that read."),
+    ] = 30.0,
+    cache: Cache = None,
+) -> None:
+    """Merge small files of rows into large ones; every row stays as it is.
+
+    Other processes may go on reading and writing.
+    """
+    from featx import compaction
+
+    _, stock = _stock(cache)
+    failed = False
+    for kept in _usable(stock):
+        assert kept.store is not None
+        name = f"{kept.store.key[:8]} {kept.store.recipe['backbone']}"
+        kept.store.verify()  # what is damaged is set aside and not merged
+
+        def wait(seconds: float, name: str = name) -> None:
+            if seconds:
+                tell(f"{name}: merged; the old files go in {seconds:g} s")
+                time.sleep(seconds)
+
+        try:
+            done = compaction.compact(kept.store, grace=grace, sleep=wait)
+        except CacheError as error:
+            tell(f"{name}: {error}", style="red")
+            failed = True
+            continue
+        say(
+            f"{name}: {done.published:,} files written, {done.removed:,} removed, "
+            f"{done.shards:,} there now"
+        )
+    if failed:
+        raise typer.Exit(1)
+
+
+def doctor(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Where rows shall be kept; the default cache if not given."),
+    ] = None,
+) -> None:
+    """Look at this machine and a folder's file system, and give a verdict; takes some seconds.
+
+    Exit code 1: featx cannot work here as it is.
+    """
+    from featx import doctor as practice
+    from featx.root import chosen
+
+    place = folder.expanduser().absolute() if folder is not None else chosen()
+    findings = []
+    for finding in practice.examine(place):
+        findings.append(finding)
+        mark = {"good": "ok", "fair": "note", "poor": "FAIL"}[finding.state]
+        say(f"{mark:<4}  {finding.name}: {finding.text}")
+    fit, sentence = practice.verdict(findings)
+    say(f"{place}: {sentence}.")
+    if not fit:
+        raise typer.Exit(1)

@@ -1,0 +1,235 @@
+"""Is this machine fit for featx? What computes, which weights are there, what the disk promises."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from featx import disk
+from featx.architectures import BACKBONES
+from featx.backbones import Backbone
+from featx.errors import FeatxError
+from featx.runtimes import cpu_count, explain
+
+GOOD, FAIR, POOR = "good", "fair", "poor"
+
+# filelock's own check of a file system: 4 processes, 100 holds each, no two at one time.
+HOLDERS, HOLDS = 4, 100
+_LOW_SPACE = 5 << 30
+_SLOW_SYNC = 0.2
+_HOLDER = """
+import fcntl, json, os, sys, time
+spans = []
+sys.stdin.readline()
+for _ in range(int(sys.argv[2])):
+    descriptor = os.open(sys.argv[1], os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    begin = time.monotonic_ns()
+    time.sleep(0.0002)
+    spans.append((begin, time.monotonic_ns()))
+    os.close(descriptor)
+print(json.dumps(spans))
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: its name, "good", "fair" or "poor", and a sentence."""
+
+    name: str
+    state: str
+    text: str
+
+
+def examine(folder: Path) -> Iterator[Finding]:
+    """Yield findings on the machine and on the file system of a folder, one after the other.
+
+    The folder may not exist yet: then its nearest parent is tried. What is written there for the
+    trial is removed again.
+    """
+    yield from _computing()
+    yield from _weights()
+    place = next(path for path in (folder, *folder.parents) if path.is_dir())
+    yield _space(place)
+    yield from _in_trial(place)
+
+
+def _computing() -> Iterator[Finding]:
+    """Yield what would compute rows here."""
+    yield Finding("processor", GOOD, f"{cpu_count()} cores may be used")
+    try:
+        import keras
+
+        backend = keras.backend.backend()
+        devices = ", ".join(keras.distribution.list_devices()) or "cpu"
+    except Exception as error:  # whatever keeps it from starting is what is asked here
+        yield Finding("keras", POOR, f"cannot be started: {type(error).__name__}: {error}")
+        return
+    yield Finding(
+        "keras", GOOD, f"{keras.version()} on {backend} {_version(backend)}, devices: {devices}"
+    )
+    name, reason = explain(Backbone("mobilenet_v2"))
+    fair = "not installed" in reason
+    yield Finding("runtime", FAIR if fair else GOOD, f"'auto' means {name}: {reason}")
+
+
+def _weights() -> Iterator[Finding]:
+    """Yield which ImageNet weights are on disk, by Keras's own rule of where."""
+    paths = {name: Backbone(name).weights_path() for name in BACKBONES}
+    found = sorted(name for name, path in paths.items() if path.is_file())
+    home = next(iter(paths.values())).parent
+    if found:
+        shown = ", ".join(found[:6]) + (f" and {len(found) - 6} more" if len(found) > 6 else "")
+        yield Finding("weights", GOOD, f"{len(found)} of {len(paths)} in {home}: {shown}")
+    else:
+        yield Finding(
+            "weights", FAIR, f"none in {home}; Keras fetches them when they are first needed"
+        )
+
+
+def _space(folder: Path) -> Finding:
+    """Return how much may still be written."""
+    about = os.statvfs(folder)
+    free = about.f_bavail * about.f_frsize
+    rows = free // (2048 * 4)
+    text = f"{free / 1e9:,.1f} GB free: about {rows:,} rows of 2,048 numbers"
+    return Finding("free space", GOOD if free > _LOW_SPACE else FAIR, text)
+
+
+def _in_trial(place: Path) -> Iterator[Finding]:
+    try:
+        with _trial_folder(place) as trial:
+            yield Finding("write", GOOD, f"{place} can be written")
+            yield _links(trial)
+            yield _sync(trial)
+            yield _locks(trial)
+    except OSError as error:
+        yield Finding(
+            "write", POOR,
+            f"{place} cannot be written ({error.strerror}): a cache there can be read only. "
+            "Choose another folder (cache=..., --cache, or FEATX_CACHE)",
+        )  # fmt: skip
+
+
+def _links(trial: Path) -> Finding:
+    """Try whether a file can be made visible in one step that replaces nothing."""
+    one, two, other = trial / "one", trial / "two", trial / "other"
+    one.write_bytes(b"1")
+    other.write_bytes(b"2")
+    try:
+        os.link(one, two)
+    except OSError as error:
+        return Finding(
+            "hard links", FAIR,
+            f"none here ({error.strerror}): shards are put in place by renaming, which may "
+            "replace one of the same content",
+        )  # fmt: skip
+    try:
+        os.link(other, two)
+    except FileExistsError:
+        return Finding("hard links", GOOD, "yes, and they replace nothing")
+    except OSError as error:
+        return Finding("hard links", FAIR, f"an odd answer to a second link: {error.strerror}")
+    return Finding("hard links", POOR, "a link replaced a file: use another file system")
+
+
+def _sync(trial: Path) -> Finding:
+    """Try how long it takes until a shard's bytes are said to be durable."""
+    spent = []
+    for number in range(5):
+        began = time.perf_counter()
+        try:
+            disk.publish(trial / f"shard-{number}", os.urandom(1 << 20))
+        except (OSError, FeatxError) as error:
+            return Finding("fsync", POOR, f"failed: {error}. Rows kept here may be lost")
+        spent.append(time.perf_counter() - began)
+    middle = sorted(spent)[2]
+    text = f"1 MB written, synced and published in {1000 * middle:.1f} ms (median of 5)"
+    if middle > _SLOW_SYNC:
+        return Finding("fsync", FAIR, f"{text}: slow; it is hidden behind computing")
+    return Finding("fsync", GOOD, text)
+
+
+def _locks(trial: Path, patience: float = 15.0) -> Finding:
+    """Try whether flock keeps processes apart; featx only saves double work by it."""
+    harmless = "rows are right all the same, but processes may compute a block twice"
+    if disk.fcntl is None:
+        return Finding("flock", FAIR, f"not on this system: {harmless}")
+    (trial / "lock").touch()
+    holders = [
+        subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _HOLDER, trial / "lock", str(HOLDS)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(HOLDERS)
+    ]  # fmt: skip
+    spans: list[tuple[int, int]] = []
+    until = time.monotonic() + patience
+    try:
+        for holder in holders:
+            assert holder.stdin is not None
+            with suppress(OSError):
+                holder.stdin.write("go\n")
+                holder.stdin.flush()
+        for holder in holders:
+            out, err = holder.communicate(timeout=max(until - time.monotonic(), 0.1))
+            if holder.returncode:
+                last = err.strip().splitlines()[-1:]
+                return Finding("flock", FAIR, f"refused ({' '.join(last)}): {harmless}")
+            spans += [(begin, end) for begin, end in json.loads(out)]
+    except subprocess.TimeoutExpired:
+        return Finding("flock", FAIR, f"no answer within {patience:.0f} s: {harmless}")
+    finally:
+        for holder in holders:
+            with suppress(OSError):
+                holder.kill()
+            holder.communicate()
+    return _judged(spans, harmless)
+
+
+def _judged(spans: list[tuple[int, int]], harmless: str) -> Finding:
+    spans.sort()
+    overlaps = sum(b[0] < a[1] for a, b in zip(spans, spans[1:], strict=False))
+    tried = f"{HOLDERS} processes x {HOLDS} holds"
+    if overlaps:
+        return Finding("flock", FAIR, f"{overlaps} overlaps in {tried}: {harmless}")
+    return Finding("flock", GOOD, f"no overlap in {tried}")
+
+
+@contextmanager
+def _trial_folder(place: Path) -> Iterator[Path]:
+    trial = place / f".featx-doctor-{secrets.token_hex(6)}"
+    trial.mkdir(0o700)
+    try:
+        yield trial
+    finally:
+        for path in trial.iterdir():
+            path.unlink()
+        trial.rmdir()
+
+
+def verdict(findings: list[Finding]) -> tuple[bool, str]:
+    """Return whether featx can work here, and the sentence that says so."""
+    poor = [finding.name for finding in findings if finding.state == POOR]
+    fair = [finding.name for finding in findings if finding.state == FAIR]
+    if poor:
+        return False, f"not fit as it is: {', '.join(poor)}"
+    if fair:
+        return True, f"fit, with reservations: {', '.join(fair)}"
+    return True, "fit"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

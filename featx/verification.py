@@ -1,0 +1,170 @@
+"""Are kept rows what the network gives? Some of them computed again, where pictures are known."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featx import images, networks, probe, runtimes
+from featx.backbones import Backbone
+from featx.digests import Digest, of_content
+from featx.errors import BackboneError, ImageError
+from featx.shards import ROW
+from featx.store import Store
+
+
+@dataclass
+class Recomputation:
+    """What came of computing rows again.
+
+    Attributes
+    ----------
+    rows : int
+        Rows that are kept.
+    known : int
+        Rows of which a picture is known that stood at some path when it was last read.
+    compared : int
+        Rows that were computed again and compared.
+    changed : int
+        Chosen pictures that are gone or have another content now, and were passed over.
+    worst : float
+        The largest relative distance (L2) between a kept row and a new one.
+    tolerance : float
+        Up to which two rows count as the same.
+    different : list of (path, distance)
+        The pictures whose rows are farther apart.
+    """
+
+    rows: int = 0
+    known: int = 0
+    compared: int = 0
+    changed: int = 0
+    worst: float = 0.0
+    tolerance: float = 0.0
+    different: list[tuple[str, float]] = field(default_factory=list)
+
+
+def backbone_of(store: Store, weights: str | None = None) -> Backbone:
+    """Return the backbone that made a store's rows.
+
+    Parameters
+    ----------
+    store : Store
+    weights : path, optional
+        The weights file, where they were not Keras's ImageNet weights.
+
+    Raises
+    ------
+    BackboneError
+        It cannot be had here: other weights, another featx, or a network of the user's own.
+    """
+    recipe = {name: value for name, value in store.recipe.items() if name != "format"}
+    wanted = recipe.pop("pixels", None)
+    if wanted != images.POLICY:
+        raise BackboneError(f"its pictures were prepared in another way ({wanted})")
+    untrained = recipe["weights"] == networks.UNTRAINED
+    backbone = Backbone(
+        recipe["backbone"],
+        weights=None if untrained else weights or "imagenet",
+        layer=recipe["layer"],
+        pooling=recipe["pooling"],
+        precision=recipe["precision"],
+    )
+    if backbone.side != recipe["side"]:
+        backbone = replace(backbone, image_size=recipe["side"])
+    # Asked before anything is fetched: a check must not download.
+    if not untrained and not backbone.weights_path().is_file():
+        raise BackboneError(f"its weights are not on disk ({backbone.weights_path()})")
+    if backbone.recipe() != recipe:
+        raise BackboneError(
+            f"its weights are others than those at {backbone.weights_path()}; name the file "
+            "with --weights"
+            if not untrained
+            else "it was made with other options than this featx knows"
+        )
+    return backbone
+
+
+def recompute(
+    store: Store,
+    backbone: Backbone,
+    sources: Mapping[Digest, Path],
+    count: int,
+    seed: int,
+    start: Callable[..., Any] = runtimes.start,
+) -> Recomputation:
+    """Compute some rows again, drawn at random from those whose pictures are known.
+
+    Parameters
+    ----------
+    store : Store
+    backbone : Backbone
+        From ``backbone_of``.
+    sources : mapping of digest to path
+        From ``known_sources``, or of a data set at hand.
+    count : int
+        How many rows; fewer where fewer pictures are known and unchanged.
+    seed : int
+        Draws the same rows from the same store.
+    start : callable
+        Starts the runtime.
+    """
+    kept = sorted(
+        {
+            bytes(digest)
+            for shard in store.index.shards
+            for digest in shard.sha256[shard.status == ROW]
+        }
+    )
+    known = [digest for digest in kept if digest in sources]
+    result = Recomputation(len(kept), len(known), tolerance=probe.TOLERANCE[backbone.precision])
+    random.Random(seed).shuffle(known)
+    chosen: list[tuple[Digest, np.ndarray]] = []
+    for digest in known:
+        if len(chosen) == count:
+            break
+        pixels = _pixels(sources[digest], digest, backbone.side)
+        if pixels is None:
+            result.changed += 1
+        else:
+            chosen.append((digest, pixels))
+    if chosen:
+        runtime = start(backbone, folder=store.folder)
+        for begin in range(0, len(chosen), runtime.batch_size):
+            _compare(store, runtime, chosen[begin : begin + runtime.batch_size], sources, result)
+    return result
+
+
+def _pixels(path: Path, digest: Digest, side: int) -> np.ndarray | None:
+    """Return the picture if the file still has that content."""
+    try:
+        content = images.read(path)
+        return images.at_side(content, side) if of_content(content) == digest else None
+    except ImageError:
+        return None
+
+
+def _compare(
+    store: Store, runtime: Any, chosen: list[tuple[Digest, np.ndarray]],
+    sources: Mapping[Digest, Path], result: Recomputation,
+) -> None:  # fmt: skip
+    side = chosen[0][1].shape[0]
+    batch = np.zeros((runtime.batch_size, side, side, 3), np.uint8)
+    batch[: len(chosen)] = [pixels for _, pixels in chosen]
+    fresh = runtime.run(batch)[: len(chosen)]
+    sha256 = np.frombuffer(b"".join(digest for digest, _ in chosen), np.uint8).reshape(-1, 32)
+    rows, missing = store.gather(sha256, fresh.shape[1])
+    length = np.maximum(np.linalg.norm(rows, axis=1), np.finfo(np.float32).tiny)
+    distances = np.linalg.norm(fresh - rows, axis=1) / length
+    for (digest, _), distance, gone in zip(chosen, distances.tolist(), missing, strict=True):
+        if gone:  # damaged this moment, and set aside
+            continue
+        result.compared += 1
+        result.worst = max(result.worst, distance)
+        if not distance <= result.tolerance:  # NaN, too
+            result.different.append((str(sources[digest]), distance))
