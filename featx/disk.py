@@ -117,6 +117,14 @@ def make_folder(folder: Path) -> None:
     _sync_folder(folder.parent)
 
 
+def make_durable(folder: Path, root: Path) -> None:
+    """Make the entries on the way from a root to a folder durable: others may have made them."""
+    with suppress(PermissionError):  # the folder that holds the root may be closed to us
+        _sync_folder(root.parent)
+    _sync_folder(root)
+    _sync_folder(folder)
+
+
 def _sync_folder(folder: Path) -> None:
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -245,6 +253,14 @@ def check_space(folder: Path, needed: int) -> None:
             f"the disk of the cache {folder} has {free:,} bytes left; the next shard needs "
             f"{needed:,}. Free some space and run again: what was kept is not computed again."
         )
+
+
+def unreadable(error: OSError, path: Path) -> CacheError:
+    """Return the error that says what a failed reading means to a user."""
+    return CacheError(
+        f"the cache cannot be read at {path}: {error.strerror or error}. Check its owner and "
+        "permissions, or choose another folder (cache=..., --cache, or FEATX_CACHE)."
+    )
 
 
 def refusal(error: OSError, path: Path) -> CacheError:

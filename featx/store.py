@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import re
 import secrets
@@ -17,18 +16,11 @@ import numpy as np
 
 from featx import disk, shards
 from featx.disk import Stat
-from featx.errors import (
-    CacheCorruptError,
-    CacheCorruptWarning,
-    CacheError,
-    CacheWriteError,
-)
+from featx.errors import CacheCorruptError, CacheCorruptWarning, CacheError, CacheWriteError
 from featx.index import ShardFacts, ShardIndex
 from featx.root import FORMAT, MARKER, find_root, make_key_folder
 from featx.sealed import unseal
 from featx.shards import Block
-
-logger = logging.getLogger(__name__)
 
 __all__ = ["FORMAT", "MARKER", "Store", "find_root"]
 
@@ -76,10 +68,8 @@ class Store:
 
     def environments(self) -> list[dict[str, Any]]:
         """Return what computed the kept rows, each environment once."""
-        shards = self._shards.values()
-        return list(
-            {json.dumps(s.environment, sort_keys=True): s.environment for s in shards}.values()
-        )
+        environments = (shard.environment for shard in self._shards.values())
+        return list({json.dumps(each, sort_keys=True): each for each in environments}.values())
 
     def refresh(self) -> None:
         """Take in the shards that are there now; set damaged ones aside.
@@ -174,6 +164,7 @@ class Store:
         """
         try:
             make_key_folder(self.folder, self._text)
+            disk.make_durable(self.folder, self.root)
             disk.check_space(self.folder, needed)
             disk.rehearse(self.folder / "shards")
         except CacheError:
@@ -232,10 +223,7 @@ class Store:
                 return False
         except OSError as error:
             if not disk.is_gone(error):
-                raise CacheError(
-                    f"the cache cannot be read at {path}: {error.strerror or error}. Check its "
-                    "owner and permissions, or choose another folder."
-                ) from error
+                raise disk.unreadable(error, path) from error
             self._forget(name)
             return False
         return True
@@ -247,12 +235,10 @@ class Store:
         disk.save_lightly(self.folder / "index", self.index.pack())
 
     def _saved_index(self) -> ShardIndex:
-        content = disk.load_lightly(self.folder / "index")
         try:
-            return ShardIndex() if content is None else ShardIndex.unpack(content)
-        except CacheCorruptError as error:
-            logger.debug("%s is built anew: %s", self.folder / "index", error)
-            return ShardIndex()
+            return ShardIndex.unpack(disk.load_lightly(self.folder / "index") or b"")
+        except CacheCorruptError:
+            return ShardIndex()  # built anew; it only saved time
 
     def _copy(
         self, shard: ShardFacts, slots: np.ndarray, sha256: np.ndarray, rows: np.ndarray,
@@ -280,9 +266,7 @@ class Store:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise CacheError(
-                f"the cache folder {self.folder} cannot be listed: {error.strerror}."
-            ) from error
+            raise disk.unreadable(error, self.folder) from error
 
     def _verified(self, name: str, about: Stat, content: bytes | bytearray) -> ShardFacts:
         block, layout = shards.decode(content, self.key, name[:-3], with_features=False)
