@@ -26,7 +26,7 @@ from featx.evaluation.results import (
 )
 from featx.evaluation.summary import Summary, summaries
 from featx.evaluation.verdict import Verdict, verdict
-from featx.evaluation.wording import label, number, percent, points, printable, seconds
+from featx.evaluation.wording import number, points, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -116,16 +116,30 @@ class Report:
 
     def table(self) -> Table:
         """Return the comparison as a table for the terminal."""
+        from rich import box
         from rich.table import Table as RichTable
         from rich.text import Text
 
         several = len({one.backbone for one in self.summaries}) > 1
         versus = any(one.versus for one in self.summaries)
-        table = RichTable(caption=printable(self.verdict.headline), caption_justify="left")
-        heads = ["method", *(["backbone"] if several else []), "accuracy", "95 %"]
-        heads += ["balanced", "macro F1", "log loss", *(["to baseline"] if versus else [])]
-        for name in [*heads, "first answer", "each more"]:
-            table.add_column(name, justify="left" if name in {"method", "backbone"} else "right")
+        names = ["method", *(["backbone"] if several else []), "accu-\nracy %", "95 %\ninterval"]
+        names += ["balan-\nced %", "macro\nF1", "log\nloss"]
+        names += [*(["to\nbase"] if versus else []), "first\nans. s", "each\nmore s"]
+        table = RichTable(
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            padding=(0, 0, 0, 1),
+            caption=printable(self.verdict.headline),
+            caption_justify="left",
+        )
+        for name in names:
+            words = name in {"method", "backbone"}
+            table.add_column(
+                name,
+                justify="left" if words else "right",
+                no_wrap=True,
+                min_width=None if name == "backbone" else max(map(len, name.split("\n"))),
+            )
         for one in self.summaries:
             cells = self._cells(one, several, versus)
             style = "bold" if one.chosen else ("dim" if one.kind == "baseline" else "")
@@ -136,16 +150,16 @@ class Report:
     def _cells(one: Summary, several: bool, versus: bool) -> list[str]:
         gap = points(one.versus.difference) if one.versus else ""
         return [
-            label(one.method),
+            one.method,
             *([one.backbone] if several else []),
-            percent(one.accuracy),
+            f"{100 * one.accuracy:.1f}",
             f"{100 * one.interval.low:.1f}-{100 * one.interval.high:.1f}",
-            number(one.balanced_accuracy),
+            f"{100 * one.balanced_accuracy:.1f}",
             number(one.macro_f1),
             number(one.log_loss),
             *([gap] if versus else []),
-            seconds(one.cost.total),
-            seconds(one.cost.each),
+            number(one.cost.total, 1),
+            number(one.cost.each, 1 if one.cost.each >= 0.95 else 2),
         ]
 
 
