@@ -1,15 +1,11 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.table import Table
 
 from featx import terminal
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_results_and_remarks_go_to_their_own_streams(capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,21 +37,41 @@ def test_long_lines_are_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.count("\n") == 1
 
 
-def test_a_table_is_cut_to_a_terminal_but_not_to_a_pipe() -> None:
-    script = (
-        "from featx.terminal import output, table\n"
-        "made = table('name', 'value')\n"
-        "made.add_row('n' * 60, 'v' * 60)\n"
-        "output().print(made)\n"
-    )
-    clean = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
-    for columns, whole in (({}, True), ({"COLUMNS": "40"}, False)):
-        answer = subprocess.run(
-            [sys.executable, "-c", script],
-            cwd=ROOT,
-            env={**clean, **columns},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert (f"{'n' * 60}  {'v' * 60}" in answer.stdout) is whole
+def made(rows: int) -> Table:
+    table = terminal.table("name", "accuracy", "seconds")
+    for number in range(rows):
+        table.add_row(f"[bold]{'n' * 40}[/bold]{number}", "0.5", "" if number else "3 s")
+    table.caption = "the caption"
+    return table
+
+
+def shown(rows: int, columns: int | None, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> str:
+    if columns is None:
+        monkeypatch.delenv("COLUMNS", raising=False)
+    else:
+        monkeypatch.setenv("COLUMNS", str(columns))
+    terminal.show(made(rows))
+    return str(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("columns", [None, 80])
+def test_a_table_that_fits_is_a_table(
+    columns: int | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = shown(2, columns, monkeypatch, capsys).splitlines()
+    assert lines[0].split() == ["name", "accuracy", "seconds"]
+    assert lines[1].split() == ["n" * 40 + "0", "0.5", "3", "s"]
+    assert len(lines) == 4
+
+
+def test_a_table_that_does_not_fit_becomes_sentences(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = shown(2, 50, monkeypatch, capsys).splitlines()
+    assert [line.rstrip() for line in lines] == [
+        "n" * 40 + "0",
+        "  accuracy 0.5, seconds 3 s",
+        "n" * 40 + "1",
+        "  accuracy 0.5",
+        "the caption",
+    ]

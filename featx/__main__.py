@@ -1,0 +1,8 @@
+"""The command line, started as `python -m featx`."""
+
+from __future__ import annotations
+
+from featx.cli import main
+
+if __name__ == "__main__":
+    main()
