@@ -103,7 +103,9 @@ def extract(
         if shortage is not None:
             network.shrink(shortage)
             continue
+        gathering = time.perf_counter()
         rows, missing = store.gather(scan.digests(), scan.dim or store.dim or backbone.dim or 0)
+        gather_seconds = time.perf_counter() - gathering
         if not missing.any():
             break
         passes += 1
@@ -123,7 +125,12 @@ def extract(
         label_array(scan.labels),
         scan.ids,
         failures=scan.failures,
-        recipe={**store.recipe, "key": store.key, "trained": backbone.trained},
+        recipe={
+            **store.recipe,
+            "key": store.key,
+            "trained": backbone.trained,
+            "runtimes": sorted({str(each.get("runtime")) for each in store.environments()}),
+        },
         notes=(*dataset.notes, *noticed),
         report=ExtractionReport(
             images=scan.total,
@@ -133,6 +140,7 @@ def extract(
             compute_seconds=compute_seconds,
             runtime=network.name,
             cache=os.fspath(store.root),
+            gather_seconds=gather_seconds,
         ),
     )
 

@@ -40,6 +40,8 @@ class ExtractionReport:
         What computed; None when nothing had to be.
     cache : str
         The cache folder.
+    gather_seconds : float
+        Wall time of reading and verifying the kept rows.
     """
 
     images: int
@@ -49,6 +51,7 @@ class ExtractionReport:
     compute_seconds: float
     runtime: str | None
     cache: str
+    gather_seconds: float = 0.0
 
 
 @dataclass(eq=False)
@@ -68,7 +71,8 @@ class Features:
     failures : list of Failure
         The pictures that have no row.
     recipe : dict
-        All that decides the numbers: backbone, weights digest, layer, pooling, side, precision.
+        All that decides the numbers: backbone, weights digest, layer, pooling, side, precision;
+        besides, under "runtimes", what computed the rows of this key.
     notes : tuple of str
         What was noticed while the dataset was listed and its new pictures were read.
     report : ExtractionReport or None
