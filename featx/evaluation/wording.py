@@ -127,7 +127,7 @@ def _visible(char: str) -> str:
 
 
 # Backslash escapes are defined for these; &, <, > and @ need entities (@ would call a user).
-_MARKED = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
+_MARKED = re.compile(r"([\\`*_{}\[\]#!|~$])")
 
 
 def markdown(text: str) -> str:
