@@ -10,9 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from featx import errors, heads
+    from featx import dense, errors, heads
     from featx.architectures import BACKBONES
     from featx.backbones import Backbone
+    from featx.classifier import ImageClassifier
     from featx.datasets import Dataset
     from featx.dense import Recipe
     from featx.evaluation.comparison import benchmark
@@ -30,11 +31,12 @@ _HOME = {
     "Features": "features",
     "FineTuned": "finetune",
     "HEADS": "heads",
+    "ImageClassifier": "classifier",
     "Recipe": "dense",
     "benchmark": "evaluation.comparison",
     "extract": "extraction",
 }
-_MODULES = ("errors", "heads")
+_MODULES = ("dense", "errors", "heads")
 
 __version__ = "0.1.0"
 __all__ = [
@@ -45,8 +47,10 @@ __all__ = [
     "FeatureExtractor",
     "Features",
     "FineTuned",
+    "ImageClassifier",
     "Recipe",
     "benchmark",
+    "dense",
     "errors",
     "extract",
     "heads",

@@ -1,0 +1,264 @@
+"""ImageClassifier: pictures to labels, by a frozen network and a head on its rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.utils.validation import check_is_fitted
+
+from featx.backbones import Backbone
+from featx.datasets import Dataset, as_dataset
+from featx.errors import DatasetError, FeatureMismatchError
+from featx.examples import choose
+from featx.extraction import extract
+from featx.features import Features
+from featx.heads import HEADS
+
+
+class ImageClassifier(ClassifierMixin, BaseEstimator):
+    """Tell the class of a picture: a frozen network makes its row, a head reads the row.
+
+    Parameters
+    ----------
+    backbone : str or Backbone
+        A name of `featx.BACKBONES`, or a `Backbone` with its options.
+    head : str or scikit-learn classifier
+        A name of `featx.HEADS`, or a classifier of rows; it is cloned, never changed.
+    cache : path, optional
+        Where rows are kept; see `featx.extract`.
+    batch_size : int, optional
+        Pictures that meet the network together.
+    runtime : str or Runtime
+        What computes.
+    examples : int
+        The most training pictures that are remembered, with small copies, to be shown beside a
+        prediction; 0 remembers none, and a saved model then holds no picture.
+    progress : bool
+        Whether a progress bar is shown while something is computed.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class names, sorted.
+    head_ : classifier
+        Fitted on rows.
+    recipe_ : dict
+        All that decides the rows it was trained on; rows of any other are refused.
+    dim_ : int
+        The width of a row.
+    examples_ : Examples
+        Training pictures that are remembered.
+
+    Examples
+    --------
+    >>> tiny = Backbone("mobilenet_v2", weights=None, image_size=32)
+    >>> pixels = np.stack([np.full((40, 40, 3), v, np.uint8) for v in (0, 10, 240, 250)])
+    >>> model = ImageClassifier(tiny, "nearest", cache=getfixture("tmp_path"))
+    >>> model = model.set_params(head=HEADS["nearest"](k=1))
+    >>> model.fit(pixels, ["dark", "dark", "light", "light"]).predict(pixels[:1])
+    array(['dark'], dtype='<U5')
+    """
+
+    def __init__(
+        self,
+        backbone: str | Backbone = "resnet50",
+        head: Any = "logistic",
+        *,
+        cache: str | os.PathLike[str] | None = None,
+        batch_size: int | None = None,
+        runtime: Any = "auto",
+        examples: int = 1000,
+        progress: bool = False,
+    ) -> None:
+        self.backbone = backbone
+        self.head = head
+        self.cache = cache
+        self.batch_size = batch_size
+        self.runtime = runtime
+        self.examples = examples
+        self.progress = progress
+
+    def fit(self, X: Any, y: Sequence[Any] | None = None) -> ImageClassifier:
+        """Train the head on the rows of labelled pictures.
+
+        Parameters
+        ----------
+        X : anything that `extract` takes, or Features
+        y : sequence of n labels, optional
+            For pictures that come without.
+
+        Raises
+        ------
+        DatasetError
+            Labels are missing, or there is one class only.
+        BadImagesError
+            Some pictures cannot be used; the rows of all others are kept.
+        """
+        head = _head(self.head)
+        pictures = X if isinstance(X, Features) else as_pictures(X, y)
+        features = self._rows(pictures)
+        labels = features.y if y is None or not isinstance(X, Features) else np.asarray(y)
+        if labels is None:
+            raise DatasetError(
+                "the pictures have no labels. Expected a folder with a sub-folder a class, a "
+                "table with a label column, or y."
+            )
+        names = np.asarray(labels).astype(str)
+        self.head_ = clone(head).fit(features.X, names)
+        self.classes_ = np.asarray(self.head_.classes_).astype(str)
+        self.recipe_ = rows_recipe(features)
+        self.dim_ = int(features.X.shape[1])
+        sources: list[Any] = [None] * len(names)
+        if not isinstance(pictures, Features):
+            sources = [item.source for item in pictures]
+        self.examples_ = choose(self.examples, features, names, sources)
+        return self
+
+    def features(self, X: Any, *, on_error: str = "raise") -> Features:
+        """Return the rows of pictures, kept ones where there are; Features are checked.
+
+        Raises
+        ------
+        FeatureMismatchError
+            The rows come from another network, or another option of it, than this model's.
+        """
+        check_is_fitted(self)
+        features = self._rows(X, on_error)
+        check_same_rows(self.recipe_, self.dim_, features)
+        return features
+
+    def _rows(self, X: Any, on_error: str = "raise") -> Features:
+        if isinstance(X, Features):
+            return X
+        return extract(
+            as_pictures(X),
+            self.backbone,
+            cache=self.cache,
+            batch_size=self.batch_size,
+            runtime=self.runtime,
+            on_error=on_error,
+            progress=self.progress,
+        )
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return probabilities (n, n_classes): pictures in order, columns as in `classes_`.
+
+        Parameters
+        ----------
+        X : folder, path, list of paths, pictures, bytes or PIL images, array, or Features
+            One picture alone is taken as a list of one.
+
+        Raises
+        ------
+        BadImagesError
+            Some pictures cannot be used; it names all of them.
+        FeatureMismatchError
+            The weights on this machine, or the rows given, are not those of the training.
+        """
+        return self.scores(self.features(X).X)
+
+    def scores(self, rows: np.ndarray) -> np.ndarray:
+        """Return the head's probabilities (n, n_classes) for rows (n, dim) of this network."""
+        check_is_fitted(self)
+        if not hasattr(self.head_, "predict_proba"):
+            raise AttributeError(
+                f"{type(self.head_).__name__} gives no probabilities; CalibratedClassifierCV or a "
+                f"head of featx does ({', '.join(HEADS)})."
+            )
+        return self.head_.predict_proba(rows)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the class name of each picture, (n,)."""
+        rows = self.features(X).X
+        return np.asarray(self.head_.predict(rows)).astype(self.classes_.dtype)
+
+    def predict_top_k(self, X: Any, k: int = 5) -> list[list[tuple[str, float]]]:
+        """Return for each picture its `k` most probable classes with probabilities, best first."""
+        if k < 1:
+            raise ValueError(f"k={k}: expected 1 or more.")
+        return [self.top(scores, k) for scores in self.predict_proba(X)]
+
+    def top(self, scores: np.ndarray, k: int) -> list[tuple[str, float]]:
+        """Return the `k` most probable classes of one picture's scores, best first."""
+        best = np.argsort(-scores, kind="stable")[:k]
+        return [(str(self.classes_[i]), float(scores[i])) for i in best]
+
+    def score(self, X: Any, y: Sequence[Any] | None = None, sample_weight: Any = None) -> float:
+        """Return the share of pictures whose predicted class is their label.
+
+        Raises
+        ------
+        DatasetError
+            The pictures have no labels, or labels that the training had not.
+        """
+        if not isinstance(X, Features):
+            X = self.features(as_pictures(X, y))
+        labels = X.y if X.y is not None else y
+        if labels is None:
+            raise DatasetError("the pictures have no labels: pass y, or a folder a class.")
+        names = np.asarray(labels).astype(str)
+        unknown = sorted(set(names) - set(self.classes_))
+        if unknown:
+            raise DatasetError(
+                f"labels that the training had not: {', '.join(unknown)}. It had "
+                f"{', '.join(self.classes_)}."
+            )
+        return float(np.average(self.predict(X) == names, weights=sample_weight))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        return tags
+
+
+def as_pictures(X: Any, y: Sequence[Any] | None = None) -> Dataset:
+    """Return anything that is predicted on as a Dataset; one picture alone is a list of one."""
+    alone = isinstance(X, bytes) or hasattr(X, "getexif")
+    alone = alone or (isinstance(X, np.ndarray) and X.ndim == 3 and X.shape[-1] == 3)
+    if isinstance(X, str | os.PathLike):
+        alone = not os.fspath(X).lower().endswith(".csv") and Path(X).is_file()
+    return as_dataset([X] if alone else X, y)
+
+
+def rows_recipe(features: Features) -> dict[str, Any]:
+    """Return what decides the rows, without what only describes them."""
+    return {name: value for name, value in features.recipe.items() if name not in _DESCRIBES}
+
+
+_DESCRIBES = ("trained",)
+
+
+def check_same_rows(recipe: dict[str, Any], dim: int, features: Features) -> None:
+    """Refuse rows that another network made than the one a head was trained on.
+
+    Raises
+    ------
+    FeatureMismatchError
+        It names both networks and each field in which they differ.
+    """
+    came, width = rows_recipe(features), features.X.shape[1]
+    differing = sorted(k for k in recipe.keys() | came.keys() if recipe.get(k) != came.get(k))
+    differing = [name for name in differing if name != "key"] or differing
+    if not differing and width == dim:
+        return
+    fields = ", ".join(f"{k} {came.get(k)!r} instead of {recipe.get(k)!r}" for k in differing)
+    raise FeatureMismatchError(
+        f"these rows come from {came.get('backbone', 'an unnamed network')!r} ({width} numbers a "
+        f"row), and the model was trained on {recipe.get('backbone', 'an unnamed network')!r} "
+        f"({dim}). They differ in: {fields or 'their width'}. Extract the pictures with the "
+        "model's own backbone, or train a model on these rows."
+    )
+
+
+def _head(head: Any) -> Any:
+    if not isinstance(head, str):
+        return head
+    if head not in HEADS:
+        raise ValueError(f"no head {head!r}. Known: {', '.join(HEADS)}, or any classifier.")
+    return HEADS[head]()

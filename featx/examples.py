@@ -1,0 +1,114 @@
+"""Training pictures that a model remembers: their rows, and small copies to show."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from featx import images
+from featx.errors import ImageError
+from featx.features import Features
+
+SIDE = 96
+"""Pixels of the longer edge of a small copy: enough to recognise a flower in, 2 to 4 kB."""
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Training pictures with their rows.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n, dim) and dtype float32
+    ids : list of str
+        As in the training set.
+    labels : list of str
+    pictures : list of Path, bytes or None
+        A file, or a small JPEG copy; None where there is none to show.
+    of : int
+        Pictures in the training set that these were chosen from.
+    """
+
+    rows: np.ndarray
+    ids: list[str]
+    labels: list[str]
+    pictures: list[Path | bytes | None]
+    of: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def with_copies(self) -> Examples:
+        """Return the same examples with a small copy in place of each file that can be read."""
+        return replace(
+            self,
+            pictures=[
+                _copied(picture) if isinstance(picture, Path) else picture
+                for picture in self.pictures
+            ],
+        )
+
+    def nearest(self, rows: np.ndarray, k: int = 5) -> list[list[tuple[int, float]]]:
+        """Return for each row the positions of the `k` examples nearest to it, nearest first.
+
+        Returns
+        -------
+        list of list of (int, float)
+            The number is the cosine of the angle between the rows: 1 for the same direction.
+        """
+        if not len(self):
+            return [[] for _ in rows]
+        cosines = _unit(rows) @ _unit(self.rows).T
+        best = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+        return [
+            [(int(i), float(row[i])) for i in order]
+            for order, row in zip(best, cosines, strict=True)
+        ]
+
+
+def choose(most: int, features: Features, labels: np.ndarray, sources: Sequence[Any]) -> Examples:
+    """Return at most `most` examples, each class in its share; which ones does not vary."""
+    count = len(features)
+    kept = np.arange(count)
+    if most < count:
+        # Ordered by class, then every n-th: each class keeps its share, whatever the order.
+        by_class = np.argsort(labels, kind="stable")
+        kept = np.sort(by_class[np.linspace(0, count - 1, most).round().astype(int)])
+    return Examples(
+        np.array(features.X[kept], np.float32),
+        [features.ids[i] for i in kept],
+        [str(labels[i]) for i in kept],
+        # A path costs nothing to remember; pixels and bytes are copied small at once.
+        [s if isinstance(s, Path) else _copied(s) for s in (sources[int(i)] for i in kept)],
+        count,
+    )
+
+
+def small(pixels: np.ndarray, side: int = SIDE) -> bytes:
+    """Return the picture as a JPEG with `side` pixels along its longer edge."""
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((side, side))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
+
+def _copied(source: Any) -> bytes | None:
+    if source is None:
+        return None
+    try:
+        if isinstance(source, Path):
+            source = images.read(source)
+        return small(images.decode(source) if isinstance(source, bytes) else source)
+    except ImageError:  # gone or changed since the training: the row is still an example
+        return None
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,163 @@
+"""ImageClassifier: pictures to labels, whatever the pictures come as."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+
+import featx
+from featx.classifier import ImageClassifier
+from featx.errors import BadImagesError, DatasetError, FeatureMismatchError
+from featx.features import Features
+from tests.fakes import TINY, CountingRuntime
+
+
+@pytest.fixture
+def model(picture_folder: Path) -> ImageClassifier:
+    """Return a fitted classifier of blue, green and red pictures on a counting runtime."""
+    return ImageClassifier(TINY, "logistic", runtime=CountingRuntime()).fit(picture_folder)
+
+
+def paths_of(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.png"))
+
+
+def test_learns_a_folder_and_names_its_classes(
+    model: ImageClassifier, picture_folder: Path
+) -> None:
+    seen = model.runtime.seen
+    assert list(model.classes_) == ["blue", "green", "red"]
+    assert model.score(picture_folder) == 1.0
+    assert model.runtime.seen == seen >= 24  # scoring found every row
+
+
+def test_real_network(picture_folder: Path) -> None:
+    model = ImageClassifier(TINY, "nearest").fit(picture_folder)
+    scores = model.predict_proba(picture_folder)
+    assert scores.shape == (24, 3)
+    assert model.score(picture_folder) == 1.0
+
+
+def test_the_same_picture_in_any_form_gets_the_same_scores(
+    model: ImageClassifier, picture_folder: Path
+) -> None:
+    path = picture_folder / "red" / "00.png"
+    expected = model.predict_proba([path])
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture)
+        forms = [path, str(path), path.read_bytes(), picture, pixels, pixels[None], [picture]]
+        for form in forms:
+            np.testing.assert_array_equal(model.predict_proba(form), expected)
+    assert model.predict(path).tolist() == ["red"]
+
+
+def test_top_k_is_sorted_and_sums_to_one(model: ImageClassifier, picture_folder: Path) -> None:
+    (top,) = model.predict_top_k(picture_folder / "green" / "03.png", k=3)
+    assert top[0][0] == "green"
+    chances = [chance for _, chance in top]
+    assert chances == sorted(chances, reverse=True)
+    assert sum(chances) == pytest.approx(1)
+    assert len(model.predict_top_k(picture_folder, k=2)[0]) == 2
+    with pytest.raises(ValueError, match="k=0: expected 1 or more"):
+        model.predict_top_k(picture_folder, k=0)
+
+
+def test_clone_grid_search_and_cross_validation(picture_folder: Path) -> None:
+    paths = paths_of(picture_folder)
+    labels = [path.parent.name for path in paths]
+    model = ImageClassifier(TINY, featx.heads.logistic())
+    assert clone(model).get_params()["head__C"] is None
+    model.fit(paths, labels)  # rows are kept: the searches below compute none
+    search = GridSearchCV(model, {"head__C": [1e-3, 1.0]}, cv=2, error_score="raise")
+    search.fit(paths, labels)
+    assert search.best_score_ > 0.9
+    assert min(cross_val_score(model, paths, labels, cv=2)) > 0.8
+
+
+def test_joblib_keeps_every_score(
+    model: ImageClassifier, picture_folder: Path, tmp_path: Path
+) -> None:
+    expected = model.predict_proba(picture_folder)
+    model.set_params(runtime="auto")
+    joblib.dump(model, tmp_path / "model.joblib")
+    again = joblib.load(tmp_path / "model.joblib")
+    np.testing.assert_array_equal(again.predict_proba(picture_folder), expected)
+
+
+def test_head_by_name_or_estimator_is_never_changed(picture_folder: Path) -> None:
+    head = featx.heads.logistic(C=1.0)
+    ImageClassifier(TINY, head, runtime=CountingRuntime()).fit(picture_folder)
+    assert not hasattr(head, "classes_")
+    with pytest.raises(ValueError, match="no head 'logistik'. Known: logistic"):
+        ImageClassifier(TINY, "logistik").fit(picture_folder)
+
+
+def test_not_fitted_and_unlabelled(picture_folder: Path) -> None:
+    with pytest.raises(NotFittedError):
+        ImageClassifier(TINY).predict(picture_folder)
+    with pytest.raises(DatasetError, match="the pictures have no labels"):
+        ImageClassifier(TINY, runtime=CountingRuntime()).fit(picture_folder / "red")
+
+
+def test_score_needs_known_labels(model: ImageClassifier, picture_folder: Path) -> None:
+    with pytest.raises(DatasetError, match="labels that the training had not: pink"):
+        model.score(picture_folder / "red", ["pink"] * 8)
+    with pytest.raises(DatasetError, match="the pictures have no labels"):
+        model.score(picture_folder / "red")
+    assert model.score(picture_folder / "red", ["red"] * 8) == 1.0
+
+
+def test_bad_picture_is_named(model: ImageClassifier, picture_folder: Path) -> None:
+    bad = picture_folder / "red" / "99.png"
+    bad.write_bytes(b"no picture")
+    with pytest.raises(BadImagesError, match="99.png"):
+        model.predict([picture_folder / "red" / "00.png", bad])
+
+
+def test_rows_of_another_network_are_refused_by_name(model: ImageClassifier) -> None:
+    rows = np.zeros((2, 2048), np.float32)
+    other = Features(rows, None, ["a", "b"], recipe={"backbone": "resnet50", "side": 224})
+    with pytest.raises(FeatureMismatchError, match=r"'resnet50' \(2048 .*'mobilenet_v2' \(1280\)"):
+        model.predict(other)
+
+
+def test_rows_of_the_same_width_and_other_options_are_refused(
+    model: ImageClassifier, picture_folder: Path
+) -> None:
+    features = model.features(picture_folder)
+    other = Features(features.X, None, features.ids, recipe={**features.recipe, "side": 64})
+    with pytest.raises(FeatureMismatchError, match="side 64 instead of 32"):
+        model.predict(other)
+    assert model.predict(features)[0] == "blue"
+
+
+def test_refit_on_another_network_is_allowed(picture_folder: Path) -> None:
+    model = ImageClassifier(TINY, "nearest", runtime=CountingRuntime()).fit(picture_folder)
+    own = featx.Backbone("mobilenet_v2", weights=None, image_size=32, pooling="max")
+    model.set_params(backbone=own).fit(picture_folder)
+    assert model.recipe_["pooling"] == "max"
+
+
+def test_nearest_examples(model: ImageClassifier, picture_folder: Path) -> None:
+    features = model.features([picture_folder / "blue" / "02.png"])
+    (near,) = model.examples_.nearest(features.X, k=3)
+    assert [model.examples_.ids[i] for i, _ in near][0] == "blue/02.png"
+    assert near[0][1] == pytest.approx(1, abs=1e-5)
+    assert {model.examples_.labels[i] for i, _ in near} == {"blue"}
+
+
+def test_examples_are_chosen_in_the_share_of_their_class(picture_folder: Path) -> None:
+    model = ImageClassifier(TINY, "nearest", runtime=CountingRuntime(), examples=6)
+    examples = model.fit(picture_folder).examples_
+    assert sorted(examples.labels) == ["blue", "blue", "green", "green", "red", "red"]
+    assert examples.of == 24
+    none = model.set_params(examples=0).fit(picture_folder).examples_
+    assert len(none) == 0
+    assert none.nearest(np.ones((1, 1280), np.float32)) == [[]]
