@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import time
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featx.errors import BackboneError, CacheError
+from featx.errors import BackboneError, CacheCorruptWarning, CacheError
 from featx.terminal import say, show, table, tell
 
 if TYPE_CHECKING:
@@ -94,17 +95,14 @@ def _options(recipe: dict[str, Any]) -> str:
 
 
 def _environment(environment: dict[str, Any]) -> str:
-    """Return the runtime first, then the versions that move its digits."""
-    names = ("device", "featx", "tensorflow", "jax", "torch", "openvino", "keras", "pillow")
+    """Return the runtime and its version, then the versions that move its digits."""
     runtime = str(environment.get("runtime", "an unnamed runtime"))
-    backend = runtime.removeprefix("keras-")
-    parts = [
-        f"{name} {environment[name]}"
-        for name in names
-        if name in environment
-        and (name not in ("tensorflow", "jax", "torch", "openvino") or name == backend)
-    ]
-    return ", ".join([runtime, *parts])
+    engine = environment.get(runtime.removeprefix("keras-"))
+    parts = [f"{runtime} {engine}" if engine else runtime]
+    if "device" in environment:
+        parts[0] += f" on {environment['device']}"
+    parts += [f"{name} {environment[name]}" for name in ("keras", "pillow") if name in environment]
+    return ", ".join(parts)
 
 
 def _day(seconds: float) -> str:
@@ -141,7 +139,9 @@ def verify(
             sound = False
             continue
         store = kept.store
-        store.verify()
+        with warnings.catch_warnings():  # what is damaged is listed below
+            warnings.simplefilter("ignore", CacheCorruptWarning)
+            store.verify()
         name = f"{store.key[:8]} {store.recipe['backbone']}"
         found = len(store.damaged)
         sound &= not found
@@ -236,8 +236,9 @@ def gc(
     for piece in pieces:
         say(f"  {piece.path.relative_to(root)}")
     total = sum(piece.bytes for piece in pieces)
-    if not yes:
-        typer.confirm(f"Remove these from {root} ({total / 1e6:,.1f} MB)?", abort=True)
+    if not yes and not typer.confirm(f"Remove these from {root} ({total / 1e6:,.1f} MB)?"):
+        say("Nothing was removed.")
+        return
     freed, refused = garbage.remove(pieces)
     say(f"Freed {freed / 1e6:,.1f} MB")
     for sentence in refused:
