@@ -1,0 +1,119 @@
+"""What is said of a published system: its recipe, what it printed, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from featx import Backbone, FineTuned
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of parameters; `printed` tells what the source shows, the others are computed."""
+
+    total: int
+    trainable: int
+    printed: bool
+
+
+@dataclass(frozen=True)
+class System:
+    """A published system.
+
+    Attributes
+    ----------
+    name : str
+        What the command line calls it.
+    source : str
+        Repository, commit and file that the facts were read from.
+    classes : int
+        Classes of its own pictures; `counts` are those of that many.
+    published, corrected : FineTuned
+        Unfitted: the recipe as it stands, and the same recipe with its mistakes mended.
+    counts : Counts
+        Of the published one, before any second phase.
+    figures : mapping of str to str
+        What the source says it reached.
+    split : str
+        How it divided its pictures, in words.
+    preprocessing : str or None
+        The scaling it fed to the network where that is not the network's own: a mode of
+        ``Backbone.register``, or "0..1" for a division by 255. None: the right one.
+    scored_on : str
+        The pictures behind its own last figure: a clean "test" set, "augmented test" pictures, or
+        one batch of the "training" pictures.
+    validated_on : str or None
+        "test" where the test pictures watched the training, too; None: the recipe's own share.
+    callbacks : tuple of callables
+        Folder for logs -> a Keras callback.
+    mistakes : tuple of str
+        What `corrected` does otherwise, a sentence each.
+    notes : tuple of str
+        What Keras 3 or featx says in other words than the source.
+    """
+
+    name: str
+    source: str
+    classes: int
+    published: FineTuned
+    corrected: FineTuned
+    counts: Counts
+    figures: Mapping[str, str]
+    split: str
+    preprocessing: Literal["tf", "caffe", "torch", "0..1"] | None = None
+    scored_on: Literal["test", "augmented test", "training"] = "test"
+    validated_on: Literal["test"] | None = None
+    callbacks: tuple[Callable[[Path], Any], ...] = ()
+    mistakes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+def misprepared(backbone: Backbone, mode: str) -> Backbone:
+    """Return the same frozen network, fed as another family's preprocessing would feed it.
+
+    Parameters
+    ----------
+    mode : {"raw", "tf", "caffe", "torch", "0..1"}
+        "0..1" divides by 255 and does no more.
+    """
+    import keras
+
+    built = Backbone(
+        backbone.name,
+        weights=backbone.weights,
+        layer=backbone.layer,
+        pooling=None,
+        image_size=backbone.side,
+    ).build()
+    network, name = built.get_layer("network"), f"{backbone.name} fed as {mode}"
+    if mode == "0..1":
+        image = keras.Input((backbone.side, backbone.side, 3), name="image")
+        scaled = keras.layers.Rescaling(1 / 255, name="to_0_1")(image)
+        network, mode = keras.Model(image, network(scaled), name="scaled"), "raw"
+    found = Backbone.register(f"{name} at {backbone.side}", network, preprocessing=mode)
+    return Backbone(found.name, pooling=backbone.pooling)
+
+
+def tensorboard(folder: Path) -> Any:
+    """Return Keras's TensorBoard callback with its defaults: a point an epoch."""
+    import keras
+
+    return keras.callbacks.TensorBoard(folder)
+
+
+def last_batch_metrics(_: Path) -> Any:
+    """Return a callback that forgets the metrics before each batch: an epoch's are its last one's.
+
+    A callback which reads the figures of each batch and then resets them, as the notebook's does,
+    leaves just these for the epoch.
+    """
+    import keras
+
+    class LastBatch(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+            self.model.reset_metrics()
+
+    return LastBatch()
