@@ -1,0 +1,295 @@
+"""FineTuned: a frozen network and dense layers on top, trained on pictures end to end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.validation import check_is_fitted
+
+from featx import backbones
+from featx.datasets import as_dataset
+from featx.dense import GlobalAveragePooling, Recipe, attach, split, train
+from featx.finetune.pictures import (
+    bad_pictures_named,
+    batches_of,
+    classes_and_codes,
+    decoding_threads,
+    known_codes,
+    labels_of,
+)
+
+
+class FineTuned(ClassifierMixin, BaseEstimator):
+    """A frozen network and dense layers on top, trained on pictures end to end.
+
+    Every epoch decodes every picture and sends it through the network, as is usual. The same
+    layers on kept rows (`featx.heads.dense`) are spared that.
+
+    Parameters
+    ----------
+    backbone : str or Backbone
+    recipe : Recipe or None
+        None takes `Recipe()`. A recipe with `GlobalAveragePooling` stands on the feature map of
+        the network, any other on the backbone's rows.
+    unfreeze : int
+        How many layers at the end of the network a second phase trains too; BatchNorm layers stay
+        frozen, in inference mode. More than there are means all.
+    unfreeze_epochs : int, optional
+        Epochs of the second phase: 5 with `unfreeze`, else 0. With `unfreeze=0` a second phase
+        trains the head alone.
+    unfreeze_learning_rate : float
+        Low, so that learned weights are adjusted and not overwritten.
+    unfreeze_optimizer : str, optional
+        The recipe's unless given.
+    seed : int
+        Seeds initial weights, dropout, augmentation, order and validation split. Global random
+        state is neither read nor changed.
+    progress : bool
+        Whether a bar counts the epochs.
+
+    Attributes
+    ----------
+    model_ : keras.Model
+        Pictures (n, side, side, 3), RGB 0-255, to probabilities (n, n_classes). Its layer
+        "backbone" is the network with its preprocessing; the head's layers are named ``head_...``.
+    classes_ : ndarray of shape (n_classes,)
+        Class names, sorted.
+    history_ : dict of str to list of float
+        loss, accuracy, seconds, and val_loss, val_accuracy where there is validation; an entry an
+        epoch. With a second phase also phase, 1 or 2.
+    n_epochs_ : int
+        Epochs trained, both phases together.
+    fit_seconds_ : float
+        Seconds that `fit` took, loading the network included.
+
+    Examples
+    --------
+    >>> from featx import FineTuned, Recipe
+    >>> baseline = FineTuned("mobilenet_v2", Recipe(epochs=8, patience=None))
+    >>> baseline.parameter_counts(n_classes=5)
+    {'total': 2264389, 'trainable': 6405, 'non_trainable': 2257984}
+    """
+
+    def __init__(
+        self,
+        backbone: str | backbones.Backbone = "resnet50",
+        recipe: Recipe | None = None,
+        *,
+        unfreeze: int = 0,
+        unfreeze_epochs: int | None = None,
+        unfreeze_learning_rate: float = 1e-5,
+        unfreeze_optimizer: str | None = None,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> None:
+        self.backbone = backbone
+        self.recipe = recipe
+        self.unfreeze = unfreeze
+        self.unfreeze_epochs = unfreeze_epochs
+        self.unfreeze_learning_rate = unfreeze_learning_rate
+        self.unfreeze_optimizer = unfreeze_optimizer
+        self.seed = seed
+        self.progress = progress
+
+    def fit(
+        self,
+        dataset: Any,
+        y: Sequence[Any] | None = None,
+        validation: Any = None,
+        *,
+        callbacks: Sequence[Any] = (),
+    ) -> FineTuned:
+        """Train on pictures with labels.
+
+        Parameters
+        ----------
+        dataset : anything that `extract` takes
+        y : sequence of n labels, optional
+            For pictures that come without.
+        validation : anything that `extract` takes, optional
+            Labelled pictures that watch and stop the training; the recipe's share of each class
+            of `dataset` unless given.
+        callbacks : sequence of keras.callbacks.Callback
+            Further ones, such as TensorBoard.
+
+        Raises
+        ------
+        DatasetError
+            Labels are missing, there is one class only, or validation has a class of its own.
+        UnusableImagesError
+            When the first picture that cannot be decoded is met; it names all of them.
+        """
+        start = time.perf_counter()
+        recipe = self.recipe or Recipe()
+        pictures = as_dataset(dataset, y)
+        self.classes_, codes = classes_and_codes(pictures)
+        rows = np.arange(len(codes))
+        if validation is None:
+            rows, held = split(codes, recipe.validation_fraction, self.seed)
+            watched, watched_codes = pictures.subset(held), codes[held]
+        else:
+            watched = as_dataset(validation)
+            watched_codes = known_codes(watched, self.classes_)
+        weights = compute_sample_weight(recipe.class_weight, codes[rows]).astype(np.float32)
+        self.model_ = self._built(len(self.classes_))
+        side = self.model_.input_shape[1]
+        with decoding_threads() as pool:
+            batches = batches_of(
+                pictures.subset(rows),
+                side,
+                recipe.batch_size,
+                pool,
+                targets=(codes[rows], weights),
+                seed=self.seed,
+            )
+            watch = batches_of(watched, side, recipe.batch_size, pool, targets=(watched_codes,))
+            with bad_pictures_named(pool, batches, watch):
+                self._train(recipe, batches, watch if len(watched) else None, callbacks)
+        self.n_epochs_ = len(self.history_["loss"])
+        self.fit_seconds_ = time.perf_counter() - start
+        return self
+
+    def _train(self, recipe: Recipe, batches: Any, watch: Any, callbacks: Sequence[Any]) -> None:
+        with _bar(recipe.epochs, "training the head", self.progress) as bar:
+            self.history_ = train(self.model_, recipe, batches, watch, callbacks=[*bar, *callbacks])
+        epochs = self.unfreeze_epochs
+        if epochs is None:
+            epochs = 5 if self.unfreeze else 0
+        if not epochs:
+            return
+        _unfreeze(self.model_.get_layer("backbone"), self.unfreeze)
+        with _bar(epochs, f"training {self.unfreeze} layers more", self.progress) as bar:
+            second = train(
+                self.model_,
+                recipe,
+                batches,
+                watch,
+                optimizer=self.unfreeze_optimizer,
+                learning_rate=self.unfreeze_learning_rate,
+                epochs=epochs,
+                callbacks=[*bar, *callbacks],
+            )
+        for number, history in enumerate((self.history_, second), 1):
+            history["phase"] = [float(number)] * len(history["loss"])
+        self.history_ = {name: self.history_[name] + second[name] for name in self.history_}
+
+    def _built(self, n_classes: int, *, loaded: bool = True) -> Any:
+        """Return the model; with `loaded` false without learned weights, for counting."""
+        import keras
+
+        recipe = self.recipe or Recipe()
+        backbone = backbones.find(self.backbone)
+        if recipe.image_size is not None:
+            backbone = replace(backbone, image_size=recipe.image_size)
+        if not loaded and backbone.name in backbones.BACKBONES:
+            backbone = replace(backbone, weights=None)
+        base = _features(backbone, recipe)
+        image = keras.Input(base.input_shape[1:], name="image")
+        tensor = image
+        for position, change in enumerate(recipe.augmentation):
+            name = f"augmentation_{position:02d}_{type(change).__name__.lower()}"
+            tensor = change.build(name, self.seed * 1000 + 500 + position)(tensor)
+        # training=False for good: BatchNorm of the network keeps its learned statistics.
+        tensor = base(tensor, training=False)
+        return keras.Model(image, attach(recipe, tensor, n_classes, self.seed), name="fine_tuned")
+
+    def parameter_counts(self, n_classes: int | None = None) -> dict[str, int]:
+        """Return the numbers of parameters: total, trainable, non_trainable.
+
+        Parameters
+        ----------
+        n_classes : int, optional
+            Needed before `fit`; the counts are then those of the first phase.
+        """
+        if n_classes is None:
+            check_is_fitted(self)
+            model = self.model_
+        else:
+            model = self._built(n_classes, loaded=False)
+        total = sum(int(np.prod(weight.shape)) for weight in model.weights)
+        trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+        return {"total": total, "trainable": trainable, "non_trainable": total - trainable}
+
+    def predict_proba(self, dataset: Any) -> np.ndarray:
+        """Return probabilities (n, n_classes): pictures in order, columns as in `classes_`.
+
+        Raises
+        ------
+        UnusableImagesError
+            Some pictures cannot be decoded; it names all of them.
+        """
+        check_is_fitted(self)
+        size = (self.recipe or Recipe()).batch_size
+        with decoding_threads() as pool:
+            batches = batches_of(as_dataset(dataset), self.model_.input_shape[1], size, pool)
+            with bad_pictures_named(pool, batches):
+                return self.model_.predict(batches, verbose=0)
+
+    def predict(self, dataset: Any) -> np.ndarray:
+        """Return the most probable class name of each picture, (n,)."""
+        best = self.predict_proba(dataset).argmax(axis=1)
+        return self.classes_[best]
+
+    def score(self, dataset: Any, y: Sequence[Any] | None = None) -> float:
+        """Return the share of pictures whose predicted class is their label."""
+        pictures = as_dataset(dataset, y)
+        return float(np.mean(self.predict(pictures) == labels_of(pictures)))
+
+
+def _features(backbone: backbones.Backbone, recipe: Recipe) -> Any:
+    """Return the frozen network: pictures 0-255 to rows, or to a map for a recipe that pools."""
+    import keras
+
+    as_map = any(isinstance(layer, GlobalAveragePooling) for layer in recipe.layers)
+    built = (replace(backbone, pooling=None) if as_map else backbone).build()
+    features = built.output
+    if as_map and any(layer.name == "pooling" for layer in built.layers):
+        # Unpooled, the backbone ends on a layer that flattens the map.
+        features = built.get_layer("pooling").input
+    base = keras.Model(built.input, features, name="backbone")
+    if backbone.name not in backbones.BACKBONES:
+        # A registered network belongs to the user: a copy is trained.
+        learned = base.get_weights()
+        base = keras.models.clone_model(base)
+        base.set_weights(learned)
+    base.trainable = False
+    return base
+
+
+def _unfreeze(base: Any, last: int) -> None:
+    """Make the last layers of the network inside `base` trainable, BatchNorm excepted."""
+    from keras.layers import BatchNormalization
+
+    base.trainable = True
+    layers = base.get_layer("network").layers
+    for position, layer in enumerate(layers):
+        layer.trainable = position >= len(layers) - last
+        for inner in getattr(layer, "layers", [layer]):
+            if isinstance(inner, BatchNormalization):
+                inner.trainable = False
+
+
+@contextmanager
+def _bar(epochs: int, what: str, shown: bool) -> Iterator[list[Any]]:
+    """Give the callbacks that count epochs on a bar; none where it is not to be shown."""
+    if not shown:
+        yield []
+        return
+    import keras
+    from tqdm.auto import tqdm
+
+    with tqdm(total=epochs, desc=what, unit="epoch") as bar:
+
+        def count(epoch: int, logs: dict[str, float]) -> None:
+            named = ("loss", "accuracy", "val_loss", "val_accuracy")
+            bar.set_postfix({name: f"{logs[name]:.3f}" for name in named if name in logs})
+            bar.update()
+
+        yield [keras.callbacks.LambdaCallback(on_epoch_end=count)]

@@ -1,0 +1,427 @@
+"""FineTuned: the same layers as on rows, pictures in order, two phases, honest refusals."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+import featx
+from featx import backbones
+from featx.datasets import as_dataset
+from featx.dense import (
+    BatchNorm,
+    Brightness,
+    Contrast,
+    CosineDecay,
+    Dense,
+    DenseClassifier,
+    Dropout,
+    Flatten,
+    Flip,
+    GlobalAveragePooling,
+    Recipe,
+    Rotation,
+    Shear,
+    Shift,
+    Zoom,
+)
+from featx.errors import DatasetError
+from featx.finetune import FineTuned, UnusableImagesError
+from featx.finetune.pictures import batches_of, decoding_threads
+
+SIDE = 24
+SHORT = Recipe(layers=(), epochs=2, batch_size=8, patience=None, validation_fraction=0.25)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_network() -> Iterator[Any]:
+    """Register a real, small Keras network, since MobileNetV2 takes seconds to build."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    image = keras.Input((SIDE, SIDE, 3))
+    tensor = keras.layers.Conv2D(6, 3, strides=2, activation="relu", name="first")(image)
+    tensor = keras.layers.BatchNormalization(name="norm")(tensor)
+    tensor = keras.layers.Conv2D(5, 3, strides=2, activation="relu", name="last")(tensor)
+    model = keras.Model(image, tensor)
+    backbones.Backbone.register("small", model, preprocessing="tf")
+    return model
+
+
+def small(recipe: Recipe = SHORT, **options: Any) -> FineTuned:
+    return FineTuned("small", recipe, **{"progress": False, **options})
+
+
+def trained(model: Any) -> set[str]:
+    return {weight.path.split("/")[-2] for weight in model.trainable_weights}
+
+
+def test_learns_and_keeps_its_history(picture_folder: Path) -> None:
+    recipe = Recipe(layers=(), epochs=12, batch_size=8, learning_rate=0.05, patience=None)
+    model = small(recipe).fit(picture_folder)
+    assert list(model.classes_) == ["blue", "green", "red"]
+    assert model.score(picture_folder) > 0.9
+    assert set(model.history_) == {"loss", "accuracy", "val_loss", "val_accuracy", "seconds"}
+    assert {len(values) for values in model.history_.values()} == {12} == {model.n_epochs_}
+    assert model.history_["loss"][-1] < model.history_["loss"][0]
+    assert all(seconds > 0 for seconds in model.history_["seconds"])
+    assert model.fit_seconds_ > sum(model.history_["seconds"])
+
+
+def test_prediction_is_in_the_order_of_the_dataset(picture_folder: Path) -> None:
+    model = small().fit(picture_folder)
+    pictures = as_dataset(picture_folder)
+    proba = model.predict_proba(pictures)
+    assert proba.shape == (24, 3)
+    np.testing.assert_allclose(proba.sum(axis=1), 1.0, atol=1e-6)
+    turned = model.predict_proba(pictures.subset(range(23, -1, -1)))
+    np.testing.assert_allclose(turned[::-1], proba, atol=1e-6)
+    from featx import images
+
+    pixels = np.stack([images.load(item.source, SIDE) for item in pictures])
+    np.testing.assert_allclose(model.model_.predict(pixels, verbose=0), proba, atol=1e-6)
+    assert list(model.predict(pictures)) == list(model.classes_[proba.argmax(axis=1)])
+
+
+def test_same_layers_as_on_rows(picture_folder: Path) -> None:
+    """The head trained on rows, put on the network, answers as it does on rows."""
+    recipe = Recipe(layers=(BatchNorm(), Dense(7), Dropout(0.3)), epochs=2, batch_size=8)
+    rows = featx.extract(picture_folder, "small", progress=False)
+    on_rows = DenseClassifier(recipe).fit(rows.X, rows.y)
+    model = small(recipe).fit(picture_folder)
+    head = [layer for layer in model.model_.layers if layer.name.startswith("head_")]
+    assert [layer.name for layer in head] == [
+        layer.name for layer in on_rows._model.layers if layer.name.startswith("head_")
+    ]
+    for layer, other in zip(head, on_rows._model.layers[1:], strict=True):
+        layer.set_weights(other.get_weights())
+    np.testing.assert_allclose(
+        model.predict_proba(picture_folder), on_rows.predict_proba(rows.X), atol=1e-5
+    )
+
+
+def test_same_seed_same_weights_whatever_the_global_state(picture_folder: Path) -> None:
+    import keras
+
+    recipe = Recipe(layers=(Dropout(0.5),), epochs=2, batch_size=8, augmentation=(Flip(),))
+    first = small(recipe).fit(picture_folder).predict_proba(picture_folder)
+    keras.utils.set_random_seed(7)
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    second = small(recipe).fit(picture_folder).predict_proba(picture_folder)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+    np.testing.assert_allclose(second, first, atol=1e-6)
+    other = small(recipe, seed=1).fit(picture_folder).predict_proba(picture_folder)
+    assert np.abs(other - first).max() > 1e-3
+
+
+def test_validation_given_is_the_one_watched(picture_folder: Path, tmp_path: Path) -> None:
+    watched = as_dataset(picture_folder).subset([0, 9, 18])
+    model = small().fit(picture_folder, validation=watched)
+    expected = model.model_.evaluate(
+        np.stack([featx.images.load(item.source, SIDE) for item in watched])
+        if hasattr(featx, "images")
+        else _pixels(watched),
+        np.array([0, 1, 2]),
+        verbose=0,
+        return_dict=True,
+    )
+    assert model.history_["val_loss"][-1] == pytest.approx(expected["loss"], rel=1e-4)
+
+
+def _pixels(pictures: Any) -> np.ndarray:
+    from featx import images
+
+    return np.stack([images.load(item.source, SIDE) for item in pictures])
+
+
+def test_best_epoch_is_restored(picture_folder: Path) -> None:
+    recipe = Recipe(
+        layers=(), epochs=6, batch_size=8, learning_rate=0.3, patience=6, validation_fraction=0.25
+    )
+    watched = as_dataset(picture_folder).subset(range(0, 24, 3))
+    model = small(recipe).fit(picture_folder, validation=watched)
+    loss = -np.log(
+        np.clip(model.predict_proba(watched), 1e-7, 1)[
+            np.arange(8), np.searchsorted(model.classes_, watched.labels)
+        ]
+    ).mean()
+    assert loss == pytest.approx(min(model.history_["val_loss"]), rel=1e-3)
+    assert min(model.history_["val_loss"]) < model.history_["val_loss"][-1], "the test needs a dip"
+
+
+def test_labels_beside_the_pictures_and_class_weights() -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, SIDE, SIDE, 3), dtype=np.uint8)
+    labels = np.array(["rare"] * 4 + ["usual"] * 36)
+    recipe = Recipe(layers=(), epochs=25, learning_rate=0.02, patience=None, validation_fraction=0)
+    plain = small(recipe).fit(pixels, labels)
+    weighed = small(Recipe(**{**vars(recipe), "class_weight": "balanced"})).fit(pixels, labels)
+    assert "val_loss" not in plain.history_
+    rare = [model.predict_proba(pixels)[:, 0].mean() for model in (plain, weighed)]
+    assert rare[1] > rare[0] + 0.15
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Flip("horizontal_and_vertical"),
+        Rotation(0.2),
+        Shift(0.2, 0.2, "nearest"),
+        Zoom(0.2),
+        Shear(0.2),
+        Brightness(0.4),
+        Contrast(0.6),
+    ],
+    ids=lambda change: type(change).__name__,
+)
+def test_augmentation_changes_pictures_while_training_only(change: Any) -> None:
+    recipe = Recipe(layers=(), augmentation=(change,))
+    model = small(recipe)._built(2)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (4, SIDE, SIDE, 3)).astype(np.float32)
+    layer = next(layer for layer in model.layers if layer.name.startswith("augmentation_00"))
+    assert np.abs(np.asarray(layer(pixels, training=True)) - pixels).max() > 1
+    np.testing.assert_array_equal(np.asarray(layer(pixels, training=False)), pixels)
+
+
+def test_the_network_stays_as_it_was_in_the_first_phase(
+    picture_folder: Path, small_network: Any
+) -> None:
+    before = [weight.copy() for weight in small_network.get_weights()]
+    model = small().fit(picture_folder)
+    assert trained(model.model_) == {"head_last"}
+    after = model.model_.get_layer("backbone").get_weights()
+    for was, now in zip(before, after, strict=True):
+        np.testing.assert_array_equal(was, now)
+
+
+@pytest.mark.parametrize(
+    ("unfreeze", "moved"),
+    [(1, {"last"}), (2, {"last"}), (3, {"last", "first"}), (99, {"last", "first"})],
+)
+def test_second_phase_trains_the_last_layers_but_no_batch_norm(
+    unfreeze: int, moved: set[str], picture_folder: Path, small_network: Any
+) -> None:
+    before = [weight.copy() for weight in small_network.get_weights()]
+    model = small(
+        unfreeze=unfreeze, unfreeze_epochs=1, unfreeze_learning_rate=1e-2, unfreeze_optimizer="sgd"
+    ).fit(picture_folder)
+    assert model.history_["phase"] == [1.0, 1.0, 2.0]
+    assert model.n_epochs_ == 3
+    assert trained(model.model_) == moved | {"head_last"}
+    network = model.model_.get_layer("backbone").get_layer("network")
+    for layer in network.layers:
+        changed = any(
+            not np.array_equal(was, now)
+            for was, now in zip(
+                small_network.get_layer(layer.name).get_weights() if layer.weights else [],
+                layer.get_weights(),
+                strict=True,
+            )
+        )
+        assert changed == (layer.name in moved)
+    for was, now in zip(before, small_network.get_weights(), strict=True):
+        np.testing.assert_array_equal(was, now)
+
+
+def test_second_phase_of_the_head_alone(picture_folder: Path) -> None:
+    model = small(unfreeze_epochs=2).fit(picture_folder)
+    assert model.history_["phase"] == [1.0, 1.0, 2.0, 2.0]
+    assert trained(model.model_) == {"head_last"}
+
+
+def test_no_second_phase_without_being_asked(picture_folder: Path) -> None:
+    assert "phase" not in small().fit(picture_folder).history_
+
+
+def test_bad_pictures_are_all_named(picture_folder: Path) -> None:
+    (picture_folder / "red" / "text.jpg").write_text("no picture")
+    whole = (picture_folder / "blue" / "00.png").read_bytes()
+    (picture_folder / "blue" / "half.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UnusableImagesError, match=r"2 of 26 pictures.*(?s:.*)Dataset\.subset") as e:
+        small().fit(picture_folder)
+    assert {failure.id for failure in e.value.failures} == {"red/text.jpg", "blue/half.png"}
+    model = small().fit(as_dataset(picture_folder).subset(range(9)), ["a", "b", "c"] * 3)
+    with pytest.raises(UnusableImagesError, match="red/text.jpg"):
+        model.predict(picture_folder)
+
+
+def test_other_errors_are_not_taken_for_bad_pictures(picture_folder: Path) -> None:
+    import keras
+
+    def stop(epoch: int, logs: Any) -> None:
+        raise RuntimeError("from a callback")
+
+    with pytest.raises(RuntimeError, match="from a callback"):
+        small().fit(picture_folder, callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=stop)])
+
+
+def test_refusals(picture_folder: Path) -> None:
+    with pytest.raises(DatasetError, match=r"no labels.*sub-folder a class"):
+        small().fit(picture_folder / "red")
+    with pytest.raises(DatasetError, match=r"only one class: .*'x'.* \(8 pictures\)"):
+        small().fit(picture_folder / "red", ["x"] * 8)
+    strange = as_dataset(picture_folder / "red", ["pink"] * 8)
+    with pytest.raises(DatasetError, match="training has not: pink. Training has blue, green, red"):
+        small().fit(picture_folder, validation=strange)
+    with pytest.raises(Exception, match="not fitted"):
+        small().predict(picture_folder)
+
+
+def test_clone_and_pickle(picture_folder: Path) -> None:
+    model = small(unfreeze=1, seed=3)
+    copy = clone(model)
+    assert copy.get_params() == model.get_params()
+    model.fit(picture_folder)
+    again = pickle.loads(pickle.dumps(model))  # noqa: S301
+    np.testing.assert_allclose(
+        again.predict_proba(picture_folder), model.predict_proba(picture_folder), atol=1e-6
+    )
+
+
+def test_progress_is_shown_where_asked(
+    picture_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    small().fit(picture_folder)
+    assert capfd.readouterr().err == ""
+    small(progress=True).fit(picture_folder)
+    assert "2/2" in capfd.readouterr().err
+
+
+def test_batches_are_shuffled_each_epoch_and_complete() -> None:
+    pixels = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((4, 4, 3), np.uint8)
+    with decoding_threads() as pool:
+        batches = batches_of(as_dataset(pixels), 4, 4, pool, targets=(np.arange(10),), seed=0)
+        epochs = []
+        for _ in range(3):
+            seen = [batches[i] for i in range(len(batches))]
+            assert [len(x) for x, _ in seen] == [4, 4, 2]
+            for x, y in seen:
+                np.testing.assert_array_equal(x[:, 0, 0, 0], y)
+            epochs.append(np.concatenate([y for _, y in seen]).tolist())
+            batches.on_epoch_end()
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+# The published heads (RECIPES.md): structure only, so the networks stay untrained.
+PUBLISHED = {
+    "corrosion, resnet50": (
+        ("resnet50", {}),
+        3,
+        Recipe(
+            layers=(
+                Flatten(),
+                BatchNorm(),
+                Dense(45),
+                Dropout(0.5),
+                BatchNorm(),
+                Dense(9),
+                Dropout(0.5),
+                BatchNorm(),
+            ),
+            epochs=50,
+            monitor="val_accuracy",
+            min_delta=0.01,
+            restore_best=False,
+            augmentation=(
+                Rotation(20 / 360, "nearest"),
+                Shift(0.2, 0.2, "nearest"),
+                Zoom(0.2, "nearest"),
+                Flip("horizontal_and_vertical"),
+            ),
+        ),
+        (23_688_769, 96_853),
+    ),
+    "concrete cracks, mobilenet_v2": (
+        ("mobilenet_v2", {}),
+        2,
+        Recipe(
+            layers=(GlobalAveragePooling(),),
+            learning_rate=CosineDecay(5e-4, 50),
+            epochs=3,
+            monitor="loss",
+            augmentation=(Flip(), Rotation(0.2)),
+        ),
+        (2_260_546, 2_562),
+    ),
+    "scenes, efficientnet_b0": (
+        ("efficientnet_b0", {}),
+        6,
+        Recipe(
+            layers=(
+                GlobalAveragePooling(),
+                BatchNorm(),
+                Dropout(0.2),
+                Dense(256, l2=0.01),
+                BatchNorm(),
+                Dropout(0.2),
+            )
+        ),
+        (4_385_193, 332_550),
+    ),
+    "fashion, inception_v3 to mixed7": (
+        ("inception_v3", {"layer": "mixed7", "pooling": None, "image_size": 150}),
+        10,
+        Recipe(layers=(Flatten(), Dense(1024), Dropout(0.2)), optimizer="rmsprop"),
+        (47_521_706, 38_546_442),
+    ),
+    "trucks, mobilenet_v2": (
+        ("mobilenet_v2", {}),
+        6,
+        Recipe(layers=(), from_logits=True, epochs=8, patience=None),
+        (2_265_670, 7_686),
+    ),
+    "dogs, inception_resnet_v2": (
+        ("inception_resnet_v2", {}),
+        120,
+        Recipe(
+            layers=(
+                BatchNorm(renorm=True),
+                GlobalAveragePooling(),
+                Dense(512),
+                Dense(256),
+                Dropout(0.5),
+                Dense(128),
+            ),
+            image_size=331,
+        ),
+        (55_314_136, 969_720),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameter_counts_of_published_systems(name: str) -> None:
+    (backbone, options), classes, recipe, (total, trainable) = PUBLISHED[name]
+    model = FineTuned(backbones.Backbone(backbone, weights=None, **options), recipe)
+    assert model.parameter_counts(classes) == {
+        "total": total,
+        "trainable": trainable,
+        "non_trainable": total - trainable,
+    }
+
+
+def test_a_real_network_end_to_end(picture_folder: Path) -> None:
+    backbone = backbones.Backbone("mobilenet_v2", weights=None, image_size=32)
+    recipe = Recipe(layers=(GlobalAveragePooling(), Dropout(0.2)), epochs=1, batch_size=8)
+    model = FineTuned(backbone, recipe, unfreeze=4, unfreeze_epochs=1, progress=False)
+    assert model.fit(picture_folder).predict_proba(picture_folder).shape == (24, 3)
+    assert trained(model.model_) == {"head_last", "Conv_1"}
+
+
+@pytest.mark.weights
+def test_learned_weights_on_flowers(datasets: Path) -> None:
+    pictures = as_dataset(datasets / "flowers" / "train")
+    some = pictures.subset(range(0, len(pictures), 5))
+    rest = pictures.subset(range(1, len(pictures), 5))
+    recipe = Recipe(layers=(), epochs=6, learning_rate=3e-3, patience=None, validation_fraction=0)
+    backbone = backbones.Backbone("mobilenet_v2", image_size=128)
+    model = FineTuned(backbone, recipe, progress=False).fit(some)
+    assert model.score(rest) > 0.6, "untrained features stay near 0.2 to 0.4"
