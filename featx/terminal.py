@@ -46,7 +46,8 @@ def show(made: Table) -> None:
 
 def _plain(console: Console, cell: RenderableType) -> str:
     text = console.render_str(cell) if isinstance(cell, str) else cell
-    return " ".join(str(text).split())
+    # A heading that was broken to be narrow is made whole.
+    return " ".join(str(text).replace("-\n", "").split())
 
 
 def table(*columns: str) -> Table:
