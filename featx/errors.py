@@ -212,6 +212,26 @@ class ModelFileError(FeatxError, ValueError):
     """A saved model or feature file cannot be used."""
 
 
+class ModelFormatError(ModelFileError):
+    """The file is no saved model of featx; nothing of it was run."""
+
+
+class ModelIntegrityError(ModelFileError):
+    """The file is not what was saved: a part is missing or has another digest."""
+
+
+class ModelTrustError(ModelFileError):
+    """The file holds what featx never writes, such as objects that run code when loaded."""
+
+
+class ModelVersionError(ModelFileError):
+    """The file needs another version of featx or of a library."""
+
+
+class ExportError(FeatxError, ValueError):
+    """The model cannot be written in that form; the message says which forms it can have."""
+
+
 class FeatureMismatchError(ModelFileError):
     """The rows come from another backbone than the head was trained on."""
 
