@@ -1,0 +1,136 @@
+"""Several processes with one request: the work is shared, and never depends on a lock."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featx.claims import Claims
+
+from . import oracle, stub
+from .processes import Processes, digest
+
+PROBES = 2
+WRITERS = 8
+
+
+def run_together(
+    folder: Path, processes: Processes, n: int, locks: str = ""
+) -> tuple[float, int, int]:
+    """Return seconds, forward rows and pictures of 8 processes with one request."""
+    rows = stub.draw(folder / "pictures", n, seed=12)
+    cache, log = folder / "cache", folder / "log"
+    began = time.time() + 0.5
+    pids = [
+        processes.start(
+            "extract",
+            dataset=str(folder / "pictures"),
+            cache=str(cache),
+            log=str(log),
+            out=str(folder / f"out{i}"),
+            locks=locks,
+            block=64,
+            begin=began,
+        )
+        for i in range(WRITERS)
+    ]
+    assert [processes.wait(pid) for pid in pids] == [0] * WRITERS
+    seconds = time.time() - began
+    outs = [json.loads((folder / f"out{i}").read_text()) for i in range(WRITERS)]
+    assert all(out == {"X": digest(rows), "ids": n} for out in outs)
+    truth = oracle.truth_of_files(folder / "pictures", rows)
+    assert not oracle.judge(oracle.shards(cache), truth)
+    assert not oracle.leftovers(cache)
+    return seconds, stub.logged(log), n
+
+
+def test_t11_one_request_is_computed_once(
+    tmp_path: Path,
+    processes: Processes,
+    scale: Callable[[int, int], int],
+    note: Callable[..., None],
+) -> None:
+    seconds, forward, n = run_together(tmp_path, processes, scale(1000, 3000))
+    note("T11", processes=WRITERS, pictures=n, forward_rows=forward, ratio=round(forward / n, 3))
+    assert forward <= 1.10 * n
+    assert not list((tmp_path / "cache").rglob("*.lock"))
+
+
+@pytest.mark.parametrize("locks", ["always", "unknown", "hang"])
+def test_t10_locks_that_do_not_lock(
+    tmp_path: Path,
+    processes: Processes,
+    scale: Callable[[int, int], int],
+    note: Callable[..., None],
+    locks: str,
+) -> None:
+    seconds, forward, n = run_together(tmp_path, processes, scale(500, 2000), locks)
+    note(
+        f"T10 (flock: {locks})",
+        processes=WRITERS,
+        same_rows=True,
+        seconds=round(seconds, 1),
+        work=round(forward / n, 2),
+    )
+    assert forward <= WRITERS * (n + PROBES)
+    # A lock that never answers is asked once a process, for two seconds.
+    assert seconds < 60
+
+
+def test_a_block_whose_process_was_killed_is_taken_over(
+    tmp_path: Path, processes: Processes
+) -> None:
+    rows = stub.draw(tmp_path / "pictures", 600, seed=13)
+    options = {
+        "dataset": str(tmp_path / "pictures"),
+        "cache": str(tmp_path / "cache"),
+        "log": str(tmp_path / "log"),
+    }
+    pid = processes.start("extract", **options, die_at=60)
+    assert processes.wait(pid) in (0, 9)
+    features = stub.extract(tmp_path / "pictures", tmp_path / "cache")
+    np.testing.assert_array_equal(features.X, rows)
+
+
+def test_a_block_that_another_process_has_is_waited_for(tmp_path: Path) -> None:
+    """The claim is held by no process that works: after the patience it is computed here."""
+    drawn = stub.pixels(40, seed=14)
+    calm = stub.extract(drawn, tmp_path / "calm")
+    block = next((tmp_path / "calm").rglob("shards/*.h5")).stem
+    key = next((tmp_path / "calm").glob("k-*")).name
+    claim = Claims(tmp_path / "cache" / key / "claims").take(block)
+    assert claim is not None
+    from featx import blocks
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "_PATIENCE_SECONDS", 0.3)
+        (tmp_path / "cache" / "FEATX-CACHE.json").write_text('{"format": 1}\n')
+        features = stub.extract(drawn, tmp_path / "cache")
+    claim.release()
+    np.testing.assert_array_equal(features.X, calm.X)
+
+
+def test_a_claim_is_taken_by_one(tmp_path: Path) -> None:
+    first = Claims(tmp_path / "claims").take("block")
+    assert first is not None
+    assert Claims(tmp_path / "claims").take("block") is None
+    other = Claims(tmp_path / "claims").take("other")
+    assert other is not None
+    first.release()
+    again = Claims(tmp_path / "claims").take("block")
+    assert again is not None
+    again.release()
+    again.release()
+    other.release()
+    assert not list((tmp_path / "claims").iterdir())
+
+
+def test_claims_in_a_folder_that_cannot_be_written_are_all_granted() -> None:
+    claims = Claims(Path("/proc/featx/claims"))
+    assert claims.take("block") is not None
+    assert claims.take("block") is not None

@@ -1,0 +1,131 @@
+"""Another environment on a kept key: two constant pictures tell whether it computes the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featx import errors, probe
+from featx.store import Store, find_root
+
+from . import stub
+from .jobs import recipe
+
+
+class Elsewhere(stub.Thumbnail):
+    """Another environment, whose rows differ by a factor."""
+
+    def __init__(self, factor: float, keras: str = "9.9.9") -> None:
+        super().__init__()
+        self._factor = np.float32(factor)
+        self._keras = keras
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        return super().run(pixels) * self._factor
+
+    def environment(self) -> dict[str, str]:
+        return {**super().environment(), "keras": self._keras}
+
+
+def test_rows_that_differ_too_much_are_refused_and_both_environments_named(tmp_path: Path) -> None:
+    stub.extract(stub.pixels(40, seed=1), tmp_path)
+    before = sorted(tmp_path.rglob("*.h5"))
+    with pytest.raises(errors.CacheEnvironmentError) as raised:
+        stub.extract(stub.pixels(40, seed=2), tmp_path, Elsewhere(1.01))
+    said = str(raised.value)
+    assert "keras 9.9.9" in said.split("here:")[1]
+    assert "kept: keras 3." in said
+    assert "0.01" in said
+    assert "0.001 is allowed for float32" in said
+    assert "another cache folder" in said
+    assert sorted(tmp_path.rglob("*.h5")) == before
+
+
+def test_rows_within_the_tolerance_are_added_and_asked_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = stub.pixels(40, seed=1)
+    stub.extract(first, tmp_path)
+    near = Elsewhere(1.0001)
+    features = stub.extract(stub.pixels(40, seed=2), tmp_path, near)
+    np.testing.assert_allclose(features.X, stub.rows(stub.pixels(40, seed=2)), rtol=1e-3)
+    assert features.report is not None
+    assert features.report.computed == 40
+    store = Store(find_root(tmp_path), recipe())
+    assert sorted(each["keras"] == "9.9.9" for each in store.environments()) == [False, True]
+    asked: list[object] = []
+    gather = Store.gather
+
+    def counted(self: Store, sha256: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
+        asked.append(len(sha256))
+        return gather(self, sha256, dim)
+
+    monkeypatch.setattr(Store, "gather", counted)
+    stub.extract(stub.pixels(40, seed=3), tmp_path, Elsewhere(1.0001))
+    assert asked == [40]  # no two rows more: a shard by this environment is there
+
+
+def test_not_a_number_is_no_match(tmp_path: Path) -> None:
+    stub.extract(stub.pixels(40, seed=1), tmp_path)
+    with pytest.raises(errors.CacheEnvironmentError, match="nan"):
+        stub.extract(stub.pixels(40, seed=2), tmp_path, Elsewhere(np.nan))
+
+
+def test_the_two_pictures_are_kept_first_and_not_counted(tmp_path: Path) -> None:
+    features = stub.extract(stub.pixels(40, seed=1), tmp_path)
+    assert features.report is not None
+    assert (features.report.images, features.report.computed) == (40, 40)
+    store = Store(find_root(tmp_path), recipe())
+    shard = store.index.shards[0]
+    assert [digest.tobytes() for digest in shard.sha256[:2]] == list(probe.digests())
+    assert len(shard.status) == 42
+
+
+def test_a_hit_in_another_environment_asks_nothing(
+    tmp_path: Path, note: Callable[..., None]
+) -> None:
+    drawn = stub.pixels(40, seed=1)
+    stub.extract(drawn, tmp_path)
+    runtime = Elsewhere(2.0)
+    np.testing.assert_array_equal(stub.extract(drawn, tmp_path, runtime).X, stub.rows(drawn))
+    assert runtime.seen == 0
+
+
+def test_a_verdict_of_another_pillow_is_decoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import featx
+    from featx import index
+
+    folder = tmp_path / "pictures"
+    stub.draw(folder, 40, seed=1)
+    (folder / "a" / "bad.bmp").write_bytes(b"BM no bitmap at all")
+
+    def skip() -> featx.Features:
+        return featx.extract(
+            folder, stub.BACKBONE, cache=tmp_path / "cache", runtime=stub.Thumbnail(),
+            on_error="skip", progress=False,
+        )  # fmt: skip
+
+    def decoded() -> list[bool]:
+        from featx import images
+
+        calls: list[bool] = []
+        at_side = images.at_side
+
+        def counted(content: bytes, *rest: object) -> np.ndarray:
+            calls.append(True)
+            return at_side(content, *rest)  # type: ignore[arg-type]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(images, "at_side", counted)
+            assert [failure.id for failure in skip().failures] == ["a/bad.bmp"]
+        return calls[2:]  # the two constant pictures
+
+    assert len(skip().failures) == 1
+    assert not decoded()
+    monkeypatch.setattr(index, "PILLOW", "99.0")
+    assert len(decoded()) == 1

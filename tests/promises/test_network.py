@@ -1,0 +1,273 @@
+"""The network as it meets pictures: frozen, the same each time, within the memory there is."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import featx
+from featx import blocks, errors, runtimes
+from featx.datasets import Item
+
+from . import oracle, stub
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared"
+
+
+def relative(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the largest relative distance of two sets of rows."""
+    return float((np.linalg.norm(a - b, axis=1) / np.linalg.norm(b, axis=1)).max())
+
+
+def frozen(backbone: featx.Backbone, side: int, folder: Path) -> tuple[bool, float]:
+    """Return whether the weights are untouched, and how far a row alone is from it in a crowd."""
+    drawn = np.random.default_rng(0).integers(0, 256, (40, side, side, 3), dtype=np.uint8)
+    model = backbone.build()
+    before = [weights.tobytes() for weights in model.get_weights()]
+    crowd = featx.extract(drawn, backbone, cache=folder / "crowd", progress=False)
+    alone = [
+        featx.extract(drawn[i : i + 1], backbone, cache=folder / f"alone{i}", progress=False).X
+        for i in (0, 17, 39)
+    ]
+    after = [weights.tobytes() for weights in backbone.build().get_weights()]
+    return before == after, relative(np.concatenate(alone), crowd.X[[0, 17, 39]])
+
+
+def test_t20_frozen(tmp_path: Path, note: Callable[..., None]) -> None:
+    same, distance = frozen(stub.BACKBONE, 32, tmp_path)
+    note("T20 (untrained)", weights_same=same, row_alone=f"{distance:.1e}")
+    assert same
+    assert distance <= 1e-5
+
+
+@pytest.mark.weights
+def test_t20_frozen_with_real_weights(tmp_path: Path, note: Callable[..., None]) -> None:
+    same, distance = frozen(featx.Backbone("mobilenet_v2"), 224, tmp_path)
+    note("T20 (ImageNet weights)", weights_same=same, row_alone=f"{distance:.1e}")
+    assert same
+    assert distance <= 1e-5
+
+
+FRESH = """
+import hashlib, sys
+from pathlib import Path
+import numpy as np
+import featx
+from tests.promises import oracle, stub
+X = stub.pixels(300, seed=17)
+features = featx.extract(X, stub.BACKBONE, cache=sys.argv[1], progress=False)
+files = b"".join(oracle.shards(Path(sys.argv[1])).values())
+print(hashlib.sha256(features.X.tobytes()).hexdigest(), hashlib.sha256(files).hexdigest())
+"""
+
+
+def fresh(cache: Path, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", FRESH, str(cache)],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_t21_three_fresh_processes_give_the_same_bytes(
+    tmp_path: Path, note: Callable[..., None]
+) -> None:
+    found = set()
+    threads = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+    for i, environment in enumerate([{"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2"}, threads]):
+        process = fresh(tmp_path / str(i), **environment)
+        found.add(process.communicate(timeout=300)[0])
+        assert process.returncode == 0
+    note("T21", processes=3, distinct_results=len(found))
+    assert len(found) == 1
+
+
+class Tight(stub.Thumbnail):
+    """A device with memory for 8 pictures; or one that runs out in its fifth batch, once."""
+
+    fifth_only = False
+    batches = 0
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        Tight.batches += 1
+        if Tight.batches == 5 if self.fifth_only else self.batch_size > 8:
+            raise errors.OutOfMemoryError("no memory (injected)")
+        return super().run(pixels)
+
+
+@pytest.mark.parametrize("fifth_only", [False, True])
+def test_t22_out_of_memory_halves_the_batch(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    note: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+    fifth_only: bool,
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK", 64)
+    monkeypatch.setattr(Tight, "fifth_only", fifth_only)
+    monkeypatch.setattr(Tight, "batches", 0)
+    sizes: list[int] = []
+
+    def start(backbone: Any, batch_size: int | None, *_: Any) -> Any:
+        sizes.append(batch_size or 128)
+        return Tight(sizes[-1])
+
+    monkeypatch.setattr(runtimes, "start", start)
+    drawn = stub.pixels(700, seed=18)
+    features = featx.extract(drawn, stub.BACKBONE, cache=tmp_path / "cache", progress=False)
+    np.testing.assert_array_equal(features.X, stub.rows(drawn))
+    assert features.report is not None
+    assert features.report.computed == 700
+    note(f"T22 ({'fifth batch only' if fifth_only else 'over 8'})", batch_sizes=sizes)
+    if fifth_only:
+        assert sizes == [128, 64]
+        kept = oracle.shards(tmp_path / "cache")
+        assert len(kept) == 4 + 3  # of 128 before, of 64 after
+    else:
+        assert sizes == [128, 64, 32, 16, 8]
+        calm = stub.extract(drawn, tmp_path / "calm", stub.Thumbnail(8))
+        np.testing.assert_array_equal(features.X, calm.X)
+        ours, theirs = oracle.shards(tmp_path / "cache"), oracle.shards(tmp_path / "calm")
+        assert ours.keys() == theirs.keys()
+    assert "no memory for 128 pictures at a time; going on with 64" in caplog.text
+
+
+def test_t22_the_users_own_runtime_is_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(errors.OutOfMemoryError):
+        stub.extract(stub.pixels(20, seed=1), tmp_path / "cache", Tight(16))
+
+
+def test_t22_it_gives_up_at_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    class Full(stub.Thumbnail):
+        def run(self, pixels: np.ndarray) -> np.ndarray:
+            raise errors.OutOfMemoryError("no memory (injected)")
+
+    def start(backbone: Any, batch_size: int | None, *_: Any) -> Any:
+        sizes.append(batch_size or 1024)
+        return Full(sizes[-1])
+
+    monkeypatch.setattr(runtimes, "start", start)
+    with pytest.raises(errors.OutOfMemoryError):
+        featx.extract(stub.pixels(4, seed=1), stub.BACKBONE, cache=tmp_path / "c", progress=False)
+    assert sizes == [1024, 512, 256, 128, 64, 32, 16]
+
+
+class Endless:
+    """Pictures that are drawn when they are asked for; the memory in use is noted on the way."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.resident: list[tuple[int, int]] = []
+        self._page = os.sysconf("SC_PAGE_SIZE")
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, i: int) -> Item:
+        if i >= self.n:
+            raise IndexError(i)
+        if i % 1000 == 0:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            self.resident.append((i, pages * self._page))
+        pixels = np.zeros((32, 32, 3), np.uint8)
+        pixels[:8, :8] = np.frombuffer(np.random.default_rng(i).bytes(192), np.uint8).reshape(
+            8, 8, 3
+        )
+        pixels[0, 0, 0] = 255
+        return Item(str(i), "a", pixels)
+
+
+MEMORY = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from featx.datasets import Dataset
+from tests.promises import stub
+from tests.promises.test_network import Endless
+pictures = Endless(int(sys.argv[2]))
+stub.extract(Dataset(pictures), Path(sys.argv[1]))
+print(json.dumps(pictures.resident))
+"""
+
+
+def test_t23_memory_does_not_grow_with_the_dataset(
+    tmp_path: Path, scale: Callable[[int, int], int], note: Callable[..., None]
+) -> None:
+    n = scale(20_000, 200_000)
+    answer = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(tmp_path / "cache"), str(n)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    resident = np.array(json.loads(answer.stdout))
+    late = resident[resident[:, 0] >= n // 4]
+    slope = float(np.polyfit(late[:, 0], late[:, 1], 1)[0])
+    note("T23", pictures=n, bytes_a_picture=round(slope), peak_MB=int(resident[:, 1].max() / 1e6))
+    assert slope < 500
+
+
+@pytest.mark.weights
+def test_t3_kills_with_the_real_network(
+    tmp_path: Path, rng: Any, scale: Callable[[int, int], int], note: Callable[..., None]
+) -> None:
+    """10 kills of MobileNetV2 on 512 real pictures; each start of TensorFlow takes seconds."""
+    if not scale(0, 1):
+        pytest.skip("in the long form only: FEATX_PROMISES=long")
+    train = SHARED / "datasets" / "flowers" / "train"
+    if not train.is_dir():
+        pytest.skip(f"no real pictures at {train}")
+    files = sorted(map(str, train.rglob("*.jpg")))[:512]
+    script = (
+        "import hashlib, sys, featx\n"
+        "from featx import blocks\n"
+        "blocks.BLOCK = 64\n"
+        "backbone = featx.Backbone('mobilenet_v2')\n"
+        "features = featx.extract(sys.argv[2:], backbone, cache=sys.argv[1], progress=False)\n"
+        "print(hashlib.sha256(features.X.tobytes()).hexdigest())\n"
+    )
+
+    def start(cache: Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", script, str(cache), *files],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    began = time.monotonic()
+    calm = start(tmp_path / "calm")
+    expected, seconds = calm.communicate(timeout=600)[0], time.monotonic() - began
+    kills = rounds = identical = 0
+    while kills < 10:
+        cache = tmp_path / f"cache{rounds}"
+        for _ in range(4):
+            process = start(cache)
+            try:
+                process.wait(rng.uniform(0.3, 1.0) * seconds)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+            process.communicate()
+        result = start(cache).communicate(timeout=600)[0]
+        shards_same = oracle.shards(cache) == oracle.shards(tmp_path / "calm")
+        identical += result == expected and shards_same
+        rounds += 1
+    note("T3", pictures=len(files), kills=kills, runs=rounds, identical=identical)
+    assert identical == rounds

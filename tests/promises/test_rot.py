@@ -1,0 +1,193 @@
+"""Damage that nobody meant: every changed bit is found; what was once written is read for ever."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featx import errors, shards
+from featx.shards import ROW, Block
+from featx.store import Store, find_root
+
+from . import oracle, stub
+
+GOLDEN = Path(__file__).resolve().parents[1] / "data" / "golden"
+GOLDEN_RECIPE = {"backbone": "golden", "weights": "none", "side": 32}
+
+
+def block(n: int, seed: int, dim: int = 64) -> Block:
+    rng = np.random.default_rng(seed)
+    sha256 = np.frombuffer(
+        b"".join(hashlib.sha256(f"{seed} {i}".encode()).digest() for i in range(n)), np.uint8
+    ).reshape(-1, 32)
+    status = np.full(n, ROW, np.uint8)
+    rows = rng.standard_normal((n, dim), dtype=np.float32)
+    return Block(rows, sha256, status, [], 32, {"runtime": "none"})
+
+
+class Rotting:
+    """A store with two shards, and what it serves after one of them was changed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = find_root(root)
+        self.blocks = [block(100, 1), block(100, 2)]
+        store = Store(self.root, GOLDEN_RECIPE)
+        for each in self.blocks:
+            store.publish(each)
+        store.save_index()
+        self.folder = store.folder
+        self.files = [
+            store.folder / "shards" / f"{shards.block_id(store.key, 32, b.sha256)}.h5"
+            for b in self.blocks
+        ]
+        self.contents = [path.read_bytes() for path in self.files]
+
+    def serve(self, content: bytes | None, *, with_index: bool) -> tuple[int, bool]:
+        """Return wrong rows served, and whether the change was found; put all back."""
+        index = (self.folder / "index").read_bytes()
+        if content is not None:
+            self.files[0].write_bytes(content)
+        if not with_index:
+            (self.folder / "index").unlink()
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            store = Store(self.root, GOLDEN_RECIPE)
+            wrong, missing = 0, 0
+            for each in self.blocks:
+                rows, gone = store.gather(each.sha256, 64)
+                wrong += int((rows[~gone] != each.features[~gone]).any(axis=1).sum())
+                missing += int(gone.sum())
+        found = any(issubclass(w.category, errors.CacheCorruptWarning) for w in seen)
+        shutil.rmtree(self.folder / "quarantine", ignore_errors=True)
+        for path, old in zip(self.files, self.contents, strict=True):
+            path.write_bytes(old)
+        (self.folder / "index").write_bytes(index)
+        return wrong, found and missing >= 100
+
+    def damages(self, rng: random.Random, flips: int) -> list[tuple[str, bytes]]:
+        content = self.contents[0]
+        made = []
+        for _ in range(flips):
+            at = rng.randrange(8 * len(content))
+            changed = bytearray(content)
+            changed[at // 8] ^= 1 << (at % 8)
+            made.append((f"bit {at} flipped", bytes(changed)))
+        for begin in range(0, len(content), 4096):
+            changed = bytearray(content)
+            changed[begin : begin + 4096] = bytes(len(changed[begin : begin + 4096]))
+            made.append((f"page at {begin} zeroed", bytes(changed)))
+        made += [(f"cut at {n}", content[:n]) for n in range(0, len(content), 97)]
+        made += [("garbage behind it", content + b"\0"), ("garbage behind", content + b"x" * 5000)]
+        made += [("another shard's content", self.contents[1]), ("empty", b"")]
+        made += [("text", b"no shard at all\n" * 10), ("zeros", bytes(len(content)))]
+        return made
+
+
+def test_t8_no_damage_is_silent(
+    tmp_path: Path, rng: random.Random, scale: Callable[[int, int], int], note: Callable[..., None]
+) -> None:
+    rotting = Rotting(tmp_path / "cache")
+    assert rotting.serve(None, with_index=True) == (0, False)
+    silent: list[str] = []
+    wrong = 0
+    damages = rotting.damages(rng, scale(150, 2000))
+    if scale(1, 0):
+        damages = damages[:150] + rng.sample(damages[150:], 100) + damages[-6:]
+    for i, (what, content) in enumerate(damages):
+        served, found = rotting.serve(content, with_index=i % 2 == 0)
+        wrong += served
+        if not found:
+            silent.append(what)
+    note("T8", damages=len(damages), silent=len(silent), wrong_rows=wrong)
+    assert not silent
+    assert wrong == 0
+
+
+def test_t8_damage_that_hides_behind_restored_times_is_found_when_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if change times could be restored as well: the index believes what it is told."""
+    from featx import disk
+
+    rotting = Rotting(tmp_path / "cache")
+    monkeypatch.setattr(disk, "about", lambda path: (1, 2, 3, 4))
+    Store(rotting.root, GOLDEN_RECIPE).verify()
+    store = Store(rotting.root, GOLDEN_RECIPE)
+    changed = bytearray(rotting.contents[0])
+    changed[5000] ^= 1
+    rotting.files[0].write_bytes(changed)
+    with pytest.warns(errors.CacheCorruptWarning):
+        _, missing = store.gather(rotting.blocks[0].sha256, 64)
+    assert missing.all()
+
+
+def test_two_damaged_passes_still_end_with_the_right_rows(tmp_path: Path) -> None:
+    drawn = stub.pixels(600, seed=15)
+    first = stub.extract(drawn, tmp_path / "cache")
+    for path in (tmp_path / "cache").rglob("shards/*.h5"):
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.warns(errors.CacheCorruptWarning, match="moved to"):
+        again = stub.extract(drawn, tmp_path / "cache")
+    np.testing.assert_array_equal(first.X, again.X)
+    assert len(list((tmp_path / "cache").rglob("quarantine/*"))) == 3
+
+
+def test_t26_a_cache_of_the_first_day_is_read(note: Callable[..., None], tmp_path: Path) -> None:
+    """The folder tests/data/golden was written once and is never written again."""
+    cache = tmp_path / "cache"
+    shutil.copytree(GOLDEN / "cache", cache)
+    expected = np.load(GOLDEN / "rows.npy", allow_pickle=False)
+    digests = np.load(GOLDEN / "digests.npy", allow_pickle=False)
+    store = Store(find_root(cache), GOLDEN_RECIPE)
+    rows, missing = store.gather(digests, expected.shape[1])
+    np.testing.assert_array_equal(missing, np.isnan(expected).all(axis=1))
+    np.testing.assert_array_equal(rows[~missing], expected[~missing])
+    # The verdict on the fourth is another Pillow's by now, or this one's and known.
+    position = int(store.find(digests[3:4])[0])
+    assert position == -1 or "golden" in str(store.index.failure(position))
+    note("T26", rows_read=int((~missing).sum()), bytes=sum(map(len, oracle.shards(cache).values())))
+
+
+def test_t26_the_golden_bytes_are_still_written(tmp_path: Path) -> None:
+    """Rows of today lie where those of the first day lie; the HDF5 around them may differ."""
+    expected = np.load(GOLDEN / "rows.npy", allow_pickle=False)
+    for name, content in oracle.shards(GOLDEN / "cache").items():
+        key = Store(find_root(tmp_path / "cache"), GOLDEN_RECIPE).key
+        kept, _ = shards.decode(content, key, name[:-3])
+        again, layout = shards.decode(shards.encode(kept, key), key, name[:-3])
+        np.testing.assert_array_equal(again.features, expected)
+        assert layout.n == len(expected)
+
+
+def test_t26_a_later_format_is_refused_and_left_alone(tmp_path: Path) -> None:
+    later = tmp_path / "later"
+    shutil.copytree(GOLDEN / "cache", later)
+    (later / "FEATX-CACHE.json").write_text('{"format": 2}')
+    before = {path: path.read_bytes() for path in later.rglob("*") if path.is_file()}
+    with pytest.raises(errors.CacheVersionError, match="left untouched"):
+        find_root(later)
+    assert {path: path.read_bytes() for path in later.rglob("*") if path.is_file()} == before
+
+
+def test_t26_a_shard_of_a_later_format_is_refused_and_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = find_root(tmp_path / "cache")
+    store = Store(root, GOLDEN_RECIPE)
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "FORMAT", 2)
+        content = shards.encode(block(10, 3), store.key)
+    name = shards.block_id(store.key, 32, block(10, 3).sha256) + ".h5"
+    (store.folder / "shards").mkdir(parents=True)
+    (store.folder / "shards" / name).write_bytes(content)
+    with pytest.raises(errors.CacheVersionError, match="format 2.*left untouched"):
+        Store(root, GOLDEN_RECIPE)
+    assert (store.folder / "shards" / name).read_bytes() == content
+    assert not (store.folder / "quarantine").exists()
