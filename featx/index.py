@@ -11,7 +11,7 @@ from PIL import __version__ as PILLOW  # noqa: N812
 
 from featx.disk import Stat
 from featx.errors import IMAGE_ERRORS, CacheCorruptError, ImageError
-from featx.sealed import pack, unpack
+from featx.sealed import pack, unpack, unseal
 from featx.shards import HOLE, MAX_DIM, MAX_ROWS, ROW, Layout
 
 
@@ -41,6 +41,38 @@ class ShardFacts:
     status: np.ndarray
     failures: list[tuple[int, int, str]]
     environment: dict[str, Any]
+
+    def copy(
+        self, content: memoryview, slots: np.ndarray, sha256: np.ndarray, rows: np.ndarray,
+        at: np.ndarray,
+    ) -> None:  # fmt: skip
+        """Copy the rows in some slots of this shard's file to rows[at], after verifying all of it.
+
+        Parameters
+        ----------
+        content : memoryview
+            The whole file.
+        slots, at : numpy.ndarray of shape (k,) and dtype int64
+        sha256 : numpy.ndarray of shape (n, 32) and dtype uint8
+            The pictures that `rows` is for.
+        rows : numpy.ndarray of shape (n, dim) and dtype float32
+
+        Raises
+        ------
+        CacheCorruptError
+            The file is not what was sealed, or holds other pictures than this index says.
+        """
+        body = unseal(content, self.name)
+        try:
+            kept, digests = self.layout.rows(body), self.layout.digests(body)
+        except ValueError as error:
+            raise CacheCorruptError(f"{self.name} is shorter than its index says") from error
+        if not np.array_equal(digests[slots], sha256[at]):
+            raise CacheCorruptError(f"{self.name} holds other pictures than its index says")
+        if (np.diff(slots) == 1).all() and (np.diff(at) == 1).all():
+            rows[at[0] : at[-1] + 1] = kept[slots[0] : slots[-1] + 1]
+        else:
+            rows[at] = kept[slots]
 
 
 class ShardIndex:

@@ -10,16 +10,16 @@ import secrets
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
-from featx import disk, shards
+from featx import disk, matrix, shards
 from featx.disk import Stat
 from featx.errors import CacheCorruptError, CacheCorruptWarning, CacheError, CacheWriteError
 from featx.index import ShardFacts, ShardIndex
 from featx.root import FORMAT, MARKER, find_root, make_key_folder
-from featx.sealed import unseal
 from featx.shards import Block
 
 __all__ = ["FORMAT", "MARKER", "Store", "find_root"]
@@ -132,22 +132,32 @@ class Store:
                 "featx never wrote both. Remove that folder."
             )
         positions = self.index.find(sha256)
-        rows = np.empty((len(sha256), dim), np.float32)
+        rows = self._room(len(sha256), dim)
         missing = ~self.index.is_row(positions)
         wanted = np.flatnonzero(~missing)
         doubtful: list[str] = []
+        groups = self.index.by_shard(positions[wanted])
+        threads = min(8, os.cpu_count() or 1, max(1, len(groups)))
+        largest = max((shard.about[0] for shard, _, _ in groups), default=0)
+        buffers: SimpleQueue[bytearray] = SimpleQueue()
+        for _ in range(threads):
+            buffers.put(bytearray(largest))
 
         def copy(group: tuple[ShardFacts, np.ndarray, np.ndarray]) -> None:
             shard, at, slots = group
+            buffer = buffers.get()
             try:
-                self._copy(shard, slots, sha256, rows, wanted[at])
+                content = disk.read_into(self._path(shard.name), buffer)
+                shard.copy(content, slots, sha256, rows, wanted[at])
             except (CacheCorruptError, OSError):
                 missing[wanted[at]] = True
                 doubtful.append(shard.name)
+            finally:
+                buffers.put(buffer)
 
         # sha256 and the copies leave the interpreter's lock, so threads share the work.
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            list(pool.map(copy, self.index.by_shard(positions[wanted])))
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(copy, groups))
         for name in doubtful:
             # Damaged, or gone, or not what the index says: only the shard itself can tell.
             self._forget(name)
@@ -240,22 +250,12 @@ class Store:
         except CacheCorruptError:
             return ShardIndex()  # built anew; it only saved time
 
-    def _copy(
-        self, shard: ShardFacts, slots: np.ndarray, sha256: np.ndarray, rows: np.ndarray,
-        at: np.ndarray,
-    ) -> None:  # fmt: skip
-        """Copy some slots of a shard to rows[at], after verifying the whole file."""
-        body = unseal(disk.read(self._path(shard.name)), shard.name)
+    def _room(self, n: int, dim: int) -> np.ndarray:
+        """Return an array for n rows, in memory or in a file."""
         try:
-            kept, digests = shard.layout.rows(body), shard.layout.digests(body)
-        except ValueError as error:
-            raise CacheCorruptError(f"{shard.name} is shorter than its index says") from error
-        if not np.array_equal(digests[slots], sha256[at]):
-            raise CacheCorruptError(f"{shard.name} holds other pictures than its index says")
-        if (np.diff(slots) == 1).all() and (np.diff(at) == 1).all():
-            rows[at[0] : at[-1] + 1] = kept[slots[0] : slots[-1] + 1]
-        else:
-            rows[at] = kept[slots]
+            return matrix.empty(n, dim, self.folder)
+        except OSError as error:
+            raise disk.refusal(error, self.folder) from error
 
     def _path(self, name: str) -> Path:
         return self.folder / "shards" / name
