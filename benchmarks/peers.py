@@ -1,0 +1,46 @@
+"""Other extractors on the same pictures and network, each by its own documented calls."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+
+def thingsvision(folder: str) -> dict[str, Any]:
+    """MobileNetV2 of torchvision through thingsvision, untrained: no weights are at hand."""
+    import torch
+    from thingsvision import get_extractor
+    from thingsvision.utils.data import DataLoader, ImageDataset
+
+    extractor = get_extractor("mobilenet_v2", source="torchvision", device="cpu", pretrained=False)
+    dataset = ImageDataset(
+        root=folder,
+        out_path=str(Path(folder).parent / "thingsvision"),
+        backend=extractor.get_backend(),
+        transforms=extractor.get_transformations(resize_dim=224, crop_dim=224),
+    )
+    with torch.inference_mode():
+        began = time.perf_counter()
+        rows = extractor.extract_features(
+            batches=DataLoader(dataset, batch_size=32, backend=extractor.get_backend()),
+            module_name="classifier.0",
+            flatten_acts=True,
+            output_type="ndarray",
+        )
+        return {"images": len(rows), "seconds": time.perf_counter() - began}
+
+
+def embetter(folder: str) -> dict[str, Any]:
+    """MobileNetV2 of timm through embetter's loader and encoder, untrained as above."""
+    import timm
+    from embetter.vision import ImageLoader, TimmEncoder
+
+    made = timm.create_model
+    # embetter always asks for trained weights, which this machine may not fetch; speed is alike.
+    timm.create_model = lambda name, pretrained=False, **options: made(name, **options)
+    encoder = TimmEncoder("mobilenetv2_100")
+    paths = [str(path) for path in sorted(Path(folder).rglob("*.jpg"))]
+    began = time.perf_counter()
+    rows = encoder.transform(ImageLoader().fit_transform(paths))
+    return {"images": len(rows), "seconds": time.perf_counter() - began}

@@ -1,0 +1,464 @@
+"""featx against the hand-written way, the bound of this machine, and other extractors.
+
+Run `python benchmarks/speed.py [--quick]` from the checkout. Every figure is a ratio of runs of
+this one command: the two sides take turns, each in a process of its own, and the median of the
+turns' ratios is shown. Writes benchmarks/results/speed-<date>-<hardware>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import re
+import shutil
+import statistics
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(ROOT))
+
+import pictures  # noqa: E402
+import tasks  # noqa: E402
+
+
+@dataclass
+class Line:
+    """One line of the table: what was measured, the ratio, and what was asked for."""
+
+    what: str
+    value: float
+    target: float | None = None
+    least: bool = True
+    unit: str = "x"
+    detail: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None where there is none."""
+        if self.target is None:
+            return None
+        return self.value >= self.target if self.least else self.value <= self.target
+
+
+@dataclass
+class Bench:
+    """What is measured with, and what came of it."""
+
+    quick: bool
+    work: Path
+    flowers: Path
+    others: list[Path]
+    weights: str | None
+    peers_python: str
+    turns: int
+    lines: list[Line] = field(default_factory=list)
+    raw: dict[str, Any] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+    def add(self, line: Line) -> None:
+        """Keep a line and show it at once."""
+        self.lines.append(line)
+        print(_shown(line), flush=True)
+
+    def run(self, task: str, **arguments: Any) -> dict[str, Any]:
+        """Run a task and keep its raw answer."""
+        answer = tasks.run(task, **arguments)
+        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+        kept = {"arguments": arguments, "answer": answer, "load": load}
+        self.raw.setdefault(task, []).append(kept)
+        return answer
+
+    def turn(self, sides: dict[str, tuple[str, dict[str, Any]]]) -> dict[str, list[float]]:
+        """Let the sides, each a task and its arguments, take turns; return images a second."""
+        speeds: dict[str, list[float]] = {name: [] for name in sides}
+        for _ in range(self.turns):
+            for name, (task, arguments) in sides.items():
+                answer = self.run(task, **arguments)
+                speeds[name].append(answer["images"] / answer["seconds"])
+        return speeds
+
+
+def median_ratio(ours: list[float], theirs: list[float]) -> float:
+    """Return the median of the ratios of paired turns."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def extraction(bench: Bench) -> None:
+    """Float32 and bfloat16 against the hand-written script and against the bound, two networks."""
+    for name, weights, targets in (
+        ("mobilenet_v2", bench.weights, {"float32": 1.5, "bfloat16": 2.6}),
+        ("resnet50", None, {"float32": 1.25, "bfloat16": 2.3}),
+    ):
+        folder = str(bench.flowers if name == "mobilenet_v2" else bench.flowers / "test")
+        first = bench.run("extract", folder=str(bench.flowers / "test"), name=name, weights=weights)
+        runtime = "openvino" if first["runtime"] == "openvino" else "keras"
+        about = {"name": name, "weights": weights}
+        sides = {
+            "hand": ("hand_extract", {"folder": folder, **about}),
+            "D": ("decode", {"folder": folder}),
+        }
+        for precision in targets:
+            options = {**about, "precision": precision}
+            sides[precision] = ("extract", {"folder": folder, **options})
+            sides[f"F {precision}"] = ("forward", {**options, "runtime": runtime})
+        speeds = bench.turn(sides)
+        for precision, target in targets.items():
+            ours, forward = speeds[precision], speeds[f"F {precision}"]
+            bound = [1 / (1 / f + 1 / d) for f, d in zip(forward, speeds["D"], strict=True)]
+            detail = (
+                f"{statistics.median(ours):.0f} against {statistics.median(speeds['hand']):.0f} "
+                f"images/s; runtime {first['runtime']}"
+            )
+            bench.add(
+                Line(
+                    f"{name} {precision} / hand-written Keras",
+                    median_ratio(ours, speeds["hand"]),
+                    target,
+                    detail=detail,
+                )
+            )
+            detail = (
+                f"F {statistics.median(forward):.0f}, D {statistics.median(speeds['D']):.0f}, "
+                f"bound {statistics.median(bound):.0f} images/s"
+            )
+            what = f"{name} {precision} / bound 1/(1/F+1/D)"
+            bench.add(Line(what, median_ratio(ours, bound), 0.95, detail=detail))
+
+
+def peers(bench: Bench) -> None:
+    """Two other extractors, where they are installed."""
+    folder = str(bench.flowers / "test")
+    for name in ("thingsvision", "embetter"):
+        try:
+            theirs = bench.run(name, folder=folder, python=bench.peers_python)
+            ours = bench.run("extract", folder=folder, name="mobilenet_v2", weights=None)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            bench.skipped.append(f"{name}: {reason}")
+            print(f"{name} skipped: {reason}", flush=True)
+            continue
+        speeds = [answer["images"] / answer["seconds"] for answer in (ours, theirs)]
+        detail = f"{speeds[0]:.0f} against {speeds[1]:.0f} images/s"
+        bench.add(Line(f"float32 / {name}", speeds[0] / speeds[1], 3.0, detail=detail))
+
+
+def end_to_end(bench: Bench) -> None:
+    """One pass and a tuned logistic head against the Keras head, for 8 and 19 epochs."""
+    data = {"train": str(bench.flowers / "train"), "test": str(bench.flowers / "test")}
+    epochs = [1, 2] if bench.quick else [1, 8, 19]
+    hand = bench.run("hand_head", **data, weights=bench.weights, epochs=epochs)["after"]
+    least = {"float32": {8: 9, 19: 20}, "bfloat16": {8: 14, 19: 32}}
+    for precision, targets in least.items():
+        ours = bench.run("one_pass", **data, weights=bench.weights, precision=precision)
+        for count in epochs[1:]:
+            theirs = hand[str(count)]
+            bench.add(
+                Line(
+                    f"one pass + logistic, {precision} / Keras head of {count} epochs",
+                    theirs["seconds"] / ours["seconds"],
+                    targets.get(count),
+                    detail=f"{ours['seconds']:.1f} s at accuracy {ours['accuracy']:.3f} against "
+                    f"{theirs['seconds']:.1f} s at {theirs['accuracy']:.3f}",
+                )
+            )
+        if precision == "float32":
+            per_epoch = hand["1"]["seconds"]
+            bench.add(
+                Line(
+                    "break-even: the pass and the head cost as much as so many epochs",
+                    ours["seconds"] / per_epoch,
+                    1.0,
+                    least=False,
+                    unit=" epochs",
+                )
+            )
+            last = hand[str(epochs[-1])]["seconds"]
+            for name, head in ours["heads"].items():
+                bench.add(
+                    Line(
+                        f"a further head, {name} / Keras head of {epochs[-1]} epochs",
+                        last / head["seconds"],
+                        100,
+                        detail=f"{head['seconds']:.2f} s at accuracy {head['accuracy']:.3f}",
+                    )
+                )
+
+
+def heads(bench: Bench) -> None:
+    """Compare the XGBoost head with XGBoost's defaults, the sweep of C with one fit."""
+    folders = [str(bench.flowers), *map(str, bench.others)]
+    if bench.quick:
+        folders = folders[:1]
+    cache = str(bench.work / "heads")
+    found = bench.run("heads", folders=folders, weights=bench.weights, cache=cache)
+    ours, theirs = found["xgboost_head"], found["xgboost_default"]
+    size = f"{found['rows']} x {found['columns']} x {found['classes']} classes"
+    bench.add(
+        Line(
+            "XGBoost head / XGBoost's defaults, time",
+            ours["seconds"] / theirs["seconds"],
+            0.25,
+            least=False,
+            detail=f"{size}: {ours['seconds']:.1f} s at accuracy {ours['accuracy']:.3f} against "
+            f"{theirs['seconds']:.1f} s at {theirs['accuracy']:.3f}",
+        )
+    )
+    sweep, one = found["logistic_20_values"], found["logistic_one_fit"]
+    bench.add(
+        Line(
+            "20 values of C / one fit, time",
+            sweep["seconds"] / one["seconds"],
+            3.0,
+            least=False,
+            detail=f"{size}: {sweep['seconds']:.2f} s against {one['seconds']:.2f} s",
+        )
+    )
+
+
+def start_up(bench: Bench) -> None:
+    """Time whole processes: with nothing kept, with the network kept, with rows kept."""
+    folder = bench.work / "ten"
+    pictures.repeated([bench.flowers], folder, 10)
+    cache = str(bench.work / "start")
+    for what, target in (("nothing is kept", None), ("all is kept", None)):
+        answer = bench.run(
+            "whole", folder=str(folder), weights=bench.weights, cache=cache, precision="float32"
+        )
+        loads = ", ".join(answer["loaded"]) or "none of keras, tensorflow, openvino"
+        bench.add(
+            Line(
+                f"10 images, whole process, {what}",
+                answer["wall_seconds"],
+                target,
+                least=False,
+                unit=" s",
+                detail=f"loads {loads}",
+            )
+        )
+        if what == "nothing is kept":
+            pictures.repeated([bench.flowers / "test"], folder, 20)
+            again = bench.run(
+                "whole", folder=str(folder), weights=bench.weights, cache=cache,
+                precision="float32",
+            )  # fmt: skip
+            bench.add(
+                Line(
+                    "10 more images, whole process, the network is kept",
+                    again["wall_seconds"],
+                    unit=" s",
+                    detail=f"loads {', '.join(again['loaded'])}",
+                )
+            )
+
+
+def warm(bench: Bench) -> None:
+    """Time a whole process whose images are all kept, and the reading of many wide rows."""
+    count = 1000 if bench.quick else 10_000
+    folder = pictures.repeated([bench.flowers, *bench.others], bench.work / "warm", count)
+    arguments = {
+        "folder": str(folder),
+        "weights": bench.weights,
+        "cache": str(bench.work / "warm-cache"),
+        "precision": "bfloat16",
+    }
+    bench.run("whole", **arguments)
+    answers = [bench.run("whole", **arguments) for _ in range(3)]
+    assert not any(answer["computed"] for answer in answers)
+    best = min(answers, key=lambda answer: answer["wall_seconds"])
+    bench.add(
+        Line(
+            f"{count:,} cached images, whole process with import",
+            best["wall_seconds"],
+            1.0,
+            least=False,
+            unit=" s",
+            detail=f"{best['seconds_in_extract']:.2f} s of it in extract; loads "
+            f"{', '.join(best['loaded']) or 'no network library'}",
+        )
+    )
+    found = bench.run("gather", rows=20_000 if bench.quick else 200_000)
+    bench.add(
+        Line(
+            f"gather of {found['rows']:,} x 2,048 verified rows / np.load, speed",
+            found["np_load_seconds"] / found["gather_seconds"],
+            0.5,
+            detail=f"{found['gather_seconds']:.2f} s against {found['np_load_seconds']:.2f} s",
+        )
+    )
+
+
+def growth(bench: Bench) -> None:
+    """Cost an image and memory, from few images to many; the rows themselves are not counted."""
+    counts = [250, 1000] if bench.quick else [500, 2000, 5000, 20_000]
+    costs, peaks = [], []
+    for count in counts:
+        folder = bench.work / f"growth-{count}"
+        pictures.repeated([bench.flowers, *bench.others], folder, count)
+        answer = bench.run(
+            "extract", folder=str(folder), name="mobilenet_v2", weights=None,
+            precision="bfloat16", image_size=96,
+        )  # fmt: skip
+        shutil.rmtree(folder)
+        costs.append(answer["cpu_seconds"] / count)
+        peaks.append(answer["peak_bytes_without_rows"])
+    shown = ", ".join(f"{n}: {c * 1e3:.2f} ms" for n, c in zip(counts, costs, strict=True))
+    bench.add(
+        Line(
+            f"cost an image, {counts[-1]:,} / {counts[1]:,} images",
+            costs[-1] / costs[1],
+            1.05,
+            least=False,
+            detail=f"processor time an image at 96 pixels: {shown}",
+        )
+    )
+    slope = (peaks[-1] - peaks[1]) / (counts[-1] - counts[1])
+    bench.add(
+        Line(
+            "memory an image beside its row",
+            slope / 1000,
+            0.5,
+            least=False,
+            unit=" kB",
+            detail=", ".join(f"{n}: {p / 1e6:.0f} MB" for n, p in zip(counts, peaks, strict=True)),
+        )
+    )
+
+
+PARTS = {
+    part.__name__: part for part in (extraction, end_to_end, heads, start_up, warm, growth, peers)
+}
+
+
+def hardware() -> tuple[str, str]:
+    """Return a short name for file names and a sentence."""
+    name = platform.processor() or platform.machine()
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        name = found[1] if found else name
+    except OSError:
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    short = re.sub(r"[^a-z0-9]+", "-", f"{name} {cores} cores".lower()).strip("-")
+    return short, f"{name}, {cores} cores, {platform.system()}"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what was measured, peers included."""
+    names = (
+        "featx", "keras", "tensorflow", "openvino", "numpy", "pillow", "h5py", "scikit-learn",
+        "xgboost", "torch", "jax", "thingsvision", "embetter",
+    )  # fmt: skip
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    import featx
+
+    found["featx"] = featx.__version__
+    return found
+
+
+def _shown(line: Line) -> str:
+    sign = "" if line.target is None else f"{'>=' if line.least else '<='} {line.target:g}"
+    met = {True: "met", False: "NOT MET", None: ""}[line.met]
+    return f"{line.what:<66} {line.value:8.2f}{line.unit:<7} {sign:<8} {met:<8} {line.detail}"
+
+
+def table(bench: Bench, about: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of the Markdown table of benchmarks/README.md."""
+    yield f"`{about['command']}`, {about['date']}, {about['hardware']}"
+    yield ""
+    yield "| what | measured | asked for | |"
+    yield "|---|---|---|---|"
+    for line in bench.lines:
+        asked = "" if line.target is None else f"{'≥' if line.least else '≤'} {line.target:g}"
+        missed = " **not met**" if line.met is False else ""
+        yield f"| {line.what} | {line.value:.2f}{line.unit} | {asked}{missed} | {line.detail} |"
+    yield from (["", *(f"Skipped: {reason}" for reason in bench.skipped)] if bench.skipped else [])
+
+
+def write(bench: Bench, about: dict[str, Any]) -> Path:
+    """Write the JSON file and put the table into benchmarks/README.md (full runs only)."""
+    results = Path(__file__).parent / "results"
+    results.mkdir(exist_ok=True)
+    kind = "-quick" if bench.quick else ""
+    path = results / f"speed{kind}-{about['date'][:10]}-{about['short']}.json"
+    lines = [{**asdict(line), "met": line.met} for line in bench.lines]
+    content = {**about, "lines": lines, "skipped": bench.skipped, "raw": bench.raw}
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    readme = Path(__file__).parent / "README.md"
+    begin, end = "<!-- speed table -->", "<!-- end of speed table -->"
+    if not bench.quick and not about["only"] and readme.is_file():
+        text = readme.read_text(encoding="utf-8")
+        head, rest = text.split(begin)
+        tail = rest.split(end)[1]
+        shown = "\n".join(table(bench, about))
+        readme.write_text(f"{head}{begin}\n{shown}\n{end}{tail}", encoding="utf-8")
+    return path
+
+
+def main() -> int:
+    """Measure, print, write; 1 where a part failed, 0 whatever the figures are."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="fewer images, one turn")
+    parser.add_argument("--turns", type=int, help="how often the sides take turns")
+    parser.add_argument("--only", action="append", choices=list(PARTS), help="repeat for several")
+    parser.add_argument(
+        "--peers-python", default=sys.executable, help="a Python that has the peers installed"
+    )
+    options = parser.parse_args()
+    trained = pictures.use_shared_weights()
+    short, sentence = hardware()
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix="featx-speed-") as folder:
+        work = Path(folder)
+        flowers = pictures.real("flowers") or pictures.drawn(work / "drawn")
+        others = [
+            found / "all" if (found / "all").is_dir() else found
+            for name in ("trashnet", "steel", "magnetic_tile")
+            if (found := pictures.real(name)) is not None
+        ]
+        bench = Bench(
+            options.quick, work, flowers, others, "imagenet" if trained else None,
+            options.peers_python, options.turns or (1 if options.quick else 3),
+        )  # fmt: skip
+        about = {
+            "command": " ".join(["python", "benchmarks/speed.py", *sys.argv[1:]]),
+            "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "hardware": sentence,
+            "short": short,
+            "only": options.only,
+            "versions": versions(),
+            "weights": bench.weights,
+            "data": "flowers, trashnet, steel, magnetic_tile" if others else "drawn pictures",
+        }
+        for name in options.only or PARTS:
+            try:
+                PARTS[name](bench)
+            except Exception:
+                failed = 1
+                bench.skipped.append(f"{name}: {traceback.format_exc().splitlines()[-1][:300]}")
+                print(f"{name} failed:\n{traceback.format_exc()[-1500:]}", flush=True)
+        about["load_after"] = os.getloadavg() if hasattr(os, "getloadavg") else None
+        print(f"written: {write(bench, about).relative_to(ROOT)}")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""One measurement a process: `python benchmarks/tasks.py NAME '{"argument": ...}'` prints JSON."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import by_hand
+import numpy as np
+import peers
+
+import featx
+
+WARM_UP = np.random.default_rng(0).integers(0, 256, (4, 300, 300, 3), dtype=np.uint8)
+
+
+def extract(
+    folder: str,
+    name: str,
+    weights: str | None,
+    precision: str = "float32",
+    runtime: str = "auto",
+    image_size: int | None = None,
+) -> dict[str, Any]:
+    """Send a folder through the network into a cache that knows the network and no picture."""
+    backbone = featx.Backbone(name, weights=weights, precision=precision, image_size=image_size)
+    with tempfile.TemporaryDirectory() as cache:
+        featx.extract(WARM_UP, backbone, cache=cache, runtime=runtime, progress=False)
+        began, cpu = time.perf_counter(), time.process_time()
+        features = featx.extract(folder, backbone, cache=cache, runtime=runtime, progress=False)
+        seconds = time.perf_counter() - began
+    return {
+        "images": len(features),
+        "seconds": seconds,
+        "cpu_seconds": time.process_time() - cpu,
+        "runtime": features.report.runtime,
+        "peak_bytes_without_rows": _peak() - features.X.nbytes,
+    }
+
+
+def whole(folder: str, weights: str | None, cache: str, precision: str) -> dict[str, Any]:
+    """One extraction in a process of its own; the caller times the process."""
+    backbone = featx.Backbone("mobilenet_v2", weights=weights, precision=precision)
+    features = featx.extract(folder, backbone, cache=cache, progress=False)
+    heavy = {"keras", "tensorflow", "openvino", "sklearn", "pandas"} & set(sys.modules)
+    return {
+        "images": len(features),
+        "computed": features.report.computed,
+        "seconds_in_extract": features.report.seconds,
+        "loaded": sorted(heavy),
+    }
+
+
+def one_pass(train: str, test: str, weights: str | None, precision: str) -> dict[str, Any]:
+    """Extract train and test, tune and fit the logistic head, predict; then every other head."""
+    backbone = featx.Backbone("mobilenet_v2", weights=weights, precision=precision)
+    warm_up_heads()
+    with tempfile.TemporaryDirectory() as cache:
+        featx.extract(WARM_UP, backbone, cache=cache, progress=False)
+        began = time.perf_counter()
+        rows, asked = (
+            featx.extract(folder, backbone, cache=cache, progress=False) for folder in (train, test)
+        )
+        extracted = time.perf_counter() - began
+    heads = {}
+    for name in featx.HEADS:
+        began = time.perf_counter()
+        accuracy = float(featx.HEADS[name]().fit(rows.X, rows.y).score(asked.X, asked.y))
+        heads[name] = {"seconds": time.perf_counter() - began, "accuracy": accuracy}
+    return {
+        "seconds": extracted + heads["logistic"]["seconds"],
+        "extract_seconds": extracted,
+        "accuracy": heads["logistic"]["accuracy"],
+        "heads": heads,
+    }
+
+
+def warm_up_heads() -> None:
+    """Import what heads need, as the Keras script too is timed after its imports."""
+    X = np.random.default_rng(0).standard_normal((20, 8)).astype(np.float32)
+    for name in featx.HEADS:
+        featx.HEADS[name]().fit(X, ["a", "b"] * 10)
+
+
+def heads(folders: list[str], weights: str | None, cache: str) -> dict[str, Any]:
+    """Time the XGBoost head and XGBoost's defaults, the sweep of C and one fit."""
+    import xgboost
+    from sklearn.model_selection import train_test_split
+    from sklearn.preprocessing import LabelEncoder
+
+    backbone = featx.Backbone("mobilenet_v2", weights=weights)
+    parts = [featx.extract(folder, backbone, cache=cache, progress=False) for folder in folders]
+    X = np.concatenate([part.X for part in parts])
+    y = np.concatenate([[f"{i} {label}" for label in part.y] for i, part in enumerate(parts)])
+    names, counts = np.unique(y, return_counts=True)
+    kept = np.isin(y, names[np.argsort(counts)[::-1][:10]])
+    train, test, y_train, y_test = train_test_split(
+        X[kept], y[kept], test_size=0.25, random_state=0, stratify=y[kept]
+    )
+    codes = LabelEncoder().fit(y_train)
+    warm_up_heads()
+    answers: dict[str, Any] = {"rows": len(train), "columns": train.shape[1], "classes": 10}
+
+    def timed(name: str, fit: Callable[[], Any], score: Callable[[Any], float]) -> None:
+        began = time.perf_counter()
+        fitted = fit()
+        answers[name] = {"seconds": time.perf_counter() - began, "accuracy": score(fitted)}
+
+    timed(
+        "xgboost_default",
+        lambda: xgboost.XGBClassifier().fit(train, codes.transform(y_train)),
+        lambda head: float((codes.inverse_transform(head.predict(test)) == y_test).mean()),
+    )
+    for name, head in {
+        "xgboost_head": featx.heads.xgboost(),
+        "logistic_one_fit": featx.heads.logistic(C=0.01),
+        "logistic_20_values": featx.heads.logistic(),
+    }.items():
+        timed(name, lambda h=head: h.fit(train, y_train), lambda h: float(h.score(test, y_test)))
+    return answers
+
+
+class _Rows:
+    """A runtime that costs nothing, to fill a cache with many wide rows."""
+
+    name, batch_size, streams = "rows", 256, 1
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        seeds = pixels[:, :2, :2].reshape(len(pixels), -1).astype(np.float32)
+        return np.resize(seeds, (len(pixels), 2048)) + np.arange(2048, dtype=np.float32)
+
+    def environment(self) -> dict[str, str]:
+        return {"runtime": "rows"}
+
+
+def gather(rows: int) -> dict[str, Any]:
+    """Read many kept rows, and the same bytes with np.load; the best of three each."""
+    pixels = np.random.default_rng(0).integers(0, 256, (rows, 4, 4, 3), dtype=np.uint8)
+    backbone = featx.Backbone("resnet50", weights=None, image_size=32)
+    with tempfile.TemporaryDirectory() as folder:
+        cache, plain = Path(folder, "cache"), Path(folder, "rows.npy")
+        options = {"cache": cache, "runtime": _Rows(), "progress": False}
+        first = featx.extract(pixels, backbone, **options)
+        np.save(plain, first.X)
+        del first
+        ours, theirs = [], []
+        for _ in range(3):
+            features = featx.extract(pixels, backbone, **options)
+            ours.append(features.report.gather_seconds)
+            del features
+            began = time.perf_counter()
+            loaded = np.load(plain)
+            theirs.append(time.perf_counter() - began)
+            del loaded
+    return {"rows": rows, "gather_seconds": min(ours), "np_load_seconds": min(theirs)}
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+TASKS: dict[str, Callable[..., dict[str, Any]]] = {
+    "extract": extract,
+    "whole": whole,
+    "one_pass": one_pass,
+    "heads": heads,
+    "gather": gather,
+    "hand_extract": by_hand.extract,
+    "hand_head": by_hand.head,
+    "decode": by_hand.decode,
+    "forward": by_hand.forward,
+    "thingsvision": peers.thingsvision,
+    "embetter": peers.embetter,
+}
+
+
+def run(task: str, *, python: str = sys.executable, **arguments: Any) -> Any:
+    """Run a task in a process of its own and return its answer, `wall_seconds` added.
+
+    Raises
+    ------
+    RuntimeError
+        The process failed; the message ends with what it said last.
+    """
+    began = time.perf_counter()
+    done = subprocess.run(
+        [python, __file__, task, json.dumps(arguments)],
+        capture_output=True,
+        text=True,
+    )
+    seconds = time.perf_counter() - began
+    if done.returncode:
+        raise RuntimeError(f"{task} {arguments}: {done.stderr.strip()[-600:]}")
+    return {**json.loads(done.stdout.splitlines()[-1]), "wall_seconds": seconds}
+
+
+if __name__ == "__main__":
+    print(json.dumps(TASKS[sys.argv[1]](**json.loads(sys.argv[2]))))
