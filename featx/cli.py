@@ -82,6 +82,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show is no failure
             stream.reconfigure(errors="backslashreplace")
+    # Asked to end: what is being written is finished or dropped, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app(prog_name="featx")
 
 
