@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -138,6 +142,43 @@ def test_t2_writers_are_killed_and_readers_never_notice(
     note("T2", kills=sum(kills), wrong_rows=wrong, reader_passes=passes, rows_read=served)
     assert wrong == 0
     assert passes > 0
+
+
+def test_ctrl_c_drops_the_block_and_leaves_nothing_half(
+    course: Course, rng: random.Random, scale: Callable[[int, int], int], note: Callable[..., None]
+) -> None:
+    stopped = 0
+    for _ in range(scale(4, 20)):
+        cache = course.cache("stopped")
+        pid = course.processes.start("extract", **course.options(cache, "stopped"))
+        time.sleep(rng.uniform(0.1, course.seconds))
+        os.kill(pid, signal.SIGINT)
+        began = time.monotonic()
+        code = course.processes.wait(pid)
+        assert code in (0, 1)
+        stopped += code == 1
+        assert time.monotonic() - began < 10
+        assert not oracle.leftovers(cache)
+        assert course.extract(cache, "stopped") == 0
+        assert oracle.shards(cache) == course.shards
+        course.forget("stopped")
+    note("Ctrl-C", signals=scale(4, 20), stopped=stopped, left_half=0)
+
+
+def test_the_command_line_takes_a_polite_end_for_ctrl_c() -> None:
+    script = (
+        "import signal; from featx import cli\n"
+        "cli.app = lambda **_: (print('ready', flush=True), signal.pause())\n"
+        "try: cli.main()\n"
+        "except KeyboardInterrupt: print('stopped')"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True,
+                               cwd=Path(__file__).resolve().parents[2])  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    assert process.communicate(timeout=30)[0] == "stopped\n"
+    assert process.returncode == 0
 
 
 def test_t4_the_end_may_come_at_any_call(
