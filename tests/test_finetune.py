@@ -12,7 +12,7 @@ import pytest
 from sklearn.base import clone
 
 import featx
-from featx import backbones
+from featx import backbones, images
 from featx.datasets import as_dataset
 from featx.dense import (
     BatchNorm,
@@ -58,6 +58,10 @@ def small(recipe: Recipe = SHORT, **options: Any) -> FineTuned:
     return FineTuned("small", recipe, **{"progress": False, **options})
 
 
+def pixels_of(pictures: Any) -> np.ndarray:
+    return np.stack([images.load(item.source, SIDE) for item in pictures])
+
+
 def trained(model: Any) -> set[str]:
     return {weight.path.split("/")[-2] for weight in model.trainable_weights}
 
@@ -82,10 +86,8 @@ def test_prediction_is_in_the_order_of_the_dataset(picture_folder: Path) -> None
     np.testing.assert_allclose(proba.sum(axis=1), 1.0, atol=1e-6)
     turned = model.predict_proba(pictures.subset(range(23, -1, -1)))
     np.testing.assert_allclose(turned[::-1], proba, atol=1e-6)
-    from featx import images
-
-    pixels = np.stack([images.load(item.source, SIDE) for item in pictures])
-    np.testing.assert_allclose(model.model_.predict(pixels, verbose=0), proba, atol=1e-6)
+    at_once = model.model_.predict(pixels_of(pictures), verbose=0)
+    np.testing.assert_allclose(at_once, proba, atol=1e-6)
     assert list(model.predict(pictures)) == list(model.classes_[proba.argmax(axis=1)])
 
 
@@ -124,35 +126,23 @@ def test_validation_given_is_the_one_watched(picture_folder: Path, tmp_path: Pat
     watched = as_dataset(picture_folder).subset([0, 9, 18])
     model = small().fit(picture_folder, validation=watched)
     expected = model.model_.evaluate(
-        np.stack([featx.images.load(item.source, SIDE) for item in watched])
-        if hasattr(featx, "images")
-        else _pixels(watched),
-        np.array([0, 1, 2]),
-        verbose=0,
-        return_dict=True,
+        pixels_of(watched), np.array([0, 1, 2]), verbose=0, return_dict=True
     )
     assert model.history_["val_loss"][-1] == pytest.approx(expected["loss"], rel=1e-4)
 
 
-def _pixels(pictures: Any) -> np.ndarray:
-    from featx import images
-
-    return np.stack([images.load(item.source, SIDE) for item in pictures])
-
-
-def test_best_epoch_is_restored(picture_folder: Path) -> None:
-    recipe = Recipe(
-        layers=(), epochs=6, batch_size=8, learning_rate=0.3, patience=6, validation_fraction=0.25
-    )
-    watched = as_dataset(picture_folder).subset(range(0, 24, 3))
-    model = small(recipe).fit(picture_folder, validation=watched)
-    loss = -np.log(
-        np.clip(model.predict_proba(watched), 1e-7, 1)[
-            np.arange(8), np.searchsorted(model.classes_, watched.labels)
-        ]
-    ).mean()
-    assert loss == pytest.approx(min(model.history_["val_loss"]), rel=1e-3)
-    assert min(model.history_["val_loss"]) < model.history_["val_loss"][-1], "the test needs a dip"
+def test_best_epoch_is_restored() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (48, SIDE, SIDE, 3), dtype=np.uint8)
+    pictures = as_dataset(noise, list("abc") * 16)
+    learned, watched = pictures.subset(range(24)), pictures.subset(range(24, 48))
+    layers = (BatchNorm(momentum=0.5), Dense(64))
+    recipe = Recipe(layers=layers, epochs=8, batch_size=8, learning_rate=0.01, patience=8)
+    model = small(recipe).fit(learned, validation=watched)
+    losses = model.history_["val_loss"]
+    assert min(losses) < losses[-1] - 0.01, "what was learned by heart must show"
+    truth = model.predict_proba(watched)[np.arange(24), np.tile([0, 1, 2], 8)]
+    assert -np.log(truth).mean() == pytest.approx(min(losses), rel=1e-3)
 
 
 def test_labels_beside_the_pictures_and_class_weights() -> None:
@@ -244,10 +234,10 @@ def test_bad_pictures_are_all_named(picture_folder: Path) -> None:
     (picture_folder / "red" / "text.jpg").write_text("no picture")
     whole = (picture_folder / "blue" / "00.png").read_bytes()
     (picture_folder / "blue" / "half.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UnusableImagesError, match=r"2 of 26 pictures.*(?s:.*)Dataset\.subset") as e:
+    with pytest.raises(UnusableImagesError, match=r"2 of 26(?s:.)*Dataset\.subset") as e:
         small().fit(picture_folder)
     assert {failure.id for failure in e.value.failures} == {"red/text.jpg", "blue/half.png"}
-    model = small().fit(as_dataset(picture_folder).subset(range(9)), ["a", "b", "c"] * 3)
+    model = small().fit(as_dataset(picture_folder).subset(range(8)), list("abababab"))
     with pytest.raises(UnusableImagesError, match="red/text.jpg"):
         model.predict(picture_folder)
 
@@ -419,9 +409,8 @@ def test_a_real_network_end_to_end(picture_folder: Path) -> None:
 @pytest.mark.weights
 def test_learned_weights_on_flowers(datasets: Path) -> None:
     pictures = as_dataset(datasets / "flowers" / "train")
-    some = pictures.subset(range(0, len(pictures), 5))
-    rest = pictures.subset(range(1, len(pictures), 5))
-    recipe = Recipe(layers=(), epochs=6, learning_rate=3e-3, patience=None, validation_fraction=0)
-    backbone = backbones.Backbone("mobilenet_v2", image_size=128)
-    model = FineTuned(backbone, recipe, progress=False).fit(some)
-    assert model.score(rest) > 0.6, "untrained features stay near 0.2 to 0.4"
+    recipe = Recipe(layers=(), epochs=4, learning_rate=3e-3, patience=None, validation_fraction=0)
+    model = FineTuned("mobilenet_v2", recipe, progress=False)
+    model.fit(pictures.subset(range(0, len(pictures), 6)))
+    score = model.score(pictures.subset(range(1, len(pictures), 6)))
+    assert score > 0.6, "100 pictures; untrained weights stay near 0.3"
