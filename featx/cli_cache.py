@@ -91,7 +91,7 @@ def _options(recipe: dict[str, Any]) -> str:
         parts.append(f"pooling {recipe['pooling'] or 'none'}")
     if recipe["precision"] != "float32":
         parts.append(recipe["precision"])
-    return ", ".join(parts)
+    return "  ".join(parts)
 
 
 def _environment(environment: dict[str, Any]) -> str:
@@ -131,7 +131,12 @@ def verify(
 
     Exit code 1: something was damaged, or a row is not what its picture gives.
     """
-    root, stock = _stock(cache)
+    with warnings.catch_warnings():  # what is damaged is listed below
+        warnings.simplefilter("ignore", CacheCorruptWarning)
+        root, stock = _stock(cache)
+        for kept in stock:
+            if kept.store is not None:
+                kept.store.verify()
     sound = True
     for kept in stock:
         if kept.store is None:
@@ -139,9 +144,6 @@ def verify(
             sound = False
             continue
         store = kept.store
-        with warnings.catch_warnings():  # what is damaged is listed below
-            warnings.simplefilter("ignore", CacheCorruptWarning)
-            store.verify()
         name = f"{store.key[:8]} {store.recipe['backbone']}"
         found = len(store.damaged)
         sound &= not found

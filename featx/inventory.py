@@ -82,7 +82,7 @@ def open_key(folder: Path) -> Store:
     try:
         if path.lstat().st_size > _MAX_KEY_BYTES:
             raise CacheCorruptError(f"{path} is too large")
-        recipe = json.loads(disk.read(path))
+        recipe = json.loads(bytes(disk.read(path)))
         if recipe["format"] != FORMAT:
             raise CacheVersionError(
                 f"{folder} has format {recipe['format']!r}; this featx knows format {FORMAT}. "

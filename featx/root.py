@@ -88,7 +88,7 @@ def existing_root(cache: str | os.PathLike[str] | None = None) -> Path | None:
 def _check(root: Path) -> None:
     """Raise unless the mark says a format that this version knows."""
     try:
-        about = json.loads(disk.read(root / MARKER))
+        about = json.loads(bytes(disk.read(root / MARKER)))
     except (ValueError, RecursionError) as error:
         raise CacheCorruptError(
             f"{root / MARKER} is damaged: {error}. If this is a featx cache, its content is "

@@ -1,0 +1,214 @@
+"""The commands that look after a cache: what they print, what they do, their exit codes."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import featx
+from featx import cli, disk
+from featx.inventory import key_folders
+from tests.conftest import draw_folder
+
+TINY = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
+
+
+def run(*args: str | Path, answer: str = "") -> Any:
+    result = CliRunner().invoke(cli.app, [str(arg) for arg in args], input=answer)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+@pytest.fixture
+def cache(own_cache: Path, picture_folder: Path) -> Path:
+    """Return a cache with 24 pictures, in three shards."""
+    for label in ("blue", "green", "red"):
+        featx.extract(picture_folder / label, TINY, progress=False)
+    return own_cache
+
+
+def shards_of(cache: Path) -> list[Path]:
+    (folder,) = key_folders(cache)
+    return sorted((folder / "shards").glob("*.h5"))
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("command", ["ls", "verify", "gc", "compact"])
+def test_where_there_is_no_cache_none_is_made(command: str, own_cache: Path) -> None:
+    result = run("cache", command)
+    assert result.exit_code == 0
+    assert str(own_cache) in result.stdout
+    assert result.stdout.startswith("Nothing")
+    assert not own_cache.exists()
+
+
+@pytest.mark.parametrize("command", ["ls", "verify", "gc", "compact"])
+def test_a_folder_that_is_no_cache(command: str, tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    result = run("cache", command, "--cache", tmp_path)
+    assert result.exit_code == 1
+    assert "no featx cache" in result.stderr
+    assert (tmp_path / "mine").exists()
+
+
+def test_ls(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    result = run("cache", "ls")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["key", "network", "options", "rows", "MB", "used"]
+    assert re.search(r"mobilenet_v2 +32 px  untrained +26 +\d+\.\d +\d{4}-\d\d-\d\d$", lines[1])
+    assert any("computed by" in line and "pillow" in line for line in lines)
+    assert max(map(len, lines[:2])) <= 80
+
+
+def test_verify_finds_a_flipped_bit_and_the_rows_come_back(
+    cache: Path, picture_folder: Path
+) -> None:
+    before = featx.extract(picture_folder, TINY, progress=False).X
+    assert run("cache", "verify").exit_code == 0
+    damage(shards_of(cache)[0])
+    result = run("cache", "verify")
+    assert result.exit_code == 1
+    assert "2 shards whole, 1 damaged" in result.stdout
+    assert "not have the content that was sealed" in result.stdout
+    assert run("cache", "verify").exit_code == 0
+    np.testing.assert_allclose(
+        featx.extract(picture_folder, TINY, progress=False).X, before, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_verify_recomputes_rows(cache: Path) -> None:
+    result = run("cache", "verify", "--recompute", "5", "--seed", "1")
+    assert result.exit_code == 0, result.output
+    assert "--seed 1" in result.stdout
+    assert "5 of 26 rows computed again, 0 differ" in result.stdout
+
+
+def test_verify_says_which_rows_it_cannot_recompute(
+    cache: Path, picture_folder: Path, tmp_path: Path
+) -> None:
+    picture_folder.rename(tmp_path / "moved")
+    result = run("cache", "verify", "--recompute", "5")
+    assert result.exit_code == 0, result.output
+    assert "0 of 26 rows computed again" in result.stdout
+    assert "24 are gone or changed" in result.stdout
+    named = run("cache", "verify", tmp_path / "moved", "--recompute", "99")
+    assert "24 of 26 rows computed again" in named.stdout
+    assert "the pictures of 2 rows are not known" in named.stdout
+
+
+def test_verify_finds_rows_of_another_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Well sealed, and wrong: only computing again can tell."""
+    from featx.runtimes import Runtime
+
+    class Wrong(Runtime):
+        name = "wrong"
+        batch_size = 4
+
+        def run(self, pixels: np.ndarray) -> np.ndarray:
+            return np.ones((4, 1280), np.float32)
+
+    monkeypatch.setattr("featx.verification.runtimes.start", lambda *a, **k: Wrong())
+    monkeypatch.setattr("featx.verification.recompute.__defaults__", (lambda *a, **k: Wrong(),))
+    result = run("cache", "verify", "--recompute", "3")
+    assert result.exit_code == 1
+    assert "3 of 26 rows computed again, 3 differ" in result.stdout
+    assert ".png: " in result.stdout
+
+
+def test_verify_names_weights_it_lacks(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("featx.networks.UNTRAINED", "another scheme")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    result = run("cache", "verify", "--recompute", "3")
+    assert result.exit_code == 0
+    assert "not computed again: its weights are not on disk" in result.stdout
+
+
+def leftovers(cache: Path) -> list[Path]:
+    (folder,) = key_folders(cache)
+    made = [
+        folder / "shards" / f".tmp-{disk.this_host()}-4194305-0123456789abcdef",
+        folder / "quarantine" / "x.h5-1234",
+    ]
+    for path in made:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(1000))
+    return made
+
+
+@pytest.mark.parametrize(("answer", "stays"), [("n\n", True), ("y\n", False)])
+def test_gc_shows_and_asks(cache: Path, answer: str, stays: bool) -> None:
+    made = leftovers(cache)
+    result = run("cache", "gc", answer=answer)
+    assert result.exit_code == 0
+    for path in made:
+        assert path.name in result.stdout
+        assert path.exists() is stays
+    assert ("Nothing was removed." if stays else "Freed") in result.stdout
+    assert len(shards_of(cache)) == 3
+
+
+def test_gc_without_an_answer_removes_nothing(cache: Path) -> None:
+    made = leftovers(cache)
+    assert run("cache", "gc").exit_code == 1
+    assert all(path.exists() for path in made)
+    assert run("cache", "gc", "--yes").exit_code == 0
+    assert not any(path.exists() for path in made)
+    assert run("cache", "gc").stdout.startswith("Nothing to remove")
+
+
+def test_gc_of_a_network_long_unused(cache: Path) -> None:
+    (folder,) = key_folders(cache)
+    assert run("cache", "gc", "--unused-days", "30", "--yes").stdout.startswith("Nothing")
+    os.utime(folder / "key.json", (10**9, 10**9))
+    result = run("cache", "gc", "--unused-days", "30", "--yes")
+    assert "key not used for" in result.stdout
+    assert key_folders(cache) == []
+
+
+def test_compact(cache: Path, picture_folder: Path) -> None:
+    before = featx.extract(picture_folder, TINY, progress=False).X
+    result = run("cache", "compact", "--grace", "0")
+    assert result.exit_code == 0, result.output
+    assert "1 files written, 3 removed, 1 there now" in result.stdout
+    features = featx.extract(picture_folder, TINY, progress=False)
+    np.testing.assert_array_equal(features.X, before)
+    assert features.report is not None
+    assert features.report.computed == 0
+    assert "0 files written, 0 removed" in run("cache", "compact", "--grace", "0").stdout
+
+
+def test_a_damaged_key_is_told(cache: Path, tmp_path: Path) -> None:
+    (folder,) = key_folders(cache)
+    (folder / "key.json").write_text("x")
+    assert "is damaged" in run("cache", "ls").stderr
+    assert run("cache", "verify").exit_code == 1
+    featx.extract(draw_folder(tmp_path / "more", 1), TINY, progress=False)
+    assert run("cache", "verify").exit_code == 0
+
+
+def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from featx.doctor import Finding
+
+    monkeypatch.setattr("featx.doctor.examine", lambda place: [Finding("flock", "good", "yes")])
+    result = run("doctor", tmp_path)
+    assert result.exit_code == 0
+    assert result.stdout == f"ok    flock: yes\n{tmp_path}: fit.\n"
+    monkeypatch.setattr("featx.doctor.examine", lambda place: [Finding("fsync", "poor", "no")])
+    result = run("doctor", tmp_path)
+    assert result.exit_code == 1
+    assert result.stdout.startswith("FAIL  fsync: no\n")

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import errno
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featx import doctor
+from featx.doctor import FAIR, GOOD, POOR, Finding
+
+
+def test_a_verdict_within_thirty_seconds(tmp_path: Path) -> None:
+    began = time.monotonic()
+    findings = list(doctor.examine(tmp_path / "not" / "there"))
+    assert time.monotonic() - began < 30
+    names = [finding.name for finding in findings]
+    assert names == [
+        "processor", "keras", "runtime", "weights", "free space", "write", "hard links", "fsync",
+        "flock",
+    ]  # fmt: skip
+    fit, sentence = doctor.verdict(findings)
+    assert fit, sentence
+    assert list(tmp_path.iterdir()) == []  # nothing is left, nothing was made
+
+
+def test_links_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    finding = doctor._links(tmp_path)
+    assert finding.state == FAIR
+    assert "renaming" in finding.text
+
+
+def test_links_that_replace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", lambda one, two: two.write_bytes(one.read_bytes()))
+    assert doctor._links(tmp_path).state == POOR
+
+
+def test_locks_that_lock_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on some network file systems: every process gets the lock at once."""
+    holder = doctor._HOLDER.replace("fcntl.flock(descriptor, fcntl.LOCK_EX)", "pass")
+    assert holder != doctor._HOLDER
+    monkeypatch.setattr(doctor, "_HOLDER", holder)
+    finding = doctor._locks(tmp_path)
+    assert finding.state == FAIR
+    assert "overlaps in 4 processes x 100 holds" in finding.text
+
+
+def test_locks_that_never_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_HOLDER", "import time; time.sleep(60)")
+    began = time.monotonic()
+    finding = doctor._locks(tmp_path, patience=0.5)
+    assert time.monotonic() - began < 10
+    assert (finding.state, "no answer" in finding.text) == (FAIR, True)
+
+
+def test_locks_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_HOLDER", "raise OSError(37, 'No locks available')")
+    finding = doctor._locks(tmp_path)
+    assert finding.state == FAIR
+    assert "No locks available" in finding.text
+
+
+def test_sync_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("featx.disk.publish", fail)
+    assert doctor._sync(tmp_path).state == POOR
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    (finding,) = doctor._in_trial(tmp_path)
+    assert finding.state == POOR
+    assert "FEATX_CACHE" in finding.text
+
+
+def test_verdicts() -> None:
+    good, fair, poor = (Finding(state, state, "") for state in (GOOD, FAIR, POOR))
+    assert doctor.verdict([good]) == (True, "fit")
+    assert doctor.verdict([good, fair]) == (True, "fit, with reservations: fair")
+    assert doctor.verdict([good, fair, poor]) == (False, "not fit as it is: poor")

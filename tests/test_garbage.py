@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from featx import disk, garbage
+from featx.inventory import key_folders
+from featx.root import DAY, find_root
+from tests.promises import stub
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Return a cache with the rows of four pictures."""
+    stub.extract(stub.pixels(4, seed=1), tmp_path / "c")
+    return find_root(tmp_path / "c")
+
+
+def dead_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def names(pieces: list[garbage.Piece]) -> list[str]:
+    return [piece.path.name for piece in pieces]
+
+
+def test_a_cache_in_order_has_none(root: Path) -> None:
+    assert garbage.find(root) == []
+    assert garbage.remove([]) == (0, [])
+
+
+def test_temporary_files_of_the_dead_and_of_nobody_else(root: Path) -> None:
+    (key,) = key_folders(root)
+    here, dead = disk.this_host(), dead_pid()
+    expected = []
+    for number, place in enumerate((root, key, key / "shards", root / "statindex")):
+        place.mkdir(exist_ok=True)
+        ended = place / f".tmp-{here}-{dead}-{number:016x}"
+        running = place / f".tmp-{here}-{os.getpid()}-{number:016x}"
+        elsewhere = place / f".tmp-{'0' * 8}-{dead}-{number:016x}"
+        old = place / f".tmp-{'1' * 8}-1-{number:016x}"
+        for path in (ended, running, elsewhere, old):
+            path.write_bytes(b"1234")
+        os.utime(old, (time.time() - 2 * DAY,) * 2)
+        expected += [ended.name, old.name]
+    found = garbage.find(root)
+    assert sorted(names(found)) == sorted(expected)
+    assert {piece.what for piece in found} == {"temporary file of a process that ended"}
+    assert garbage.remove(found) == (4 * len(expected), [])
+    assert garbage.find(root) == []
+    assert (key / "shards" / f".tmp-{here}-{os.getpid()}-{2:016x}").exists()
+
+
+def test_quarantine_and_old_claims(root: Path) -> None:
+    (key,) = key_folders(root)
+    (key / "quarantine").mkdir()
+    (key / "quarantine" / "x.h5-1234").write_bytes(b"12345")
+    (key / "claims").mkdir(exist_ok=True)
+    for name, age in (("new.lock", 0), ("old.lock", 2 * DAY)):
+        (key / "claims" / name).touch()
+        os.utime(key / "claims" / name, (time.time() - age,) * 2)
+    assert names(garbage.find(root)) == ["x.h5-1234", "old.lock"]
+
+
+def test_keys_long_unused_go_only_when_asked(root: Path, tmp_path: Path) -> None:
+    (key,) = key_folders(root)
+    now = time.time() + 40 * DAY
+    assert garbage.find(root, now=now) == []
+    assert garbage.find(root, unused_days=41, now=now) == []
+    (piece,) = garbage.find(root, unused_days=30, now=now)
+    assert (piece.path, piece.what) == (key, "key not used for 40 days")
+    assert piece.bytes > next((key / "shards").iterdir()).stat().st_size
+    freed, refused = garbage.remove([piece])
+    assert (freed, refused) == (piece.bytes, [])
+    assert key_folders(root) == []
+    # And the cache goes on as if new.
+    assert len(stub.extract(stub.pixels(4, seed=1), root)) == 4
+
+
+def test_use_is_noted_once_a_day(root: Path) -> None:
+    path = key_folders(root)[0] / "key.json"
+    long_ago = time.time() - 40 * DAY
+    os.utime(path, (long_ago, long_ago))
+    stub.extract(stub.pixels(4, seed=1), root)
+    noted = path.stat().st_mtime_ns
+    assert time.time() - noted / 1e9 < 60
+    stub.extract(stub.pixels(4, seed=1), root)
+    assert path.stat().st_mtime_ns == noted
+
+
+def test_removal_that_was_interrupted_goes_on(root: Path) -> None:
+    (key,) = key_folders(root)
+    key.rename(root / ".trash-0123")
+    (piece,) = garbage.find(root)
+    assert piece.what == "key that was being removed"
+    garbage.remove([piece])
+    assert not (root / ".trash-0123").exists()
+
+
+def test_a_link_is_removed_and_not_what_it_leads_to(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "x").touch()
+    (key,) = key_folders(root)
+    (key / "quarantine").mkdir()
+    (key / "quarantine" / "link").symlink_to(tmp_path / "outside")
+    garbage.remove(garbage.find(root))
+    assert (tmp_path / "outside" / "x").exists()
+    assert not os.path.lexists(key / "quarantine" / "link")
+
+
+def test_what_cannot_be_removed_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / f".tmp-{'0' * 8}-1-00").touch()
+    os.utime(root / f".tmp-{'0' * 8}-1-00", (0, 0))
+
+    def refuse(self: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    freed, (sentence,) = garbage.remove(garbage.find(root))
+    assert freed == 0
+    assert "Permission denied" in sentence
+
+
+def test_gone_meanwhile_is_no_failure(root: Path) -> None:
+    piece = garbage.Piece(root / "nothing", "x", 5)
+    assert garbage.remove([piece]) == (0, [])

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from featx.errors import CacheCorruptError, CacheError, CacheKeyMismatchError, CacheVersionError
+from featx.inventory import key_folders, open_key, size_of, take_stock
+from featx.root import chosen, existing_root, find_root
+from tests.promises import stub
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    stub.extract(stub.pixels(4, seed=1), tmp_path / "c")
+    return find_root(tmp_path / "c")
+
+
+def test_stock_of_one_key(root: Path) -> None:
+    (kept,) = take_stock(root)
+    assert kept.store is not None
+    assert (kept.rows, kept.bad, kept.problem) == (6, 0, "")  # four, and the two of the probe
+    assert [e["runtime"] for e in kept.environments] == ["thumbnail"]
+    assert kept.bytes == sum(p.stat().st_size for p in kept.folder.rglob("*") if p.is_file())
+    assert kept.last_used == (kept.folder / "key.json").stat().st_mtime
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (b"", CacheCorruptError),
+        (b"[]", CacheCorruptError),
+        (b"{}", CacheCorruptError),
+        (b"[" * 100_000, CacheCorruptError),
+        (b"x" * (2 << 20), CacheCorruptError),
+        (b'{"format": 99}', CacheVersionError),
+        (b'{"format": 1, "backbone": "other"}', CacheKeyMismatchError),
+        (None, CacheError),
+    ],
+)
+def test_key_that_cannot_be_used(root: Path, text: bytes | None, error: type[CacheError]) -> None:
+    (folder,) = key_folders(root)
+    (folder / "key.json").unlink()
+    if text is not None:
+        (folder / "key.json").write_bytes(text)
+    with pytest.raises(error):
+        open_key(folder)
+    (kept,) = take_stock(root)
+    assert kept.store is None
+    assert kept.problem
+    assert kept.rows == kept.bad == 0
+    assert kept.environments == []
+
+
+def test_links_and_files_are_no_keys(root: Path, tmp_path: Path) -> None:
+    (folder,) = key_folders(root)
+    (root / "k-link").symlink_to(folder)
+    (root / "k-file").touch()
+    assert key_folders(root) == [folder]
+
+
+def test_looking_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert existing_root(tmp_path / "none") is None
+    assert not (tmp_path / "none").exists()
+    monkeypatch.setenv("FEATX_CACHE", str(tmp_path / "named"))
+    assert chosen() == tmp_path / "named"
+    assert existing_root() is None
+    with pytest.raises(CacheError, match="no featx cache"):
+        existing_root(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mark", "error"),
+    [({"format": 99}, CacheVersionError), ("[", CacheCorruptError)],
+)
+def test_marks_that_are_not_known(root: Path, mark: object, error: type[CacheError]) -> None:
+    text = mark if isinstance(mark, str) else json.dumps(mark)
+    (root / "FEATX-CACHE.json").write_text(text)
+    with pytest.raises(error):
+        existing_root(root)
+
+
+def test_size_follows_no_link(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "x").write_bytes(bytes(10))
+    (tmp_path / "d" / "self").symlink_to(tmp_path / "d")
+    assert size_of(tmp_path / "d") == 10 + (tmp_path / "d" / "self").lstat().st_size
+    assert size_of(tmp_path / "nothing") == 0
