@@ -1,0 +1,67 @@
+"""Content digests, and files that are believed unchanged only when that is sure."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from featx.digests import RACY_NS, KnownFiles, now_ns, of_content
+
+
+def test_bytes_and_pixels() -> None:
+    assert of_content(b"x") == hashlib.sha256(b"x").digest()
+    pixels = np.arange(96, dtype=np.uint8).reshape(4, 8, 3)
+    assert of_content(pixels) == of_content(pixels.copy(order="F"))
+    assert of_content(pixels) != of_content(pixels.reshape(8, 4, 3))
+    assert of_content(pixels) != of_content(pixels.tobytes())
+    assert of_content(pixels[:, ::2]) == of_content(np.ascontiguousarray(pixels[:, ::2]))
+
+
+def known(tmp_path: Path, read_at: int, location: Path | None = None) -> KnownFiles:
+    path = tmp_path / "picture"
+    path.write_bytes(b"content")
+    first = KnownFiles(tmp_path / "cache", location or tmp_path)
+    first.remember(path, os.stat(path), read_at, b"d" * 32)
+    first.save()
+    return KnownFiles(tmp_path / "cache", location or tmp_path)
+
+
+def test_a_file_is_known_only_when_it_was_read_well_after_its_change(tmp_path: Path) -> None:
+    path = tmp_path / "picture"
+    assert known(tmp_path, now_ns() + 2 * RACY_NS).find(path) == b"d" * 32
+    assert known(tmp_path, now_ns() + RACY_NS // 2).find(path) is None
+    assert known(tmp_path, now_ns() - 10**15).find(path) is None  # a clock that was set back
+
+
+def test_any_change_of_the_file_makes_it_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "picture"
+    files = known(tmp_path, now_ns() + 2 * RACY_NS)
+    about = os.stat(path)
+    path.write_bytes(b"CONTENT")
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert files.find(path) is None
+    path.unlink()
+    assert files.find(path) is None
+    assert files.find(tmp_path / "other") is None
+
+
+def test_another_dataset_knows_nothing_and_none_is_remembered_without_a_folder(
+    tmp_path: Path,
+) -> None:
+    known(tmp_path, now_ns() + 2 * RACY_NS)
+    other = KnownFiles(tmp_path / "cache", tmp_path / "elsewhere")
+    assert other.find(tmp_path / "picture") is None
+    nowhere = KnownFiles(tmp_path / "cache2", None)
+    nowhere.remember(tmp_path / "picture", os.stat(tmp_path), 0, b"")
+    nowhere.save()
+    assert not (tmp_path / "cache2").exists()
+
+
+def test_garbage_is_as_good_as_nothing(tmp_path: Path) -> None:
+    known(tmp_path, now_ns() + 2 * RACY_NS)
+    for path in (tmp_path / "cache" / "statindex").iterdir():
+        path.write_bytes(b"garbage")
+    assert KnownFiles(tmp_path / "cache", tmp_path).find(tmp_path / "picture") is None

@@ -1,0 +1,90 @@
+"""Files that are whole and durable, or not there: what the promises do not reach."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from featx import disk, errors
+
+
+def test_publish_never_replaces(tmp_path: Path) -> None:
+    assert disk.publish(tmp_path / "x", b"first")
+    assert not disk.publish(tmp_path / "x", b"second")
+    assert (tmp_path / "x").read_bytes() == b"first"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_replace_replaces_even_a_link(tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(b"other")
+    (tmp_path / "x").symlink_to(tmp_path / "other")
+    disk.replace(tmp_path / "x", b"new")
+    assert not (tmp_path / "x").is_symlink()
+    assert (tmp_path / "other").read_bytes() == b"other"
+
+
+def test_only_the_owner_may_enter(tmp_path: Path) -> None:
+    disk.make_folder(tmp_path / "a" / "b")
+    disk.publish(tmp_path / "a" / "b" / "x", b"")
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "a" / "b" / "x").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_is_no_file_is_not_read(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x"
+    if kind == "link":
+        path.symlink_to("/etc/passwd")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(errors.CacheSecurityError):
+        disk.read(path)
+    assert disk.load_lightly(path) is None
+
+
+def test_read_gives_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"content")
+    assert bytes(disk.read(tmp_path / "x")) == b"content"
+    with pytest.raises(FileNotFoundError):
+        disk.read(tmp_path / "y")
+    assert disk.load_lightly(tmp_path / "y") is None
+
+
+def test_no_space_is_said_before_a_byte_is_written(tmp_path: Path) -> None:
+    disk.check_space(tmp_path, 1)
+    with pytest.raises(errors.CacheSpaceError, match=r"has [\d,]+ bytes left.*needs 1,152"):
+        disk.check_space(tmp_path, 1 << 60)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "words"),
+    [
+        (errno.ENOSPC, errors.CacheSpaceError, "Free some space"),
+        (errno.EDQUOT, errors.CacheSpaceError, "Free some space"),
+        (errno.EFBIG, errors.CacheSpaceError, "Free some space"),
+        (errno.EACCES, errors.CacheWriteError, "owner and permissions"),
+        (errno.EROFS, errors.CacheWriteError, "Read-only file system"),
+        (errno.EIO, errors.CacheWriteError, "FEATX_CACHE"),
+    ],
+)
+def test_a_refusal_says_what_to_do(number: int, kind: type[Exception], words: str) -> None:
+    refusal = disk.refusal(OSError(number, os.strerror(number)), Path("/some/cache"))
+    assert type(refusal) is kind
+    assert words in str(refusal)
+    assert "/some/cache" in str(refusal)
+
+
+def test_the_state_of_a_file_shows_a_change(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"1")
+    before = disk.about(path)
+    assert disk.about(path) == before
+    path.write_bytes(b"22")
+    assert disk.about(path) != before
+    assert disk.is_gone(FileNotFoundError(errno.ENOENT, ""))
+    assert not disk.is_gone(PermissionError(errno.EACCES, ""))

@@ -1,0 +1,89 @@
+"""The index finds the shard and slot of a picture, and prefers a row to a verdict."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from featx import errors, index
+from featx.index import ShardFacts, ShardIndex
+from featx.shards import BAD, HOLE, ROW, Layout
+
+
+def digests(*names: str) -> np.ndarray:
+    return np.frombuffer(
+        b"".join(hashlib.sha256(name.encode()).digest() for name in names), np.uint8
+    ).reshape(-1, 32)
+
+
+def facts(name: str, pictures: str, status: list[int], pillow: str | None = None) -> ShardFacts:
+    n = len(status)
+    bad = [(i, 4, f"bad in {name}") for i, kind in enumerate(status) if kind == BAD]
+    environment = {} if pillow is None else {"pillow": pillow}
+    return ShardFacts(
+        name, (4000, 2, 3, 4), Layout(n, 8, 100, 200), digests(*pictures),
+        np.array(status, np.uint8), bad, environment,
+    )  # fmt: skip
+
+
+def test_rows_verdicts_and_holes() -> None:
+    found = ShardIndex([facts("1", "abc", [ROW, BAD, HOLE]), facts("2", "de", [ROW, ROW])])
+    positions = found.find(digests(*"aebcx"))
+    assert (positions >= 0).tolist() == [True, True, True, False, False]
+    assert found.is_row(positions).tolist() == [True, True, False, False, False]
+    verdict = found.failure(int(positions[2]))
+    assert isinstance(verdict, errors.ImageDecodeError)
+    assert str(verdict) == "bad in 1"
+    assert found.failure(int(positions[0])) is None
+    assert found.shard(int(positions[1])).name == "2"
+
+
+def test_of_equal_pictures_the_smallest_name_wins_and_a_row_goes_before_a_verdict() -> None:
+    found = ShardIndex([facts("3", "a", [ROW]), facts("1", "a", [BAD]), facts("2", "a", [ROW])])
+    assert found.shard(int(found.find(digests("a"))[0])).name == "2"
+
+
+def test_another_pillows_verdict_is_not_asked_and_its_rows_are() -> None:
+    found = ShardIndex([facts("1", "ab", [BAD, ROW], pillow="1.0")])
+    assert (found.find(digests("a", "b")) >= 0).tolist() == [False, True]
+    both = ShardIndex(
+        [facts("1", "a", [BAD], pillow="1.0"), facts("2", "a", [BAD], pillow=index.PILLOW)]
+    )
+    assert both.shard(int(both.find(digests("a"))[0])).name == "2"
+
+
+def test_digests_that_begin_alike_are_told_apart() -> None:
+    same = np.zeros((40, 32), np.uint8)
+    same[:, 31] = np.arange(40)
+    shard = ShardFacts("1", (0, 0, 0, 0), Layout(40, 1, 0, 0), same, np.zeros(40, np.uint8), [], {})
+    order = np.random.default_rng(0).permutation(40)
+    np.testing.assert_array_equal(ShardIndex([shard]).find(same[order]), order)
+    assert ShardIndex([shard]).find(np.full((1, 32), 7, np.uint8)).tolist() == [-1]
+
+
+def test_groups_by_shard_cover_every_position_once() -> None:
+    found = ShardIndex([facts("1", "abc", [ROW] * 3), facts("2", "de", [ROW] * 2)])
+    positions = found.find(digests(*"daebc"))
+    seen = {}
+    for shard, at, slots in found.by_shard(positions):
+        seen |= {"daebc"[i]: (shard.name, int(slot)) for i, slot in zip(at, slots, strict=True)}
+    assert seen == {"a": ("1", 0), "b": ("1", 1), "c": ("1", 2), "d": ("2", 0), "e": ("2", 1)}
+    assert found.by_shard(positions[:0]) == []
+
+
+def test_packed_and_unpacked_it_is_the_same() -> None:
+    named = ShardIndex([facts("1", "abc", [ROW, BAD, HOLE]), facts("2", "de", [ROW, ROW])])
+    again = ShardIndex.unpack(named.pack())
+    assert [shard.name for shard in again.shards] == [shard.name for shard in named.shards]
+    np.testing.assert_array_equal(again.find(digests(*"abc")), named.find(digests(*"abc")))
+    assert again.shards[0].failures == named.shards[0].failures
+    with pytest.raises(errors.CacheCorruptError):
+        ShardIndex.unpack(b"garbage")
+
+
+def test_an_empty_index_finds_nothing() -> None:
+    assert ShardIndex().find(digests("a")).tolist() == [-1]
+    assert ShardIndex().find(digests()).tolist() == []
+    assert ShardIndex.unpack(ShardIndex().pack()).shards == []
