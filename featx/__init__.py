@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from featx.features import Features
     from featx.finetune import FineTuned
     from featx.heads import HEADS
+    from featx.loading import load, load_unsafe_pickle
 
 _HOME = {
     "BACKBONES": "architectures",
@@ -35,6 +36,8 @@ _HOME = {
     "Recipe": "dense",
     "benchmark": "evaluation.comparison",
     "extract": "extraction",
+    "load": "loading",
+    "load_unsafe_pickle": "loading",
 }
 _MODULES = ("dense", "errors", "heads")
 
@@ -54,6 +57,8 @@ __all__ = [
     "errors",
     "extract",
     "heads",
+    "load",
+    "load_unsafe_pickle",
 ]
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from featx.backbones import Backbone
-from featx.datasets import Dataset, as_dataset
-from featx.errors import DatasetError, FeatureMismatchError
+from featx import saved
+from featx.backbones import Backbone, find
+from featx.errors import DatasetError
 from featx.examples import choose
 from featx.extraction import extract
 from featx.features import Features
 from featx.heads import HEADS
+from featx.matching import as_pictures, check_same_rows, rows_recipe
 
 
 class ImageClassifier(ClassifierMixin, BaseEstimator):
@@ -53,6 +53,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         The width of a row.
     examples_ : Examples
         Training pictures that are remembered.
+    probes_ : ndarray of shape (n, dim)
+        A few training rows, whose scores are checked when a saved model is loaded.
 
     Examples
     --------
@@ -113,6 +115,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = np.asarray(self.head_.classes_).astype(str)
         self.recipe_ = rows_recipe(features)
         self.dim_ = int(features.X.shape[1])
+        spread = np.linspace(0, len(names) - 1, min(saved.PROBES, len(names))).astype(int)
+        self.probes_ = np.array(features.X[spread], np.float32)
         sources: list[Any] = [None] * len(names)
         if not isinstance(pictures, Features):
             sources = [item.source for item in pictures]
@@ -210,50 +214,41 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             )
         return float(np.average(self.predict(X) == names, weights=sample_weight))
 
+    def save(self, path: str | os.PathLike[str]) -> str:
+        """Write one model file, which is loaded without running anything it holds.
+
+        It holds the head, the class names, the name and the digest of the network (not its
+        weights), and the remembered examples with their small copies.
+
+        Returns
+        -------
+        str
+            The sha256 of the file, for `featx.load(path, sha256=...)`.
+
+        Raises
+        ------
+        ModelTrustError
+            The head is a classifier of a kind that could not be loaded safely.
+        """
+        check_is_fitted(self)
+        return saved.write(
+            path,
+            saved.Parts(
+                find(self.backbone),
+                self.head_,
+                self.classes_,
+                self.recipe_,
+                self.dim_,
+                self.probes_,
+                self.examples_,
+            ),
+        )
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.string = True
         return tags
-
-
-def as_pictures(X: Any, y: Sequence[Any] | None = None) -> Dataset:
-    """Return anything that is predicted on as a Dataset; one picture alone is a list of one."""
-    alone = isinstance(X, bytes) or hasattr(X, "getexif")
-    alone = alone or (isinstance(X, np.ndarray) and X.ndim == 3 and X.shape[-1] == 3)
-    if isinstance(X, str | os.PathLike):
-        alone = not os.fspath(X).lower().endswith(".csv") and Path(X).is_file()
-    return as_dataset([X] if alone else X, y)
-
-
-def rows_recipe(features: Features) -> dict[str, Any]:
-    """Return what decides the rows, without what only describes them."""
-    return {name: value for name, value in features.recipe.items() if name not in _DESCRIBES}
-
-
-_DESCRIBES = ("trained",)
-
-
-def check_same_rows(recipe: dict[str, Any], dim: int, features: Features) -> None:
-    """Refuse rows that another network made than the one a head was trained on.
-
-    Raises
-    ------
-    FeatureMismatchError
-        It names both networks and each field in which they differ.
-    """
-    came, width = rows_recipe(features), features.X.shape[1]
-    differing = sorted(k for k in recipe.keys() | came.keys() if recipe.get(k) != came.get(k))
-    differing = [name for name in differing if name != "key"] or differing
-    if not differing and width == dim:
-        return
-    fields = ", ".join(f"{k} {came.get(k)!r} instead of {recipe.get(k)!r}" for k in differing)
-    raise FeatureMismatchError(
-        f"these rows come from {came.get('backbone', 'an unnamed network')!r} ({width} numbers a "
-        f"row), and the model was trained on {recipe.get('backbone', 'an unnamed network')!r} "
-        f"({dim}). They differ in: {fields or 'their width'}. Extract the pictures with the "
-        "model's own backbone, or train a model on these rows."
-    )
 
 
 def _head(head: Any) -> Any:

@@ -1,0 +1,299 @@
+"""Heads as plain data and arrays, and back: the heads that featx ships."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.calibration import _CalibratedClassifier, _SigmoidCalibration
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import LabelBinarizer, StandardScaler
+from sklearn.svm import LinearSVC
+
+from featx import booster, recipe_data, ubj
+from featx.dense import ROWS, DenseClassifier
+from featx.errors import ModelFormatError
+from featx.heads import CalibratedHead, LogisticHead, MLPHead, NearestHead, StratifiedFolds
+from featx.heads.trees import XGBoostHead
+
+
+@dataclass(frozen=True, eq=False)
+class HeadState:
+    """A fitted head without anything that could run.
+
+    Attributes
+    ----------
+    about : dict
+        Strict JSON: the kind, its parameters, its single numbers.
+    arrays : dict of str to ndarray
+    blobs : dict of str to bytes
+        XGBoost's own format; checked before it is read.
+    """
+
+    about: dict[str, Any]
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+
+
+class Shape(NamedTuple):
+    """What a head must fit: the width of a row, and the class names."""
+
+    dim: int
+    classes: np.ndarray
+
+
+def state_of(head: Any) -> HeadState | None:
+    """Return a fitted head as data, or None for a head that is not one of featx's own."""
+    kind = _kind_of(head)
+    return None if kind is None else _WRITERS[kind](head)
+
+
+def head_of(state: HeadState, shape: Shape) -> Any:
+    """Return the fitted head of a state.
+
+    Raises
+    ------
+    ModelFormatError
+        A part is missing, of another shape or type, or does not fit the classes.
+    """
+    kind = state.about.get("kind")
+    if not isinstance(kind, str) or kind not in _READERS:
+        raise ModelFormatError(f"no head of the kind {kind!r:.60}. Known: {', '.join(_READERS)}.")
+    try:
+        return _READERS[kind](state, shape)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, ModelFormatError):
+            raise
+        raise ModelFormatError(
+            f"the {kind} head is damaged: {type(error).__name__} {error}."
+        ) from error
+
+
+def _kind_of(head: Any) -> str | None:
+    kinds = {LogisticHead: "logistic", XGBoostHead: "xgboost", DenseClassifier: "dense"}
+    kinds[NearestHead] = "nearest"
+    if type(head) is Pipeline and len(head.steps) == 2 and type(head[0]) is StandardScaler:
+        if type(head[1]) is MLPHead:
+            return "mlp"
+        fits = type(head[1]) is CalibratedHead and type(head[1].estimator) is LinearSVC
+        fits = fits and type(head[1].cv) is StratifiedFolds and not head[1].ensemble
+        return "linear_svm" if fits and head[1].method == "sigmoid" else None
+    return kinds.get(type(head))
+
+
+def _parameters(estimator: BaseEstimator, *leave: str) -> dict[str, Any]:
+    found = {k: v for k, v in estimator.get_params(deep=False).items() if k not in leave}
+    try:
+        json.dumps(found, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{type(estimator).__name__} cannot be saved: one of its parameters is no number, "
+            f"text or None ({error}). Give seeds as whole numbers."
+        ) from error
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in found.items()}
+
+
+def _made(kind: Callable[..., Any], parameters: Any) -> Any:
+    if not isinstance(parameters, dict):
+        raise ModelFormatError("a head without parameters.")
+    for value in parameters.values():
+        parts = value if isinstance(value, list) else [value]
+        if not all(part is None or isinstance(part, int | float | str) for part in parts):
+            raise ModelFormatError(f"a parameter that is no number or text: {value!r:.60}.")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()})
+
+
+def _array(state: HeadState, name: str, *shape: int, kinds: str = "f") -> np.ndarray:
+    array = state.arrays.get(name)
+    if array is None or array.shape != shape or array.dtype.kind not in kinds:
+        found = "missing" if array is None else f"{array.dtype} of shape {array.shape}"
+        raise ModelFormatError(f"{name} is {found}; expected numbers of shape {shape}.")
+    return array
+
+
+def _number(state: HeadState, name: str) -> Any:
+    value = state.about[name]
+    if not isinstance(value, int | float):
+        raise ModelFormatError(f"{name} is {value!r:.40}; expected a number.")
+    return value
+
+
+def _logistic_state(head: LogisticHead) -> HeadState:
+    about = {"kind": "logistic", "parameters": _parameters(head), "C": float(head.C_)}
+    about |= {"iterations": head.n_iter_, "converged": head.converged_}
+    about["losses"] = [[C, loss] for C, loss in head.losses_.items()]
+    return HeadState(about, {"coef": head.coef_, "intercept": head.intercept_})
+
+
+def _logistic(state: HeadState, shape: Shape) -> LogisticHead:
+    head = _made(LogisticHead, state.about["parameters"])
+    outputs = _outputs(shape)
+    head.coef_ = _array(state, "coef", outputs, shape.dim)
+    head.intercept_ = _array(state, "intercept", outputs)
+    head.C_ = float(_number(state, "C"))
+    head.losses_ = {float(C): float(loss) for C, loss in state.about["losses"]}
+    head.n_iter_, head.converged_ = (
+        int(_number(state, "iterations")),
+        bool(state.about["converged"]),
+    )
+    return _fitted(head, shape)
+
+
+def _outputs(shape: Shape) -> int:
+    return 1 if len(shape.classes) == 2 else len(shape.classes)
+
+
+def _fitted(head: Any, shape: Shape) -> Any:
+    head.classes_, head.n_features_in_ = shape.classes, shape.dim
+    return head
+
+
+def _scaler_state(scaler: StandardScaler) -> dict[str, np.ndarray]:
+    seen = np.atleast_1d(np.asarray(scaler.n_samples_seen_, np.int64))
+    arrays = {"scale": scaler.scale_, "mean": scaler.mean_, "var": scaler.var_}
+    return {f"scaler_{name}": value for name, value in (arrays | {"seen": seen}).items()}
+
+
+def _scaler(state: HeadState, shape: Shape) -> StandardScaler:
+    scaler = StandardScaler()
+    for name in ("scale", "mean", "var"):
+        setattr(scaler, f"{name}_", _array(state, f"scaler_{name}", shape.dim))
+    scaler.n_samples_seen_ = int(_array(state, "scaler_seen", 1, kinds="i")[0])
+    scaler.n_features_in_ = shape.dim
+    return scaler
+
+
+def _mlp_state(head: Pipeline) -> HeadState:
+    net = head[1]
+    arrays = {f"coef_{i}": coef for i, coef in enumerate(net.coefs_)}
+    arrays |= {f"intercept_{i}": one for i, one in enumerate(net.intercepts_)}
+    about = {"kind": "mlp", "parameters": _parameters(net), "iterations": net.n_iter_}
+    return HeadState(about | {"layers": len(net.coefs_)}, arrays | _scaler_state(head[0]))
+
+
+def _mlp(state: HeadState, shape: Shape) -> Pipeline:
+    net = _made(MLPHead, state.about["parameters"])
+    hidden = [int(units) for units in net.hidden_layer_sizes]
+    widths = [shape.dim, *hidden, _outputs(shape)]
+    steps = list(zip(widths[:-1], widths[1:], strict=True))
+    net.coefs_ = [_array(state, f"coef_{i}", *step) for i, step in enumerate(steps)]
+    net.intercepts_ = [_array(state, f"intercept_{i}", step[1]) for i, step in enumerate(steps)]
+    net.n_layers_, net.n_outputs_ = len(widths), widths[-1]
+    net.n_iter_ = int(_number(state, "iterations"))
+    net.out_activation_ = "logistic" if widths[-1] == 1 else "softmax"
+    net._label_binarizer = LabelBinarizer().fit(shape.classes)
+    return Pipeline([("scale", _scaler(state, shape)), ("mlp", _fitted(net, shape))])
+
+
+def _svm_state(head: Pipeline) -> HeadState:
+    calibrated = head[1].calibrated_classifiers_[0]
+    machine = calibrated.estimator
+    sigmoids = np.array([[one.a_, one.b_] for one in calibrated.calibrators], np.float64)
+    arrays = {"coef": machine.coef_, "intercept": np.atleast_1d(machine.intercept_)}
+    about = {
+        "kind": "linear_svm",
+        "parameters": _parameters(head[1].estimator),
+        "calibration": _parameters(head[1], "estimator", "cv"),
+        "folds": {"most": head[1].cv.most, "seed": head[1].cv.seed},
+        "iterations": int(np.max(machine.n_iter_)),
+    }
+    return HeadState(about, {**arrays, "sigmoids": sigmoids, **_scaler_state(head[0])})
+
+
+def _svm(state: HeadState, shape: Shape) -> Pipeline:
+    outputs = _outputs(shape)
+    machine = _fitted(_made(LinearSVC, state.about["parameters"]), shape)
+    machine.coef_ = _array(state, "coef", outputs, shape.dim)
+    machine.intercept_ = _array(state, "intercept", outputs)
+    machine.n_iter_ = int(_number(state, "iterations"))
+    calibrators = []
+    for a, b in _array(state, "sigmoids", outputs, 2):
+        one = _SigmoidCalibration()
+        one.a_, one.b_ = float(a), float(b)
+        calibrators.append(one)
+    folds = _made(StratifiedFolds, state.about["folds"])
+    asked = _made(dict, state.about["calibration"])
+    unfitted = _made(LinearSVC, state.about["parameters"])
+    head = _fitted(CalibratedHead(unfitted, cv=folds, **asked), shape)
+    if head.method != "sigmoid" or head.ensemble:
+        raise ModelFormatError("a calibration of another kind.")
+    head.calibrated_classifiers_ = [
+        _CalibratedClassifier(machine, calibrators, classes=shape.classes, method="sigmoid")
+    ]
+    return Pipeline([("scale", _scaler(state, shape)), ("svm", head)])
+
+
+def _xgboost_state(head: XGBoostHead) -> HeadState:
+    raw = bytes(head.model_.get_booster().save_raw("ubj"))
+    # What could not be loaded again must not be saved: the check is the same.
+    booster.checked(raw, head.n_features_in_, len(head.classes_))
+    return HeadState({"kind": "xgboost", "parameters": _parameters(head)}, blobs={"trees": raw})
+
+
+def _xgboost(state: HeadState, shape: Shape) -> XGBoostHead:
+    import xgboost
+
+    head = _fitted(_made(XGBoostHead, state.about["parameters"]), shape)
+    checked = booster.checked(state.blobs["trees"], shape.dim, len(shape.classes))
+    head.model_ = xgboost.XGBClassifier(n_jobs=head.n_jobs, device=head.device)
+    try:
+        head.model_.load_model(bytearray(ubj.encoded(checked)))
+    except xgboost.core.XGBoostError as error:
+        raise ModelFormatError("XGBoost cannot read the model.") from error
+    return head
+
+
+def _nearest_state(head: NearestHead) -> HeadState:
+    arrays = {"rows": np.asarray(head._fit_X), "codes": np.asarray(head._y, np.int64)}
+    return HeadState({"kind": "nearest", "parameters": _parameters(head)}, arrays)
+
+
+def _nearest(state: HeadState, shape: Shape) -> NearestHead:
+    head = _made(NearestHead, state.about["parameters"])
+    count = len(state.arrays.get("codes", ()))
+    codes = _array(state, "codes", count, kinds="i")
+    if not np.array_equal(np.unique(codes), np.arange(len(shape.classes))):
+        raise ModelFormatError("rows of a class that there is not.")
+    return head.fit(_array(state, "rows", count, shape.dim), shape.classes[codes])
+
+
+def _dense_state(head: DenseClassifier) -> HeadState:
+    arrays = {f"weight_{i:03d}": weight for i, weight in enumerate(head.weights_)}
+    about = {"kind": "dense", "recipe": recipe_data.as_data(head.recipe or ROWS)}
+    about |= {"default": head.recipe is None, "seed": head.seed, "epochs": head.n_epochs_}
+    return HeadState(about | {"history": head.history_}, arrays)
+
+
+def _dense(state: HeadState, shape: Shape) -> DenseClassifier:
+    recipe = recipe_data.of_data(state.about["recipe"])
+    weights = [state.arrays[name] for name in sorted(state.arrays)]
+    recipe_data.check_weights(recipe, shape.dim, len(shape.classes), weights)
+    recipe_or_none = None if state.about["default"] and recipe == ROWS else recipe
+    head = _fitted(DenseClassifier(recipe_or_none, int(_number(state, "seed"))), shape)
+    head.weights_ = weights
+    head.n_epochs_ = int(_number(state, "epochs"))
+    history = state.about["history"]
+    head.history_ = {str(k): [float(v) for v in values] for k, values in history.items()}
+    return head
+
+
+_WRITERS: dict[str, Callable[[Any], HeadState]] = {
+    "logistic": _logistic_state,
+    "mlp": _mlp_state,
+    "linear_svm": _svm_state,
+    "xgboost": _xgboost_state,
+    "nearest": _nearest_state,
+    "dense": _dense_state,
+}
+_READERS: dict[str, Callable[[HeadState, Shape], Any]] = {
+    "logistic": _logistic,
+    "mlp": _mlp,
+    "linear_svm": _svm,
+    "xgboost": _xgboost,
+    "nearest": _nearest,
+    "dense": _dense,
+}

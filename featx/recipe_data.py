@@ -1,0 +1,94 @@
+"""A Recipe as strict JSON and back, and the arrays that its layers must have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from featx import dense
+from featx.dense import Recipe
+from featx.errors import ModelFormatError
+
+# By name, from this list alone: a file cannot name any other class.
+_KINDS = {
+    kind.__name__: kind
+    for kind in (
+        dense.BatchNorm,
+        dense.Brightness,
+        dense.Contrast,
+        dense.CosineDecay,
+        dense.Dense,
+        dense.Dropout,
+        dense.Flatten,
+        dense.Flip,
+        dense.GlobalAveragePooling,
+        dense.ReduceOnPlateau,
+        dense.Rotation,
+        dense.Shear,
+        dense.Shift,
+        dense.Zoom,
+        Recipe,
+    )
+}
+
+
+def as_data(value: Any) -> Any:
+    """Return a recipe, or a part of one, as JSON holds it."""
+    if is_dataclass(value) and type(value).__name__ in _KINDS:
+        named = {one.name: as_data(getattr(value, one.name)) for one in fields(value)}
+        return {"kind": type(value).__name__, **named}
+    if isinstance(value, tuple):
+        return [as_data(part) for part in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ValueError(f"a recipe with {type(value).__name__} cannot be saved.")
+
+
+def of_data(data: Any) -> Any:
+    """Return the recipe, or the part of one, that JSON holds.
+
+    Raises
+    ------
+    ModelFormatError
+        A kind of layer or a field that featx does not know, or a value outside its range.
+    """
+    if isinstance(data, list):
+        return tuple(of_data(part) for part in data)
+    if not isinstance(data, dict):
+        return data
+    named = dict(data)
+    kind = named.pop("kind", None)
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ModelFormatError(f"no layer {kind!r:.60}. Known: {', '.join(_KINDS)}.")
+    try:
+        return _KINDS[kind](**{name: of_data(value) for name, value in named.items()})
+    except (TypeError, ValueError) as error:
+        raise ModelFormatError(f"{kind} is damaged: {error}.") from error
+
+
+def check_weights(recipe: Any, dim: int, n_classes: int, weights: Sequence[np.ndarray]) -> None:
+    """Expect the arrays of the recipe's layers, before Keras is asked for memory.
+
+    Raises
+    ------
+    ModelFormatError
+        An array is missing, or there is one of another shape.
+    """
+    if not isinstance(recipe, Recipe):
+        raise ModelFormatError("a dense head without a recipe.")
+    expected: list[tuple[int, ...]] = []
+    width = dim
+    for layer in (*recipe.layers, dense.Dense(n_classes)):
+        if isinstance(layer, dense.BatchNorm):
+            expected += [(width,)] * (7 if layer.renorm else 4)
+        elif isinstance(layer, dense.Dense):
+            if not isinstance(layer.units, int) or layer.units < 1:
+                raise ModelFormatError(f"a layer of {layer.units!r:.40} units.")
+            expected += [(width, layer.units), (layer.units,)]
+            width = layer.units
+    found = [weight.shape for weight in weights]
+    if found != expected or any(weight.dtype != np.float32 for weight in weights):
+        raise ModelFormatError(f"weights of the shapes {found}; the recipe has {expected}.")

@@ -1,0 +1,200 @@
+"""Models saved and loaded: bit-equal scores for each head, and nothing of a file is run."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+import featx
+from featx import dense, errors, heads, saved
+from featx.classifier import ImageClassifier
+from featx.features import Features
+from featx.loading import load
+
+RECIPE = {"backbone": "mobilenet_v2", "side": 32, "key": "k"}
+DIM = 12
+SMALL_HEADS: dict[str, Callable[[], Any]] = {
+    "logistic": lambda: heads.logistic(C=0.1),
+    "logistic tuned": heads.logistic,
+    "mlp": lambda: heads.mlp((9, 5)),
+    "xgboost": lambda: heads.xgboost(n_estimators=5),
+    "nearest": heads.nearest,
+    "linear_svm": heads.linear_svm,
+    "dense": lambda: heads.dense(featx.Recipe(epochs=2)),
+    "dense with every layer": lambda: heads.dense(
+        featx.Recipe(
+            (
+                dense.BatchNorm(renorm=True),
+                dense.Dense(7, l2=1e-4),
+                dense.Dropout(0.1),
+                dense.BatchNorm(),
+            ),
+            epochs=2,
+            from_logits=True,
+            learning_rate=dense.CosineDecay(1e-2, 10),
+            augmentation=(dense.Flip(),),
+        )
+    ),
+    "pipeline": lambda: make_pipeline(StandardScaler(), LogisticRegression()),
+    "discriminant": LinearDiscriminantAnalysis,
+}
+
+
+def features_of(n_classes: int = 3, per_class: int = 12) -> Features:
+    rng = np.random.default_rng(0)
+    names = [f"class <{i}>" for i in range(n_classes)]
+    y = np.array([name for name in names for _ in range(per_class)], dtype=object)
+    X = rng.standard_normal((len(y), DIM)).astype(np.float32)
+    X[np.arange(len(y)), np.repeat(np.arange(n_classes), per_class)] += 2
+    return Features(X, y, [str(i) for i in range(len(y))], recipe=dict(RECIPE))
+
+
+def unchanged(X: Any) -> Any:
+    return X
+
+
+def trained(head: Any = None, n_classes: int = 3) -> ImageClassifier:
+    backbone = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
+    return ImageClassifier(backbone, head or heads.logistic(C=0.1)).fit(features_of(n_classes))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("name", SMALL_HEADS)
+def test_scores_after_loading_are_bit_equal(name: str, n_classes: int, tmp_path: Path) -> None:
+    model = trained(SMALL_HEADS[name](), n_classes)
+    digest = model.save(tmp_path / "m.featx")
+    again = load(tmp_path / "m.featx", sha256=digest)
+    features = features_of(n_classes)
+    np.testing.assert_array_equal(again.predict_proba(features), model.predict_proba(features))
+    assert again.predict(features).tolist() == model.predict(features).tolist()
+    assert again.classes_.tolist() == model.classes_.tolist()
+    if name not in ("pipeline", "discriminant"):  # skops writes the addresses of objects
+        assert again.save(tmp_path / "again.featx") == digest, "saved again, it is the same file"
+
+
+def test_a_new_process_gives_the_same_bits(picture_folder: Path, tmp_path: Path) -> None:
+    backbone = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
+    model = ImageClassifier(backbone, "mlp").fit(picture_folder)
+    model.save(tmp_path / "m.featx")
+    np.save(tmp_path / "before.npy", model.predict_proba(picture_folder))
+    script = (
+        "import sys, numpy, featx; m = featx.load(sys.argv[1]);"
+        "after = m.predict_proba(sys.argv[2]);"
+        "print(numpy.array_equal(after, numpy.load(sys.argv[3])), 'keras' in sys.modules)"
+    )
+    words = [tmp_path / "m.featx", picture_folder, tmp_path / "before.npy"]
+    answer = subprocess.run(
+        [sys.executable, "-c", script, *map(str, words)], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.split() == ["True", "False"]
+
+
+def test_examples_travel_as_small_pictures(picture_folder: Path, tmp_path: Path) -> None:
+    backbone = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
+    model = ImageClassifier(backbone, "nearest").fit(picture_folder)
+    model.save(tmp_path / "m.featx")
+    examples = load(tmp_path / "m.featx").examples_
+    assert examples.ids == model.examples_.ids
+    assert all(isinstance(p, bytes) and p[:2] == b"\xff\xd8" for p in examples.pictures)
+    assert str(picture_folder) not in (tmp_path / "m.featx").read_bytes().decode("latin-1")
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
+    head = make_pipeline(FunctionTransformer(unchanged), LogisticRegression())
+    model = trained(head)
+    with pytest.raises(errors.ModelTrustError, match="cannot be saved: .*unchanged"):
+        model.save(tmp_path / "m.featx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pin(tmp_path: Path) -> None:
+    digest = trained().save(tmp_path / "m.featx")
+    with pytest.raises(errors.ModelIntegrityError, match="it is another file, or was changed"):
+        load(tmp_path / "m.featx", sha256="0" * 64)
+    assert load(tmp_path / "m.featx", sha256=digest.upper()).dim_ == DIM
+
+
+def test_other_versions_that_give_other_scores_are_named(tmp_path: Path) -> None:
+    def change(manifest: dict[str, Any], members: dict[str, bytes]) -> None:
+        manifest["versions"]["scikit-learn"] = "0.1"
+        scores = np.full((16, 3), 1 / 3)
+        members["probes/scores.npy"] = saved.model_file.array_bytes(scores)
+
+    path = rewritten(tmp_path, trained(), change)
+    with pytest.raises(errors.ModelVersionError, match=r"scikit-learn 0\.1 then, 1"):
+        load(path)
+
+
+def rewritten(
+    folder: Path, model: ImageClassifier, change: Callable[[dict[str, Any], dict[str, bytes]], Any]
+) -> Path:
+    """Save a model, change manifest and members, and write them with digests that fit."""
+    model.save(folder / "sound.featx")
+    manifest, members = saved.model_file.read(folder / "sound.featx")
+    manifest = json.loads(json.dumps(manifest))
+    change(manifest, members)
+    path = folder / "changed.featx"
+    saved.model_file.write(path, {k: v for k, v in manifest.items() if k != "members"}, members)
+    return path
+
+
+def test_the_network_is_refused_where_its_weights_differ(tmp_path: Path) -> None:
+    model = trained()
+    model.save(tmp_path / "m.featx")
+    again = load(tmp_path / "m.featx")
+    pixels = np.zeros((1, 40, 40, 3), np.uint8)
+    with pytest.raises(errors.FeatureMismatchError, match="they differ in: .*weights|weights"):
+        again.predict(pixels)
+
+
+def test_a_network_of_ones_own_is_asked_for(tmp_path: Path) -> None:
+    model = trained()
+    model.backbone = featx.Backbone("mobilenet_v2", weights=tmp_path / "own.h5")
+    model.save(tmp_path / "m.featx")
+    assert b"own.h5" not in (tmp_path / "m.featx").read_bytes()
+    with pytest.raises(errors.ModelFileError, match=r"weights of its maker's own .*backbone="):
+        load(tmp_path / "m.featx")
+    other = featx.Backbone("mobilenet_v2", weights=None)
+    assert load(tmp_path / "m.featx", backbone=other).backbone == other
+
+
+def test_unsafe_pickle_is_a_door_of_its_own(tmp_path: Path) -> None:
+    import joblib
+
+    joblib.dump(trained(), tmp_path / "m.joblib")
+    assert featx.load_unsafe_pickle(tmp_path / "m.joblib").dim_ == DIM
+    with pytest.raises(errors.ModelFormatError, match="looks like a pickle"):
+        load(tmp_path / "m.joblib")
+    joblib.dump([1], tmp_path / "list.joblib")
+    with pytest.raises(errors.ModelFormatError, match="holds list"):
+        featx.load_unsafe_pickle(tmp_path / "list.joblib")
+
+
+def test_no_file_and_a_full_disk_leave_nothing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no model file at"):
+        load(tmp_path / "none.featx")
+    with pytest.raises(OSError, match="No such file"):
+        trained().save(tmp_path / "missing" / "m.featx")
+
+
+def test_a_zip_is_read_by_any_tool(tmp_path: Path) -> None:
+    trained().save(tmp_path / "m.featx")
+    with zipfile.ZipFile(tmp_path / "m.featx") as archive:
+        assert archive.testzip() is None
+        manifest = json.loads(archive.read("manifest.json"))
+        coef = np.load(io.BytesIO(archive.read("head/coef.npy")))
+    assert manifest["classes"] == ["class <0>", "class <1>", "class <2>"]
+    assert coef.shape == (3, DIM)
