@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import time
 from pathlib import Path
 
 import numpy as np
 
 from featx import disk
+from featx.disk import MAX_INT64
 from featx.errors import CacheCorruptError
 from featx.sealed import pack, unpack
 
@@ -18,6 +20,10 @@ from featx.sealed import pack, unpack
 RACY_NS = 2_000_000_000
 
 Digest = bytes
+
+# What is known of a file, packed: as Python objects it would be 300 bytes more a file.
+_ENTRY = struct.Struct("<5q32s")
+_ENTRIES = np.dtype([("about", "<i8", 4), ("read_at", "<i8"), ("sha256", "u1", 32)])
 _Stat = tuple[int, int, int, int]
 
 
@@ -49,8 +55,8 @@ class KnownFiles:
 
     def __init__(self, root: Path, location: Path | None) -> None:
         self._path: Path | None = None
-        self._known: dict[str, tuple[_Stat, int, Digest]] = {}
-        self._fresh: dict[str, tuple[_Stat, int, Digest]] = {}
+        self._known: dict[str, bytes] = {}
+        self._fresh: dict[str, bytes] = {}
         if location is not None:
             name = hashlib.sha256(os.fsencode(os.path.abspath(location))).hexdigest()[:32]
             self._path = root / "statindex" / name
@@ -65,13 +71,14 @@ class KnownFiles:
             about = _about(os.stat(path))
         except OSError:
             return None
-        before, read_at, digest = known
+        *before, read_at, digest = _ENTRY.unpack(known)
         safe = max(about[1], about[2]) < read_at - RACY_NS
-        return digest if about == before and safe else None
+        return digest if about == tuple(before) and safe else None
 
     def remember(self, path: Path, about: os.stat_result, read_at: int, digest: Digest) -> None:
         """Note what a file held; `about` was taken before it was read at `read_at` (ns)."""
-        self._fresh[os.fspath(path)] = (_about(about), read_at, digest)
+        if self._path is not None:
+            self._fresh[os.fspath(path)] = _ENTRY.pack(*_about(about), read_at, digest)
 
     def save(self) -> None:
         """Keep what was noted, for the next run."""
@@ -79,16 +86,12 @@ class KnownFiles:
             return
         self._known.update(self._fresh)
         self._fresh.clear()
-        entries = list(self._known.items())
-        names = [os.fsencode(path) for path, _ in entries]
+        names = [os.fsencode(path) for path in self._known]
+        entries = np.frombuffer(b"".join(self._known.values()), _ENTRIES)
         arrays: dict[str, np.ndarray] = {
             "lengths": np.array([len(name) for name in names], np.int64),
             "names": np.frombuffer(b"".join(names), np.uint8),
-            "about": np.array([about for _, (about, _, _) in entries], np.int64).reshape(-1, 4),
-            "read_at": np.array([at for _, (_, at, _) in entries], np.int64),
-            "sha256": np.frombuffer(
-                b"".join(digest for _, (_, _, digest) in entries), np.uint8
-            ).reshape(-1, 32),
+            **{field: entries[field] for field in ("about", "read_at", "sha256")},
         }
         disk.save_lightly(self._path, pack(arrays))
 
@@ -97,9 +100,9 @@ class KnownFiles:
             self._known = _loaded(self._path)
 
 
-def _loaded(path: Path) -> dict[str, tuple[_Stat, int, Digest]]:
+def _loaded(path: Path) -> dict[str, bytes]:
     content = disk.load_lightly(path)
-    known: dict[str, tuple[_Stat, int, Digest]] = {}
+    known: dict[str, bytes] = {}
     if content is None:
         return known
     try:
@@ -114,10 +117,10 @@ def _loaded(path: Path) -> dict[str, tuple[_Stat, int, Digest]]:
         begin = 0
         for i, (end, about, read_at) in enumerate(rows):
             digest = digests[32 * i : 32 * i + 32]
-            known[os.fsdecode(names[begin:end])] = (tuple(about), read_at, digest)
+            known[os.fsdecode(names[begin:end])] = _ENTRY.pack(*about, read_at, digest)
             begin = end
         return known
-    except (CacheCorruptError, KeyError, ValueError, TypeError):
+    except (CacheCorruptError, KeyError, ValueError, TypeError, struct.error):
         return {}  # it only saved time
 
 
@@ -131,7 +134,9 @@ def known_sources(root: Path) -> dict[Digest, Path]:
     except OSError:
         return {}
     return {
-        digest: Path(name) for table in tables for name, (_, _, digest) in _loaded(table).items()
+        _ENTRY.unpack(entry)[-1]: Path(name)
+        for table in tables
+        for name, entry in _loaded(table).items()
     }
 
 
@@ -141,4 +146,4 @@ def now_ns() -> int:
 
 
 def _about(status: os.stat_result) -> _Stat:
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & MAX_INT64

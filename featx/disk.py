@@ -40,6 +40,9 @@ _MAX_BYTES = 2 << 30
 
 _Bytes = TypeVar("_Bytes", bytearray, bytearray | memoryview)
 
+# Inodes of some file systems are larger.
+MAX_INT64 = 2**63 - 1
+
 # Size, modification time, change time (ns) and inode of a file.
 Stat = tuple[int, int, int, int]
 
@@ -53,7 +56,7 @@ def this_host() -> str:
 def about(path: Path) -> Stat:
     """Return what tells one state of a file from another; a link is not followed."""
     status = os.stat(path, follow_symlinks=False)
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & MAX_INT64
 
 
 def save_lightly(path: Path, content: bytes) -> None:
