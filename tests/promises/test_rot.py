@@ -6,13 +6,15 @@ import hashlib
 import random
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from featx import errors, shards
+from featx.datasets import Dataset, Item
+from featx.scan import Scan
 from featx.shards import ROW, Block
 from featx.store import Store, find_root
 
@@ -137,6 +139,34 @@ def test_two_damaged_passes_still_end_with_the_right_rows(tmp_path: Path) -> Non
         again = stub.extract(drawn, tmp_path / "cache")
     np.testing.assert_array_equal(first.X, again.X)
     assert len(list((tmp_path / "cache").rglob("quarantine/*"))) == 3
+
+
+def test_a_stream_is_begun_again_when_a_shard_is_damaged_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = stub.pixels(600, seed=20)
+    begun = []
+
+    class Stream:
+        def __iter__(self) -> Iterator[Item]:
+            begun.append(True)
+            return (Item(str(i), None, picture) for i, picture in enumerate(drawn))
+
+    run = Scan.run
+
+    def damaging(scan: Scan) -> object:
+        shortage = run(scan)
+        if len(begun) == 1:
+            path = next((tmp_path / "cache").rglob("shards/*.h5"))
+            path.write_bytes(path.read_bytes()[:-1] + b"?")
+        return shortage
+
+    monkeypatch.setattr(Scan, "run", damaging)
+    with pytest.warns(errors.CacheCorruptWarning):
+        features = stub.extract(Dataset(Stream()), tmp_path / "cache")
+    np.testing.assert_array_equal(features.X, stub.rows(drawn))
+    assert features.ids == [str(i) for i in range(600)]
+    assert len(begun) == 2
 
 
 def test_t26_a_cache_of_the_first_day_is_read(note: Callable[..., None], tmp_path: Path) -> None:
