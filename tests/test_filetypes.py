@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from featx import filetypes
+from featx.errors import NotAnImageError, TruncatedImageError, UnsupportedImageError
+from tests.promises import pictures as made
+
+
+def test_every_seed_begins_like_a_picture() -> None:
+    assert all(filetypes.is_picture(content[:16]) for content in made.seeds())
+    assert not filetypes.is_picture(b"words")
+    assert not filetypes.is_picture(b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "said"),
+    [
+        (b"  \n<html>", NotAnImageError, "HTML"),
+        (b"%!PS-Adobe", NotAnImageError, "PostScript"),
+        (b"%PDF-1.7", NotAnImageError, "PDF"),
+        (b"PK\x03\x04", NotAnImageError, "zip"),
+        (b"\x1f\x8b\x08", NotAnImageError, "gzip"),
+        (b"12345", NotAnImageError, "5 bytes of another kind"),
+        (b"\x89PNG and no more", NotAnImageError, "begins like a picture"),
+        (b"\0\0\0\x18ftypheic", UnsupportedImageError, "HEIC"),
+        (b"8BPS\0\1", UnsupportedImageError, "Photoshop"),
+        (b"\xff\xd8\xff\xe0", TruncatedImageError, "only a JPEG's header"),
+    ],
+)
+def test_what_it_seems_to_be(content: bytes, error: type[Exception], said: str) -> None:
+    found = filetypes.unidentified(content)
+    assert type(found) is error
+    assert said in str(found)
+
+
+def test_formats_of_suffixes_are_formats() -> None:
+    assert set(filetypes.FORMAT_OF_SUFFIX.values()) == set(filetypes.FORMATS)
+    assert not filetypes.SUFFIXES & filetypes.FOREIGN_SUFFIXES

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from featx.errors import DatasetError, InputRangeError
+from featx.items import Item, as_pixels, label_array, with_labels
+
+PIXELS = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
+
+
+def test_uint8_is_passed_through_without_a_copy() -> None:
+    assert as_pixels(PIXELS, ndim=4) is PIXELS
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int64, np.float32, np.float64])
+def test_other_numbers_are_rounded(dtype: Any) -> None:
+    np.testing.assert_array_equal(as_pixels(PIXELS.astype(dtype), ndim=4), PIXELS)
+
+
+def test_halves_are_rounded() -> None:
+    assert as_pixels(np.full((1, 1, 3), 200.6), ndim=3)[0, 0, 0] == 201
+
+
+@pytest.mark.parametrize(
+    ("array", "ndim", "said"),
+    [
+        (PIXELS.transpose(0, 3, 1, 2), 4, "np.moveaxis"),
+        (PIXELS[0], 4, "pass x[None]"),
+        (PIXELS[..., 0], 4, "np.repeat"),
+        (PIXELS[..., :1], 4, "np.repeat"),
+        (np.zeros((2, 4, 5, 4), np.uint8), 4, "x[..., :3]"),
+        (np.zeros((2, 4), np.uint8), 4, "expected (n, height, width, 3)"),
+        (np.zeros((2, 2, 3), complex), 3, "dtype complex128"),
+        (np.zeros((2, 2, 3), bool), 3, "dtype bool"),
+    ],
+)
+def test_shapes_and_types_that_are_none(array: np.ndarray, ndim: int, said: str) -> None:
+    with pytest.raises(DatasetError, match=said.replace("[", r"\[").replace("(", r"\(")
+                       .replace(")", r"\)").replace(".", r"\.")):  # fmt: skip
+        as_pixels(array, ndim=ndim)
+
+
+@pytest.mark.parametrize("values", [[-1.0, 5.0], [0.0, 256.0], [0.2, 0.9], [0.0, np.inf]])
+def test_values_outside_0_to_255(values: list[float]) -> None:
+    with pytest.raises(InputRangeError, match="expected RGB 0-255"):
+        as_pixels(np.resize(values, (2, 2, 3)), ndim=3)
+
+
+def test_a_black_picture_of_floats_is_no_mistake() -> None:
+    assert not as_pixels(np.zeros((2, 2, 3)), ndim=3).any()
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["b", "a"], ["b", "a"]),
+        ([1, 0], ["1", "0"]),
+        ([1.0, 0.5], ["1", "0.5"]),
+        (np.array([3, 4], np.int8), ["3", "4"]),
+        ([b"x", "y"], ["x", "y"]),
+        ([True, False], ["1", "0"]),
+    ],
+)
+def test_labels_become_names(labels: Any, expected: list[str]) -> None:
+    items = with_labels([Item("0", None, b""), Item("1", None, b"")], labels)
+    assert [item.label for item in items] == expected
+
+
+def test_label_array() -> None:
+    array = label_array(["a", "b"])
+    assert array is not None
+    assert (array.dtype, array.shape) == (object, (2,))
+    assert label_array(["a", None]) is None
