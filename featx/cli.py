@@ -20,6 +20,7 @@ from featx.terminal import say, show, table, tell
 
 if TYPE_CHECKING:
     from featx.features import Features
+    from featx.preflight import Estimate
 
 # May stand anywhere on the line, not only before the command.
 _ANYWHERE = ("--debug", "--no-progress")
@@ -145,7 +146,13 @@ def extract(
     label_column: Annotated[str, typer.Option(help="Of a CSV file.")] = "label",
     cache: Cache = None,
     batch_size: BatchSize = None,
+    runtime: Annotated[
+        Literal["auto", "keras", "openvino"], typer.Option(help="What computes.")
+    ] = "auto",
     on_error: OnError = "raise",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what it would cost, from a short trial.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Also write one HDF5 file.")] = None,
 ) -> None:
     """Send each picture through the network once and keep its row."""
@@ -162,14 +169,13 @@ def extract(
     pictures = as_dataset(dataset, path_column=path_column, label_column=label_column)
     for note in pictures.notes:
         tell(f"Note: {note}")
-    features = featx.extract(
-        pictures,
-        chosen,
-        cache=cache,
-        batch_size=batch_size,
-        on_error=on_error,
-        progress=ctx.obj,
-    )
+    options: dict[str, Any] = {"cache": cache, "batch_size": batch_size, "runtime": runtime}
+    if dry_run:
+        from featx.preflight import estimate
+
+        _forecast(estimate(pictures, chosen, **options))
+        return
+    features = featx.extract(pictures, chosen, **options, on_error=on_error, progress=ctx.obj)
     if out is not None:
         features.save(out)
     _summary(features, out)
@@ -227,6 +233,23 @@ def backbones() -> None:
     for row in featx.BACKBONES.values():
         listing.add_row(row.name, str(row.side), str(row.dim), row.family, row.preprocessing)
     show(listing)
+
+
+def _forecast(cost: Estimate) -> None:
+    """Print what an extraction would cost."""
+    about = "" if cost.exact else "about "
+    speed = f", {cost.images_per_second:,.0f} images/s" if cost.images_per_second else ""
+    facts = {
+        "images": f"{cost.images:,}",
+        "kept already": f"{about}{cost.kept:,}",
+        "to compute": f"{about}{cost.images - cost.kept:,}",
+        "time": f"about {cost.seconds / 60:,.1f} minutes{speed}" if cost.seconds else "none",
+        "to be kept": f"{cost.bytes_to_keep / 1e9:,.3f} GB in {cost.cache}",
+        "in memory": f"{cost.rows_bytes / 1e9:,.3f} GB of rows",
+        "runtime": f"{cost.runtime} on {cost.device}" if cost.runtime else "not needed",
+    }
+    for name, value in facts.items():
+        say(f"{name:<12} {value}")
 
 
 def _weights(text: str) -> str | None:

@@ -90,7 +90,7 @@ class Scan:
             for item, work in _ahead(self._entries(pool), _WINDOW):
                 prepared = work.result() if isinstance(work, Future) else work
                 self._take(item, prepared)
-                bar.step(isinstance(prepared.picture, np.ndarray))
+                bar.step(isinstance(prepared.picture, np.ndarray), self._writer.dim)
             self._writer.finish()
         except TooManyBadImagesError:
             self._writer.finish()
@@ -186,21 +186,31 @@ class Scan:
 
 
 class _Bar:
-    """A progress bar that appears when something has to be computed, and not before."""
+    """A progress bar that appears when something has to be computed, and not before.
+
+    tqdm shows images a second and the time left; behind them stands what there will be to keep,
+    on the assumption that as large a share of the rest is new as of the pictures so far.
+    """
 
     def __init__(self, total: int | None, wanted: bool) -> None:
         self._total = total
         self._wanted = wanted
         self._done = 0
+        self._new = 0
         self._bar: Any = None
 
-    def step(self, computing: bool) -> None:
-        if computing and self._wanted and self._bar is None:
+    def step(self, new: bool, dim: int | None) -> None:
+        """Count a picture; `dim` is the width of a row once it is known."""
+        if new and self._wanted and self._bar is None:
             from tqdm.auto import tqdm
 
             self._bar = tqdm(total=self._total, initial=self._done, desc="extract", unit="img")
         self._done += 1
+        self._new += new
         if self._bar is not None:
+            if dim is not None and self._new % 64 == 1:
+                expected = self._new * (self._total or self._done) / self._done
+                self._bar.set_postfix_str(f"{expected * 4 * dim / 1e6:,.1f} MB to keep", False)
             self._bar.update()
 
     def close(self) -> None:

@@ -1,0 +1,167 @@
+"""What an extraction would cost, from a short trial that keeps nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featx import backbones, images, runtimes
+from featx.backbones import Backbone
+from featx.datasets import Dataset, Item, as_dataset
+from featx.digests import KnownFiles, of_content
+from featx.errors import ImageError
+from featx.root import chosen, existing_root
+from featx.runtimes import Runtime
+from featx.store import Store
+
+# Files that are read to learn which share of those never read before is kept under other names.
+_SAMPLE = 512
+# Batches that the network is tried with, after one that it warms up with.
+_BATCHES = 4
+# A shard is this much larger than its rows: measured at 256 rows of 1,280 numbers.
+_OVERHEAD = 1.03
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an extraction would cost.
+
+    Attributes
+    ----------
+    images : int
+        Pictures in the dataset.
+    kept : int
+        Pictures whose row is there already.
+    exact : bool
+        False where `kept` was estimated from a sample of the files.
+    seconds : float
+        Wall time of computing the others; 0 where there are none.
+    images_per_second : float
+        Of decoding and computing together; 0 where nothing has to be computed.
+    bytes_to_keep : int
+        What the cache would grow by.
+    rows_bytes : int
+        What ``features.X`` would take in memory.
+    runtime, device : str or None
+        What would compute; None where nothing has to be computed.
+    cache : str
+        The cache folder.
+    """
+
+    images: int
+    kept: int
+    exact: bool
+    seconds: float
+    images_per_second: float
+    bytes_to_keep: int
+    rows_bytes: int
+    runtime: str | None
+    device: str | None
+    cache: str
+
+
+def estimate(
+    dataset: Any,
+    backbone: str | Backbone = "resnet50",
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    batch_size: int | None = None,
+    runtime: str = "auto",
+) -> Estimate:
+    """Return what ``extract`` with these arguments would cost; no row is computed to be kept.
+
+    Some pictures are decoded and some batches of them computed, as the extraction would do it.
+
+    Raises
+    ------
+    DatasetError, BackboneError, CacheError, RuntimeUnavailableError
+        As ``extract`` would.
+    """
+    backbone = backbones.find(backbone)
+    dataset = as_dataset(dataset)
+    runtimes.check_batch_size(batch_size)
+    root = existing_root(cache) or chosen(cache)
+    store = Store(root, {**backbone.recipe(), "pixels": images.POLICY})
+    fresh, unread = _lookup(dataset, store)
+    sample = unread[:: max(1, len(unread) // _SAMPLE)][:_SAMPLE]
+    strangers = [item for item in sample if not _is_kept(item, store)]
+    share = len(strangers) / len(sample) if sample else 0.0
+    missing = fresh + round(share * len(unread))
+    speed, name, device, dim = 0.0, None, None, store.dim or backbone.dim or 0
+    if missing:
+        folder = store.folder if store.folder.is_dir() else None
+        engine = runtimes.start(backbone, batch_size, runtime, folder)
+        tried = strangers or list(dataset.items[:_SAMPLE])
+        speed, dim = _tried(tried, backbone.side, engine)
+        name, device = engine.name, engine.environment().get("device")
+    return Estimate(
+        images=len(dataset),
+        kept=len(dataset) - missing,
+        exact=len(sample) == len(unread),
+        seconds=missing / speed if speed else 0.0,
+        images_per_second=speed,
+        bytes_to_keep=int(missing * dim * 4 * _OVERHEAD),
+        rows_bytes=len(dataset) * dim * 4,
+        runtime=name,
+        device=device,
+        cache=os.fspath(root),
+    )
+
+
+def _lookup(dataset: Dataset, store: Store) -> tuple[int, list[Item]]:
+    """Return how many known files have no row, and the pictures that nothing is known of."""
+    known = KnownFiles(store.root, dataset.location)
+    digests, unread = [], []
+    for item in dataset.items:
+        digest = known.find(item.source) if isinstance(item.source, Path) else None
+        if digest is None:
+            unread.append(item)
+        else:
+            digests.append(digest)
+    table = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+    return int((store.find(table) < 0).sum()), unread
+
+
+def _is_kept(item: Item, store: Store) -> bool:
+    try:
+        content = images.read(item.source) if isinstance(item.source, Path) else item.source
+    except ImageError:
+        return True  # it will never be computed
+    digest = np.frombuffer(of_content(content), np.uint8).reshape(1, 32)
+    return bool(store.find(digest)[0] >= 0)
+
+
+def _tried(items: Sequence[Item], side: int, engine: Runtime) -> tuple[float, int]:
+    """Return the pictures a second that decoding and computing reach together, and the width."""
+    size = engine.batch_size
+    batches = np.zeros((_BATCHES, size, side, side, 3), np.uint8)
+    flat = batches.reshape(-1, side, side, 3)
+
+    def decode(item: Item) -> np.ndarray | None:
+        try:
+            return images.load(item.source, side)
+        except ImageError:
+            return None
+
+    items = items[: len(flat)]
+    with ThreadPoolExecutor(max(2, runtimes.cpu_count())) as pool:
+        began = time.perf_counter()
+        for i, picture in enumerate(pool.map(decode, items)):
+            if picture is not None:
+                flat[i] = picture
+        decoding = (time.perf_counter() - began) / len(items)
+    dim = int(engine.run(batches[0]).shape[1])
+    with ThreadPoolExecutor(engine.streams) as pool:
+        began = time.perf_counter()
+        list(pool.map(engine.run, batches))
+        computing = (time.perf_counter() - began) / len(flat)
+    # A processor does the one and the other; beside a GPU it only decodes.
+    same = engine.environment().get("device") == "cpu"
+    return 1 / (decoding + computing if same else max(decoding, computing)), dim

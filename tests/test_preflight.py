@@ -1,0 +1,72 @@
+"""The estimate: it counts what is kept, tries the network, and keeps nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import featx
+from featx.cli import app
+from featx.preflight import estimate
+
+TINY = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
+
+
+def test_nothing_is_kept_and_nothing_is_made(picture_folder: Path, own_cache: Path) -> None:
+    cost = estimate(picture_folder, TINY)
+    assert (cost.images, cost.kept, cost.exact) == (24, 0, True)
+    assert cost.seconds > 0
+    assert cost.images_per_second == pytest.approx(24 / cost.seconds)
+    assert 24 * 1280 * 4 <= cost.bytes_to_keep <= 1.1 * 24 * 1280 * 4
+    assert cost.rows_bytes == 24 * 1280 * 4
+    assert (cost.device, cost.cache) == ("cpu", str(own_cache))
+    assert not own_cache.exists()
+
+
+def test_what_is_kept_is_found_under_any_name(picture_folder: Path, tmp_path: Path) -> None:
+    featx.extract(picture_folder / "blue", TINY, progress=False)
+    cost = estimate(picture_folder, TINY)
+    assert (cost.images, cost.kept) == (24, 8)
+
+
+def test_all_kept_costs_nothing_and_starts_no_network(
+    picture_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    featx.extract(picture_folder, TINY, progress=False)
+    monkeypatch.setattr("featx.runtimes.start", None)
+    cost = estimate(picture_folder, TINY)
+    assert (cost.kept, cost.seconds, cost.bytes_to_keep, cost.runtime) == (24, 0.0, 0, None)
+
+
+def test_many_unread_files_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    featx.extract(pixels[:20], TINY, progress=False)
+    monkeypatch.setattr("featx.preflight._SAMPLE", 10)
+    cost = estimate(pixels, TINY)
+    assert not cost.exact
+    assert 15 <= cost.kept <= 25
+
+
+def test_bad_pictures_are_no_obstacle(picture_folder: Path) -> None:
+    (picture_folder / "red" / "bad.png").write_bytes(b"\x89PNG no more")
+    assert estimate(picture_folder, TINY).images == 25
+
+
+def test_the_command_prints_it_and_stops(picture_folder: Path, own_cache: Path) -> None:
+    arguments = ["extract", str(picture_folder), "-b", "mobilenet_v2", "--weights", "none"]
+    answer = CliRunner().invoke(app, [*arguments, "--image-size", "32", "--dry-run"])
+    assert answer.exit_code == 0, answer.output
+    for text in ("images       24", "kept already 0", "to compute   24", "images/s", "on cpu"):
+        assert text in answer.stdout
+    assert not own_cache.exists()
+
+
+def test_the_bar_says_what_there_is_to_keep(capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (1500, 16, 16, 3), dtype=np.uint8)
+    featx.extract(pixels, TINY, progress=True)
+    shown = capsys.readouterr().err
+    assert "img/s" in shown
+    assert f"{1500 * 1280 * 4 / 1e6:,.1f} MB to keep" in shown
