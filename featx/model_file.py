@@ -188,10 +188,11 @@ def _content(path: str | os.PathLike[str]) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         raise FileNotFoundError(f"no model file at {name}.") from None
+    about = os.fstat(descriptor)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(descriptor)
+        raise ModelFormatError(f"{name} is no model file of featx: it is no regular file.")
     with open(descriptor, "rb") as file:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode):
-            raise ModelFormatError(f"{name} is no model file of featx: it is no regular file.")
         if about.st_size > MAX_BYTES:
             raise ModelTrustError(
                 f"{name} has {about.st_size:,} bytes; a model file has at most {MAX_BYTES:,}."

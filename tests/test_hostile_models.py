@@ -1,0 +1,429 @@
+"""Hostile model files: each ends in an error of its kind, runs nothing, and crashes nothing."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import pickle
+import stat
+import subprocess
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+import skops.io
+from sklearn.linear_model import RidgeClassifier
+from sklearn.preprocessing import FunctionTransformer
+
+from featx import booster, head_state, heads, model_file, ubj
+from featx.errors import ModelFormatError
+from tests.test_model_file import DIM, features_of, trained
+
+Members = dict[str, bytes]
+Change = Callable[[dict[str, Any], Members], Any]
+
+FORMAT, INTEGRITY, TRUST, VERSION = (
+    f"Model{kind}Error" for kind in ("Format", "Integrity", "Trust", "Version")
+)
+
+
+class Payload:
+    """What a pickle of it does when it is loaded: make the sentinel file."""
+
+    def __init__(self, sentinel: Path) -> None:
+        self.sentinel = sentinel
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.sentinel}",)
+
+
+def array(values: Any) -> bytes:
+    return model_file.array_bytes(np.asarray(values))
+
+
+def npy(header: str, body: bytes = b"") -> bytes:
+    text = header.encode()
+    text += b" " * (-(len(text) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + body
+
+
+def objects(sentinel: Path) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([Payload(sentinel)], dtype=object), allow_pickle=True)
+    return buffer.getvalue()
+
+
+def put(name: str, content: bytes) -> Change:
+    return lambda manifest, members: members.__setitem__(name, content)
+
+
+def say(*path: Any, value: Any) -> Change:
+    def change(manifest: dict[str, Any], members: Members) -> None:
+        group = manifest
+        for key in path[:-1]:
+            group = group[key]
+        group[path[-1]] = value
+
+    return change
+
+
+def tree(change: Callable[[dict[str, Any]], Any]) -> Change:
+    """Change the first tree of the XGBoost member."""
+
+    def apply(manifest: dict[str, Any], members: Members) -> None:
+        document = ubj.decoded(members["head/trees.ubj"])
+        change(document["learner"]["gradient_booster"]["model"])
+        members["head/trees.ubj"] = ubj.encoded(document)
+
+    return apply
+
+
+def node(name: str, position: int, value: int) -> Change:
+    return tree(lambda model: model["trees"][0][name].__setitem__(position, value))
+
+
+def cut(manifest: dict[str, Any], members: Members) -> None:
+    members["head/trees.ubj"] = members["head/trees.ubj"][:-100]
+
+
+class Stranger:
+    """A type that no list of trusted ones knows."""
+
+
+def skops_of(value: Any) -> bytes:
+    return skops.io.dumps(value)
+
+
+# Changes of a sound file, written again with digests that fit: what a forger would do.
+FORGED: dict[str, tuple[str, Change, str]] = {
+    "array of pickled objects": ("logistic", put("head/coef.npy", b"OBJECTS"), TRUST),
+    "array of records": (
+        "logistic",
+        put("head/coef.npy", npy("{'descr':[('a','<f8')],'fortran_order':False,'shape':(0,)}")),
+        TRUST,
+    ),
+    "array of 4 TB": (
+        "logistic",
+        put("head/coef.npy", npy("{'descr':'<f8','fortran_order':False,'shape':(1000000,500000)}")),
+        FORMAT,
+    ),
+    "array of negative length": (
+        "logistic",
+        put(
+            "head/coef.npy", npy("{'descr':'<f8','fortran_order':False,'shape':(-1,-1)}", bytes(8))
+        ),
+        FORMAT,
+    ),
+    "array cut": ("logistic", put("head/coef.npy", array(np.zeros((3, DIM)))[:-8]), FORMAT),
+    "array of code in its header": (
+        "logistic",
+        put("head/coef.npy", npy("__import__('os').abort()")),
+        FORMAT,
+    ),
+    "array of NaN": ("logistic", put("head/coef.npy", array(np.full((3, DIM), np.nan))), FORMAT),
+    "array of another shape": ("logistic", put("head/coef.npy", array(np.zeros((3, 5)))), FORMAT),
+    "weights for another class": (
+        "logistic",
+        put("head/coef.npy", array(np.ones((3, DIM)))),
+        INTEGRITY,
+    ),
+    "no array": ("logistic", lambda manifest, members: members.pop("head/coef.npy"), FORMAT),
+    "npz": ("logistic", put("head/coef.npy", b"PK\x03\x04 npz"), FORMAT),
+    "another kind of head": ("logistic", say("head", "kind", value="os.system"), FORMAT),
+    "kind that is a list": ("logistic", say("head", "kind", value=["logistic"]), FORMAT),
+    "parameter that is a mapping": ("logistic", say("head", "parameters", value={"C": {}}), FORMAT),
+    "parameter that there is not": ("logistic", say("head", "parameters", value={"x": 1}), FORMAT),
+    "classes twice": ("logistic", say("classes", value=["a", "a", "b"]), FORMAT),
+    "classes that are numbers": ("logistic", say("classes", value=[1, 2, 3]), FORMAT),
+    "fewer classes": ("logistic", say("classes", value=["a", "b"]), FORMAT),
+    "width of a row": ("logistic", say("dim", value=2**40), FORMAT),
+    "later format": ("logistic", say("version", value=99), VERSION),
+    "network that there is not": (
+        "logistic",
+        say("backbone", "name", value="../x"),
+        "ModelFileError",
+    ),
+    "weights by a path": ("logistic", say("backbone", "weights", value="/etc/passwd"), FORMAT),
+    "layer that there is not": (
+        "dense",
+        say("head", "recipe", "layers", value=[{"kind": "Lambda", "function": "os.system"}]),
+        FORMAT,
+    ),
+    "layer of a billion units": (
+        "dense",
+        say("head", "recipe", "layers", value=[{"kind": "Dense", "units": 10**9}]),
+        FORMAT,
+    ),
+    "recipe that is text": ("dense", say("head", "recipe", value="Recipe()"), FORMAT),
+    "trees with children out of range": ("xgboost", node("left_children", 0, 10**6), FORMAT),
+    "trees in a circle": ("xgboost", node("left_children", 1, 0), FORMAT),
+    "trees with features out of range": ("xgboost", node("split_indices", 0, 10**6), FORMAT),
+    "trees with negative features": ("xgboost", node("split_indices", 0, -5), FORMAT),
+    "trees with wrong parents": ("xgboost", node("parents", 1, 77), FORMAT),
+    "trees by category": ("xgboost", node("split_type", 0, 1), FORMAT),
+    "trees of a class that there is not": (
+        "xgboost",
+        tree(lambda model: model["tree_info"].__setitem__(0, 1000)),
+        FORMAT,
+    ),
+    "trees with arrays of other lengths": (
+        "xgboost",
+        tree(lambda model: model["trees"][0].__setitem__("parents", np.zeros(1, np.int32))),
+        FORMAT,
+    ),
+    "trees cut": ("xgboost", cut, FORMAT),
+    "trees that are text": ("xgboost", put("head/trees.ubj", b"trees"), FORMAT),
+    "trees with a length of 2**62": (
+        "xgboost",
+        put("head/trees.ubj", b"{L" + (2**62).to_bytes(8, "big") + b"x"),
+        FORMAT,
+    ),
+    "trees of 10,000 levels": ("xgboost", put("head/trees.ubj", b"[#i\x01" * 10_000), FORMAT),
+    "trees that are a pickle": ("xgboost", put("head/trees.ubj", b"PICKLE"), FORMAT),
+    "skops with a function that runs commands": (
+        "skops",
+        put("head/estimator.skops", skops_of(FunctionTransformer(os.popen))),
+        TRUST,
+    ),
+    "skops with a type of its own": (
+        "skops",
+        put("head/estimator.skops", skops_of(Stranger())),
+        TRUST,
+    ),
+    "skops for other rows": (
+        "skops",
+        put("head/estimator.skops", skops_of(RidgeClassifier().fit([[0], [1]], ["a", "b"]))),
+        FORMAT,
+    ),
+    "skops that is no classifier": ("skops", put("head/estimator.skops", skops_of([1])), FORMAT),
+    "skops that is a pickle": ("skops", put("head/estimator.skops", b"PICKLE"), FORMAT),
+    "member of another kind": ("logistic", put("head/x.pkl", b"PICKLE"), TRUST),
+}
+
+
+def plain_files(sentinel: Path) -> dict[str, tuple[bytes, str]]:
+    """Return files that are no zip, or another program's."""
+    poison = pickle.dumps(Payload(sentinel))
+    buffer = io.BytesIO()
+    joblib.dump(Payload(sentinel), buffer)
+    other = io.BytesIO()
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("archive/data.pkl", poison)
+    keras = io.BytesIO()
+    with zipfile.ZipFile(keras, "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", "")
+    return {
+        "pickle": (poison, FORMAT),
+        "joblib": (buffer.getvalue(), FORMAT),
+        "gzip joblib": (gzip.compress(poison), FORMAT),
+        "zlib joblib": (zlib.compress(poison), FORMAT),
+        "zip of a pickle": (other.getvalue(), FORMAT),
+        "keras": (keras.getvalue(), FORMAT),
+        "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(100), FORMAT),
+        "skops": (skops.io.dumps([1]), FORMAT),
+        "empty": (b"", FORMAT),
+        "text": (b"a model\n", FORMAT),
+        "zip's end": (b"PK\x05\x06" + bytes(18), FORMAT),
+    }
+
+
+def rezipped(sound: bytes, change: Callable[[zipfile.ZipFile, list[Any]], Any]) -> bytes:
+    """Write the members of a zip again, without new digests, as `change` decides."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(sound)) as old, zipfile.ZipFile(buffer, "w") as new:
+        change(new, [(info, old.read(info)) for info in old.infolist()])
+    return buffer.getvalue()
+
+
+def with_more(
+    name: str, content: bytes = b"x", mode: int = 0, how: int = zipfile.ZIP_STORED
+) -> Any:
+    def change(new: zipfile.ZipFile, parts: list[Any]) -> None:
+        for info, old in parts:
+            new.writestr(info, old)
+        info = zipfile.ZipInfo(name)
+        info.external_attr = mode << 16
+        info.compress_type = how
+        new.writestr(info, content)
+
+    return change
+
+
+def without_one(new: zipfile.ZipFile, parts: list[Any]) -> None:
+    for info, old in parts[:-1]:
+        new.writestr(info, old)
+
+
+def one_changed(new: zipfile.ZipFile, parts: list[Any]) -> None:
+    for info, old in parts[:-1]:
+        new.writestr(info, old)
+    info, old = parts[-1]
+    new.writestr(info, old[:-1] + bytes([old[-1] ^ 1]))
+
+
+def manifest_of(text: bytes) -> Any:
+    return lambda new, parts: new.writestr("manifest.json", text)
+
+
+def zips(sound: bytes) -> dict[str, tuple[bytes, str]]:
+    """Return a sound file with its zip changed."""
+    changes = {
+        "zip slip": (with_more("../../x.npy"), TRUST),
+        "absolute path": (with_more("/tmp/x.npy"), TRUST),
+        "backslashes": (with_more("..\\x.npy"), TRUST),
+        "link": (with_more("head/link.npy", b"/etc/passwd", stat.S_IFLNK | 0o777), TRUST),
+        "device": (with_more("head/device.npy", b"", stat.S_IFBLK | 0o600), TRUST),
+        "zip bomb": (
+            with_more("head/bomb.npy", bytes(50 << 20), how=zipfile.ZIP_DEFLATED),
+            TRUST,
+        ),
+        "member missing": (without_one, INTEGRITY),
+        "member changed": (one_changed, INTEGRITY),
+        "member unlisted": (with_more("head/more.npy"), INTEGRITY),
+        "manifest that is text": (manifest_of(b"manifest"), FORMAT),
+        "manifest with NaN": (manifest_of(b'{"format": NaN}'), FORMAT),
+        "manifest of 100,000 levels": (manifest_of(b"[" * 100_000), FORMAT),
+        "manifest that is a list": (manifest_of(b"[]"), FORMAT),
+        "manifest of 20 MB": (manifest_of(b" " * (20 << 20)), TRUST),
+        "manifest without members": (
+            manifest_of(b'{"format": "featx model", "version": 1}'),
+            FORMAT,
+        ),
+    }
+    found = {name: (rezipped(sound, change), kind) for name, (change, kind) in changes.items()}
+    found["cut in half"] = (sound[: len(sound) // 2], FORMAT)
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        found["two of one name"] = (rezipped(sound, with_more("manifest.json", b"{}")), TRUST)
+    return found
+
+
+LOADER = """
+import json, sys
+from featx import load
+for path in map(str.strip, sys.stdin):
+    try:
+        load(path)
+        found = ["loaded", ""]
+    except Exception as error:
+        found = [type(error).__name__, str(error)]
+    print(json.dumps([path, *found]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str, str]]:
+    """Load every file in one other process: name to (expected error, error, its words)."""
+    folder = tmp_path_factory.mktemp("hostile")
+    sentinel = folder / "SENTINEL"
+    poison = pickle.dumps(Payload(sentinel))
+    models = {
+        "logistic": heads.logistic(C=0.1),
+        "xgboost": heads.xgboost(n_estimators=3),
+        "dense": heads.dense(),
+        "skops": RidgeClassifier(),
+    }
+    parts = {}
+    for kind, head in models.items():
+        model = trained(heads.logistic(C=0.1)) if kind == "dense" else trained(head)
+        if kind == "dense":
+            model.head_ = _untrained_dense()
+        model.save(folder / f"{kind}.sound")
+        parts[kind] = model_file.read(folder / f"{kind}.sound")
+    files: dict[str, str] = {}
+    for name, (kind, change, expected) in FORGED.items():
+        manifest, members = json.loads(json.dumps(parts[kind][0])), dict(parts[kind][1])
+        change(manifest, members)
+        fill = {b"PICKLE": poison, b"OBJECTS": objects(sentinel)}
+        members = {k: fill.get(v, v) for k, v in members.items()}
+        manifest.pop("members")
+        model_file.write(folder / f"{name}.featx", manifest, members)
+        files[name] = expected
+    sound = (folder / "logistic.sound").read_bytes()
+    for name, (content, expected) in {**plain_files(sentinel), **zips(sound)}.items():
+        (folder / f"{name}.featx").write_bytes(content)
+        files[name] = expected
+    os.mkfifo(folder / "pipe.featx")
+    (folder / "folder.featx").mkdir()
+    files |= {"pipe": FORMAT, "folder": FORMAT, "logistic.sound": "loaded"}
+    paths = [folder / (n if n.endswith("sound") else f"{n}.featx") for n in files]
+    answer = subprocess.run(
+        [sys.executable, "-c", LOADER],
+        input="\n".join(map(str, paths)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=Path(__file__).parent.parent,
+    )
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    lines = [json.loads(line) for line in answer.stdout.splitlines()]
+    assert len(lines) == len(files), "the process ended early"
+    assert not sentinel.exists(), "code of a file was run"
+    return {
+        name: (files[name], error, words)
+        for name, (_, error, words) in zip(files, lines, strict=True)
+    }
+
+
+def _untrained_dense() -> Any:
+    """Return a dense head with zero weights, without Keras's training."""
+    shape = head_state.Shape(DIM, np.array(["class <0>", "class <1>", "class <2>"]))
+    head = heads.dense()
+    head.classes_, head.n_features_in_ = shape.classes, DIM
+    widths = [(DIM,)] * 4 + [(DIM, 3), (3,)]
+    head.weights_ = [np.zeros(width, np.float32) for width in widths]
+    head.history_, head.n_epochs_ = {"loss": [1.0]}, 1
+    return head
+
+
+NAMES = [*FORGED, *plain_files(Path("x")), "pipe", "folder", "logistic.sound"]
+NAMES += ["zip slip", "absolute path", "backslashes", "link", "device", "zip bomb"]
+NAMES += ["member missing", "member changed", "member unlisted", "two of one name", "cut in half"]
+NAMES += [f"manifest {what}" for what in ("that is text", "with NaN", "that is a list")]
+NAMES += [f"manifest {what}" for what in ("of 100,000 levels", "of 20 MB", "without members")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hostile_file(name: str, verdicts: dict[str, tuple[str, str, str]]) -> None:
+    expected, error, words = verdicts[name]
+    assert error == expected, words
+    if expected != "loaded":
+        assert name.split(".")[0] in words, "the message names the file"
+        assert len(words) < 1000
+
+
+def test_every_file_is_judged(verdicts: dict[str, tuple[str, str, str]]) -> None:
+    assert set(NAMES) == set(verdicts)
+    assert len(verdicts) >= 60
+
+
+def test_random_damage_to_trees_never_reaches_xgboost_unchecked() -> None:
+    features = features_of()
+    head = heads.xgboost(n_estimators=2).fit(features.X, features.y.astype(str))
+    raw = bytes(head.model_.get_booster().save_raw("ubj"))
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(1500):
+        damaged = bytearray(raw)
+        for position in rng.integers(0, len(raw), rng.integers(1, 4)):
+            damaged[position] = rng.integers(0, 256)
+        try:
+            checked = booster.checked(bytes(damaged), DIM, 3)
+        except ModelFormatError:
+            refused += 1
+            continue
+        for one in checked["learner"]["gradient_booster"]["model"]["trees"]:
+            inner = one["left_children"] != -1
+            for name in ("left_children", "right_children"):
+                assert (one[name][inner] < len(inner)).all()
+                assert (one[name][inner] > np.flatnonzero(inner)).all()
+            assert (one["split_indices"] < DIM).all()
+    assert refused > 300
