@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from featx.finetune import FineTuned
     from featx.heads import HEADS
     from featx.loading import load, load_unsafe_pickle
+    from featx.parity import verify_parity
 
 _HOME = {
     "BACKBONES": "architectures",
@@ -38,6 +39,7 @@ _HOME = {
     "extract": "extraction",
     "load": "loading",
     "load_unsafe_pickle": "loading",
+    "verify_parity": "parity",
 }
 _MODULES = ("dense", "errors", "heads")
 
@@ -59,6 +61,7 @@ __all__ = [
     "heads",
     "load",
     "load_unsafe_pickle",
+    "verify_parity",
 ]
 
 

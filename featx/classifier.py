@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from featx import saved
+from featx import export, saved
 from featx.backbones import Backbone, find
 from featx.errors import DatasetError
 from featx.examples import choose
@@ -243,6 +243,22 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
                 self.examples_,
             ),
         )
+
+    def export(self, path: str | os.PathLike[str], format: str | None = None) -> None:
+        """Write network and head as one network for other runtimes; see `featx.export.write`.
+
+        Parameters
+        ----------
+        format : {"keras", "savedmodel", "onnx", "tflite"}, optional
+            By the path's suffix unless given.
+
+        Raises
+        ------
+        ExportError
+            The head does not come to layers of a network, or what is needed is not installed.
+        """
+        check_is_fitted(self)
+        export.write(path, find(self.backbone), self.head_, format)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -48,7 +48,7 @@ class Shape(NamedTuple):
 
 def state_of(head: Any) -> HeadState | None:
     """Return a fitted head as data, or None for a head that is not one of featx's own."""
-    kind = _kind_of(head)
+    kind = kind_of(head)
     return None if kind is None else _WRITERS[kind](head)
 
 
@@ -73,7 +73,8 @@ def head_of(state: HeadState, shape: Shape) -> Any:
         ) from error
 
 
-def _kind_of(head: Any) -> str | None:
+def kind_of(head: Any) -> str | None:
+    """Return the name of a head that featx ships, or None for any other classifier."""
     kinds = {LogisticHead: "logistic", XGBoostHead: "xgboost", DenseClassifier: "dense"}
     kinds[NearestHead] = "nearest"
     if type(head) is Pipeline and len(head.steps) == 2 and type(head[0]) is StandardScaler:

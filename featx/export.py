@@ -1,0 +1,138 @@
+"""A classifier as one network in a file: Keras, TensorFlow SavedModel, ONNX, TFLite."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featx import booster, tree_graph
+from featx.backbones import Backbone
+from featx.errors import ExportError
+from featx.folding import folded, pixels_to_rows
+from featx.heads.trees import XGBoostHead
+
+SUFFIXES = {"keras": ".keras", "savedmodel": "", "onnx": ".onnx", "tflite": ".tflite"}
+"""What a file of each format is called; a SavedModel is a folder."""
+
+NAMES = "labels.txt"
+"""The class names, one a line, in a .keras or .tflite file (both are readable as a zip)."""
+
+
+def write(
+    path: str | os.PathLike[str], backbone: Backbone, head: Any, format: str | None = None
+) -> None:
+    """Write the network and the head as one: uint8 pictures in, class probabilities out.
+
+    The input is (n, side, side, 3) RGB 0-255, resized beforehand: by Pillow's bilinear filter,
+    as `featx.images.resize` does, for the same probabilities. The class names are inside: as
+    `labels.txt` in a .keras or .tflite file (read it with any zip tool), as `assets.extra/
+    labels.txt` in a SavedModel, as the metadata "classes" (a JSON list) in ONNX.
+
+    Parameters
+    ----------
+    format : {"keras", "savedmodel", "onnx", "tflite"}, optional
+        By the path's suffix unless given.
+
+    Raises
+    ------
+    ExportError
+        The head does not come to layers of a network, the format is unknown, or what it needs
+        is not installed.
+    """
+    path = Path(path)
+    chosen = format or next((f for f, suffix in SUFFIXES.items() if suffix == path.suffix), None)
+    if chosen not in SUFFIXES:
+        raise ExportError(
+            f"format={format!r} for {path}: expected one of {', '.join(SUFFIXES)}, or a path that "
+            "ends on .keras, .onnx or .tflite."
+        )
+    trees = isinstance(head, XGBoostHead)
+    planted = trees and chosen == "onnx"
+    network = pixels_to_rows(backbone) if planted else folded(backbone, head)
+    names = [str(name) for name in head.classes_]
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".featx-export-") as folder:
+        # Beside the target, so that it appears whole or not at all.
+        made = Path(folder, f"model{SUFFIXES[chosen]}")
+        try:
+            _WRITERS[chosen](network, made, names)
+        except ImportError as error:
+            raise ExportError(
+                f"{chosen} needs {error.name}: pip install 'featx[export]'."
+            ) from error
+        if trees:
+            _plant(made, head)
+        _move(made, path)
+
+
+def _keras(network: Any, made: Path, names: Sequence[str]) -> None:
+    network.save(made)
+    _append_names(made, names)
+
+
+def _saved_model(network: Any, made: Path, names: Sequence[str]) -> None:
+    network.export(made, format="tf_saved_model", verbose=False)
+    # TensorFlow's own place for files that travel with a SavedModel.
+    (made / "assets.extra").mkdir()
+    (made / "assets.extra" / NAMES).write_text(_lines(names), encoding="utf-8")
+
+
+def _onnx(network: Any, made: Path, names: Sequence[str]) -> None:
+    import onnx
+
+    network(np.zeros((1, *network.input_shape[1:]), np.uint8))  # Keras exports what was called
+    network.export(made, format="onnx", verbose=False)
+    model = onnx.load(made)
+    onnx.helper.set_model_props(model, {"classes": json.dumps(list(names), ensure_ascii=False)})
+    onnx.save(model, made)
+
+
+def _tflite(network: Any, made: Path, names: Sequence[str]) -> None:
+    network.export(made, format="litert", verbose=False)
+    # As TensorFlow Lite's own tools attach label files: a zip behind the model.
+    _append_names(made, names)
+
+
+def _append_names(made: Path, names: Sequence[str]) -> None:
+    with zipfile.ZipFile(made, "a") as archive:
+        archive.writestr(NAMES, _lines(names))
+
+
+def _lines(names: Sequence[str]) -> str:
+    # A name with a line break would become two classes.
+    return "".join(" ".join(name.splitlines()) + "\n" for name in names)
+
+
+def _plant(made: Path, head: XGBoostHead) -> None:
+    """Put the trees of a head behind the ONNX network that makes its rows."""
+    import onnx
+
+    raw = bytes(head.model_.get_booster().save_raw("ubj"))
+    checked = booster.checked(raw, head.n_features_in_, len(head.classes_))
+    model = onnx.load(made)
+    tree_graph.plant(model, checked, len(head.classes_))
+    onnx.checker.check_model(model)
+    onnx.save(model, made)
+
+
+def _move(made: Path, path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        if not (path / "saved_model.pb").exists():
+            raise ExportError(f"{path} is a folder that holds something else; it was left alone.")
+        shutil.rmtree(path)
+    os.replace(made, path)
+
+
+_WRITERS: dict[str, Callable[[Any, Path, Sequence[str]], None]] = {
+    "keras": _keras,
+    "savedmodel": _saved_model,
+    "onnx": _onnx,
+    "tflite": _tflite,
+}

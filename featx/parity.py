@@ -1,0 +1,150 @@
+"""Proof that the head on kept rows and the head on the network are one and the same."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from featx import exported, images
+from featx.backbones import Backbone, find
+from featx.datasets import Dataset
+from featx.folding import folded
+from featx.matching import as_pictures
+
+Network = Callable[[np.ndarray], Any]
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far two ways to the same probabilities are apart.
+
+    Attributes
+    ----------
+    pictures : int
+        Pictures compared, one by one.
+    largest : float
+        The largest difference of any probability of any picture.
+    worst : str
+        The picture where it is.
+    same_class : int
+        Pictures for which both ways name the same class.
+    tolerance : float
+        What `holds` asks for.
+    against : str
+        What the kept rows were compared with.
+    seconds : float
+        Wall time of the whole comparison.
+    """
+
+    pictures: int
+    largest: float
+    worst: str
+    same_class: int
+    tolerance: float
+    against: str
+    seconds: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether no probability differs by more than the tolerance."""
+        return self.largest <= self.tolerance
+
+    def __str__(self) -> str:
+        return (
+            f"{self.pictures} pictures: kept rows and {self.against} differ by at most "
+            f"{self.largest:.2g} ({self.worst}); {'within' if self.holds else 'MORE than'} the "
+            f"tolerance of {self.tolerance:g}, the same class for {self.same_class}."
+        )
+
+
+def verify_parity(
+    classifier: Any,
+    pictures: Any,
+    network: Network | str | os.PathLike[str] | None = None,
+    *,
+    tolerance: float | None = None,
+) -> Parity:
+    """Compare, picture by picture, the head on kept rows with one network from end to end.
+
+    Parameters
+    ----------
+    classifier : ImageClassifier
+        Fitted.
+    pictures : anything that `ImageClassifier.predict` takes
+    network : path, callable or None
+        None: the network and the head folded into one here. A path: an exported .onnx or .tflite
+        file, run by its own runtime. A callable: (n, side, side, 3) uint8 to (n, n_classes), such
+        as an exported Keras model that you loaded yourself.
+    tolerance : float, optional
+        1e-5 for the network folded here, 1e-4 for any other.
+
+    Returns
+    -------
+    Parity
+        `holds` says whether they agree; `largest` by how much they do.
+
+    Raises
+    ------
+    ExportError
+        The head cannot be folded onto a network, or no runtime for the file is installed.
+    """
+    dataset = as_pictures(pictures)
+    rows = classifier.features(dataset).X
+    backbone = find(classifier.backbone)
+    return compare(backbone, classifier.head_, dataset, rows, network, tolerance=tolerance)
+
+
+def compare(
+    backbone: Backbone,
+    head: Any,
+    dataset: Dataset,
+    rows: np.ndarray,
+    network: Network | str | os.PathLike[str] | None = None,
+    *,
+    tolerance: float | None = None,
+) -> Parity:
+    """Compare as `verify_parity` does, for a fitted head and the kept rows of a dataset."""
+    began = time.perf_counter()
+    against, run = _network(backbone, head, network)
+    kept = head.predict_proba(rows)
+    sources = (item.source for item in dataset)
+    found = np.concatenate([run(batch) for batch in _batches(sources, backbone.side)])
+    apart = np.abs(found - kept).max(axis=1)
+    worst = int(apart.argmax())
+    return Parity(
+        len(kept),
+        float(apart[worst]),
+        dataset.ids[worst],
+        int((found.argmax(axis=1) == kept.argmax(axis=1)).sum()),
+        tolerance if tolerance is not None else 1e-5 if network is None else 1e-4,
+        against,
+        time.perf_counter() - began,
+    )
+
+
+def _network(
+    backbone: Backbone, head: Any, network: Network | str | os.PathLike[str] | None
+) -> tuple[str, Network]:
+    if network is None:
+        model = folded(backbone, head)
+        return "the folded network", lambda batch: np.asarray(model(batch, training=False))
+    if isinstance(network, str | os.PathLike):
+        return os.path.basename(os.fspath(network)), exported.runner(network)
+    return "the given network", lambda batch: np.asarray(network(batch))
+
+
+def _batches(sources: Iterable[Any], side: int) -> Iterable[np.ndarray]:
+    batch = []
+    for source in sources:
+        batch.append(images.load(source, side))
+        if len(batch) == _BATCH:
+            yield np.stack(batch)
+            batch = []
+    if batch:
+        yield np.stack(batch)
