@@ -48,6 +48,8 @@ def _usable(stock: Iterable[Kept]) -> Iterable[Kept]:
 @app.command("ls")
 def ls(cache: Cache = None) -> None:
     """List what is kept, with what computed it: one entry a network with its options."""
+    from featx.inventory import environment_of, options_of
+
     root, stock = _stock(cache)
     listing = table("key", "network", "options")
     for name in ("rows", "MB", "used"):
@@ -59,12 +61,12 @@ def ls(cache: Cache = None) -> None:
         listing.add_row(
             kept.store.key[:8],
             str(recipe["backbone"]),
-            _options(recipe),
+            options_of(recipe),
             f"{kept.rows:,}",
             f"{kept.bytes / 1e6:,.1f}",
             _day(kept.last_used),
         )
-        computed += [f"{kept.store.key[:8]} computed by {_environment(e)}" for e in
+        computed += [f"{kept.store.key[:8]} computed by {environment_of(e)}" for e in
                      kept.environments]  # fmt: skip
         if kept.bad:
             computed.append(f"{kept.store.key[:8]} and {kept.bad:,} pictures known to be bad")
@@ -74,35 +76,6 @@ def ls(cache: Cache = None) -> None:
             say(line)
         total = sum(kept.bytes for kept in stock)
         say(f"In {root}: {total / 1e6:,.1f} MB")
-
-
-def _options(recipe: dict[str, Any]) -> str:
-    """Return what differs from a network's default options, the weights always."""
-    from featx.networks import UNTRAINED
-
-    weights = recipe["weights"]
-    parts = [
-        f"{recipe['side']} px",
-        "untrained" if weights == UNTRAINED else f"weights {weights[:8]}",
-    ]
-    if recipe["layer"] is not None:
-        parts.append(f"layer {recipe['layer']}")
-    if recipe["pooling"] != "avg":
-        parts.append(f"pooling {recipe['pooling'] or 'none'}")
-    if recipe["precision"] != "float32":
-        parts.append(recipe["precision"])
-    return "  ".join(parts)
-
-
-def _environment(environment: dict[str, Any]) -> str:
-    """Return the runtime and its version, then the versions that move its digits."""
-    runtime = str(environment.get("runtime", "an unnamed runtime"))
-    engine = environment.get(runtime.removeprefix("keras-"))
-    parts = [f"{runtime} {engine}" if engine else runtime]
-    if "device" in environment:
-        parts[0] += f" on {environment['device']}"
-    parts += [f"{name} {environment[name]}" for name in ("keras", "pillow") if name in environment]
-    return ", ".join(parts)
 
 
 def _day(seconds: float) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from featx import disk
 from featx.errors import CacheCorruptError, CacheError, CacheKeyMismatchError, CacheVersionError
+from featx.networks import UNTRAINED
 from featx.root import FORMAT
 from featx.shards import BAD, ROW
 from featx.store import Store
@@ -129,3 +130,30 @@ def size_of(path: Path) -> int:
     except OSError:
         pass  # gone, or not ours to look at
     return total
+
+
+def options_of(recipe: dict[str, Any]) -> str:
+    """Return what differs from a network's default options, the weights always."""
+    weights = recipe["weights"]
+    parts = [
+        f"{recipe['side']} px",
+        "untrained" if weights == UNTRAINED else f"weights {weights[:8]}",
+    ]
+    if recipe["layer"] is not None:
+        parts.append(f"layer {recipe['layer']}")
+    if recipe["pooling"] != "avg":
+        parts.append(f"pooling {recipe['pooling'] or 'none'}")
+    if recipe["precision"] != "float32":
+        parts.append(recipe["precision"])
+    return "  ".join(parts)
+
+
+def environment_of(environment: dict[str, Any]) -> str:
+    """Return the runtime and its version, then the versions that move its digits."""
+    runtime = str(environment.get("runtime", "an unnamed runtime"))
+    engine = environment.get(runtime.removeprefix("keras-"))
+    parts = [f"{runtime} {engine}" if engine else runtime]
+    if "device" in environment:
+        parts[0] += f" on {environment['device']}"
+    parts += [f"{name} {environment[name]}" for name in ("keras", "pillow") if name in environment]
+    return ", ".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
@@ -13,6 +14,8 @@ from featx.filetypes import FORMAT_OF_SUFFIX
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+logger = logging.getLogger(__name__)
 
 TINY = 16
 SLENDER = 16
@@ -89,6 +92,15 @@ class Remarks:
             for kind, what in _WHAT.items()
             if self._counts[kind]
         ]
+
+    def tell(
+        self, digests: np.ndarray, labels: Sequence[str | None], ids: Sequence[str]
+    ) -> list[str]:
+        """Log and return all sentences, with that on labels that contradict each other."""
+        told = self.sentences() + label_conflicts(digests, labels, ids)
+        for sentence in told:
+            logger.warning("%s", sentence)
+        return told
 
 
 def label_conflicts(
