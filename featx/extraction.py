@@ -6,13 +6,16 @@ import gc
 import logging
 import os
 import time
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from featx import backbones, images, probe, remarks, runtimes
 from featx.backbones import Backbone
 from featx.blocks import BLOCK
 from featx.claims import Claims
-from featx.datasets import as_dataset, label_array
+from featx.datasets import Dataset, as_dataset, label_array
 from featx.errors import BadImagesError, CacheCorruptError, FeatxError, OutOfMemoryError
 from featx.features import ExtractionReport, Features
 from featx.root import find_root, mark_used
@@ -92,33 +95,11 @@ def extract(
     mark_used(store.folder)
     network = _Network(backbone, batch_size, runtime, store)
     seen = remarks.Remarks()
-    lead = probe.pictures(backbone.side)
-    computed, compute_seconds, passes = 0, 0.0, 0
-    while True:
-        claims = Claims(store.folder / "claims") if passes < _PASSES_WITH_CLAIMS else None
-        scan = Scan(dataset, backbone.side, store, network.start, progress, seen, lead, claims)
-        shortage = scan.run()
-        computed += scan.computed
-        compute_seconds += scan.compute_seconds
-        if shortage is not None:
-            network.shrink(shortage)
-            continue
-        gathering = time.perf_counter()
-        rows, missing = store.gather(scan.digests(), scan.dim or store.dim or backbone.dim or 0)
-        gather_seconds = time.perf_counter() - gathering
-        if not missing.any():
-            break
-        passes += 1
-        if passes == _PASSES:
-            raise CacheCorruptError(
-                f"rows kept in {store.folder} were damaged {passes} times in a row; check that "
-                "disk."
-            )
+    passes = _Passes(dataset, store, network, seen, progress)
+    scan, rows = passes.run(backbone)
     if scan.failures and on_error == "raise":
         raise BadImagesError(scan.failures, scan.total)
-    noticed = seen.sentences() + remarks.label_conflicts(scan.digests(), scan.labels, scan.ids)
-    for sentence in noticed:
-        logger.warning("%s", sentence)
+    noticed = seen.tell(scan.digests(), scan.labels, scan.ids)
     distinct = len(set(scan.good))
     return Features(
         rows,
@@ -134,19 +115,61 @@ def extract(
         notes=(*dataset.notes, *noticed),
         report=ExtractionReport(
             images=scan.total,
-            computed=computed,
-            reused=max(distinct - computed, 0),
+            computed=passes.computed,
+            reused=max(distinct - passes.computed, 0),
             seconds=time.perf_counter() - began,
-            compute_seconds=compute_seconds,
+            compute_seconds=passes.compute_seconds,
             runtime=network.name,
             cache=os.fspath(store.root),
-            gather_seconds=gather_seconds,
+            gather_seconds=passes.gather_seconds,
         ),
     )
 
 
 class _OptionError(FeatxError, ValueError):
     pass
+
+
+@dataclass
+class _Passes:
+    """The passes over a dataset until every good picture has its row: hardly ever more than one."""
+
+    dataset: Dataset
+    store: Store
+    network: _Network
+    seen: remarks.Remarks
+    progress: bool
+    computed: int = 0
+    compute_seconds: float = 0.0
+    gather_seconds: float = 0.0
+
+    def run(self, backbone: Backbone) -> tuple[Scan, np.ndarray]:
+        """Return the last pass and the rows of its good pictures."""
+        store, lead, done = self.store, probe.pictures(backbone.side), 0
+        while True:
+            claims = Claims(store.folder / "claims") if done < _PASSES_WITH_CLAIMS else None
+            scan = Scan(
+                self.dataset, backbone.side, store, self.network.start, self.progress,
+                self.seen, lead, claims,
+            )  # fmt: skip
+            shortage = scan.run()
+            self.computed += scan.computed
+            self.compute_seconds += scan.compute_seconds
+            if shortage is not None:
+                self.network.shrink(shortage)
+                continue
+            began = time.perf_counter()
+            dim = scan.dim or store.dim or backbone.dim or 0
+            rows, missing = store.gather(scan.digests(), dim)
+            self.gather_seconds = time.perf_counter() - began
+            if not missing.any():
+                return scan, rows
+            done += 1
+            if done == _PASSES:
+                raise CacheCorruptError(
+                    f"rows kept in {store.folder} were damaged {done} times in a row; check that "
+                    "disk."
+                )
 
 
 class _Network:
