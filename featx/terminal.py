@@ -41,7 +41,7 @@ def show(made: Table) -> None:
         console.print(Text(name, style="bold"))
         console.print(Padding(Text(", ".join(facts)), (0, 0, 0, 2)))
     if made.caption:
-        console.print(made.caption)
+        console.print(made.caption, highlight=False)
 
 
 def _plain(console: Console, cell: RenderableType) -> str:

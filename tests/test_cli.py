@@ -44,6 +44,36 @@ def spawn(*args: str | Path, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
+def watch(*args: str | Path) -> str:
+    """Return all that the command shows on a terminal of 80 columns."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    words = [sys.executable, "-m", "featx", *map(str, args)]
+    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}
+    environment |= {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}
+    process = subprocess.Popen(
+        words, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
+    )
+    os.close(theirs)
+    shown = b""
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        while True:
+            try:
+                part = screen.read(65536)
+            except OSError:  # Linux: the other end was closed
+                break
+            if not part:
+                break
+            shown += part
+    assert process.wait() == 0, shown
+    return shown.decode()
+
+
 def test_extract_says_what_it_did_and_does_nothing_twice(
     picture_folder: Path, tmp_path: Path
 ) -> None:
@@ -329,3 +359,13 @@ def test_a_kept_extraction_never_loads_tensorflow_and_a_new_one_is_quiet(
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(picture_folder / "red" / "new.png")
     sprung = spawn("extract", picture_folder, *TINY, PYTHONPATH=path)
     assert "loaded!" in sprung.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize(("flags", "expected"), [([], True), (["--no-progress"], False)])
+def test_a_bar_is_shown_on_a_terminal_only(
+    flags: list[str], expected: bool, picture_folder: Path
+) -> None:
+    shown = watch("extract", picture_folder, *TINY, *flags)
+    assert summary(shown.replace("\r", ""))["computed"] == "24"
+    assert ("extract: 100%" in shown) is expected
