@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from tests.promises.content_cases import CONTENTS, HANDLED, Content
 from tests.promises.isolated import Reader
 
 MAX_SECONDS, MAX_RSS_MB = 2, 600
+READINGS: list[dict[str, Any]] = []
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +44,24 @@ def test_every_case_is_in_the_table() -> None:
 @pytest.mark.parametrize("case", CONTENTS, ids=str)
 def test_outcome_in_a_process_of_its_own(case: Content, tmp_path: Path, reader: Reader) -> None:
     result = reader.read(written(case, tmp_path))
+    READINGS.append(result)
     assert result["outcome"] == case.outcome, result
     assert result["seconds"] < MAX_SECONDS
     assert result["rss_mb"] < MAX_RSS_MB
     if case.outcome == HANDLED and case.check is not None:
         assert case.check(images.decode((tmp_path / case.name).read_bytes()))
+
+
+def test_figures_of_the_readings(note: Callable[..., None]) -> None:
+    """T13 for RESULTS.md; the limits are those of the test above."""
+    if not READINGS:
+        pytest.skip("no case was read")
+    note(
+        "T13",
+        files=len(READINGS),
+        slowest=round(max(reading["seconds"] for reading in READINGS), 2),
+        most_mb=round(max(reading["rss_mb"] for reading in READINGS)),
+    )
 
 
 @pytest.mark.parametrize("case", CONTENTS, ids=str)
@@ -118,7 +133,9 @@ def picture_set(folder: Path, bad: set[int], total: int) -> None:
 
 
 @pytest.mark.parametrize(("count", "total"), [(1, 30), (37, 900), (500, 10_500)])
-def test_bad_files_never_shift_others(count: int, total: int, tmp_path: Path) -> None:
+def test_bad_files_never_shift_others(
+    count: int, total: int, tmp_path: Path, note: Callable[..., None]
+) -> None:
     """T15: the good rows are those of the same pictures without the bad ones, and aligned."""
     bad = set(np.random.default_rng(count).choice(total, count, replace=False).tolist())
     kept = [number for number in range(total) if number not in bad]
@@ -137,3 +154,4 @@ def test_bad_files_never_shift_others(count: int, total: int, tmp_path: Path) ->
     assert len(features.X) == len(features.y) == total - count
     # Bad pictures keep their slots, so the batches differ; rounding may differ with them.
     np.testing.assert_allclose(features.X, alone.X, rtol=1e-5, atol=1e-4)
+    note("T15", bad=count, pictures=total, shifted=0)
