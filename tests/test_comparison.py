@@ -459,3 +459,16 @@ def test_flowers_with_real_weights(datasets: Path, tmp_path: Path) -> None:
     assert (row.n_train, row.n_test) == (600, 250)
     assert row.accuracy >= 0.83  # independent reference at C = 0.01: 0.848
     assert report.pictures.classes == ("daisy", "dandelion", "roses", "sunflowers", "tulips")
+
+
+def test_each_backbone_is_compared_in_each_precision() -> None:
+    found = plan.several(["resnet50", "mobilenet_v2"], ["float32", "bfloat16"])
+    assert [(one.name, one.precision) for one in found] == [
+        ("resnet50", "float32"),
+        ("resnet50", "bfloat16"),
+        ("mobilenet_v2", "float32"),
+        ("mobilenet_v2", "bfloat16"),
+    ]
+    half = Backbone("resnet50", precision="bfloat16")
+    assert plan.several(half) == [half]
+    assert plan.several(half, "float32") == [Backbone("resnet50")]

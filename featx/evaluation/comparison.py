@@ -33,6 +33,7 @@ def benchmark(
     test: Any = None,
     *,
     backbones: Sequence[str | Backbone] = ("resnet50",),
+    precisions: Sequence[str] | None = None,
     heads: Sequence[Any] | Mapping[str, Any] | None = None,
     baseline: bool | Recipe = True,
     epochs: int = 8,
@@ -54,6 +55,9 @@ def benchmark(
     train, test : folder, CSV, DataFrame, list of paths, array, tf.data.Dataset or featx.Dataset
         Labelled pictures. Without `test`, stratified cross-validation over `train`.
     backbones : sequence of str or Backbone
+    precisions : sequence of str, optional
+        Each backbone is compared in each of them, such as ("float32", "bfloat16"), to see what
+        the lower one costs in accuracy and gains in time; in its own unless given.
     heads : sequence of str or estimators, mapping of name to estimator, or None
         None: every head of `featx.HEADS`. Estimators are cloned, never fitted in place.
     baseline : bool or Recipe
@@ -87,7 +91,7 @@ def benchmark(
     started, created = time.perf_counter(), circumstances.now()
     asked = Plan(
         names=(splits.name_of(train), None if test is None else splits.name_of(test)),
-        backbones=tuple(plan.several(backbones)),
+        backbones=tuple(plan.several(backbones, precisions)),
         heads=tuple(trials.methods(heads)),
         recipe=plan.recipe_of(baseline, epochs),
         seeds=plan.seeds_of(seeds),

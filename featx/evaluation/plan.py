@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from featx import backbones as networks
@@ -107,10 +107,14 @@ class Plan:
         )
 
 
-def several(backbones: Any) -> list[Backbone]:
-    """Return the backbones asked for, one or many, by name or as such."""
+def several(backbones: Any, precisions: Sequence[str] | None = None) -> list[Backbone]:
+    """Return the backbones asked for, one or many, by name or as such, each in each precision."""
     asked = [backbones] if isinstance(backbones, (str, Backbone)) else list(backbones)
     found = list(dict.fromkeys(networks.find(one) for one in asked))
+    if precisions is not None:
+        wanted = [precisions] if isinstance(precisions, str) else precisions
+        pairs = ((one, precision) for one in found for precision in wanted)
+        found = list(dict.fromkeys(replace(one, precision=each) for one, each in pairs))
     if not found:
         raise FeatxError("no backbone to compare with: give one or more, such as 'resnet50'.")
     return found
