@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,13 +17,15 @@ from featx.runtimes import Runtime
 from featx.shards import BAD, HOLE, ROW, Block, block_id
 from featx.store import Store
 
+logger = logging.getLogger(__name__)
+
 # A shard is published about every 256 pictures: a kill costs at most some seconds of a CPU's
 # work, and writing one takes under 0.1 % of the time of computing it.
 BLOCK = 256
 
 # How long the blocks of other processes are waited for after the last of them arrived: some
 # times what a block takes here, and this long where none was computed here.
-_PATIENCE, _PATIENCE_SECONDS = 3.0, 30.0
+_PATIENCE, _PATIENCE_SECONDS = 3.0, 120.0
 
 
 @dataclass(frozen=True)
@@ -246,6 +249,8 @@ class BlockWriter:
         assert self._claims is not None or not self._busy
         patience = max(1.0, _PATIENCE * self._slowest) if self._slowest else _PATIENCE_SECONDS
         deadline = time.monotonic() + patience
+        if self._busy:
+            logger.info("waiting for %d blocks that other processes compute", len(self._busy))
         while self._claims is not None and self._busy and time.monotonic() < deadline:
             arrived = {name for name in self._busy if self._store.adopt(name)}
             if arrived:
