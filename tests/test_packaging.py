@@ -85,7 +85,7 @@ def test_floors_stand_with_what_tensorflow_and_keras_ask_for() -> None:
 def test_every_third_party_import_is_required() -> None:
     import ast
 
-    names = {"PIL": "pillow", "sklearn": "scikit-learn"}
+    names = {"PIL": "pillow", "sklearn": "scikit-learn", "ai_edge_litert": "ai-edge-litert"}
     instead = {"jax", "torch"}  # of TensorFlow, where KERAS_BACKEND says so
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
