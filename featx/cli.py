@@ -141,6 +141,9 @@ def extract(
     precision: Annotated[
         Literal["float32", "bfloat16", "float16"], typer.Option(help="The network computes in.")
     ] = "float32",
+    decode: Annotated[
+        Literal["full", "scaled"], typer.Option(help="scaled: large JPEGs are read faster.")
+    ] = "full",
     image_size: ImageSize = None,
     path_column: Annotated[str, typer.Option(help="Of a CSV file.")] = "path",
     label_column: Annotated[str, typer.Option(help="Of a CSV file.")] = "label",
@@ -165,6 +168,7 @@ def extract(
         pooling=None if pooling == "none" else pooling,
         image_size=image_size,
         precision=precision,
+        decode=decode,
     )
     pictures = as_dataset(dataset, path_column=path_column, label_column=label_column)
     for note in pictures.notes:

@@ -91,7 +91,7 @@ def extract(
     runtimes.check_batch_size(batch_size)
     backbone = backbones.find(backbone)
     dataset = as_dataset(dataset)
-    store = Store(find_root(cache), {**backbone.recipe(), "pixels": images.POLICY})
+    store = Store(find_root(cache), {**backbone.recipe(), "pixels": images.policy(backbone.scaled)})
     mark_used(store.folder)
     network = _Network(backbone, batch_size, runtime, store)
     seen = remarks.Remarks()
@@ -150,7 +150,7 @@ class _Passes:
             claims = Claims(store.folder / "claims") if done < _PASSES_WITH_CLAIMS else None
             scan = Scan(
                 self.dataset, backbone.side, store, self.network.start, self.progress,
-                self.seen, lead, claims,
+                self.seen, lead, claims, backbone.scaled,
             )  # fmt: skip
             shortage = scan.run()
             self.computed += scan.computed

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import stat
-import struct
 import threading
 import warnings
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,14 +25,11 @@ from featx.errors import (
     TruncatedImageError,
     UnsupportedImageError,
 )
-from featx.filetypes import FORMATS, unidentified
+from featx.filetypes import FORMATS, check_jpeg, check_png, unidentified
 
 # Pillow's own warning threshold (a quarter of 1 GiB at 3 bytes a pixel); it only warns there.
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
 MAX_BYTES = 64 * 1024 * 1024
-# Each scan of a progressive JPEG passes over the whole picture: 500 empty ones in a file of 31 kB
-# held a processor for 4 s at 2000 x 2000 pixels. Encoders write 10, at most about 20.
-MAX_SCANS = 32
 
 # What the pixels depend on besides the bytes; a part of every cache key.
 POLICY = {
@@ -47,9 +41,10 @@ POLICY = {
     "resize": "pillow bilinear antialiased",
 }
 
+# What `scaled` puts in the place of "decoder".
+_SCALED = "pillow; JPEG at the smallest of 8/8, 4/8, 2/8, 1/8 that is twice the side or more"
+
 _QUIET = threading.Lock()
-# Where a marker begins in a scan's data, in which 0xFF is otherwise followed by 0 or a restart.
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 # EXIF tag 0x0112; values from the EXIF 2.3 standard, table of orientations.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -60,6 +55,11 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+def policy(scaled: bool = False) -> dict[str, str]:
+    """Return what the pixels depend on besides the bytes; a part of every cache key."""
+    return {**POLICY, "decoder": _SCALED} if scaled else dict(POLICY)
 
 
 def read(path: Path) -> bytes:
@@ -148,18 +148,23 @@ def resize(pixels: np.ndarray, side: int) -> np.ndarray:
 
 
 def at_side(
-    content: bytes | np.ndarray, side: int, seen: Callable[[Image.Image], None] | None = None
+    content: bytes | np.ndarray,
+    side: int,
+    seen: Callable[[Image.Image], None] | None = None,
+    *,
+    scaled: bool = False,
 ) -> np.ndarray:
     """Return encoded bytes or pixels as a (side, side, 3) uint8 picture.
 
-    `seen` is shown each decoded picture as it was in its file, before it becomes RGB.
+    `seen` is shown each decoded picture as it was in its file, before it becomes RGB. `scaled`
+    lets the JPEG decoder itself make large pictures smaller, to no less than twice the side.
     """
     if isinstance(content, np.ndarray):
         return resize(content, side)
-    return _resized(_open(content, seen), side)
+    return _resized(_open(content, seen, 2 * side if scaled else None), side)
 
 
-def load(source: Path | bytes | np.ndarray, side: int) -> np.ndarray:
+def load(source: Path | bytes | np.ndarray, side: int, *, scaled: bool = False) -> np.ndarray:
     """Return the picture at a path, in bytes, or in pixels as (side, side, 3) uint8.
 
     Raises
@@ -167,7 +172,8 @@ def load(source: Path | bytes | np.ndarray, side: int) -> np.ndarray:
     ImageError
         The child that says why the picture cannot be used.
     """
-    return at_side(read(source) if isinstance(source, Path) else source, side)
+    content = read(source) if isinstance(source, Path) else source
+    return at_side(content, side, scaled=scaled)
 
 
 def _resized(picture: Image.Image, side: int) -> np.ndarray:
@@ -176,7 +182,11 @@ def _resized(picture: Image.Image, side: int) -> np.ndarray:
     return np.asarray(picture)
 
 
-def _open(content: bytes, seen: Callable[[Image.Image], None] | None = None) -> Image.Image:
+def _open(
+    content: bytes,
+    seen: Callable[[Image.Image], None] | None = None,
+    least: int | None = None,
+) -> Image.Image:
     """Return the decoded picture, upright and RGB; every failure is an ImageError."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise ExtractionError(
@@ -187,13 +197,13 @@ def _open(content: bytes, seen: Callable[[Image.Image], None] | None = None) -> 
         raise NotAnImageError("the file is empty")
     try:
         try:
-            return _decoded(content, seen)
+            return _decoded(content, seen, least)
         except Warning:
             # Where warnings are errors (python -W error), what Pillow only remarks on, such as
             # damaged EXIF, would become a verdict on the picture.
             with _QUIET, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return _decoded(content, seen)
+                return _decoded(content, seen, least)
     except Image.DecompressionBombError as error:
         raise ImageTooLargeError(
             f"over {MAX_PIXELS:,} pixels; not decoded. Save a smaller copy"
@@ -210,13 +220,17 @@ def _open(content: bytes, seen: Callable[[Image.Image], None] | None = None) -> 
         raise ImageDecodeError(f"the picture is damaged: {error}") from error
 
 
-def _decoded(content: bytes, seen: Callable[[Image.Image], None] | None) -> Image.Image:
+def _decoded(
+    content: bytes, seen: Callable[[Image.Image], None] | None, least: int | None
+) -> Image.Image:
     with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
         _check_size(picture)
         if picture.format == "PNG":
-            _check_png(content)
+            check_png(content)
         elif picture.format == "JPEG":
-            _check_jpeg(content)
+            check_jpeg(content)
+            if least is not None:
+                picture.draft(None, (least, least))
         picture.load()
         pixels = _upright(_rgb(picture), picture)
         if seen is not None:
@@ -231,40 +245,6 @@ def _check_size(picture: Image.Image) -> None:
             f"{width} x {height} pixels; the limit is {MAX_PIXELS:,} in all. "
             "Not decoded. Save a smaller copy"
         )
-
-
-def _check_png(content: bytes) -> None:
-    """Refuse image data whose checksum is wrong; Pillow skips the checksums of IDAT chunks."""
-    position = 8
-    while position + 12 <= len(content):
-        (length,) = struct.unpack_from(">I", content, position)
-        end = position + 8 + length
-        if end + 4 > len(content):
-            return  # cut short: decoding says whether pixels are missing
-        if content[position + 4 : position + 8] == b"IDAT":
-            expected = struct.unpack_from(">I", content, end)[0]
-            if zlib.crc32(memoryview(content)[position + 4 : end]) != expected:
-                raise ImageDecodeError("the picture is damaged: wrong checksum in its data (IDAT)")
-        position = end + 4
-
-
-def _check_jpeg(content: bytes) -> None:
-    """Refuse a header alone, and more scans than any encoder writes: each is a pass over all."""
-    most = content.count(b"\xff\xda")  # two bytes that other data may hold by chance
-    if not most:
-        raise TruncatedImageError("the file ends before the picture does: only a JPEG's header")
-    if most <= MAX_SCANS:
-        return
-    scans, position = 0, 2
-    while marker := _MARKER.search(content, position):
-        kind = content[marker.start() + 1]
-        if kind == 0xD9:  # the end of the picture
-            return
-        scans += kind == 0xDA
-        if scans > MAX_SCANS:
-            raise ImageDecodeError(f"the picture is damaged: over {MAX_SCANS} scans")
-        length = int.from_bytes(content[marker.end() : marker.end() + 2], "big")
-        position = marker.end() + max(length, 2)
 
 
 def _rgb(picture: Image.Image) -> Image.Image:

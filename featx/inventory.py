@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featx import disk
+from featx import disk, images
 from featx.errors import CacheCorruptError, CacheError, CacheKeyMismatchError, CacheVersionError
 from featx.networks import UNTRAINED
 from featx.root import FORMAT
@@ -145,6 +145,8 @@ def options_of(recipe: dict[str, Any]) -> str:
         parts.append(f"pooling {recipe['pooling'] or 'none'}")
     if recipe["precision"] != "float32":
         parts.append(recipe["precision"])
+    if recipe.get("pixels") == images.policy(scaled=True):
+        parts.append("JPEG scaled")
     return "  ".join(parts)
 
 

@@ -114,7 +114,7 @@ def compare(
     against, run = _network(backbone, head, network)
     kept = head.predict_proba(rows)
     sources = (item.source for item in dataset)
-    found = np.concatenate([run(batch) for batch in _batches(sources, backbone.side)])
+    found = np.concatenate([run(batch) for batch in _batches(sources, backbone)])
     apart = np.abs(found - kept).max(axis=1)
     worst = int(apart.argmax())
     return Parity(
@@ -139,10 +139,10 @@ def _network(
     return "the given network", lambda batch: np.asarray(network(batch))
 
 
-def _batches(sources: Iterable[Any], side: int) -> Iterable[np.ndarray]:
+def _batches(sources: Iterable[Any], backbone: Backbone) -> Iterable[np.ndarray]:
     batch = []
     for source in sources:
-        batch.append(images.load(source, side))
+        batch.append(images.load(source, backbone.side, scaled=backbone.scaled))
         if len(batch) == _BATCH:
             yield np.stack(batch)
             batch = []

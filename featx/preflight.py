@@ -88,7 +88,7 @@ def estimate(
     dataset = as_dataset(dataset)
     runtimes.check_batch_size(batch_size)
     root = existing_root(cache) or chosen(cache)
-    store = Store(root, {**backbone.recipe(), "pixels": images.POLICY})
+    store = Store(root, {**backbone.recipe(), "pixels": images.policy(backbone.scaled)})
     fresh, unread = _lookup(dataset, store)
     sample = unread[:: max(1, len(unread) // _SAMPLE)][:_SAMPLE]
     strangers = [item for item in sample if not _is_kept(item, store)]
@@ -99,7 +99,7 @@ def estimate(
         folder = store.folder if store.folder.is_dir() else None
         engine = runtimes.start(backbone, batch_size, runtime, folder)
         tried = strangers or list(dataset.items[:_SAMPLE])
-        speed, dim = _tried(tried, backbone.side, engine)
+        speed, dim = _tried(tried, backbone, engine)
         name, device = engine.name, engine.environment().get("device")
     return Estimate(
         images=len(dataset),
@@ -138,15 +138,15 @@ def _is_kept(item: Item, store: Store) -> bool:
     return bool(store.find(digest)[0] >= 0)
 
 
-def _tried(items: Sequence[Item], side: int, engine: Runtime) -> tuple[float, int]:
+def _tried(items: Sequence[Item], backbone: Backbone, engine: Runtime) -> tuple[float, int]:
     """Return the pictures a second that decoding and computing reach together, and the width."""
-    size = engine.batch_size
+    size, side = engine.batch_size, backbone.side
     batches = np.zeros((_BATCHES, size, side, side, 3), np.uint8)
     flat = batches.reshape(-1, side, side, 3)
 
     def decode(item: Item) -> np.ndarray | None:
         try:
-            return images.load(item.source, side)
+            return images.load(item.source, side, scaled=backbone.scaled)
         except ImageError:
             return None
 

@@ -232,6 +232,7 @@ def _backbone_data(backbone: Backbone) -> dict[str, Any]:
         "pooling": backbone.pooling,
         "image_size": backbone.image_size,
         "precision": backbone.precision,
+        "decode": backbone.decode,
     }
 
 
@@ -252,7 +253,7 @@ def _backbone_of(name: str, data: dict[str, Any]) -> Backbone:
             )
         weights = None
     options = {k: data[k] for k in ("layer", "pooling", "image_size", "precision")}
-    return Backbone(data["name"], weights=weights, **options)
+    return Backbone(data["name"], weights=weights, decode=data.get("decode", "full"), **options)
 
 
 def _examples_members(examples: Examples) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -63,6 +63,7 @@ class Scan:
     seen: remarks.Remarks
     lead: Sequence[tuple[Digest, np.ndarray]] = ()
     claims: Claims | None = None
+    scaled: bool = False
     ids: list[str] = field(default_factory=list)
     labels: list[str | None] = field(default_factory=list)
     good: list[Digest] = field(default_factory=list)
@@ -161,7 +162,10 @@ class Scan:
         kinds: list[str] = []
         try:
             picture = images.at_side(
-                content, self.side, lambda seen: kinds.extend(remarks.of_picture(seen, item.id))
+                content,
+                self.side,
+                lambda seen: kinds.extend(remarks.of_picture(seen, item.id)),
+                scaled=self.scaled,
             )
             return _Prepared(digest, picture, remarks=kinds)
         except ImageError as error:

@@ -65,7 +65,7 @@ def backbone_of(store: Store, weights: str | None = None) -> Backbone:
     """
     recipe = {name: value for name, value in store.recipe.items() if name != "format"}
     wanted = recipe.pop("pixels", None)
-    if wanted != images.POLICY:
+    if wanted not in (images.policy(), images.policy(scaled=True)):
         raise BackboneError(f"its pictures were prepared in another way ({wanted})")
     untrained = recipe["weights"] == networks.UNTRAINED
     backbone = Backbone(
@@ -74,6 +74,7 @@ def backbone_of(store: Store, weights: str | None = None) -> Backbone:
         layer=recipe["layer"],
         pooling=recipe["pooling"],
         precision=recipe["precision"],
+        decode="full" if wanted == images.policy() else "scaled",
     )
     if backbone.side != recipe["side"]:
         backbone = replace(backbone, image_size=recipe["side"])
@@ -128,7 +129,7 @@ def recompute(
     for digest in known:
         if len(chosen) == count:
             break
-        pixels = _pixels(sources[digest], digest, backbone.side)
+        pixels = _pixels(sources[digest], digest, backbone)
         if pixels is None:
             result.changed += 1
         else:
@@ -140,11 +141,13 @@ def recompute(
     return result
 
 
-def _pixels(path: Path, digest: Digest, side: int) -> np.ndarray | None:
+def _pixels(path: Path, digest: Digest, backbone: Backbone) -> np.ndarray | None:
     """Return the picture if the file still has that content."""
     try:
         content = images.read(path)
-        return images.at_side(content, side) if of_content(content) == digest else None
+        if of_content(content) != digest:
+            return None
+        return images.at_side(content, backbone.side, scaled=backbone.scaled)
     except ImageError:
         return None
 

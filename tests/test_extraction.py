@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -346,3 +347,15 @@ def test_real_weights_on_real_pictures_reach_the_reference(datasets: Path) -> No
     test = featx.extract(datasets / "flowers" / "test", "mobilenet_v2", progress=False)
     head = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
     assert head.fit(train.X, train.y).score(test.X, test.y) == pytest.approx(0.848, abs=0.01)
+
+
+def test_scaled_decoding_is_another_key_and_other_rows(tmp_path: Path) -> None:
+    small = np.random.default_rng(0).integers(0, 256, (15, 20, 3), dtype=np.uint8)
+    Image.fromarray(small).resize((800, 600)).save(tmp_path / "photo.jpg")
+    full = featx.extract(tmp_path, TINY, progress=False)
+    scaled = featx.extract(tmp_path, replace(TINY, decode="scaled"), progress=False)
+    assert scaled.report is not None
+    assert scaled.report.computed == 1
+    assert scaled.recipe["key"] != full.recipe["key"]
+    difference = np.linalg.norm(scaled.X - full.X) / np.linalg.norm(full.X)
+    assert 0 < difference < 0.05

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,28 @@ def test_a_cut_file_is_not_a_damaged_one() -> None:
         images.decode(made.png()[:100])
     with pytest.raises(ImageDecodeError, match="wrong checksum"):
         images.decode(made.wrong_idat())
+
+
+@pytest.mark.parametrize(
+    ("size", "decoded"), [((4000, 3000), (500, 375)), ((1000, 800), (250, 200)), ((300, 200), None)]
+)
+def test_scaled_decoding_keeps_twice_the_side(
+    size: tuple[int, int], decoded: tuple[int, int] | None
+) -> None:
+    small = np.random.default_rng(0).integers(0, 256, (15, 20, 3), dtype=np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).save(content, "JPEG", quality=95)
+    shown: list[tuple[int, int]] = []
+    scaled = images.at_side(
+        content.getvalue(), 100, lambda picture: shown.append(picture.size), scaled=True
+    )
+    full = images.load(content.getvalue(), 100)
+    assert shown == [decoded or size]
+    assert np.abs(scaled.astype(int) - full.astype(int)).mean() < 1.5
+    assert np.array_equal(scaled, full) == (decoded is None)
+
+
+def test_scaled_decoding_has_a_policy_of_its_own() -> None:
+    assert images.policy() == images.POLICY
+    assert images.policy(scaled=True) != images.POLICY
+    assert images.policy(scaled=True).keys() == images.POLICY.keys()

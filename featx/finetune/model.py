@@ -140,6 +140,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         weights = compute_sample_weight(recipe.class_weight, codes[rows]).astype(np.float32)
         self.model_ = self._built(len(self.classes_))
         side = self.model_.input_shape[1]
+        scaled = backbones.find(self.backbone).scaled
         with decoding_threads() as pool:
             batches = batches_of(
                 pictures.subset(rows),
@@ -148,8 +149,11 @@ class FineTuned(ClassifierMixin, BaseEstimator):
                 pool,
                 targets=(codes[rows], weights),
                 seed=self.seed,
+                scaled=scaled,
             )
-            watch = batches_of(watched, side, recipe.batch_size, pool, targets=(watched_codes,))
+            watch = batches_of(
+                watched, side, recipe.batch_size, pool, targets=(watched_codes,), scaled=scaled
+            )
             with bad_pictures_named(pool, batches, watch):
                 self._train(recipe, batches, watch if len(watched) else None, callbacks)
         self.n_epochs_ = len(self.history_["loss"])
@@ -228,7 +232,8 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         size = (self.recipe or Recipe()).batch_size
         with decoding_threads() as pool:
-            batches = batches_of(as_dataset(dataset), self.model_.input_shape[1], size, pool)
+            side, scaled = self.model_.input_shape[1], backbones.find(self.backbone).scaled
+            batches = batches_of(as_dataset(dataset), side, size, pool, scaled=scaled)
             with bad_pictures_named(pool, batches):
                 return self.model_.predict(batches, verbose=0)
 

@@ -77,6 +77,7 @@ def batches_of(
     *,
     targets: Sequence[np.ndarray] = (),
     seed: int | None = None,
+    scaled: bool = False,
 ) -> Any:
     """Return a `keras.utils.PyDataset` of pictures (size, side, side, 3) uint8 and their targets.
 
@@ -86,6 +87,8 @@ def batches_of(
         Classes, and perhaps weights, in the order of the pictures.
     seed : int, optional
         Seeds another order each epoch; the order of the dataset unless given.
+    scaled : bool, default=False
+        Whether the JPEG decoder makes large pictures smaller.
     """
     import keras
 
@@ -114,7 +117,8 @@ def batches_of(
             for ahead in range(position, min(position + AHEAD, len(self))):
                 if ahead not in self.begun:
                     self.begun[ahead] = [
-                        pool.submit(images.load, items[i].source, side) for i in self._rows(ahead)
+                        pool.submit(images.load, items[i].source, side, scaled=scaled)
+                        for i in self._rows(ahead)
                     ]
             try:
                 decoded = [future.result() for future in self.begun.pop(position)]
