@@ -239,7 +239,7 @@ def test_t23_memory_does_not_grow_with_the_dataset(
 ) -> None:
     if source == "files" and not scale(0, 1):
         pytest.skip("in the long form only: FEATX_PROMISES=long")
-    n = scale(20_000, 200_000 if source == "drawn" else 40_000)
+    n = scale(20_000, 200_000)
     folder = [str(tmp_path / "pictures")] if source == "files" else []
     answer = subprocess.run(
         [sys.executable, "-c", MEMORY, str(tmp_path / "cache"), str(n), *folder],
