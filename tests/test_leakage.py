@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter, ImageOps
 
 import featx
 from featx.datasets import Dataset, as_dataset
-from featx.evaluation import leakage, lookalikes
+from featx.evaluation import leakage, lookalikes, splits
 
 KINDS = ("exact", "reencoded", "resized", "flipped", "cropped")
 
@@ -220,3 +220,55 @@ def found_before(originals: Dataset, n: int, source: int) -> bool:
     pair = originals.subset([n, source])
     rows = np.ones((2, 4), np.float32)
     return not leakage.inspect((pair, rows)).pairs
+
+
+TINY = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
+
+
+def test_benchmark_tells_of_leaks_unless_told_not_to(clean: Path, tmp_path: Path) -> None:
+    (clean / "test" / "a" / "leak.jpg").write_bytes((clean / "train/a/003.jpg").read_bytes())
+    options = {"backbones": [TINY], "heads": ["nearest"], "baseline": False, "progress": False}
+    report = featx.benchmark(clean / "train", clean / "test", **options)
+    assert report.leaks is not None
+    assert report.leaks.leaked == ("a/leak.jpg",)
+    assert any("Without them nearest" in caution for caution in report.verdict.cautions)
+    folder = report.save(tmp_path / "report")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    section = page[page.index('<section id="leaks">') :]
+    section = section[: section.index("</section>")]
+    assert section.count('<img src="data:image/jpeg;base64,') == 2
+    assert "across the split" in section
+    assert "a/leak.jpg" in section
+    assert "1 test picture is also in the training set" in (folder / "report.md").read_text()
+    assert '"leaked": [\n   "a/leak.jpg"\n  ]' in (folder / "report.json").read_text()
+    quiet = featx.benchmark(clean / "train", clean / "test", leaks=False, **options)
+    assert quiet.leaks is None
+    assert (
+        '<section id="leaks">' not in (quiet.save(tmp_path / "quiet") / "report.html").read_text()
+    )
+
+
+def test_folds_keep_copies_together(clean: Path) -> None:
+    for number in range(6):
+        for twin in range(3):
+            content = (clean / "train" / "a" / f"{number:03d}.jpg").read_bytes()
+            (clean / "train" / "a" / f"copy{number}-{twin}.jpg").write_bytes(content)
+    options = {"backbones": [TINY], "heads": ["nearest"], "baseline": False, "progress": False}
+    # One neighbour knows each copy by heart, if only it may.
+    options["heads"] = {"one": featx.heads.nearest(1)}
+    report = featx.benchmark(clean / "train", folds=4, **options)
+    groups = report.leaks.groups["train"]
+    y = np.asarray(report.predictions[0].y_true)
+    for fit, score in splits.folds_of(y, 4, 0, groups):
+        assert not set(groups[fit]) & set(groups[score])
+    parted = splits.folds_of(y, 4, 0)
+    assert any(set(groups[fit]) & set(groups[score]) for fit, score in parted)
+    loose = featx.benchmark(clean / "train", folds=4, leaks=False, **options)
+    assert loose.summaries[0].accuracy > report.summaries[0].accuracy
+
+
+def test_a_class_of_copies_only_is_still_trained() -> None:
+    y = np.asarray(["a"] * 8 + ["b"] * 4, dtype=object)
+    groups = np.asarray([*range(8), 8, 8, 8, 8])
+    for fit, score in splits.folds_of(y, 4, 0, groups):
+        assert set(y[score]) <= set(y[fit])

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from featx.backbones import Backbone
 from featx.datasets import Dataset, as_dataset
 from featx.dense import Recipe
 from featx.errors import FeatxError
-from featx.evaluation import circumstances, plan, splits, trials
+from featx.evaluation import circumstances, leakage, plan, splits, trials
+from featx.evaluation.leakage import Leaks
 from featx.evaluation.plan import Plan
 from featx.evaluation.report import Report
 from featx.evaluation.results import Circumstances, Pass, Pictures, Result, Selection
@@ -39,6 +42,7 @@ def benchmark(
     epochs: int = 8,
     seeds: int | Sequence[int] = 1,
     folds: int = 5,
+    leaks: bool = True,
     cache: str | Path | None = None,
     batch_size: int | None = None,
     runtime: str = "auto",
@@ -70,6 +74,9 @@ def benchmark(
         How many seeds (0, 1, ...), or which. A seed drives the folds, the heads and the baseline.
     folds : int
         Stratified folds where there is no test set, 2 or more.
+    leaks : bool
+        Look for copies across the split or with two labels, for small classes and for files that
+        give their class away; folds then keep copies together.
     cache, batch_size, runtime, on_error, progress
         As `featx.extract` takes them. Pictures skipped by `on_error="skip"` are left out for
         every method and listed in the report.
@@ -109,7 +116,7 @@ def benchmark(
         raise FeatxError("nothing to compare: give a head, or leave the baseline in.")
     sets = as_dataset(train), None if test is None else as_dataset(test)
     splits.check(*sets, folds)
-    record, passes, choice, pictures = _run(asked, *sets)
+    record, passes, choice, pictures, found = _run(asked, *sets, leaks)
     if not record.predictions:
         reasons = "; ".join(f"{f.method}: {f.reason} [{f.error}]" for f in record.failures)
         raise FeatxError(f"no method gave a result. {reasons}")
@@ -130,6 +137,7 @@ def benchmark(
         method_failures=record.failures,
         remarks=record.remarks,
         baseline=plan.in_words(asked.recipe),
+        leaks=found,
         circumstances=Circumstances(
             created=created,
             command=circumstances.command(train, test, asked.backbones, options),
@@ -149,33 +157,42 @@ def _names(heads: Any) -> list[str] | None:
 
 
 def _run(
-    asked: Plan, train: Dataset, test: Dataset | None
-) -> tuple[trials.Record, list[Pass], Selection, Pictures]:
+    asked: Plan, train: Dataset, test: Dataset | None, leaks: bool
+) -> tuple[trials.Record, list[Pass], Selection, Pictures, Leaks | None]:
     """Extract once a backbone, choose, train and score every method with every seed."""
     record = trials.Record()
     passes: list[Pass] = []
     scores: dict[tuple[str, str], float] = {}
     choosing = 0.0
+    found: Leaks | None = None
     folds = asked.selection_folds(train, test)
     with tqdm(total=asked.steps, desc="compare", unit="fit", disable=not asked.progress) as bar:
         for backbone in asked.backbones:
             fit, score, done = _extract(asked, backbone, train, test)
             passes.append(done)
+            if leaks and found is None:
+                bar.set_postfix_str("looking for copies")
+                found = leakage.inspect((fit[0], fit[1].X), score and (score[0], score[1].X))
+            groups = None if found is None else found.groups["train"]
             if folds:
                 bar.set_postfix_str(f"{backbone.name}: choosing the head")
                 started = time.perf_counter()
-                scores |= _choose(asked, done, fit[1], folds)
+                scores |= _choose(asked, done, fit[1], folds, groups)
                 choosing += time.perf_counter() - started
-            _train(asked, record, done, backbone, fit, score, bar)
+            cuts = partial(splits.splits, fit, score, asked.folds, groups=groups)
+            _train(asked, record, done, backbone, cuts, (score or fit)[1].ids, bar)
     pictures = splits.describe(asked.names, fit, score, asked.folds)
     choice = Selection(folds, scores, choosing, sum(pictures.n_train.values()))
-    return record, passes, choice, pictures
+    return record, passes, choice, pictures, found
 
 
-def _choose(asked: Plan, done: Pass, rows: Features, folds: int) -> dict[tuple[str, str], float]:
-    y, seed = splits.labels_of(rows), asked.seeds[0]
+def _choose(
+    asked: Plan, done: Pass, rows: Features, folds: int, groups: np.ndarray | None
+) -> dict[tuple[str, str], float]:
+    y = splits.labels_of(rows)
+    plan = splits.folds_of(y, folds, asked.seeds[0], groups)
     return {
-        (done.backbone, head.name): trials.cross_validate(head, rows.X, y, folds, seed)
+        (done.backbone, head.name): trials.cross_validate(head, rows.X, y, plan, asked.seeds[0])
         for head in asked.heads
     }
 
@@ -235,14 +252,12 @@ def _train(
     record: trials.Record,
     done: Pass,
     backbone: Backbone,
-    train: Rows,
-    test: Rows | None,
+    cuts: Callable[[int], Iterator[splits.Split]],
+    ids: list[str],
     bar: Any,
 ) -> None:
-    ids = list((test or train)[1].ids)
     for method in asked.methods(backbone):
         for seed in asked.seeds:
             bar.set_postfix_str(f"{done.backbone}: {method.name}, seed {seed}")
-            cuts = splits.splits(train, test, asked.folds, seed)
-            trials.run(record, method, seed, cuts, asked.blank(done, method, seed), ids)
+            trials.run(record, method, seed, cuts(seed), asked.blank(done, method, seed), list(ids))
             bar.update()

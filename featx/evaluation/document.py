@@ -11,6 +11,7 @@ import numpy as np
 from featx.evaluation import metrics
 
 if TYPE_CHECKING:
+    from featx.evaluation.leakage import Leaks
     from featx.evaluation.report import Report
     from featx.evaluation.results import Predictions
     from featx.evaluation.summary import Summary
@@ -61,6 +62,7 @@ def document(report: Report) -> dict[str, Any]:
         "predictions": [_answers(one, place) for one in report.predictions],
         "method_failures": report.method_failures,
         "remarks": report.remarks,
+        "leaks": None if report.leaks is None else _leaks(report.leaks),
         "versions": around.versions,
         "hardware": around.hardware,
     }
@@ -92,6 +94,23 @@ def _method(one: Summary, classes: tuple[str, ...]) -> dict[str, Any]:
         "calibration": None
         if answers.proba is None
         else metrics.reliability(answers.y_true, answers.proba, classes),
+    }
+
+
+def _leaks(found: Leaks) -> dict[str, Any]:
+    return {
+        "pictures": found.pictures,
+        "near_copies_sought": found.near,
+        "seconds": found.seconds,
+        "pairs": [
+            {**asdict(pair), "across": pair.across, "conflicting": pair.conflicting}
+            for pair in found.pairs
+        ],
+        "leaked": found.leaked,
+        "groups": found.groups,
+        "small": found.small,
+        "shortcuts": found.shortcuts,
+        "sentences": found.sentences(),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -14,6 +15,7 @@ from markupsafe import Markup
 from featx.evaluation import charts, costs, metrics, wording
 
 if TYPE_CHECKING:
+    from featx.evaluation.leakage import Leaks
     from featx.evaluation.report import Report
     from featx.evaluation.summary import Summary
 
@@ -116,10 +118,26 @@ def _view(report: Report) -> dict[str, Any]:
         "curves": _curves(report),
         "mistakes": _mistakes(subject, rival),
         "formulas": costs.FORMULAS,
+        "copies": _copies(report.leaks),
         "WIDTH": charts.WIDTH,
         "HEIGHT": charts.HEIGHT,
         "edges": (charts.LEFT, charts.RIGHT, charts.TOP, charts.BOTTOM),
     }
+
+
+def _copies(leaks: Leaks | None) -> list[dict[str, Any]]:
+    """Return the pairs to show: two places, each with its picture as a data address."""
+    if leaks is None:
+        return []
+    drawn = {
+        place: Markup("data:image/jpeg;base64," + base64.b64encode(content).decode("ascii"))
+        for place, content in leaks.thumbnails.items()
+    }
+    return [
+        {"pair": pair, "sides": [(side, drawn[side]) for side in (pair.first, pair.second)]}
+        for pair in leaks.pairs
+        if pair.first in drawn and pair.second in drawn
+    ]
 
 
 def _in_turn(found: list[Summary], subject: Summary, rival: Summary | None) -> list[Summary]:

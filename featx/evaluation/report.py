@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from featx.errors import FeatxError
 from featx.evaluation import document, pages
 from featx.evaluation.costs import costs
+from featx.evaluation.leakage import Leaks
 from featx.evaluation.results import (
     Circumstances,
     History,
@@ -48,6 +49,8 @@ class Report:
         Warnings that methods gave while training, such as a solver that did not converge.
     baseline : str
         The baseline in words; empty without one.
+    leaks : Leaks or None
+        Copies, small classes and shortcuts; None where they were not sought.
 
     Examples
     --------
@@ -66,6 +69,7 @@ class Report:
     method_failures: list[MethodFailure] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     baseline: str = ""
+    leaks: Leaks | None = None
 
     @cached_property
     def summaries(self) -> list[Summary]:
@@ -76,7 +80,7 @@ class Report:
     @cached_property
     def verdict(self) -> Verdict:
         """The verdict in plain words."""
-        return verdict(self.summaries, self.passes, self.selection, self.pictures)
+        return verdict(self.summaries, self.passes, self.selection, self.pictures, self.leaks)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain data that strict JSON can hold: a missing figure is None.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from featx.datasets import Dataset
 from featx.errors import DatasetError
@@ -112,9 +112,20 @@ def without_failures(dataset: Dataset, features: Features) -> Dataset:
 
 
 def splits(
-    train: tuple[Dataset, Features], test: tuple[Dataset, Features] | None, folds: int, seed: int
+    train: tuple[Dataset, Features],
+    test: tuple[Dataset, Features] | None,
+    folds: int,
+    seed: int,
+    *,
+    groups: np.ndarray | None = None,
 ) -> Iterator[Split]:
-    """Yield the one split of a test set, or `folds` stratified splits shuffled by `seed`."""
+    """Yield the one split of a test set, or `folds` stratified splits shuffled by `seed`.
+
+    Parameters
+    ----------
+    groups : ndarray of int, shape (n,), optional
+        Pictures of one group, such as copies of each other, are never divided between folds.
+    """
     pictures, rows = train
     if test is not None:
         yield Split(
@@ -129,8 +140,7 @@ def splits(
         )
         return
     y = labels_of(rows)
-    plan = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    for number, (fit, score) in enumerate(plan.split(np.zeros(len(y)), y), start=1):
+    for number, (fit, score) in enumerate(folds_of(y, folds, seed, groups), start=1):
         yield Split(
             number,
             rows.X[fit],
@@ -141,6 +151,23 @@ def splits(
             pictures.subset(list(fit)),
             pictures.subset(list(score)),
         )
+
+
+def folds_of(
+    y: np.ndarray, folds: int, seed: int, groups: np.ndarray | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return positions that train and that are scored, a pair a fold; groups stay together."""
+    nothing = np.zeros(len(y))
+    if groups is None or len(np.unique(groups)) == len(groups):
+        plain = StratifiedKFold(folds, shuffle=True, random_state=seed)
+        return list(plain.split(nothing, y))
+    together = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    found = list(together.split(nothing, y, groups))
+    # Copies of one picture may be all there is of a class: a class that never trains, or an empty
+    # fold, is worse than copies on both sides.
+    if all(len(score) and set(y[score]) <= set(y[fit]) for fit, score in found):
+        return found
+    return folds_of(y, folds, seed)
 
 
 def labels_of(features: Features) -> np.ndarray:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.model_selection import StratifiedKFold
 
 from featx.errors import FeatxError
 from featx.evaluation import metrics
@@ -249,11 +248,12 @@ def _columns(proba: Any, own: Any, classes: Sequence[str]) -> np.ndarray:
     return metrics.normalised(full)
 
 
-def cross_validate(method: Method, X: np.ndarray, y: np.ndarray, folds: int, seed: int) -> float:
+def cross_validate(
+    method: Method, X: np.ndarray, y: np.ndarray, folds: Iterable[Any], seed: int
+) -> float:
     """Return the accuracy of a head over stratified folds of the training rows; NaN on failure."""
     right = np.zeros(len(y), dtype=bool)
-    plan = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    for fit, score in plan.split(np.zeros(len(y)), y):
+    for fit, score in folds:
         with warnings.catch_warnings():
             # The same head is fitted again on all rows, and what it warns of is recorded there.
             warnings.simplefilter("ignore")

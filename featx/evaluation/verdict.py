@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from featx.evaluation.leakage import Leaks
 from featx.evaluation.results import Pass, Pictures, Selection
 from featx.evaluation.summary import Summary, merits
 from featx.evaluation.wording import capitalized, label, p_value, percent, points, seconds, times
@@ -44,7 +45,11 @@ class Verdict:
 
 
 def verdict(
-    found: Sequence[Summary], passes: Sequence[Pass], selection: Selection, pictures: Pictures
+    found: Sequence[Summary],
+    passes: Sequence[Pass],
+    selection: Selection,
+    pictures: Pictures,
+    leaks: Leaks | None = None,
 ) -> Verdict:
     """Return the verdict on these summaries; a pure function of them."""
     head = next((one for one in found if one.chosen), None)
@@ -74,7 +79,7 @@ def verdict(
     return Verdict(
         headline,
         tuple(Point(topic, " ".join(sentences)) for topic, sentences in said if sentences),
-        _cautions(found, passes, pictures, head),
+        (*_cautions(found, passes, pictures, head), *_memory(subject, leaks)),
         real,
     )
 
@@ -219,6 +224,19 @@ def _cautions(
             "figure."
         )
     return tuple(said)
+
+
+def _memory(subject: Summary, leaks: Leaks | None) -> list[str]:
+    """Return what the test pictures that training knows do to the figure."""
+    if leaks is None or not leaks.leaked:
+        return []
+    answers, known = subject.first, set(leaks.leaked)
+    new = [n for n, name in enumerate(answers.ids) if name not in known]
+    said = leaks.sentences()[0]
+    if new:
+        right = sum(answers.y_pred[n] == answers.y_true[n] for n in new) / len(new)
+        said += f" Without them {label(subject.method)} gets {percent(right)} of {len(new)}."
+    return [said]
 
 
 def _accuracy(one: Summary) -> float:
