@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 # A shard is published about every 256 pictures: a kill costs at most some seconds of a CPU's
 # work, and writing one takes under 0.1 % of the time of computing it.
 BLOCK = 256
+# Where batches are large: a second or two of a GPU's work.
+LARGEST = 1024
 
 # How long the blocks of other processes are waited for after the last of them arrived: some
 # times what a block takes here, and this long where none was computed here.
@@ -141,7 +143,10 @@ class BlockWriter:
         """Start the network, and give what waited for it its slots."""
         self._runtime = self._start()
         size = self._runtime.batch_size
-        self._size = -(-BLOCK // size) * size
+        # Two batches a stream, so that a GPU never waits for its next one; a CPU's are small.
+        streams = self._runtime.streams
+        wanted = min(2 * streams, -(-LARGEST // size)) if streams > 1 else 1
+        self._size = max(-(-BLOCK // size), wanted) * size
         self._streams = ThreadPoolExecutor(self._runtime.streams, "featx-run")
         # Two: while one block is computed the next is collected.
         shape = (self._size, self._side, self._side, 3)

@@ -152,3 +152,20 @@ def test_closing_drops_the_block_after_at_most_one_batch(store: Store) -> None:
     writer.close()
     assert len(runtime.batches) == 1
     assert rows(store, [1])[1].all()
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "streams", "block"), [(4, 1, 8), (4, 2, 16), (16, 2, 48), (16, 1, 16)]
+)
+def test_a_block_has_two_batches_for_each_of_several_streams(
+    store: Store, monkeypatch: pytest.MonkeyPatch, batch_size: int, streams: int, block: int
+) -> None:
+    monkeypatch.setattr(blocks, "LARGEST", 48)
+    runtime = Means(batch_size, streams)
+    writer = BlockWriter(store, lambda: runtime, SIDE)
+    for number in range(block + 1):
+        writer.add(str(number), of_content(picture(number)), picture(number))
+    writer.finish()
+    writer.close()
+    store.refresh()
+    assert sorted(len(shard.status) for shard in store.index.shards) == [1, block]
