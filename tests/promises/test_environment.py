@@ -116,9 +116,9 @@ def test_a_verdict_of_another_pillow_is_decoded_again(
         calls: list[bool] = []
         at_side = images.at_side
 
-        def counted(content: bytes, *rest: object) -> np.ndarray:
+        def counted(content: bytes, *rest: object, **options: object) -> np.ndarray:
             calls.append(True)
-            return at_side(content, *rest)  # type: ignore[arg-type]
+            return at_side(content, *rest, **options)  # type: ignore[arg-type]
 
         with monkeypatch.context() as patch:
             patch.setattr(images, "at_side", counted)
