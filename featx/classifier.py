@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from featx.examples import choose
 from featx.extraction import extract
 from featx.features import Features
 from featx.heads import HEADS
+from featx.items import Item
 from featx.matching import as_pictures, check_same_rows, rows_recipe
 
 
@@ -35,6 +36,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         Pictures that meet the network together.
     runtime : str or Runtime
         What computes.
+    on_error : {"raise", "skip"}
+        Whether training goes on without pictures that cannot be used.
     examples : int
         The most training pictures that are remembered, with small copies, to be shown beside a
         prediction; 0 remembers none, and a saved model then holds no picture.
@@ -51,6 +54,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         All that decides the rows it was trained on; rows of any other are refused.
     dim_ : int
         The width of a row.
+    n_pictures_ : int
+        Pictures trained on.
     examples_ : Examples
         Training pictures that are remembered.
     probes_ : ndarray of shape (n, dim)
@@ -74,6 +79,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         cache: str | os.PathLike[str] | None = None,
         batch_size: int | None = None,
         runtime: Any = "auto",
+        on_error: str = "raise",
         examples: int = 1000,
         progress: bool = False,
     ) -> None:
@@ -82,6 +88,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.cache = cache
         self.batch_size = batch_size
         self.runtime = runtime
+        self.on_error = on_error
         self.examples = examples
         self.progress = progress
 
@@ -103,7 +110,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         """
         head = _head(self.head)
         pictures = X if isinstance(X, Features) else as_pictures(X, y)
-        features = self._rows(pictures)
+        features = self._rows(pictures, self.on_error)
         labels = features.y if y is None or not isinstance(X, Features) else np.asarray(y)
         if labels is None:
             raise DatasetError(
@@ -115,11 +122,12 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = np.asarray(self.head_.classes_).astype(str)
         self.recipe_ = rows_recipe(features)
         self.dim_ = int(features.X.shape[1])
+        self.n_pictures_ = len(features)
         spread = np.linspace(0, len(names) - 1, min(saved.PROBES, len(names))).astype(int)
         self.probes_ = np.array(features.X[spread], np.float32)
         sources: list[Any] = [None] * len(names)
         if not isinstance(pictures, Features):
-            sources = [item.source for item in pictures]
+            sources = _used(pictures, features.ids)
         self.examples_ = choose(self.examples, features, names, sources)
         return self
 
@@ -265,6 +273,15 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.two_d_array = False
         tags.input_tags.string = True
         return tags
+
+
+def _used(pictures: Iterable[Item], ids: list[str]) -> list[Any]:
+    """Return the sources of the pictures that have a row; both are in the dataset's order."""
+    sources: list[Any] = []
+    for item in pictures:
+        if len(sources) < len(ids) and item.id == ids[len(sources)]:
+            sources.append(item.source)
+    return sources
 
 
 def _head(head: Any) -> Any:

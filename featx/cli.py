@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import featx
-from featx import cli_cache
+from featx import cli_cache, cli_model
 from featx.errors import FeatxError
 from featx.quiet import hush_tensorflow
 from featx.terminal import say, show, table, tell
@@ -61,6 +61,8 @@ app = typer.Typer(
 )
 app.add_typer(cli_cache.app, name="cache")
 app.command()(cli_cache.doctor)
+for command in cli_model.COMMANDS:
+    app.command()(command)
 
 Name = Annotated[str, typer.Option("--backbone", "-b", help="`featx backbones` lists the names.")]
 Weights = Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -82,12 +82,18 @@ def choose(most: int, features: Features, labels: np.ndarray, sources: Sequence[
         kept = np.sort(by_class[np.linspace(0, count - 1, most).round().astype(int)])
     return Examples(
         np.array(features.X[kept], np.float32),
-        [features.ids[i] for i in kept],
+        [_short(features.ids[i]) for i in kept],
         [str(labels[i]) for i in kept],
         # A path costs nothing to remember; pixels and bytes are copied small at once.
         [s if isinstance(s, Path) else _copied(s) for s in (sources[int(i)] for i in kept)],
         count,
     )
+
+
+def _short(name: str) -> str:
+    """Return the last two parts of an absolute path: a model must not tell of its machine."""
+    path = PurePath(name)
+    return "/".join(path.parts[-2:]) if path.is_absolute() else name
 
 
 def small(pixels: np.ndarray, side: int = SIDE) -> bytes:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -88,7 +89,10 @@ def _onnx(network: Any, made: Path, names: Sequence[str]) -> None:
     import onnx
 
     network(np.zeros((1, *network.input_shape[1:]), np.uint8))  # Keras exports what was called
-    network.export(made, format="onnx", verbose=False)
+    with warnings.catch_warnings():
+        # tf2onnx 1.17 asks NumPy for names of types that are gone, and goes on without them.
+        warnings.simplefilter("ignore", FutureWarning)
+        network.export(made, format="onnx", verbose=False)
     model = onnx.load(made)
     onnx.helper.set_model_props(model, {"classes": json.dumps(list(names), ensure_ascii=False)})
     onnx.save(model, made)

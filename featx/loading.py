@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from featx import saved
-from featx.backbones import Backbone
 from featx.classifier import ImageClassifier
 from featx.errors import ModelFormatError
 
@@ -14,7 +13,7 @@ def load(
     path: str | os.PathLike[str],
     *,
     sha256: str | None = None,
-    backbone: Backbone | None = None,
+    weights: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
 ) -> ImageClassifier:
     """Return the classifier of a file written by `ImageClassifier.save`.
@@ -26,8 +25,8 @@ def load(
     ----------
     sha256 : str, optional
         What `save` returned.
-    backbone : Backbone, optional
-        For a model trained with weights of its maker's own.
+    weights : path, optional
+        The weights file, for a model trained with weights of its maker's own.
     cache : path, optional
         Where rows of new pictures are kept; see `featx.extract`.
 
@@ -36,7 +35,7 @@ def load(
     ModelFormatError, ModelIntegrityError, ModelTrustError, ModelVersionError
         The file is no such file, was changed, holds what featx never writes, or is too new.
     """
-    parts = saved.read(path, sha256, backbone)
+    parts = saved.read(path, sha256, weights)
     model = ImageClassifier(parts.backbone, parts.head, cache=cache)
     model.head_ = parts.head
     model.classes_, model.recipe_, model.dim_ = parts.classes, parts.recipe, parts.dim

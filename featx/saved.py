@@ -101,7 +101,9 @@ def write(path: str | os.PathLike[str], parts: Parts) -> str:
 
 
 def read(
-    path: str | os.PathLike[str], sha256: str | None = None, backbone: Backbone | None = None
+    path: str | os.PathLike[str],
+    sha256: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
 ) -> Parts:
     """Return the parts of a model file; its probes have been computed again and agree.
 
@@ -109,8 +111,8 @@ def read(
     ----------
     sha256 : str, optional
         The digest that the whole file must have.
-    backbone : Backbone, optional
-        In place of the one the file names, for weights of your own.
+    weights : path, optional
+        The weights file, for a model trained with weights of its maker's own.
 
     Raises
     ------
@@ -120,6 +122,7 @@ def read(
     name = os.fspath(path)
     manifest, members = model_file.read(path, sha256)
     try:
+        backbone = _backbone_of(name, manifest["backbone"], weights)
         return _parts(name, manifest, members, backbone)
     except ModelFileError:
         raise
@@ -132,7 +135,7 @@ def read(
 
 
 def _parts(
-    name: str, manifest: dict[str, Any], members: dict[str, bytes], backbone: Backbone | None
+    name: str, manifest: dict[str, Any], members: dict[str, bytes], backbone: Backbone
 ) -> Parts:
     classes = manifest["classes"]
     texts = isinstance(classes, list) and all(
@@ -153,8 +156,7 @@ def _parts(
     probes = arrays["probes/rows.npy"]
     _check_probes(name, head, probes, arrays["probes/scores.npy"], manifest)
     examples = _examples_of(manifest["examples"], arrays, dim)
-    chosen = backbone or _backbone_of(name, manifest["backbone"])
-    return Parts(chosen, head, shape.classes, rows, dim, probes, examples)
+    return Parts(backbone, head, shape.classes, rows, dim, probes, examples)
 
 
 def _head(
@@ -236,9 +238,9 @@ def _backbone_data(backbone: Backbone) -> dict[str, Any]:
     }
 
 
-def _backbone_of(name: str, data: dict[str, Any]) -> Backbone:
-    weights = data["weights"]
-    if weights not in ("imagenet", None, "given"):
+def _backbone_of(name: str, data: dict[str, Any], given: str | os.PathLike[str] | None) -> Backbone:
+    weights = data["weights"] if given is None else given
+    if data["weights"] not in ("imagenet", None, "given"):
         raise ModelFormatError(f"{name}: its weights are neither published nor given.")
     if weights == "given":
         try:
@@ -248,8 +250,8 @@ def _backbone_of(name: str, data: dict[str, Any]) -> Backbone:
         if found is None or not found.trained:
             raise ModelFileError(
                 f"{name} was trained with weights of its maker's own for {data['name']!r:.80}. "
-                "Pass load(..., backbone=featx.Backbone(name, weights=PATH)), or register the "
-                "network under that name first."
+                "Pass load(..., weights=PATH) (--weights), or register the network under that name "
+                "first."
             )
         weights = None
     options = {k: data[k] for k in ("layer", "pooling", "image_size", "precision")}

@@ -132,7 +132,8 @@ def test_saved_model(pictures: Path, tmp_path: Path) -> None:
     model = trained(pictures, heads.logistic(C=0.1))
     for _ in range(2):  # over an older export
         model.export(tmp_path / "saved", format="savedmodel")
-    parity = verify_parity(model, pictures, tf.saved_model.load(tmp_path / "saved").serve)
+    loaded = tf.saved_model.load(tmp_path / "saved")
+    parity = verify_parity(model, pictures, loaded.serve)
     assert parity.holds, str(parity)
     labels = tmp_path / "saved" / "assets.extra" / "labels.txt"
     assert labels.read_text(encoding="utf-8") == "blue\ngreen\nred\n"

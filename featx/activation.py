@@ -1,0 +1,145 @@
+"""Where in a picture the network saw a class: class activation maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from featx import dense, images
+from featx.backbones import Backbone
+from featx.dense import ROWS, DenseClassifier
+from featx.folding import Step, steps_of
+
+# The derivative of each activation, from what goes in; by Keras's names.
+_SLOPES: dict[str | None, Callable[[np.ndarray], np.ndarray]] = {
+    None: lambda z: np.ones_like(z),
+    "linear": lambda z: np.ones_like(z),
+    "relu": lambda z: (z > 0).astype(z.dtype),
+    "tanh": lambda z: 1 - np.tanh(z) ** 2,
+    "sigmoid": lambda z: 1 / (2 + np.exp(z) + np.exp(-z)),
+    "log_sigmoid": lambda z: 1 / (1 + np.exp(z)),
+}
+_VALUES: dict[str | None, Callable[[np.ndarray], np.ndarray]] = {
+    None: lambda z: z,
+    "linear": lambda z: z,
+    "relu": lambda z: np.maximum(z, 0),
+    "tanh": np.tanh,
+    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+    "log_sigmoid": lambda z: -np.logaddexp(0, -z),
+}
+CLOSE = 1e-3
+"""How far, relative to its length, a row may be from the mean of its map: runtimes differ."""
+
+
+@dataclass(frozen=True, eq=False)
+class Missing:
+    """Why there is no map."""
+
+    reason: str
+
+
+class Activation:
+    """Class activation maps of a head on a network (Zhou et al. 2016, arXiv 1512.04150).
+
+    A row is the mean of the network's last feature map over its places, so that what a head adds
+    up for a class can be told place by place. A head that is not linear is taken as it is near
+    the row.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    head : classifier
+        Fitted on its rows.
+    """
+
+    def __init__(self, backbone: Backbone, head: Any) -> None:
+        self.backbone = backbone
+        self._steps = _steps(head)
+        self._network: Any = None
+        self.missing = self._why_not(head)
+
+    def _why_not(self, head: Any) -> Missing | None:
+        if self._steps is None:
+            return Missing(f"{type(head).__name__} does not come to layers of a network")
+        if self.backbone.pooling != "avg":
+            return Missing("rows are not the mean of a feature map (pooling is not 'avg')")
+        return None
+
+    def map(self, source: Any, row: np.ndarray, position: int) -> np.ndarray | Missing:
+        """Return how much each place spoke for a class.
+
+        Parameters
+        ----------
+        source : Path, bytes or pixels
+        row : ndarray of shape (dim,)
+            The picture's kept row.
+        position : int
+            Of the class in the head's `classes_`.
+
+        Returns
+        -------
+        ndarray of shape (height, width), of the feature map; or Missing
+            Above 0 for, below 0 against the class, compared with the mean of all classes. The
+            mean over the places is what the whole picture adds.
+        """
+        if self.missing is not None:
+            return self.missing
+        if self._network is None:
+            self._network = _map_network(self.backbone)
+        if self._network is None:
+            self.missing = Missing("the network has no feature map at its end")
+            return self.missing
+        pixels = images.load(source, self.backbone.side)[None].astype(np.float32)
+        places = np.asarray(self._network(pixels, training=False), np.float64)[0]
+        apart = np.linalg.norm(places.mean((0, 1)) - row)
+        if places.shape[-1] != len(row) or apart > CLOSE * np.linalg.norm(row):
+            self.missing = Missing("the network goes on after the mean of its last feature map")
+            return self.missing
+        return places @ self._weights(row.astype(np.float64))[:, position]
+
+    def _weights(self, row: np.ndarray) -> np.ndarray:
+        """Return (dim, n_classes): what a small step along each column adds to each class."""
+        assert self._steps is not None
+        slope: np.ndarray | None = None
+        value = row
+        for step in self._steps:
+            before = value @ step.kernel + step.bias
+            local = step.kernel * _SLOPES[step.activation](before)
+            slope = local if slope is None else slope @ local
+            value = _VALUES[step.activation](before)
+        assert slope is not None
+        return slope - slope.mean(axis=1, keepdims=True)
+
+
+def _steps(head: Any) -> list[Step] | None:
+    if not isinstance(head, DenseClassifier):
+        return steps_of(head)
+    weights = iter(np.asarray(weight, np.float64) for weight in head.weights_)
+    found: list[Step] = []
+    for layer in (head.recipe or ROWS).layers:
+        if isinstance(layer, dense.BatchNorm):
+            gamma, beta, mean, variance = (next(weights) for _ in range(4))
+            if layer.renorm:
+                for _ in range(3):
+                    next(weights)
+            scale = gamma / np.sqrt(variance + layer.epsilon)
+            found.append(Step(np.diag(scale), beta - mean * scale, "linear"))
+        elif isinstance(layer, dense.Dense):
+            if layer.activation not in _SLOPES:
+                return None
+            found.append(Step(next(weights), next(weights), layer.activation or "linear"))
+    return [*found, Step(next(weights), next(weights), "linear")]
+
+
+def _map_network(backbone: Backbone) -> Any:
+    import keras
+
+    # Unpooled, the backbone ends on its own layer "pooling", which flattens the map.
+    built = replace(backbone, pooling=None).build()
+    names = [layer.name for layer in built.layers]
+    if "pooling" not in names:
+        return None
+    return keras.Model(built.input, built.get_layer("pooling").input)

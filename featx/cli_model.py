@@ -1,0 +1,194 @@
+"""The commands about models: train, predict, export."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from featx.terminal import say, tell
+
+if TYPE_CHECKING:
+    from featx.classifier import ImageClassifier
+    from featx.predictions import Prediction
+
+ModelFile = Annotated[Path, typer.Argument(help="A file written by `featx train`.")]
+Pin = Annotated[str | None, typer.Option(help="Refuse the file unless it has this sha256.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(help="Folder of kept rows; $FEATX_CACHE or the user's cache folder if not given."),
+]
+Own = Annotated[
+    Path | None, typer.Option(help="Weights file, for a model trained with weights of your own.")
+]
+
+
+def train(
+    ctx: typer.Context,
+    dataset: Annotated[str, typer.Argument(help="A folder (a sub-folder a class) or a CSV file.")],
+    backbone: Annotated[
+        str, typer.Option("--backbone", "-b", help="`featx backbones` lists the names.")
+    ],
+    out: Annotated[Path, typer.Option(help="The model file, such as model.featx.")],
+    head: Annotated[str, typer.Option(help="logistic, mlp, xgboost, dense, ...")] = "logistic",
+    test: Annotated[str | None, typer.Option(help="Labelled pictures to test it on.")] = None,
+    weights: Annotated[
+        str, typer.Option(help='"imagenet", "none" (untrained) or the path of a weights file.')
+    ] = "imagenet",
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels along each edge; the network's own if none.")
+    ] = None,
+    examples: Annotated[
+        int, typer.Option(min=0, help="Small copies of training pictures kept in the file.")
+    ] = 1000,
+    cache: Cache = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures per step.")] = None,
+    on_error: Annotated[
+        Literal["raise", "skip"], typer.Option(help="What to do when pictures cannot be used.")
+    ] = "raise",
+) -> None:
+    """Train a head on a folder of pictures and write one model file."""
+    from featx.backbones import Backbone
+    from featx.classifier import ImageClassifier
+
+    began = time.perf_counter()
+    chosen = Backbone(
+        backbone,
+        weights=None if weights.lower() == "none" else weights,
+        image_size=image_size,
+    )
+    model = ImageClassifier(
+        chosen,
+        head,
+        cache=cache,
+        batch_size=batch_size,
+        on_error=on_error,
+        examples=examples,
+        progress=bool(ctx.obj),
+    ).fit(dataset)
+    digest = model.save(out)
+    facts = {
+        "classes": ", ".join(map(str, model.classes_)),
+        "pictures": f"{model.n_pictures_:,}",
+        "seconds": f"{time.perf_counter() - began:.1f}",
+        "file": f"{out} ({out.stat().st_size / 1e6:.1f} MB)",
+        "sha256": digest,
+    }
+    if test is not None:
+        facts["accuracy"] = f"{model.score(test):.4f} on {test}"
+    for name, value in facts.items():
+        say(f"{name:<9} {value}")
+
+
+def predict(
+    ctx: typer.Context,
+    model: ModelFile,
+    paths: Annotated[list[str], typer.Argument(help='Pictures, folders, or patterns ("*.jpg").')],
+    top: Annotated[int, typer.Option(min=1, help="Classes for each picture.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    explain: Annotated[
+        Path | None, typer.Option(help="Folder for index.html: similar pictures, activation maps.")
+    ] = None,
+    on_error: Annotated[
+        Literal["raise", "skip"],
+        typer.Option(help="Exit code 1 (raise) or 0 (skip) after pictures that cannot be used."),
+    ] = "raise",
+    sha256: Pin = None,
+    weights: Own = None,
+    cache: Cache = None,
+) -> None:
+    """Tell the classes of pictures; each has a row, with the reason where it cannot be used."""
+    from featx import predictions as told
+
+    if as_json and as_csv:
+        raise typer.BadParameter("--json or --csv, not both.")
+    loaded = _loaded(model, sha256, weights, cache)
+    found = told.paths_of(paths)
+    k = min(top, len(loaded.classes_))
+    rows = _watched(told.predictions(loaded, found, k), len(found), bool(ctx.obj))
+    if explain is not None:
+        rows = iter(_explained(loaded, list(rows), explain))
+    bad = 0
+    if as_csv:
+        say(told.as_csv(None, k))
+    lines = []
+    for row in rows:
+        bad += bool(row.error)
+        if as_json:
+            lines.append(json.dumps(told.as_json(row), ensure_ascii=True))
+        else:
+            say(told.as_csv(row, k) if as_csv else _line(row))
+    if as_json:
+        say("[" + ",\n ".join(lines) + "]")
+    if explain is not None:
+        tell(f"Explained: {explain / 'index.html'}")
+    if bad:
+        tell(f"{bad} of {len(found)} pictures cannot be used.")
+        if on_error == "raise":
+            raise typer.Exit(1)
+
+
+def export(
+    model: ModelFile,
+    out: Annotated[Path, typer.Argument(help="Such as model.onnx, .tflite, .keras, or a folder.")],
+    format: Annotated[
+        Literal["keras", "savedmodel", "onnx", "tflite"] | None,
+        typer.Option(help="By the name of OUT if not given."),
+    ] = None,
+    sha256: Pin = None,
+    weights: Own = None,
+) -> None:
+    """Write network and head as one network: uint8 pictures in, class probabilities out."""
+    _loaded(model, sha256, weights, None).export(out, format)
+    say(f"Written: {out}")
+
+
+def _loaded(
+    model: Path, sha256: str | None, weights: Path | None, cache: Path | None
+) -> ImageClassifier:
+    from featx.loading import load
+
+    return load(model, sha256=sha256, weights=weights, cache=cache)
+
+
+def _watched(rows: Iterator[Prediction], total: int, shown: bool) -> Iterator[Prediction]:
+    if not shown:
+        return rows
+    from tqdm.auto import tqdm
+
+    return iter(tqdm(rows, total=total, desc="predict", unit="img"))
+
+
+def _line(row: Prediction) -> str:
+    if row.error:
+        return f"{row.picture}  -  {row.error}"
+    return "  ".join(
+        [row.picture, *(label if p is None else f"{label} {p:.3f}" for label, p in row.top)]
+    )
+
+
+def _explained(loaded: Any, rows: Sequence[Prediction], folder: Path) -> Sequence[Prediction]:
+    from featx import explain
+
+    explainer = explain.Explainer(loaded)
+    explain.save(
+        (
+            (
+                row,
+                None
+                if row.row is None
+                else explainer.explain(Path(row.picture), row.row, row.top[0][0]),
+            )
+            for row in rows
+        ),
+        folder,
+    )
+    return rows
+
+
+COMMANDS = (train, predict, export)

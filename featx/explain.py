@@ -1,0 +1,155 @@
+"""Why a model says what it says: training pictures like this one, and where it looked."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from featx import images
+from featx.activation import Activation, Missing
+from featx.backbones import find
+from featx.examples import Examples, small
+from featx.predictions import Prediction
+
+SHOWN = 224
+"""Pixels of the longer edge of a picture that is shown."""
+
+
+@dataclass(frozen=True, eq=False)
+class Near:
+    """A training picture near to one that is explained."""
+
+    id: str
+    label: str
+    cosine: float
+    picture: bytes | None
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What stands behind a prediction.
+
+    Attributes
+    ----------
+    near : list of Near
+        The nearest training pictures, nearest first.
+    picture : bytes or None
+        A small JPEG of the picture.
+    activation : bytes or None
+        The same JPEG with the places that speak for the class in red.
+    note : str
+        Why there is no activation map; empty where there is one.
+    """
+
+    near: list[Near] = field(default_factory=list)
+    picture: bytes | None = None
+    activation: bytes | None = None
+    note: str = ""
+
+
+class Explainer:
+    """Explains the predictions of one classifier.
+
+    Parameters
+    ----------
+    classifier : ImageClassifier
+        Fitted.
+    k : int
+        Training pictures shown with a prediction.
+    """
+
+    def __init__(self, classifier: Any, k: int = 5) -> None:
+        self.k = k
+        self._classes = [str(name) for name in classifier.classes_]
+        self._examples: Examples = classifier.examples_.with_copies()
+        self._activation = Activation(find(classifier.backbone), classifier.head_)
+
+    def explain(self, source: Any, row: np.ndarray, label: str) -> Explanation:
+        """Return what stands behind a class for a picture.
+
+        Parameters
+        ----------
+        source : Path, bytes or pixels
+        row : ndarray of shape (dim,)
+            The picture's row.
+        label : str
+            The class that is explained, most often the predicted one.
+        """
+        found = self._activation.map(source, row, self._classes.index(label))
+        pixels = _pixels(source)
+        shown, note = None, ""
+        if isinstance(found, Missing):
+            note = f"No activation map: {found.reason}."
+        else:
+            shown = small(_overlaid(pixels, found), SHOWN)
+        return Explanation(self.near(row), small(pixels, SHOWN), shown, note)
+
+    def near(self, row: np.ndarray) -> list[Near]:
+        """Return the training pictures nearest to a row."""
+        one = self._examples
+        (found,) = one.nearest(row[None], self.k)
+        pictures = [(p if isinstance(p := one.pictures[i], bytes) else None) for i, _ in found]
+        return [
+            Near(one.ids[i], one.labels[i], cosine, picture)
+            for (i, cosine), picture in zip(found, pictures, strict=True)
+        ]
+
+
+def save(
+    explained: Iterable[tuple[Prediction, Explanation | None]], folder: str | os.PathLike[str]
+) -> Path:
+    """Write `index.html`, with all pictures inside it; return its path.
+
+    The activation maps also stand beside it as JPEG files, numbered in the page's order.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = list(explained)
+    for number, (_, explanation) in enumerate(rows, 1):
+        if explanation is not None and explanation.activation is not None:
+            (folder / f"{number:05d}.jpg").write_bytes(explanation.activation)
+    page = folder / "index.html"
+    text = _template().render(rows=rows, inline=inline)
+    page.write_text(text, encoding="utf-8", errors="backslashreplace")
+    return page
+
+
+def inline(jpeg: bytes) -> str:
+    """Return a JPEG as a data URL."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
+@lru_cache(maxsize=1)
+def _template() -> Any:
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
+    return jinja2.Environment(loader=loader, autoescape=True).get_template("explained.html")
+
+
+def _pixels(source: Any) -> np.ndarray:
+    if isinstance(source, np.ndarray):
+        return source
+    return images.decode(images.read(source) if isinstance(source, Path) else source)
+
+
+def _overlaid(pixels: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return the picture in grey, in red where the places speak for the class."""
+    height, width = pixels.shape[:2]
+    scale = min(1.0, SHOWN / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
+    heat = np.maximum(places, 0) / max(float(places.max()), 1e-12)
+    soft = Image.fromarray((255 * heat).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    share = 0.65 * np.asarray(soft, np.float32)[..., None] / 255
+    grey = np.asarray(picture.convert("L"), np.float32)[..., None]
+    red = np.array([220, 30, 30], np.float32)
+    return (grey * (1 - share) + red * share).astype(np.uint8)

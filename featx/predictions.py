@@ -1,0 +1,140 @@
+"""Predictions for many pictures, the bad ones among them in their place."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featx.datasets import Dataset
+from featx.errors import TooManyBadImagesError
+from featx.features import Features
+
+CHUNK = 256
+# Few enough bad ones that a chunk of nothing else does not look like a fault of the disk.
+_FEW = 20
+# A spreadsheet takes a cell that begins so for a formula, whoever wrote it.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model says of one picture.
+
+    Attributes
+    ----------
+    picture : str
+        Its path, as it was given.
+    top : list of (str, float or None)
+        The most probable classes, best first; None where the head gives no probabilities.
+    error : str
+        Why there is no prediction; empty where there is one.
+    row : ndarray of shape (dim,) or None
+    """
+
+    picture: str
+    top: list[tuple[str, float | None]]
+    error: str = ""
+    row: np.ndarray | None = None
+
+
+def paths_of(arguments: Sequence[str]) -> list[Path]:
+    """Return the pictures that files, folders and patterns such as ``*.jpg`` stand for."""
+    found: list[Path] = []
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            listed = Dataset.from_folder(path)
+            found += [item.source for item in listed if isinstance(item.source, Path)]
+        elif not path.exists() and glob.has_magic(argument):
+            found += [Path(one) for one in sorted(glob.glob(argument, recursive=True))]
+        else:
+            found.append(path)
+    return found
+
+
+def predictions(
+    classifier: Any, paths: Sequence[Path], k: int = 1, chunk: int = CHUNK
+) -> Iterator[Prediction]:
+    """Yield a prediction for each picture, in order; bad pictures yield their error.
+
+    Parameters
+    ----------
+    classifier : ImageClassifier
+        Fitted.
+    paths : sequence of Path
+    k : int
+        Classes for each picture.
+    chunk : int
+        Pictures that are read together.
+    """
+    for start in range(0, len(paths), chunk):
+        part = paths[start : start + chunk]
+        try:
+            features = classifier.features(part, on_error="skip")
+        except TooManyBadImagesError:
+            if chunk <= _FEW:
+                raise
+            yield from predictions(classifier, part, k, _FEW)
+            continue
+        yield from _paired(classifier, part, features, k)
+
+
+def _paired(
+    classifier: Any, paths: Sequence[Path], features: Features, k: int
+) -> Iterator[Prediction]:
+    tops = iter(_tops(classifier, features, k) if len(features) else ())
+    rows = iter(zip(features.ids, features.X, strict=True))
+    reasons = {failure.id: failure.reason for failure in features.failures}
+    for path in paths:
+        name = os.fspath(path)
+        if path.as_posix() in reasons:
+            yield Prediction(name, [], reasons[path.as_posix()])
+        else:
+            yield Prediction(name, next(tops), "", next(rows)[1])
+
+
+def _tops(classifier: Any, features: Features, k: int) -> list[list[tuple[str, float | None]]]:
+    if not hasattr(classifier.head_, "predict_proba"):
+        return [[(str(name), None)] for name in classifier.predict(features)]
+    return [classifier.top(scores, k) for scores in classifier.scores(features.X)]
+
+
+def as_csv(predicted: Prediction | None, k: int) -> str:
+    """Return a prediction as a line of CSV; None gives the head line."""
+    numbers = ["", *(f"_{place}" for place in range(2, k + 1))]
+    cells: list[str] = []
+    if predicted is None:
+        heads = [[f"label{number}", f"probability{number}"] for number in numbers]
+        cells = ["picture", *(cell for pair in heads for cell in pair), "error"]
+    else:
+        for label, chance in predicted.top:
+            cells += [_harmless(label), "" if chance is None else f"{chance:.6f}"]
+        cells = [_harmless(predicted.picture), *cells, *[""] * (2 * (k - len(predicted.top)))]
+        cells.append(_harmless(predicted.error))
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
+
+
+def as_json(predicted: Prediction) -> dict[str, Any]:
+    """Return a prediction as JSON holds it."""
+    top = [{"label": label, "probability": chance} for label, chance in predicted.top]
+    return {
+        "picture": predicted.picture,
+        "label": top[0]["label"] if top else None,
+        "probability": top[0]["probability"] if top else None,
+        "top": top,
+        "error": predicted.error or None,
+    }
+
+
+def _harmless(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell

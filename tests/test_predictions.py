@@ -1,0 +1,118 @@
+"""The commands train, predict and export; rows of many pictures, the bad ones in their place."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from featx import cli, predictions
+from featx.errors import FeatxError
+from featx.predictions import Prediction
+
+OPTIONS = ["-b", "mobilenet_v2", "--weights", "none", "--image-size", "32"]
+
+
+def run(*words: object, code: int = 0) -> str:
+    answer = CliRunner().invoke(cli.app, [str(word) for word in words])
+    assert answer.exit_code == code, (answer.output, answer.exception)
+    return answer.stdout
+
+
+@pytest.fixture
+def model(picture_folder: Path, tmp_path: Path) -> Path:
+    out = run(
+        "train", picture_folder, *OPTIONS, "--out", tmp_path / "m.featx", "--test", picture_folder
+    )
+    assert "blue, green, red" in out
+    assert "accuracy  1.0000" in out
+    assert "sha256" in out
+    return tmp_path / "m.featx"
+
+
+def test_train_goes_on_without_bad_pictures_when_asked(
+    picture_folder: Path, tmp_path: Path
+) -> None:
+    (picture_folder / "green" / "00.png").write_bytes(b"no picture")
+    run("train", picture_folder, *OPTIONS, "--out", tmp_path / "m.featx", code=1)
+    assert not (tmp_path / "m.featx").exists()
+    words = ["--out", tmp_path / "m.featx", "--on-error", "skip"]
+    assert "pictures  23" in run("train", picture_folder, *OPTIONS, *words)
+
+
+def test_predict_in_every_form(model: Path, picture_folder: Path) -> None:
+    red = picture_folder / "red"
+    assert run("predict", model, red / "00.png").split()[-2] == "red"
+    rows = json.loads(run("predict", model, red, "--json", "--top", "2"))
+    assert [row["label"] for row in rows] == ["red"] * 8
+    assert rows[0]["picture"] == str(red / "00.png")
+    assert len(rows[0]["top"]) == 2
+    assert rows[0]["error"] is None
+    table = list(csv.DictReader(io.StringIO(run("predict", model, f"{red}/0[12].png", "--csv"))))
+    assert [row["label"] for row in table] == ["red", "red"]
+    assert float(table[0]["probability"]) > 0.4
+    run("predict", model, red, "--json", "--csv", code=2)
+
+
+def test_bad_pictures_have_their_row_and_decide_the_exit_code(
+    model: Path, picture_folder: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    words = [picture_folder / "red" / "00.png", bad, tmp_path / "none.png", bad]
+    words.append(picture_folder / "blue" / "00.png")
+    rows = json.loads(run("predict", model, *words, "--json", code=1))
+    assert [row["label"] for row in rows] == ["red", None, None, None, "blue"]
+    assert "not a picture" in rows[1]["error"] or "no picture" in rows[1]["error"]
+    assert "cannot be read" in rows[2]["error"]
+    lines = run("predict", model, *words, "--csv", "--on-error", "skip").splitlines()
+    assert lines[0] == "picture,label,probability,error"
+    assert len(lines) == 6
+
+
+def test_many_bad_pictures_are_no_reason_to_stop(
+    model: Path, picture_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(50):
+        (folder / f"{number:02d}.png").write_bytes(b"no picture")
+    (folder / "99.png").write_bytes((picture_folder / "red" / "00.png").read_bytes())
+    rows = json.loads(run("predict", model, folder, "--json", "--on-error", "skip"))
+    assert [row["label"] for row in rows] == [None] * 50 + ["red"]
+
+
+def test_explain_writes_a_page(model: Path, picture_folder: Path, tmp_path: Path) -> None:
+    run("predict", model, picture_folder / "red", "--explain", tmp_path / "why")
+    page = (tmp_path / "why" / "index.html").read_text(encoding="utf-8")
+    assert page.count("<article>") == 8
+    assert page.count("where the network saw red") == 8
+    assert len(list((tmp_path / "why").glob("*.jpg"))) == 8
+
+
+def test_pin_and_export(model: Path, tmp_path: Path) -> None:
+    run("predict", model, "x.png", "--sha256", "0" * 64, code=1)
+    run("export", model, tmp_path / "m.keras")
+    assert (tmp_path / "m.keras").stat().st_size > 1_000_000
+    run("export", model, tmp_path / "m.pb", code=1)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_no_cell_is_a_formula(start: str) -> None:
+    evil = f'{start}cmd|"/c calc"!A1'
+    line = predictions.as_csv(Prediction(evil, [(evil, 0.25)], ""), 2)
+    (cells,) = csv.reader(io.StringIO(line, newline=""))
+    assert cells == [f"'{evil}", f"'{evil}", "0.250000", "", "", ""]
+    (cells,) = csv.reader(
+        io.StringIO(predictions.as_csv(Prediction(evil, [], evil), 1), newline="")
+    )
+    assert cells == [f"'{evil}", "", "", f"'{evil}"]
+
+
+def test_an_empty_folder_says_so(tmp_path: Path) -> None:
+    with pytest.raises(FeatxError, match="no picture in"):
+        predictions.paths_of([str(tmp_path)])
