@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from hypothesis import HealthCheck, seed, settings
@@ -18,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from PIL import Image
 
 from featx import blocks, compaction, errors
+from featx.claims import Claim, Claims
 from featx.digests import of_content
 from featx.store import Store, find_root
 
@@ -101,13 +103,27 @@ class CacheLife(RuleBasedStateMachine):
             if number >= at and name != "close":
                 raise _PowerCut
 
+        held: list[Claim] = []
+        take = Claims.take
+
+        def noted(claims: Claims, name: str) -> Claim | None:
+            claim = take(claims, name)
+            held.extend([] if claim is None else [claim])
+            return claim
+
         with (
             warnings.catch_warnings(),
+            mock.patch.object(Claims, "take", noted),
             faults.in_place(faults.FaultyOs(hook)),
             contextlib.suppress(_PowerCut),
         ):
             warnings.simplefilter("ignore", errors.CacheCorruptWarning)
             stub.extract(self.pictures, self.cache, stub.Thumbnail(4))
+        for claim in held:
+            # The end of a process frees its locks and leaves their files; this one lives on.
+            if claim._path is not None:
+                with contextlib.suppress(OSError):
+                    os.close(claim._descriptor)
 
     @rule(which=st.randoms(use_true_random=False))
     def corrupt(self, which: random.Random) -> None:
