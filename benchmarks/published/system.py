@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,9 +99,15 @@ def misprepared(backbone: Backbone, mode: str) -> Backbone:
 
 
 def tensorboard(folder: Path) -> Any:
-    """Return Keras's TensorBoard callback with its defaults: a point an epoch."""
+    """Return Keras's TensorBoard callback with its defaults: a point an epoch.
+
+    Where the package tensorboard is not installed, the same figures go to a CSV file.
+    """
     import keras
 
+    if find_spec("tensorboard") is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        return keras.callbacks.CSVLogger(folder / "epochs.csv", append=True)
     return keras.callbacks.TensorBoard(folder)
 
 
