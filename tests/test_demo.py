@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import json
-import threading
+import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -76,51 +74,27 @@ def test_classes_differ_in_what_they_are_named_for() -> None:
     assert _mean_picture("cracked", "edges") > _mean_picture("healthy", "edges")
 
 
-class _Server(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:  # noqa: N802
-        if self.path == "/absent":
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.end_headers()
-        if self.path == "/trickle":
-            for _ in range(100):
-                self.wfile.write(b"x")
-                time.sleep(0.05)
-        else:
-            self.wfile.write(b"x" * 3000)
-
-    def log_message(self, *args: object) -> None:
-        pass
+# Addresses of files stand for those of a server: a machine without any network has not even one
+# of its own to talk to.
+@pytest.mark.parametrize(("size", "expected"), [(3000, True), (10, True), (0, False)])
+def test_fetchable(tmp_path: Path, size: int, expected: bool) -> None:
+    (tmp_path / "file").write_bytes(b"x" * size)
+    assert weights.fetchable((tmp_path / "file").as_uri(), sample=1000) is expected
 
 
-@pytest.fixture
-def server() -> Iterator[str]:
-    """Serve /there, /absent and /trickle (a byte now and then) on this machine."""
-
-    class Quiet(http.server.ThreadingHTTPServer):
-        def handle_error(self, *args: object) -> None:
-            pass  # the client left in the middle, as it should
-
-    with Quiet(("127.0.0.1", 0), _Server) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
-
-
-@pytest.mark.parametrize(("page", "expected"), [("/there", True), ("/absent", False)])
-def test_fetchable(server: str, page: str, expected: bool) -> None:
-    assert weights.fetchable(server + page, sample=1000) is expected
-
-
-def test_a_slow_line_counts_as_none_and_is_not_waited_for(server: str) -> None:
-    started = time.monotonic()
-    assert not weights.fetchable(server + "/trickle", sample=1000, patience=0.3)
-    assert time.monotonic() - started < 2
-
-
-def test_no_line_at_all_counts_as_none() -> None:
+def test_what_is_not_there_is_not_fetchable(tmp_path: Path) -> None:
+    assert not weights.fetchable((tmp_path / "absent").as_uri())
     assert not weights.fetchable("http://127.0.0.1:9/closed")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_silent_line_counts_as_none_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "silent")
+    started = time.monotonic()
+    assert not weights.fetchable((tmp_path / "silent").as_uri(), patience=0.3)
+    assert time.monotonic() - started < 10
+    # Let the thread that was left behind go home.
+    os.close(os.open(tmp_path / "silent", os.O_WRONLY | os.O_NONBLOCK))
 
 
 def test_address_is_the_one_keras_fetches_from() -> None:
