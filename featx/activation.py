@@ -92,7 +92,8 @@ class Activation:
         if self._network is None:
             self.missing = Missing("the network has no feature map at its end")
             return self.missing
-        pixels = images.load(source, self.backbone.side)[None].astype(np.float32)
+        pixels = images.load(source, self.backbone.side, scaled=self.backbone.scaled)
+        pixels = pixels[None].astype(np.float32)
         places = np.asarray(self._network(pixels, training=False), np.float64)[0]
         apart = np.linalg.norm(places.mean((0, 1)) - row)
         if places.shape[-1] != len(row) or apart > CLOSE * np.linalg.norm(row):

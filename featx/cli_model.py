@@ -1,4 +1,4 @@
-"""The commands about models: train, predict, export."""
+"""The commands about models: train, predict, export, serve."""
 
 from __future__ import annotations
 
@@ -148,6 +148,30 @@ def export(
     say(f"Written: {out}")
 
 
+def serve(
+    model: ModelFile,
+    host: Annotated[
+        str, typer.Option(help="0.0.0.0 lets other machines in; there is no password.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the page.")] = 8000,
+    top: Annotated[int, typer.Option(min=1, help="Classes, and similar pictures, shown.")] = 5,
+    sha256: Pin = None,
+    weights: Own = None,
+) -> None:
+    """Serve a page to drop a picture on, and POST /predict; needs `pip install featx[serve]`."""
+    from featx.errors import RuntimeUnavailableError
+
+    try:
+        from featx.serving import run
+    except ImportError as error:
+        raise RuntimeUnavailableError(
+            f"{error.name} is not installed: pip install 'featx[serve]'."
+        ) from error
+    loaded = _loaded(model, sha256, weights, None)
+    tell(f"http://{host}:{port} (Ctrl-C ends it)")
+    run(loaded, host=host, port=port, k=top)
+
+
 def _loaded(
     model: Path, sha256: str | None, weights: Path | None, cache: Path | None
 ) -> ImageClassifier:
@@ -191,4 +215,4 @@ def _explained(loaded: Any, rows: Sequence[Prediction], folder: Path) -> Sequenc
     return rows
 
 
-COMMANDS = (train, predict, export)
+COMMANDS = (train, predict, export, serve)

@@ -28,7 +28,7 @@ def rows_recipe(features: Features) -> dict[str, Any]:
     return {name: value for name, value in features.recipe.items() if name not in _DESCRIBES}
 
 
-_DESCRIBES = ("trained",)
+_DESCRIBES = ("trained", "runtimes")
 
 
 def check_same_rows(recipe: dict[str, Any], dim: int, features: Features) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -28,6 +28,7 @@ PROBES = 16
 """Rows of the training set whose scores are saved beside the head."""
 
 _LIBRARIES = ("featx", "numpy", "scikit-learn", "xgboost", "keras", "skops")
+_OPTIONS = tuple(one.name for one in fields(Backbone) if one.name not in ("name", "weights"))
 _MAX_TEXT = 10_000
 
 
@@ -230,11 +231,7 @@ def _backbone_data(backbone: Backbone) -> dict[str, Any]:
         "name": backbone.name,
         # Not the path: it would mean nothing elsewhere, and tell about this machine.
         "weights": "given" if given else backbone.weights,
-        "layer": backbone.layer,
-        "pooling": backbone.pooling,
-        "image_size": backbone.image_size,
-        "precision": backbone.precision,
-        "decode": backbone.decode,
+        **{name: getattr(backbone, name) for name in _OPTIONS},
     }
 
 
@@ -254,8 +251,8 @@ def _backbone_of(name: str, data: dict[str, Any], given: str | os.PathLike[str] 
                 "first."
             )
         weights = None
-    options = {k: data[k] for k in ("layer", "pooling", "image_size", "precision")}
-    return Backbone(data["name"], weights=weights, decode=data.get("decode", "full"), **options)
+    options = {name: data[name] for name in _OPTIONS}
+    return Backbone(data["name"], weights=weights, **options)
 
 
 def _examples_members(examples: Examples) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -151,6 +151,28 @@ def rewritten(
     return path
 
 
+def test_every_option_of_the_network_travels(tmp_path: Path) -> None:
+    model = trained()
+    model.backbone = featx.Backbone(
+        "mobilenet_v2",
+        weights=None,
+        layer="block_1_expand",
+        pooling="max",
+        image_size=64,
+        precision="bfloat16",
+        decode="scaled",
+    )
+    model.save(tmp_path / "m.featx")
+    assert load(tmp_path / "m.featx").backbone == model.backbone
+
+
+def test_what_computed_the_rows_is_no_difference(tmp_path: Path) -> None:
+    model = trained()
+    features = features_of()
+    features.recipe["runtimes"] = ["another"]
+    assert model.score(features) > 0.5
+
+
 def test_the_network_is_refused_where_its_weights_differ(tmp_path: Path) -> None:
     model = trained()
     model.save(tmp_path / "m.featx")

@@ -1,0 +1,5 @@
+"""A small web server: drop a picture on a page, or post it, and get its classes."""
+
+from featx.serving.app import MAX_BYTES, create_app, run
+
+__all__ = ["MAX_BYTES", "create_app", "run"]

@@ -1,0 +1,95 @@
+"""What the server answers about one picture; nothing of it is kept."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from featx import images, runtimes
+from featx.backbones import find
+from featx.explain import Explainer, inline
+from featx.features import Features
+from featx.matching import check_same_rows
+
+
+class Answers:
+    """Answers for single pictures by one classifier, one at a time.
+
+    Parameters
+    ----------
+    classifier : ImageClassifier
+        Fitted.
+    k : int
+        Classes, and training pictures, in an answer.
+
+    Raises
+    ------
+    FeatureMismatchError
+        The weights on this machine are not those that the classifier was trained with.
+    """
+
+    def __init__(self, classifier: Any, k: int = 5) -> None:
+        self._classifier = classifier
+        self._k = k
+        self._backbone = find(classifier.backbone)
+        pixels = images.policy(self._backbone.scaled)
+        recipe = {**self._backbone.recipe(), "pixels": pixels}
+        # The others are about the cache, in which nothing is kept here.
+        recipe |= {k: v for k, v in classifier.recipe_.items() if k in ("key", "format")}
+        nothing = np.zeros((0, classifier.dim_), np.float32)
+        check_same_rows(
+            classifier.recipe_, classifier.dim_, Features(nothing, None, [], recipe=recipe)
+        )
+        self._runtime = runtimes.start(self._backbone, 1)
+        self._explainer = Explainer(classifier, k)
+        # One picture at a time: a decoded one may have 89 million pixels.
+        self._lock = threading.Lock()
+
+    def about(self) -> dict[str, Any]:
+        """Return what a client may want to know of the model."""
+        return {
+            "classes": [str(name) for name in self._classifier.classes_],
+            "backbone": self._backbone.name,
+            "head": type(self._classifier.head_).__name__,
+        }
+
+    def answer(self, content: bytes, explain: bool = False) -> dict[str, Any]:
+        """Return the classes of a picture and the labels of its nearest training pictures.
+
+        Parameters
+        ----------
+        content : bytes
+            An encoded picture.
+        explain : bool
+            Also the training pictures, and where the network saw the first class.
+
+        Raises
+        ------
+        ImageError
+            The bytes are no picture that can be used.
+        """
+        with self._lock:
+            pixels = images.load(content, self._backbone.side, scaled=self._backbone.scaled)
+            row = np.asarray(self._runtime.run(pixels[None]))[:1]
+            top = self._classifier.top(self._classifier.scores(row)[0], self._k)
+            found: dict[str, Any] = {
+                "top": [{"label": label, "probability": chance} for label, chance in top]
+            }
+            # Never their ids: those may be paths.
+            if not explain:
+                near = self._explainer.near(row[0])
+                found["near"] = [{"label": one.label, "cosine": one.cosine} for one in near]
+                return found
+            explained = self._explainer.explain(content, row[0], top[0][0])
+        found["near"] = [
+            {
+                "label": one.label,
+                "cosine": one.cosine,
+                "picture": inline(one.picture) if one.picture else None,
+            }
+            for one in explained.near
+        ]
+        shown = explained.activation
+        return {**found, "activation": inline(shown) if shown else None, "note": explained.note}

@@ -1,0 +1,174 @@
+"""The web application: one page, one thing to post, limits on both."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from featx.errors import ImageError
+from featx.serving.answers import Answers
+
+logger = logging.getLogger(__name__)
+
+MAX_BYTES = 16 << 20
+"""The largest picture that is taken, in bytes."""
+
+TYPES = frozenset(f"image/{kind}" for kind in ("jpeg", "png", "webp", "bmp", "gif", "tiff")) | {
+    "application/octet-stream"
+}
+"""What a picture may be called; its bytes decide what it is."""
+
+_UPLOAD_SECONDS = 30
+_LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
+_HERE = Path(__file__).parent
+_HEADERS = {
+    # Nothing from elsewhere, and no script or style but the page's own two files.
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+class _Careful:
+    """Adds the headers that keep a browser from doing more than the page needs."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                added = [(k.encode(), v.encode()) for k, v in _HEADERS.items()]
+                kept = [(k, v) for k, v in message["headers"] if k.decode() not in _HEADERS]
+                message["headers"] = kept + added
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
+
+
+def create_app(classifier: Any, *, k: int = 5, host: str = "127.0.0.1") -> Starlette:
+    """Return the application for a classifier, to be run by any ASGI server.
+
+    `GET /` is the page. `POST /predict` takes the bytes of a picture, at most 16 MiB, and returns
+    JSON: `top` and `near`; with `?explain=1` also pictures. `GET /about` names the classes.
+
+    Parameters
+    ----------
+    classifier : ImageClassifier
+        Fitted.
+    k : int
+        Classes, and training pictures, in an answer.
+    host : str
+        The name it is asked for by; requests under other names are refused where it is this
+        machine's own, so that no page from elsewhere can reach it by a name of its own.
+
+    Raises
+    ------
+    FeatureMismatchError
+        The weights on this machine are not those that the classifier was trained with.
+    """
+    answers = Answers(classifier, k)
+
+    async def predict(request: Request) -> Response:
+        content = await _upload(request)
+        explain = request.query_params.get("explain") == "1"
+        try:
+            return JSONResponse(await run_in_threadpool(answers.answer, content, explain))
+        except ImageError as error:
+            raise HTTPException(422, f"this picture cannot be used: {error}") from error
+
+    async def about(request: Request) -> Response:
+        return JSONResponse(answers.about())
+
+    pages = {"/": "page.html", "/page.js": "page.js", "/page.css": "page.css"}
+    routes = [Route(path, _file(name)) for path, name in pages.items()]
+    routes += [Route("/about", about), Route("/predict", predict, methods=["POST"])]
+    known = [*_LOOPBACK, host] if host in _LOOPBACK else ["*"]
+    return Starlette(
+        routes=routes,
+        middleware=[
+            Middleware(_Careful),
+            Middleware(TrustedHostMiddleware, allowed_hosts=known, www_redirect=False),
+        ],
+        exception_handlers={HTTPException: _refusal, Exception: _failure},
+    )
+
+
+def run(classifier: Any, *, host: str = "127.0.0.1", port: int = 8000, k: int = 5) -> None:
+    """Serve until interrupted.
+
+    Raises
+    ------
+    OSError
+        The port is taken.
+    """
+    import uvicorn
+
+    uvicorn.run(
+        create_app(classifier, k=k, host=host),
+        host=host,
+        port=port,
+        log_level="warning",
+        server_header=False,
+        limit_concurrency=32,
+        timeout_keep_alive=5,
+    )
+
+
+def _file(name: str) -> Any:
+    async def page(request: Request) -> Response:
+        return FileResponse(_HERE / name)
+
+    return page
+
+
+async def _upload(request: Request) -> bytes:
+    """Return the body, read only as far as the limit."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in TYPES:
+        raise HTTPException(415, f"expected one of {', '.join(sorted(TYPES))} as content-type")
+    stated = request.headers.get("content-length", "0")
+    if not stated.isascii() or not stated.isdigit() or int(stated) > MAX_BYTES:
+        raise HTTPException(413, f"a picture may have {MAX_BYTES:,} bytes")
+    parts: list[bytes] = []
+
+    async def read() -> None:
+        size = 0
+        async for part in request.stream():
+            size += len(part)
+            if size > MAX_BYTES:
+                raise HTTPException(413, f"a picture may have {MAX_BYTES:,} bytes")
+            parts.append(part)
+
+    try:
+        await asyncio.wait_for(read(), _UPLOAD_SECONDS)
+    except (TimeoutError, ClientDisconnect) as error:
+        raise HTTPException(408, f"no whole picture within {_UPLOAD_SECONDS} seconds") from error
+    return b"".join(parts)
+
+
+async def _refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+
+
+async def _failure(request: Request, error: Exception) -> Response:
+    # The reason stays here: it may name paths of this machine.
+    logger.error("a request failed", exc_info=error)
+    return JSONResponse({"error": "the server failed; its log says why"}, 500)

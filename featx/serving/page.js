@@ -1,0 +1,78 @@
+"use strict";
+const at = (id) => document.getElementById(id);
+let given = null;
+let latest = 0;
+
+// Text is set as text, never as markup: class names come from folder names.
+function make(tag, text) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+function show(answer) {
+  at("top").replaceChildren(...answer.top.map(({ label, probability }) => {
+    const line = make("li");
+    const bar = make("meter");
+    bar.value = probability;
+    line.append(bar, make("span", `${label} ${(100 * probability).toFixed(1)} %`));
+    return line;
+  }));
+  at("near").replaceChildren(...answer.near.map(({ label, cosine, picture }) => {
+    const figure = make("figure");
+    if (picture) {
+      const image = make("img");
+      image.src = picture;
+      image.alt = `training picture of ${label}`;
+      figure.append(image);
+    }
+    figure.append(make("figcaption", `${label} ${cosine.toFixed(3)}`));
+    return figure;
+  }));
+  at("seen").hidden = !answer.activation;
+  if (answer.activation) at("activation").src = answer.activation;
+  at("note").textContent = answer.note || "";
+  at("result").hidden = false;
+}
+
+function say(text, wrong) {
+  at("status").textContent = text;
+  at("status").className = wrong ? "error" : "";
+}
+
+async function ask(file) {
+  const mine = ++latest;
+  if (given) URL.revokeObjectURL(given);
+  given = URL.createObjectURL(file);
+  at("given").src = given;
+  at("result").hidden = true;
+  say("Looking …");
+  try {
+    const response = await fetch("predict?explain=1", {
+      method: "POST",
+      body: file,
+      headers: { "content-type": file.type || "application/octet-stream" },
+    });
+    const answer = await response.json();
+    if (mine !== latest) return;
+    if (!response.ok) return say(answer.error, true);
+    say("");
+    show(answer);
+  } catch (error) {
+    if (mine === latest) say(`No answer from the server: ${error.message}`, true);
+  }
+}
+
+const drop = at("drop");
+for (const name of ["dragenter", "dragover"]) {
+  drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
+}
+for (const name of ["dragleave", "drop"]) {
+  drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.remove("over"); });
+}
+drop.addEventListener("drop", (event) => {
+  if (event.dataTransfer.files.length) ask(event.dataTransfer.files[0]);
+});
+at("file").addEventListener("change", (event) => {
+  if (event.target.files.length) ask(event.target.files[0]);
+});

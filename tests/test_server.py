@@ -1,0 +1,228 @@
+"""The server, as a process of its own: answers, limits, memory, and the page in a browser."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from featx import heads
+from featx.classifier import ImageClassifier
+from tests.conftest import draw_folder
+from tests.fakes import TINY
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+
+ROOT = Path(__file__).resolve().parent.parent
+JPEG = "image/jpeg"
+PNG = "image/png"
+
+
+@dataclass(frozen=True)
+class Server:
+    port: int
+    pid: int
+    pictures: Path
+    scores: dict[str, np.ndarray]
+    log: Path
+
+    def ask(
+        self,
+        method: str = "POST",
+        path: str = "/predict",
+        body: bytes = b"",
+        kind: str = PNG,
+        **headers: str,
+    ) -> tuple[int, Any, dict[str, str]]:
+        """Return the status, the answer and the headers of one request."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, {"content-type": kind, **named})
+        response = connection.getresponse()
+        text = response.read()
+        connection.close()
+        found = {name.lower(): value for name, value in response.getheaders()}
+        is_json = found.get("content-type", "").startswith("application/json")
+        return response.status, json.loads(text) if is_json else text.decode(), found
+
+    def memory(self) -> float:
+        """Return the resident memory of the server in MB."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        (line,) = [line for line in lines if line.startswith("VmRSS")]
+        return int(line.split()[1]) / 1024
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    pictures = draw_folder(folder / "pictures")
+    model = ImageClassifier(TINY, heads.logistic(C=0.1), cache=folder / "cache").fit(pictures)
+    model.save(folder / "m.featx")
+    paths = sorted(pictures.rglob("*.png"))
+    known = dict(zip(map(str, paths), model.predict_proba(paths), strict=True))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [sys.executable, "-m", "featx", "serve", str(folder / "m.featx"), "--port", str(port)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen(words, stdout=log, stderr=log, env=environment)
+    try:
+        for _ in range(1200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None, (folder / "log").read_text()
+            time.sleep(0.25)
+        yield Server(port, process.pid, pictures, known, folder / "log")
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_a_picture_gets_its_classes(server: Server) -> None:
+    for path in sorted(server.pictures.rglob("00.png")):
+        status, answer, _ = server.ask(body=path.read_bytes())
+        assert status == 200
+        top = answer["top"]
+        assert top[0]["label"] == path.parent.name
+        expected = np.sort(server.scores[str(path)])[::-1]
+        found = [one["probability"] for one in top]
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+        assert answer["near"][0]["label"] == path.parent.name
+        assert answer["near"][0]["cosine"] == pytest.approx(1, abs=1e-3)
+
+
+def test_explained(server: Server) -> None:
+    content = (server.pictures / "red" / "01.png").read_bytes()
+    status, answer, _ = server.ask(path="/predict?explain=1", body=content)
+    assert status == 200
+    assert answer["activation"].startswith("data:image/jpeg;base64,")
+    assert all(one["picture"].startswith("data:image/jpeg;base64,") for one in answer["near"])
+
+
+def test_about_and_pages(server: Server) -> None:
+    status, answer, _ = server.ask("GET", "/about")
+    assert (status, answer["classes"]) == (200, ["blue", "green", "red"])
+    for path in ("/", "/page.js", "/page.css"):
+        status, _, headers = server.ask("GET", path)
+        assert status == 200
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "server" not in headers
+
+
+def bomb() -> bytes:
+    """Return a PNG of 69 bytes that claims 20,000 x 20,000 pixels."""
+    import struct
+    import zlib
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(name + data)
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", check)
+
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
+    "empty": ({"body": b""}, 422, "the file is empty"),
+    "text": ({"body": b"GIF89 no, text"}, 422, "cannot be used"),
+    "a page": ({"body": b"<script>alert(1)</script>"}, 422, "cannot be used"),
+    "cut": ({"body": b"\xff\xd8\xff\xe0" + bytes(50), "kind": JPEG}, 422, "cannot be used"),
+    "too many pixels": ({"body": bomb()}, 422, "pixels"),
+    "eps": ({"body": b"%!PS-Adobe-3.0 EPSF-3.0\n"}, 422, "cannot be used"),
+    "of another type": ({"body": b"{}", "kind": "application/json"}, 415, "content-type"),
+    "a form": ({"body": b"x", "kind": "multipart/form-data; boundary=x"}, 415, "content-type"),
+    "too large by its header": ({"content_length": str(1 << 40)}, 413, "16,777,216 bytes"),
+    "of negative length": ({"content_length": "-5"}, 400, ""),
+    "of another name": ({"body": b"x", "host": "evil.example"}, 400, ""),
+    "by another way": ({"method": "DELETE"}, 405, "Method Not Allowed"),
+    "outside": ({"method": "GET", "path": "/../../etc/passwd"}, 404, "Not Found"),
+    "encoded outside": ({"method": "GET", "path": "/..%2f..%2fetc%2fpasswd"}, 404, "Not Found"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str, server: Server) -> None:
+    request, expected, words = REFUSED[name]
+    status, answer, _ = server.ask(**request)
+    assert status == expected, answer
+    assert words in str(answer)
+    text = json.dumps(answer)
+    assert str(ROOT) not in text
+    assert str(server.pictures.parent) not in text
+
+
+def test_too_large_without_a_header_is_cut_off(server: Server) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
+    parts = (bytes(1 << 20) for _ in range(17))
+    try:
+        connection.request("POST", "/predict", parts, {"content-type": PNG}, encode_chunked=True)
+        status = connection.getresponse().status
+    except (BrokenPipeError, ConnectionResetError):
+        status = 413  # the server answered and hung up before all was sent
+    connection.close()
+    assert status == 413
+
+
+def test_200_requests_with_hostile_ones_among_them_leave_memory_flat(server: Server) -> None:
+    paths = sorted(server.pictures.rglob("*.png"))
+    contents = {path: path.read_bytes() for path in paths}
+
+    def one(number: int) -> tuple[int, int, bool]:
+        if number % 5 == 4:
+            name = list(REFUSED)[number // 5 % 5]
+            request, expected, _ = REFUSED[name]
+            return expected, server.ask(**request)[0], True
+        path = paths[number % len(paths)]
+        status, answer, _ = server.ask(body=contents[path])
+        return 200, status, answer["top"][0]["label"] == path.parent.name
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(a == b and right for a, b, right in pool.map(one, range(50)))
+        before = server.memory()
+        assert all(a == b and right for a, b, right in pool.map(one, range(200)))
+    assert server.memory() - before < 30, "MB that 200 requests left"
+
+
+def test_the_page_in_a_browser(server: Server, tmp_path: Path) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    errors: list[str] = []
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda line: line.type == "error" and errors.append(line.text))
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        page.set_input_files("#file", server.pictures / "green" / "02.png")
+        page.wait_for_selector("#result:not([hidden])", timeout=120_000)
+        assert page.inner_text("#top li:first-child").startswith("green")
+        assert page.locator("#near figure").count() == 5
+        assert page.locator("#near img").first.evaluate("one => one.naturalWidth") > 0
+        assert page.locator("#activation").evaluate("one => one.naturalWidth") > 0
+        assert not errors
+        page.screenshot(path=os.environ.get("FEATX_SCREENSHOT", tmp_path / "page.png"))
+        (tmp_path / "bad.png").write_bytes(b"no picture")
+        page.set_input_files("#file", tmp_path / "bad.png")
+        page.wait_for_selector("#status.error", timeout=120_000)
+        assert "cannot be used" in page.inner_text("#status")
+        browser.close()
