@@ -9,10 +9,11 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.utils import Tags
+from threadpoolctl import threadpool_limits
 
 from featx.dense import rows_and_labels
 from featx.errors import DatasetError
-from featx.heads.regression import can_be_folded
+from featx.heads.regression import SMALL, can_be_folded
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -82,7 +83,8 @@ class MLPHead(MLPClassifier):
         enough = self.validation_fraction * len(values) >= FEWEST_STOPPING_ROWS
         self.set_params(early_stopping=asked and enough)
         try:
-            return super().fit(values, labels, sample_weight=sample_weight)
+            with threadpool_limits(1 if values.size <= SMALL else None):
+                return super().fit(values, labels, sample_weight=sample_weight)
         finally:
             self.set_params(early_stopping=asked)
 

@@ -37,7 +37,10 @@ ENOUGH_VALIDATION_ROWS = 2000
 the others would only cost time."""
 
 SMALL = 5_000_000
-"""Numbers in a matrix up to which a second BLAS thread costs more than it saves."""
+"""Numbers in a matrix up to which a second thread costs more than it saves.
+
+On 600 x 1280 rows and two cores, one of them busy, two threads took XGBoost from 1.2 s to 23 s and
+the perceptron from 2.2 s to 7.4 s: they wait for each other at every step."""
 
 
 class StratifiedFolds:

@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx.dense import rows_and_labels
+from featx.heads.regression import SMALL
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -27,7 +28,8 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
     seed : int
         Seed of the drawing.
     n_jobs : int or None
-        Threads; None leaves it to XGBoost (all cores).
+        Threads; None takes all cores for large matrices and one for small ones, whose threads
+        would wait for each other most of the time.
     device : str
         "cpu" or "cuda".
 
@@ -86,7 +88,7 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
             colsample_bytree=min(1.0, self.columns / values.shape[1]),
             tree_method="hist",
             random_state=self.seed,
-            n_jobs=self.n_jobs,
+            n_jobs=1 if self.n_jobs is None and values.size <= SMALL else self.n_jobs,
             device=self.device,
         )
         self.model_.fit(values, codes)
