@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,10 @@ def run(datasets: Path, epochs: int, most: int) -> None:
         found = step()
         state[name] = {"found": found, "seconds": time.perf_counter() - began}
         STATE.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
-        RESULTS.write_text(written(state, epochs, most), encoding="utf-8")
+        RESULTS.write_text(written(state, epochs, most, list(steps)), encoding="utf-8")
         print(f"{name}: {state[name]['seconds']:.0f} s", flush=True)
         keras.backend.clear_session()
-    RESULTS.write_text(written(state, epochs, most), encoding="utf-8")
+    RESULTS.write_text(written(state, epochs, most, list(steps)), encoding="utf-8")
 
 
 def _all(folder: Path) -> Dataset:
@@ -146,8 +147,9 @@ def _untrained(name: str, pictures: Dataset) -> dict[str, Any]:
     }
 
 
-def written(state: dict[str, Any], epochs: int, most: int) -> str:
-    """Return RESULTS.md."""
+def written(state: dict[str, Any], epochs: int, most: int, steps: Sequence[str]) -> str:
+    """Return RESULTS.md; it says which of the steps were not measured."""
+    missing = [name for name in steps if name not in state]
     found = [
         one for key, step in state.items() if key.startswith("mistake") for one in step["found"]
     ]
@@ -161,6 +163,7 @@ def written(state: dict[str, Any], epochs: int, most: int) -> str:
         f"featx {featx.__version__}, Keras {keras.__version__}, CPU; "
         f"{sum(step['seconds'] for step in state.values()) / 60:.0f} minutes in all, beside other "
         "work on the same two cores: ratios of seconds are worth more than seconds.\n",
+        *([f"**Not measured yet: {', '.join(missing)}.**\n"] if missing else []),
         "## Parameters\n",
         running.table(
             ("system", "classes", "published total / trainable", "here total / trainable / not"),

@@ -22,7 +22,7 @@ from featx import Backbone, Dataset, Recipe
 from featx.dense import GlobalAveragePooling
 
 SEEDS = range(3)
-BACKBONE = "mobilenet_v2"
+BACKBONE = Backbone("mobilenet_v2")
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,7 @@ class Rows:
 
 def rows_of(pictures: Dataset, mode: str | None = None, cache: Path | None = None) -> Rows:
     """Return the rows of the stand-in network, fed rightly or as another family's is fed."""
-    backbone = Backbone(BACKBONE)
-    used = backbone if mode is None else misprepared(backbone, mode)
+    used = BACKBONE if mode is None else misprepared(BACKBONE, mode)
     found = featx.extract(pictures, used, cache=cache, progress=False)
     return Rows(found.X, np.asarray(found.y, dtype=object))
 
@@ -211,7 +210,9 @@ def last_batch_only(stand_ins: dict[str, Dataset], cache: Path) -> list[Found]:
     system = SYSTEMS["trucks_mobilenet_v2"]
     curves = []
     for callbacks in (system.callbacks, ()):
-        found = running.model(system, "published", running.Options(backbone=BACKBONE))
+        found = running.model(
+            system, "published", running.Options(backbone=BACKBONE.name, weights=BACKBONE.weights)
+        )
         found.fit(train, callbacks=[make(cache) for make in callbacks])
         curves.append(found.history_["accuracy"])
     shown = [" ".join(f"{value:.3f}" for value in curve) for curve in curves]
@@ -229,15 +230,15 @@ def last_batch_only(stand_ins: dict[str, Dataset], cache: Path) -> list[Found]:
     ]
 
 
-def augmented_test(stand_ins: dict[str, Dataset], cache: Path) -> list[Found]:
+def augmented_test(stand_ins: dict[str, Dataset], cache: Path, n: int = 300) -> list[Found]:
     """Corrosion: the same trained network, test pictures changed at random or left alone."""
     pictures = stand_ins["magnetic_tile"]
     system = SYSTEMS["corrosion_resnet50"]
     labels = [item.label for item in pictures.items]
     train, test = train_test_split(
-        np.arange(len(labels)), train_size=300, test_size=150, stratify=labels, random_state=0
+        np.arange(len(labels)), train_size=n, test_size=n // 2, stratify=labels, random_state=0
     )
-    options = running.Options(backbone=BACKBONE, epochs=8)
+    options = running.Options(backbone=BACKBONE.name, weights=BACKBONE.weights, epochs=8)
     found = running.model(replace(system, preprocessing=None), "published", options)
     found.fit(pictures.subset(train))
     scored = pictures.subset(test)
@@ -249,8 +250,8 @@ def augmented_test(stand_ins: dict[str, Dataset], cache: Path) -> list[Found]:
             "magnetic_tile",
             mean(scores),
             f"{found.score(scored):.3f}",
-            "one training of 8 epochs on 300 pictures; 150 test pictures changed at random, five "
-            "times, and left alone, which gives the same figure every time",
+            f"one training of 8 epochs on {n} pictures; {n // 2} test pictures changed at random, "
+            "five times, and left alone, which gives the same figure every time",
         )
     ]
 

@@ -89,12 +89,12 @@ def misprepared(backbone: Backbone, mode: str) -> Backbone:
         pooling=None,
         image_size=backbone.side,
     ).build()
-    network, name = built.get_layer("network"), f"{backbone.name} fed as {mode}"
+    network, name = built.get_layer("network"), f"{backbone.name}_fed_{mode}_at_{backbone.side}"
     if mode == "0..1":
         image = keras.Input((backbone.side, backbone.side, 3), name="image")
         scaled = keras.layers.Rescaling(1 / 255, name="to_0_1")(image)
         network, mode = keras.Model(image, network(scaled), name="scaled"), "raw"
-    found = Backbone.register(f"{name} at {backbone.side}", network, preprocessing=mode)
+    found = Backbone.register(name, network, preprocessing=mode)
     return Backbone(found.name, pooling=backbone.pooling)
 
 
