@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import os
+import re
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from featx import networks
+from featx import networks, weightfiles
 from featx.architectures import BACKBONES, FAMILY_OF_MODE, ROWS
 from featx.errors import BackboneError, UnknownBackboneError, WeightsUnavailableError
 
@@ -129,6 +127,10 @@ class Backbone:
         """
         if name in BACKBONES:
             raise BackboneError(f"{name!r} is a published backbone; choose another name.")
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
+            raise BackboneError(
+                f"name={name!r}: expected letters, digits, '_', '-' and '.'; Keras takes no other."
+            )
         if preprocessing not in FAMILY_OF_MODE:
             raise BackboneError(
                 f"preprocessing={preprocessing!r}: expected one of {tuple(FAMILY_OF_MODE)}."
@@ -139,7 +141,7 @@ class Backbone:
                 f"output; it has {len(model.inputs or ())} and {len(model.outputs or ())}. A model "
                 "that was never called has none: call it once, or give it a keras.Input."
             )
-        _OWN[name] = _Own(model, preprocessing, _model_digest(name, model))
+        _OWN[name] = _Own(model, preprocessing, weightfiles.model_digest(name, model))
         return cls(name, weights=None)
 
     @property
@@ -211,7 +213,7 @@ class Backbone:
             self._network()  # Keras's own loader fetches the file, or says why not
         try:
             about = path.stat()
-            return _file_digest(path, about.st_size, about.st_mtime_ns, about.st_ino)
+            return weightfiles.file_digest(path, about.st_size, about.st_mtime_ns, about.st_ino)
         except OSError as error:
             raise WeightsUnavailableError(
                 f"the weights at {path} cannot be read: {error.strerror}."
@@ -225,7 +227,7 @@ class Backbone:
             return Path(self.weights)
         row = BACKBONES[self.name]
         rows = self.side if self.side in ROWS.get(self.name, ()) else 224
-        return _keras_home() / "models" / row.weights_file.format(rows=rows)
+        return weightfiles.keras_home() / "models" / row.weights_file.format(rows=rows)
 
     def build(self) -> Any:
         """Return the frozen network as a ``keras.Model``, preprocessing inside.
@@ -311,35 +313,3 @@ def find(backbone: str | Backbone) -> Backbone:
         f"backbone={backbone!r}: expected a name such as 'resnet50' or a featx.Backbone. A "
         "keras.Model of your own becomes one by featx.Backbone.register(name, model)."
     )
-
-
-def _keras_home() -> Path:
-    """Return Keras's folder by Keras's own rule, without importing Keras."""
-    if "KERAS_HOME" in os.environ:
-        return Path(os.environ["KERAS_HOME"]).expanduser()
-    base = Path("~").expanduser()
-    return (base if os.access(base, os.W_OK) else Path("/tmp")) / ".keras"  # noqa: S108
-
-
-@lru_cache(maxsize=64)
-def _file_digest(path: Path, *_stat: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _model_digest(name: str, model: Any) -> str:
-    digest = hashlib.sha256()
-    try:
-        config = json.loads(model.to_json())
-    except Exception as error:
-        raise BackboneError(
-            f"the model for {name!r} cannot describe itself ({error}); a cache key needs that. "
-            "Give its layers get_config, or wrap it in a functional keras.Model."
-        ) from error
-    config.pop("compile_config", None)
-    digest.update(json.dumps(config, sort_keys=True).encode())
-    for weight in model.weights:
-        values = np.ascontiguousarray(np.asarray(weight))
-        digest.update(f"{values.shape}{values.dtype.str}".encode())
-        digest.update(values.tobytes())
-    return digest.hexdigest()

@@ -79,6 +79,7 @@ FLOORS = {
     "digests": 1.6,
     "items": 1.4,
     "architectures": 1.4,
+    "weightfiles": 1.4,
     "filetypes": 1.2,
     "disk": 1.2,
     "matrix": 1.2,
@@ -87,7 +88,9 @@ FLOORS = {
     "quiet": 1,
     "terminal": 1,
 }
-LONG_MODULES: dict[str, str] = {}
+LONG_MODULES: dict[str, str] = {
+    "featx/backbones.py": "one dataclass, and half of its lines are docstrings",
+}
 LONG_FUNCTIONS: dict[str, str] = {}
 
 
