@@ -10,15 +10,26 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from featx.dense.recipe import BatchNorm, Dropout, Recipe, attach
+from featx.dense.recipe import BatchNorm, Dense, Dropout, Recipe, attach
 from featx.dense.training import split, train
 from featx.errors import DatasetError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-ROWS = Recipe(layers=(BatchNorm(momentum=0.9), Dropout(0.5)), epochs=100, patience=10)
-"""The recipe of `DenseClassifier` where none is given."""
+ROWS = Recipe(
+    layers=(BatchNorm(momentum=0.9, epsilon=1e-5), Dropout(0.5), Dense(256), Dropout(0.5)),
+    epochs=100,
+    patience=10,
+)
+"""The recipe of `DenseClassifier` where none is given.
+
+BatchNorm first, since networks differ in the scale of their rows: when rows of flowers became ten
+times larger, the log loss of Dropout and a softmax alone went from 0.43 to 1.42, that of layers
+like these from 0.59 to 0.60. Its memory is short (0.9), since an epoch of a few hundred rows has
+few batches. Two strong dropouts, since there are often more columns than rows. Many epochs, since
+here one costs milliseconds; early stopping ends them.
+"""
 
 
 def rows_and_labels(

@@ -57,10 +57,18 @@ def mlp(hidden: Sequence[int] = (256,), *, alpha: float = 1.0, seed: int = 0) ->
     hidden : sequence of int
         Units of each hidden layer, such as (45, 9).
     alpha : float
-        L2 penalty. Strong by default, as there are often more columns than rows: over 1e-4 it
-        raised flowers from 0.836 to 0.864 (MobileNetV2, 600 rows).
+        L2 penalty. Strong by default, as there are often more columns than rows: on 600 rows of
+        flowers (MobileNetV2) it raised the accuracy from 0.836 with 1e-4 to 0.860.
     """
-    net = MLPHead(tuple(hidden), alpha=alpha, early_stopping=True, max_iter=2000, random_state=seed)
+    net = MLPHead(
+        tuple(hidden),
+        alpha=alpha,
+        early_stopping=True,
+        max_iter=2000,
+        # Ten times scikit-learn's: half the time, the same accuracy on four data sets.
+        tol=1e-3,
+        random_state=seed,
+    )
     return Pipeline([("scale", StandardScaler()), ("mlp", net)])
 
 
