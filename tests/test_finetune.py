@@ -300,7 +300,7 @@ def test_batches_are_shuffled_each_epoch_and_complete() -> None:
     assert epochs[0] != epochs[1] != epochs[2]
 
 
-# The published heads (RECIPES.md): structure only, so the networks stay untrained.
+# The heads of five published systems: structure only, so the networks stay untrained.
 PUBLISHED = {
     "corrosion, resnet50": (
         ("resnet50", {}),
