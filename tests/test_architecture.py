@@ -19,7 +19,7 @@ PACKAGE = ROOT / "featx"
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 
-# Floor by floor, lowest first. A room is a module or a sub-package; a new one must be given its floor.
+# Floor by floor. A room is a module or a sub-package; a new one must be given its floor.
 # Whole numbers are the design's floors; a fraction is a step of the stairs between them.
 FLOORS = {
     "__main__": 8,
