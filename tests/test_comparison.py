@@ -401,7 +401,7 @@ def test_two_recipes_of_one_network_are_kept_apart(seam: Seam) -> None:
             {"heads": None},
             "featx.benchmark('my flowers', 't', backbones=[Backbone(name='resnet50', "
             "weights='imagenet', layer=None, pooling='avg', image_size=None, "
-            "precision='float32')], baseline=True, epochs=8, seeds=1)",
+            "precision='float32', decode='full')], baseline=True, epochs=8, seeds=1)",
         ),
     ],
 )
