@@ -48,7 +48,9 @@ def test_examples_in_docstrings(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(name)
-    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    runner = doctest.DocTestRunner(
+        verbose=False, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    )
     failures: list[str] = []
     extra = {"getfixture": request.getfixturevalue, "np": np}
     for case in doctest.DocTestFinder(exclude_empty=True).find(module, extraglobs=extra):
