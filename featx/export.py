@@ -37,6 +37,10 @@ def write(
     `labels.txt` in a .keras or .tflite file (read it with any zip tool), as `assets.extra/
     labels.txt` in a SavedModel, as the metadata "classes" (a JSON list) in ONNX.
 
+    Trees jump at their thresholds, which stand on numbers of training rows: where another runtime
+    rounds such a number otherwise, the picture takes another branch, and its probabilities may
+    differ by hundredths. On the same rows the exported trees give the head's own probabilities.
+
     Parameters
     ----------
     format : {"keras", "savedmodel", "onnx", "tflite"}, optional

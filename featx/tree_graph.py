@@ -12,9 +12,6 @@ ML = "ai.onnx.ml"
 # The last version of the operator set with TreeEnsembleRegressor undeprecated, of 2022.
 ML_VERSION = 3
 
-MARGIN = 1e-5
-"""How far, relative to it, a threshold is moved down: ten times what runtimes differ by."""
-
 
 def plant(model: Any, trees: dict[str, Any], n_classes: int) -> None:
     """Put trees behind the single output of an ONNX model: rows become probabilities.
@@ -82,14 +79,11 @@ def _attributes(model: dict[str, Any]) -> dict[str, Any]:
     left, right = joined("left_children"), joined("right_children")
     leaf = left == -1
     values = joined("split_conditions").astype(np.float32)  # of a leaf: what it adds
-    # Thresholds stand exactly on numbers of training rows, which another runtime rounds otherwise:
-    # a row a hair below would take the other branch.
-    thresholds = (values - MARGIN * np.abs(values) - MARGIN / 100).astype(np.float32)
     return {
         "nodes_treeids": numbers.tolist(),
         "nodes_nodeids": ids.tolist(),
         "nodes_featureids": np.where(leaf, 0, joined("split_indices")).tolist(),
-        "nodes_values": np.where(leaf, np.float32(0), thresholds).tolist(),
+        "nodes_values": np.where(leaf, np.float32(0), values).tolist(),
         # XGBoost goes left where the number is below the threshold.
         "nodes_modes": np.where(leaf, "LEAF", "BRANCH_LT").tolist(),
         "nodes_truenodeids": np.where(leaf, 0, left).tolist(),
