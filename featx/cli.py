@@ -148,7 +148,7 @@ def extract(
     ] = "full",
     image_size: ImageSize = None,
     path_column: Annotated[str, typer.Option(help="Of a CSV file.")] = "path",
-    label_column: Annotated[str, typer.Option(help="Of a CSV file.")] = "label",
+    label_column: Annotated[str, typer.Option(help="Of a CSV file; none: no labels.")] = "label",
     cache: Cache = None,
     batch_size: BatchSize = None,
     runtime: Annotated[
@@ -162,6 +162,7 @@ def extract(
 ) -> None:
     """Send each picture through the network once and keep its row."""
     from featx.datasets import as_dataset
+    from featx.features import check_target
 
     chosen = featx.Backbone(
         backbone,
@@ -172,7 +173,10 @@ def extract(
         precision=precision,
         decode=decode,
     )
-    pictures = as_dataset(dataset, path_column=path_column, label_column=label_column)
+    if out is not None:
+        check_target(out)  # before the work, not after it
+    labels = None if label_column == "none" else label_column
+    pictures = as_dataset(dataset, path_column=path_column, label_column=labels)
     for note in pictures.notes:
         tell(f"Note: {note}")
     options: dict[str, Any] = {"cache": cache, "batch_size": batch_size, "runtime": runtime}

@@ -169,10 +169,14 @@ class Dataset:
                 raise DatasetError(f"the table {source} cannot be read: {error}.") from error
         for option, column in (("path_column", path_column), ("label_column", label_column)):
             if column is not None and column not in table.columns:
-                remedy = " or None for a table without labels" if option == "label_column" else ""
+                remedy = ""
+                if option == "label_column":
+                    remedy = ", None (none) for a table without labels"
                 raise DatasetError(
                     f"the table has no column {column!r}; it has "
-                    f"{', '.join(map(repr, map(str, table.columns)))}. Pass {option}=...{remedy}."
+                    f"{', '.join(map(repr, map(str, table.columns)))}. Pass "
+                    f"{option}=... to featx.Dataset.from_table, --{option.replace('_', '-')} on "
+                    f"the command line{remedy}."
                 )
         labels = None
         if label_column is not None:
@@ -195,6 +199,11 @@ class Dataset:
         DatasetError
             The labels do not fit the paths, a label is missing, or an entry is of another kind.
         """
+        if isinstance(paths, str | bytes | os.PathLike):
+            raise DatasetError(
+                f"a single path, {paths!r}; expected a list: Dataset.from_paths([path]), or "
+                "Dataset.from_folder for a folder."
+            )
         base = Path() if folder is None else Path(folder)
         items = [_listed(i, entry, base) for i, entry in enumerate(paths)]
         if not items:

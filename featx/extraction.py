@@ -89,6 +89,7 @@ def extract(
     if on_error not in ("raise", "skip"):
         raise _OptionError(f"on_error={on_error!r}: expected 'raise' or 'skip'.")
     runtimes.check_batch_size(batch_size)
+    runtimes.check_runtime(runtime)
     backbone = backbones.find(backbone)
     dataset = as_dataset(dataset)
     store = Store(find_root(cache), {**backbone.recipe(), "pixels": images.policy(backbone.scaled)})

@@ -141,6 +141,7 @@ class Features:
         import h5py
 
         path = Path(path)
+        check_target(path)
         # Beside the target, so that the last step is a rename within one file system.
         aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
         try:
@@ -233,6 +234,14 @@ class _Patient(io.FileIO):
             os.fsync(self.fileno())
         finally:
             super().__exit__(*raised)
+
+
+def check_target(path: Path) -> None:
+    """Raise OSError if a file cannot be put at `path`: its folder is missing, or it is one."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; expected the name of a file to write.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist; make it first.")
 
 
 def _encoded(texts: Iterable[str]) -> np.ndarray:

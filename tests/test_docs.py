@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import doctest
 import importlib
 import re
@@ -64,9 +65,11 @@ def test_readme_example(
 ) -> None:
     (example,) = blocks("python")
     # The example as it stands, with a network that needs no download and is small enough to test.
-    defaults = {"weights": None, "layer": None, "pooling": "avg", "image_size": 32}
-    monkeypatch.setattr(Backbone.__init__, "__defaults__", (*defaults.values(), "float32"))
-    assert Backbone("mobilenet_v2") == Backbone("mobilenet_v2", **defaults)
+    changed = {"weights": None, "image_size": 32}
+    options = [field for field in dataclasses.fields(Backbone) if field.name != "name"]
+    defaults = tuple(changed.get(field.name, field.default) for field in options)
+    monkeypatch.setattr(Backbone.__init__, "__defaults__", defaults)
+    assert Backbone("mobilenet_v2") == Backbone("mobilenet_v2", weights=None, image_size=32)
     names: dict[str, object] = {}
     exec(compile(example, "README.md", "exec"), names)
     assert capsys.readouterr().out.strip()

@@ -44,6 +44,12 @@ def rows_and_labels(
     """
     options = {"dtype": [np.float64, np.float32], "ensure_min_samples": 2}
     rows, labels = validate_data(estimator, X, y, ensure_all_finite=False, **options)
+    missing = [i for i, label in enumerate(labels) if label is None]
+    if missing:
+        raise DatasetError(
+            f"{len(missing)} labels are missing (row {missing[0]} is None); expected a class name "
+            "or number a row. Leave these rows out."
+        )
     check_classification_targets(labels)
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(bad):
@@ -55,8 +61,8 @@ def rows_and_labels(
     classes = np.unique(labels)
     if len(classes) < 2:
         raise DatasetError(
-            f"only one class in y: {classes[0]!r} ({len(labels)} rows). A classifier needs rows of "
-            "two classes or more: check the folder names or the label column."
+            f"only one class in y: {str(classes[0])!r} ({len(labels)} rows). A classifier needs "
+            "rows of two classes or more: check the folder names or the label column."
         )
     return rows, labels
 

@@ -1,12 +1,13 @@
 """A batch of uint8 pictures to float32 rows, fast: the Keras backend in use, or OpenVINO."""
 
-from featx.runtimes.choice import RUNTIMES, explain, start
+from featx.runtimes.choice import RUNTIMES, check_runtime, explain, start
 from featx.runtimes.runtime import Runtime, check_batch_size, cpu_count, versions
 
 __all__ = [
     "RUNTIMES",
     "Runtime",
     "check_batch_size",
+    "check_runtime",
     "cpu_count",
     "explain",
     "start",

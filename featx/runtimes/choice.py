@@ -24,6 +24,14 @@ RUNTIMES = ("auto", "keras", "openvino")
 _GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
+def check_runtime(runtime: str | Runtime) -> None:
+    """Raise RuntimeUnavailableError unless it is a Runtime or the name of one."""
+    if not isinstance(runtime, Runtime) and runtime not in RUNTIMES:
+        raise RuntimeUnavailableError(
+            f"runtime={runtime!r}: expected one of {RUNTIMES}, or a featx.runtimes.Runtime."
+        )
+
+
 def start(
     backbone: Backbone,
     batch_size: int | None = None,
@@ -47,10 +55,7 @@ def start(
     RuntimeUnavailableError
         The name is unknown, or what it needs is not installed.
     """
-    if runtime not in RUNTIMES:
-        raise RuntimeUnavailableError(
-            f"runtime={runtime!r}: expected one of {RUNTIMES}, or a featx.runtimes.Runtime."
-        )
+    check_runtime(runtime)
     if runtime == "openvino":
         return OpenVINORuntime(backbone, batch_size, folder)
     if runtime == "auto":
