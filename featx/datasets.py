@@ -171,7 +171,7 @@ class Dataset:
             if column is not None and column not in table.columns:
                 remedy = ""
                 if option == "label_column":
-                    remedy = ", None (none) for a table without labels"
+                    remedy = ", or None for a table without labels (none there)"
                 raise DatasetError(
                     f"the table has no column {column!r}; it has "
                     f"{', '.join(map(repr, map(str, table.columns)))}. Pass "
