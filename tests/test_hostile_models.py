@@ -23,7 +23,8 @@ import skops.io
 from sklearn.linear_model import RidgeClassifier
 from sklearn.preprocessing import FunctionTransformer
 
-from featx import booster, head_state, heads, model_file, ubj
+from featx import Recipe, booster, head_state, heads, model_file, ubj
+from featx.dense import BatchNorm, Dropout
 from featx.errors import ModelFormatError
 from tests.test_model_file import DIM, features_of, trained
 
@@ -328,7 +329,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, s
     models = {
         "logistic": heads.logistic(C=0.1),
         "xgboost": heads.xgboost(n_estimators=3),
-        "dense": heads.dense(),
+        "dense": heads.dense(LAYERS),
         "skops": RidgeClassifier(),
     }
     parts = {}
@@ -373,13 +374,16 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, s
     }
 
 
+LAYERS = Recipe((BatchNorm(), Dropout(0.5)))
+
+
 def _untrained_dense() -> Any:
     """Return a dense head with zero weights, without Keras's training."""
     shape = head_state.Shape(DIM, np.array(["class <0>", "class <1>", "class <2>"]))
-    head = heads.dense()
+    head = heads.dense(LAYERS)
     head.classes_, head.n_features_in_ = shape.classes, DIM
-    widths = [(DIM,)] * 4 + [(DIM, 3), (3,)]
-    head.weights_ = [np.zeros(width, np.float32) for width in widths]
+    batch_norm, dense = [(DIM,)] * 4, [(DIM, 3), (3,)]
+    head.weights_ = [np.zeros(width, np.float32) for width in batch_norm + dense]
     head.history_, head.n_epochs_ = {"loss": [1.0]}, 1
     return head
 
