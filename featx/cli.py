@@ -81,6 +81,10 @@ OnError = Annotated[
 ]
 
 
+PathColumn = Annotated[str, typer.Option(help="Of a CSV file.")]
+LabelColumn = Annotated[str, typer.Option(help="Of a CSV file.")]
+
+
 def main() -> None:
     """Run the command line and leave with its exit code: 0 done, 1 an error, 2 wrong usage."""
     for stream in (sys.stdout, sys.stderr):
@@ -147,7 +151,7 @@ def extract(
         Literal["full", "scaled"], typer.Option(help="scaled: large JPEGs are read faster.")
     ] = "full",
     image_size: ImageSize = None,
-    path_column: Annotated[str, typer.Option(help="Of a CSV file.")] = "path",
+    path_column: PathColumn = "path",
     label_column: Annotated[str, typer.Option(help="Of a CSV file; none: no labels.")] = "label",
     cache: Cache = None,
     batch_size: BatchSize = None,
@@ -205,6 +209,8 @@ def benchmark(
     ] = None,
     weights: Weights = "imagenet",
     image_size: ImageSize = None,
+    path_column: PathColumn = "path",
+    label_column: LabelColumn = "label",
     baseline: Annotated[
         bool, typer.Option(help="Also train a Keras head end to end, for comparison.")
     ] = True,
@@ -215,9 +221,14 @@ def benchmark(
     on_error: OnError = "raise",
 ) -> None:
     """Compare heads on kept rows with a Keras head trained end to end."""
+    from featx.datasets import as_dataset
+
+    sets: list[Any] = [train, test]
+    if (path_column, label_column) != ("path", "label"):
+        columns = {"path_column": path_column, "label_column": label_column}
+        sets = [None if part is None else as_dataset(part, **columns) for part in sets]
     report = featx.benchmark(
-        train,
-        test,
+        *sets,
         backbones=[
             featx.Backbone(name, weights=_weights(weights), image_size=image_size)
             for name in backbone

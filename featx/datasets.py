@@ -36,6 +36,8 @@ class Dataset:
     def __init__(
         self, items: Iterable[Item], notes: Sequence[str] = (), location: Path | None = None
     ) -> None:
+        if isinstance(items, str | bytes | os.PathLike):
+            raise DatasetError(f"Dataset({items!r}): expected items; see Dataset.from_folder.")
         self._items = items
         self.notes = tuple(notes)
         self.location = location
@@ -161,7 +163,7 @@ class Dataset:
 
         if not isinstance(table, pd.DataFrame):
             source = Path(table)
-            folder = source.parent if folder is None else folder
+            folder = folder or source.parent
             try:
                 # As text: "NA" and "007" are labels like any other.
                 table = pd.read_csv(source, dtype=str, keep_default_na=False)
@@ -169,9 +171,8 @@ class Dataset:
                 raise DatasetError(f"the table {source} cannot be read: {error}.") from error
         for option, column in (("path_column", path_column), ("label_column", label_column)):
             if column is not None and column not in table.columns:
-                remedy = ""
-                if option == "label_column":
-                    remedy = ", or None for a table without labels (none there)"
+                none = ", or None for a table without labels (none there)"
+                remedy = none if option == "label_column" else ""
                 raise DatasetError(
                     f"the table has no column {column!r}; it has "
                     f"{', '.join(map(repr, map(str, table.columns)))}. Pass "
@@ -181,7 +182,7 @@ class Dataset:
         labels = None
         if label_column is not None:
             column = table[label_column].astype(object)
-            labels = list(column.where(column.notna(), None))
+            labels = column.where(column.notna(), None).tolist()
         return cls.from_paths(list(table[path_column]), labels, folder=folder)
 
     @classmethod
@@ -201,8 +202,7 @@ class Dataset:
         """
         if isinstance(paths, str | bytes | os.PathLike):
             raise DatasetError(
-                f"a single path, {paths!r}; expected a list: Dataset.from_paths([path]), or "
-                "Dataset.from_folder for a folder."
+                f"a single path, {paths!r}; expected a list, or Dataset.from_folder for a folder."
             )
         base = Path() if folder is None else Path(folder)
         items = [_listed(i, entry, base) for i, entry in enumerate(paths)]
@@ -247,35 +247,35 @@ def as_dataset(
         A folder, a ``.csv`` file or a DataFrame, a list of paths or pictures, an array of shape
         (n, height, width, 3), a stream of (image, label).
     labels : sequence, optional
-        One label a picture, for lists and arrays, or to replace those of a folder or Dataset.
+        One label a picture, in place of those that are there.
     path_column, label_column : str
         For tables; ``label_column=None`` means there are no labels.
 
     Raises
     ------
     DatasetError
-        The message says what came and what was expected.
+        The message says what came.
     """
+    columns: dict[str, Any] = {"path_column": path_column, "label_column": label_column}
     if isinstance(source, str | os.PathLike):
         if os.fspath(source).lower().endswith(".csv"):
-            source = Dataset.from_table(source, path_column=path_column, label_column=label_column)
+            source = Dataset.from_table(source, **columns)
         else:
             source = Dataset.from_folder(source)
     elif type(source).__name__ == "DataFrame":
-        source = Dataset.from_table(source, path_column=path_column, label_column=label_column)
+        source = Dataset.from_table(source, **columns)
     elif hasattr(source, "as_numpy_iterator"):
         source = Dataset.from_tf(source)
     elif isinstance(source, np.ndarray) and source.dtype.kind not in "OUS":
         return Dataset.from_array(source, labels)
-    elif isinstance(source, np.ndarray) or (
-        isinstance(source, Sequence) and not isinstance(source, bytes)
+    elif type(source).__name__ == "Series" or (
+        isinstance(source, np.ndarray | Sequence) and not isinstance(source, bytes)
     ):
         return Dataset.from_paths(list(source), labels)
     elif not isinstance(source, Dataset):
         raise DatasetError(
             f"a dataset cannot be made of {type(source).__name__}. Expected a folder, a .csv "
-            "file, a DataFrame, a list of paths, an array of shape (n, height, width, 3), a "
-            "tf.data.Dataset or a featx.Dataset."
+            "file, a DataFrame, a list of paths, an array of shape (n, height, width, 3), ..."
         )
     if labels is None:
         return source

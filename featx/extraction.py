@@ -49,6 +49,8 @@ def extract(
     dataset : path, list, numpy.ndarray, pandas.DataFrame, tf.data.Dataset or featx.Dataset
         A folder with a sub-folder a class, a folder of pictures, a CSV file or table with the
         columns `path` and `label`, paths, or uint8 pixels of shape (n, height, width, 3).
+        ``featx.Dataset.from_paths(paths, labels)`` and ``from_table`` take labels and other
+        columns.
     backbone : str or Backbone, default="resnet50"
         A name of ``featx.BACKBONES``, or a ``Backbone`` with its options.
     cache : path, optional

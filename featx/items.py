@@ -87,6 +87,8 @@ def _name(label: Any) -> str:
     if isinstance(label, str):
         return str(label)
     number = np.asarray(label).item()
+    if isinstance(number, bool):
+        return str(number)
     return str(int(number) if float(number).is_integer() else number)
 
 

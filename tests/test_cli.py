@@ -111,6 +111,17 @@ def test_csv_with_columns_of_other_names(picture_folder: Path) -> None:
     assert summary(result.stdout)["images"] == "2"
 
 
+def test_benchmark_of_a_csv_with_columns_of_other_names(tmp_path: Path) -> None:
+    folder = draw_folder(tmp_path / "pictures", n_per_class=6)
+    lines = [f"{path.relative_to(folder)},{path.parent.name}" for path in folder.rglob("*.png")]
+    table = folder / "list.csv"
+    table.write_text("\n".join(["id,breed", *lines]), encoding="utf-8")
+    columns = ["--path-column", "id", "--label-column", "breed"]
+    heads = ["--head", "nearest", "--no-baseline"]
+    result = run("benchmark", table, *TINY, *columns, *heads, "--out", tmp_path / "report")
+    assert result.exit_code == 0, result.output
+
+
 def test_bad_pictures_stop_the_run_or_are_skipped(picture_folder: Path) -> None:
     (picture_folder / "red" / "text.jpg").write_text("no picture", encoding="utf-8")
     (picture_folder / "red" / "empty.jpg").write_bytes(b"")

@@ -86,6 +86,16 @@ def test_what_is_no_data_set(source: Any) -> None:
         as_dataset(source)
 
 
+def test_a_path_is_no_items(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"expected items; see Dataset\.from_folder"):
+        Dataset(str(tmp_path))
+
+
+def test_a_column_of_paths() -> None:
+    dataset = as_dataset(pd.Series(["a.png", "b.png"]), pd.Series([True, False]))
+    assert (dataset.ids, dataset.classes) == (["a.png", "b.png"], ["False", "True"])
+
+
 def test_subset_keeps_order_and_repeats(picture_folder: Path) -> None:
     dataset = as_dataset(picture_folder)
     part = dataset.subset([3, 0, 3])

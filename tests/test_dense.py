@@ -69,6 +69,7 @@ def test_a_recipe_is_a_value() -> None:
         ("layers", (Flip(),), "a tuple of layers"),
         ("layers", ("dense",), "a tuple of layers"),
         ("augmentation", (Dropout(0.1),), "a tuple of augmentations"),
+        ("optimizer", "adamm", "one of .*'adam'"),
         ("learning_rate", 0.0, "above 0"),
         ("epochs", 0, "1 or more"),
         ("batch_size", 0, "1 or more"),
@@ -81,6 +82,13 @@ def test_a_recipe_is_a_value() -> None:
 def test_a_field_out_of_range_says_what_it_may_be(field: str, value: Any, expected: str) -> None:
     with pytest.raises(ValueError, match=rf"Recipe\({field}=.*\): expected {expected}"):
         Recipe(**{field: value})
+
+
+def test_optimizers_are_those_of_keras() -> None:
+    import keras
+
+    for name in dense.recipe.OPTIMIZERS:
+        assert type(keras.optimizers.get(name)).__name__.lower() == name
 
 
 def test_every_layer_reaches_keras_with_its_fields() -> None:

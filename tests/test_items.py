@@ -61,7 +61,7 @@ def test_a_black_picture_of_floats_is_no_mistake() -> None:
         ([1.0, 0.5], ["1", "0.5"]),
         (np.array([3, 4], np.int8), ["3", "4"]),
         ([b"x", "y"], ["x", "y"]),
-        ([True, False], ["1", "0"]),
+        (np.array([True, False]), ["True", "False"]),
     ],
 )
 def test_labels_become_names(labels: Any, expected: list[str]) -> None:

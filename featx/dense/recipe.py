@@ -154,6 +154,13 @@ class Contrast(Augmentation):
         return {**super().options(seed), "value_range": (0, 255)}
 
 
+OPTIMIZERS = (
+    "adam", "adamw", "sgd", "rmsprop", "nadam", "adamax", "adagrad", "adadelta", "adafactor",
+    "ftrl", "lion",
+)  # fmt: skip
+"""What `Recipe.optimizer` may be: the optimisers of Keras 3.15, known without importing Keras."""
+
+
 @dataclass(frozen=True)
 class CosineDecay:
     """A learning rate falling from `initial` to `alpha` x `initial` in `steps` batches."""
@@ -184,7 +191,7 @@ class Recipe:
         True: the last dense layer is linear and a softmax layer follows; False: the softmax is its
         activation. The parameters are the same.
     optimizer : str
-        Keras's name: "adam", "rmsprop", "sgd", ...
+        One of `OPTIMIZERS`, Keras's names: "adam", "rmsprop", "sgd", ...
     learning_rate : float or CosineDecay
         Above 0.
     epochs, batch_size : int
@@ -230,11 +237,13 @@ class Recipe:
     def __post_init__(self) -> None:
         rate = self.learning_rate
         monitors = ("loss", "accuracy", "val_loss", "val_accuracy")
+        optimizer = str(self.optimizer).lower()
         heads = [isinstance(x, Layer) and not isinstance(x, Augmentation) for x in self.layers]
         changes = [isinstance(x, Augmentation) for x in self.augmentation]
         for name, fine, expected in (
             ("layers", all(heads), "a tuple of layers such as (BatchNorm(), Dropout(0.5))"),
             ("augmentation", all(changes), "a tuple of augmentations such as (Flip(),)"),
+            ("optimizer", optimizer in OPTIMIZERS, f"one of {OPTIMIZERS}"),
             ("learning_rate", isinstance(rate, CosineDecay) or rate > 0, "above 0, or CosineDecay"),
             ("epochs", self.epochs >= 1, "1 or more"),
             ("batch_size", self.batch_size >= 1, "1 or more"),

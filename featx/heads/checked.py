@@ -36,8 +36,20 @@ class NearestHead(KNeighborsClassifier):
     """`KNeighborsClassifier` that refuses one class only and rows that are not finite."""
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> NearestHead:
-        """Keep the rows."""
-        return super().fit(*rows_and_labels(self, X, y))
+        """Keep the rows.
+
+        Raises
+        ------
+        DatasetError
+            There are fewer rows than `n_neighbors`; and where any head refuses.
+        """
+        values, labels = rows_and_labels(self, X, y)
+        if self.n_neighbors > len(values):
+            raise DatasetError(
+                f"nearest(k={self.n_neighbors}) was given {len(values)} rows; expected as many "
+                f"rows as neighbours. Take k={len(values)} or less, or give more rows."
+            )
+        return super().fit(values, labels)
 
     def __sklearn_tags__(self) -> Tags:
         return _one_label_a_row(super().__sklearn_tags__())

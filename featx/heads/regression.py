@@ -60,6 +60,9 @@ class StratifiedFolds:
         self.most = most
         self.seed = seed
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(most={self.most}, seed={self.seed})"
+
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         """Return the number of folds that `y` allows."""
         if y is None:
