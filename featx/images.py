@@ -176,6 +176,23 @@ def load(source: Path | bytes | np.ndarray, side: int, *, scaled: bool = False) 
     return at_side(content, side, scaled=scaled)
 
 
+def thumbnail(source: Path | bytes | np.ndarray, side: int) -> np.ndarray:
+    """Return the picture with at most `side` pixels along its longer edge, to be looked at.
+
+    Raises
+    ------
+    ImageError
+        The child that says why the picture cannot be used.
+    """
+    content = read(source) if isinstance(source, Path) else source
+    if isinstance(content, np.ndarray):
+        picture = Image.fromarray(content)
+    else:
+        picture = _open(content, least=2 * side)
+    picture.thumbnail((side, side))
+    return np.asarray(picture)
+
+
 def _resized(picture: Image.Image, side: int) -> np.ndarray:
     if picture.size != (side, side):
         picture = picture.resize((side, side), Image.Resampling.BILINEAR)

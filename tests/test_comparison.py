@@ -20,12 +20,17 @@ from featx.backbones import Backbone
 from featx.datasets import Dataset, Item
 from featx.dense import Recipe
 from featx.errors import DatasetError, Failure, FeatxError
-from featx.evaluation import circumstances, comparison, plan, splits, trials
+from featx.evaluation import circumstances, comparison, passes, plan, splits, trials
 from featx.evaluation.comparison import benchmark
 from featx.features import ExtractionReport, Features
 
 TINY = Backbone("mobilenet_v2", weights=None, image_size=32)
-QUICK: dict[str, Any] = {"backbones": [TINY], "baseline": False, "progress": False}
+QUICK: dict[str, Any] = {
+    "backbones": [TINY],
+    "baseline": False,
+    "evidence": False,
+    "progress": False,
+}
 
 
 def pictures(counts: dict[str, int], seed: int = 0, bad: tuple[int, ...] = ()) -> Dataset:
@@ -96,7 +101,7 @@ class _FakeBaseline:
 @pytest.fixture
 def seam(monkeypatch: pytest.MonkeyPatch) -> Seam:
     found = Seam()
-    monkeypatch.setattr(comparison, "extract", found.extract)
+    monkeypatch.setattr(passes, "extract", found.extract)
     monkeypatch.setattr(plan, "FineTuned", found.fine_tuned)
     return found
 

@@ -20,17 +20,36 @@ class Tick:
 
 @dataclass(frozen=True)
 class Line:
-    """One line: its name, its look (a class of the style sheet), its points and their radii."""
+    """One line: its name, its look (a class of the style sheet), its points and their radii.
+
+    Attributes
+    ----------
+    tips : tuple of str
+        What a point says when it is pointed at; empty where the axes say it.
+    band : tuple of points
+        The outline of the area between the line's bounds; empty without.
+    """
 
     name: str
     look: str
     points: tuple[tuple[float, float], ...]
     sizes: tuple[float, ...]
+    tips: tuple[str, ...] = ()
+    band: tuple[tuple[float, float], ...] = ()
 
     @property
     def path(self) -> str:
         """The points as SVG's polyline wants them."""
-        return " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
+        return _path(self.points)
+
+    @property
+    def outline(self) -> str:
+        """The band as SVG's polygon wants it."""
+        return _path(self.band)
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
 @dataclass(frozen=True)
@@ -96,7 +115,7 @@ def chart(
     *,
     diagonal: bool = False,
     mark: tuple[float, float] | None = None,
-    weights: Sequence[float] = (),
+    weights: Mapping[str, Sequence[float]] | None = None,
 ) -> Chart:
     """Return a line chart.
 
@@ -111,10 +130,13 @@ def chart(
         Draw the line y = x, which on a reliability curve is honesty.
     mark : tuple of two floats
         A point of the data to ring.
-    weights : sequence of float
-        What the area of each dot stands for; dots are alike without.
+    weights : mapping of str to sequence of float
+        Name of a line -> what the area of each of its dots stands for; dots are alike without.
     """
-    sizes = tuple(2 + 6 * math.sqrt(weight / max(weights)) for weight in weights)
+    sizes = {
+        name: tuple(2 + 6 * math.sqrt(one / max(line)) for one in line)
+        for name, line in (weights or {}).items()
+    }
     xs, ys = ticks(*axes.x, least=axes.x_step), ticks(*axes.y)
     return Chart(
         *words,
@@ -123,7 +145,7 @@ def chart(
                 name,
                 look,
                 tuple(axes.place(x, y) for x, y in points),
-                sizes or (3.0,) * len(points),
+                sizes.get(name) or (3.0,) * len(points),
             )
             for (name, look), points in series.items()
         ),
@@ -156,6 +178,57 @@ def curves(title: str, series: Mapping[tuple[str, str], Sequence[float]], floor:
             for key, line in series.items()
         },
         Axes((1, last), (low, low + (high - low) * 1.05), x_step=1.0),
+    )
+
+
+def growth(
+    words: tuple[str, str, str, str],
+    series: Mapping[tuple[str, str], Sequence[tuple[float, float, float, float, str]]],
+) -> Chart:
+    """Return a chart of shares over a count that grows by factors, with a band a line.
+
+    Parameters
+    ----------
+    series : mapping of (name, look) to points
+        A point: count, share, the bounds of its interval, and what it says when pointed at.
+    """
+    every = [point for line in series.values() for point in line]
+    first, last = min(point[0] for point in every), max(point[0] for point in every)
+    bounds = span([(point[2], point[3]) for point in every])
+    wide = math.log10(last / first) if last > first else 1.0
+    axes = Axes((0.0, wide), bounds)
+
+    def at(count: float, share: float) -> tuple[float, float]:
+        return axes.place(math.log10(count / first), share)
+
+    lines = tuple(
+        Line(
+            name,
+            look,
+            tuple(at(count, share) for count, share, *_ in line),
+            (3.5,) * len(line),
+            tuple(tip for *_, tip in line),
+            tuple(at(count, low) for count, _, low, _, _ in line)
+            + tuple(at(count, high) for count, _, _, high, _ in reversed(line)),
+        )
+        for (name, look), line in series.items()
+    )
+    counts = sorted({point[0] for point in every})
+    marks: list[Tick] = []
+    for tick in (Tick(at(count, bounds[0])[0], f"{count:g}") for count in reversed(counts)):
+        # From the right, since the last figure must stand; those that would touch are left out.
+        if not marks or marks[-1].at - tick.at > 7 * (len(tick.text) + len(marks[-1].text)) / 2 + 6:
+            marks.append(tick)
+    levels = ticks(*bounds)
+    shares = _figures([100 * level for level in levels])
+    return Chart(
+        *words,
+        lines=lines,
+        x_ticks=tuple(reversed(marks)),
+        y_ticks=tuple(
+            Tick(axes.place(0, level)[1], f"{text} %")
+            for level, text in zip(levels, shares, strict=True)
+        ),
     )
 
 

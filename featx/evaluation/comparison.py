@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,36 @@ from featx.backbones import Backbone
 from featx.datasets import Dataset, as_dataset
 from featx.dense import Recipe
 from featx.errors import FeatxError
-from featx.evaluation import circumstances, leakage, plan, splits, trials
+from featx.evaluation import circumstances, leakage, passes, plan, splits, trials
+from featx.evaluation.evidence import Material, gather
 from featx.evaluation.leakage import Leaks
+from featx.evaluation.passes import Rows
 from featx.evaluation.plan import Plan
 from featx.evaluation.report import Report
-from featx.evaluation.results import Circumstances, Pass, Pictures, Result, Selection
-from featx.extraction import extract
+from featx.evaluation.results import Circumstances, Pass, Result, Selection
+from featx.evaluation.trials import Held
 from featx.features import Features
 
 __all__ = ["Result", "benchmark"]
 
 logger = logging.getLogger(__name__)
 
-Rows = tuple[Dataset, Features]
+
+@dataclass(eq=False)
+class _Run:
+    """What a comparison has found so far; `rows` and `held` by backbone, as the report names it."""
+
+    record: trials.Record
+    passes: list[Pass] = field(default_factory=list)
+    rows: dict[str, tuple[Backbone, Rows, Rows | None]] = field(default_factory=dict)
+    held: dict[tuple[str, str], Held] = field(default_factory=dict)
+    choosing: float = 0.0
+    leaks: Leaks | None = None
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """Copies of one picture among those that train, which folds keep together."""
+        return None if self.leaks is None else self.leaks.groups["train"]
 
 
 def benchmark(
@@ -43,6 +60,7 @@ def benchmark(
     seeds: int | Sequence[int] = 1,
     folds: int = 5,
     leaks: bool = True,
+    evidence: bool = True,
     cache: str | Path | None = None,
     batch_size: int | None = None,
     runtime: str = "auto",
@@ -77,6 +95,10 @@ def benchmark(
     leaks : bool
         Look for copies across the split or with two labels, for small classes and for files that
         give their class away; folds then keep copies together.
+    evidence : bool
+        Also show what stands behind the figures of the verdict's head: its learning curve, its
+        temperature, parity with the whole network, a map of the tested pictures and the mistakes
+        as pictures. Some tens of seconds at most; the report states them.
     cache, batch_size, runtime, on_error, progress
         As `featx.extract` takes them. Pictures skipped by `on_error="skip"` are left out for
         every method and listed in the report.
@@ -116,10 +138,10 @@ def benchmark(
         raise FeatxError("nothing to compare: give a head, or leave the baseline in.")
     sets = as_dataset(train), None if test is None else as_dataset(test)
     splits.check(*sets, folds)
-    record, passes, choice, pictures, found = _run(asked, *sets, leaks)
-    if not record.predictions:
-        reasons = "; ".join(f"{f.method}: {f.reason} [{f.error}]" for f in record.failures)
-        raise FeatxError(f"no method gave a result. {reasons}")
+    run = _run(asked, *sets, leaks)
+    report = _report(asked, run, asked.selection_folds(*sets), created)
+    if evidence:
+        report.evidence = gather(_material(asked, run, report))
     options = {
         "heads": _names(heads),
         "baseline": baseline,
@@ -127,25 +149,14 @@ def benchmark(
         "seeds": seeds,
         "folds": folds if test is None and folds != 5 else None,
     }
-    return Report(
-        pictures=pictures,
-        rows=record.rows,
-        predictions=record.predictions,
-        passes=passes,
-        histories=record.histories,
-        selection=choice,
-        method_failures=record.failures,
-        remarks=record.remarks,
-        baseline=plan.in_words(asked.recipe),
-        leaks=found,
-        circumstances=Circumstances(
-            created=created,
-            command=circumstances.command(train, test, asked.backbones, options),
-            seconds=time.perf_counter() - started,
-            versions=circumstances.versions(),
-            hardware=circumstances.hardware(),
-        ),
+    report.circumstances = Circumstances(
+        created=created,
+        command=circumstances.command(train, test, asked.backbones, options),
+        seconds=time.perf_counter() - started,
+        versions=circumstances.versions(),
+        hardware=circumstances.hardware(),
     )
+    return report
 
 
 def _names(heads: Any) -> list[str] | None:
@@ -156,108 +167,100 @@ def _names(heads: Any) -> list[str] | None:
     return [heads] if isinstance(heads, str) else list(heads) if own else None
 
 
-def _run(
-    asked: Plan, train: Dataset, test: Dataset | None, leaks: bool
-) -> tuple[trials.Record, list[Pass], Selection, Pictures, Leaks | None]:
+def _run(asked: Plan, train: Dataset, test: Dataset | None, leaks: bool) -> _Run:
     """Extract once a backbone, choose, train and score every method with every seed."""
-    record = trials.Record()
-    passes: list[Pass] = []
-    scores: dict[tuple[str, str], float] = {}
-    choosing = 0.0
-    found: Leaks | None = None
+    run = _Run(trials.Record(asked.seeds[0]))
     folds = asked.selection_folds(train, test)
     with tqdm(total=asked.steps, desc="compare", unit="fit", disable=not asked.progress) as bar:
         for backbone in asked.backbones:
-            fit, score, done = _extract(asked, backbone, train, test)
-            passes.append(done)
-            if leaks and found is None:
+            fit, score, done = passes.take(asked, backbone, train, test)
+            run.passes.append(done)
+            run.rows[done.backbone] = backbone, fit, score
+            if leaks and run.leaks is None:
                 bar.set_postfix_str("looking for copies")
-                found = leakage.inspect((fit[0], fit[1].X), score and (score[0], score[1].X))
-            groups = None if found is None else found.groups["train"]
+                run.leaks = leakage.inspect((fit[0], fit[1].X), score and (score[0], score[1].X))
             if folds:
                 bar.set_postfix_str(f"{backbone.name}: choosing the head")
                 started = time.perf_counter()
-                scores |= _choose(asked, done, fit[1], folds, groups)
-                choosing += time.perf_counter() - started
-            cuts = partial(splits.splits, fit, score, asked.folds, groups=groups)
-            _train(asked, record, done, backbone, cuts, (score or fit)[1].ids, bar)
+                run.held |= {
+                    (done.backbone, head.name): _held(asked, run, head, fit[1], folds)
+                    for head in asked.heads
+                }
+                run.choosing += time.perf_counter() - started
+            _train(asked, run, done, backbone, bar)
+    return run
+
+
+def _report(asked: Plan, run: _Run, folds: int, created: str) -> Report:
+    """Return the report of a run; `folds` are those that the head was chosen with."""
+    record = run.record
+    if not record.predictions:
+        reasons = "; ".join(f"{f.method}: {f.reason} [{f.error}]" for f in record.failures)
+        raise FeatxError(f"no method gave a result. {reasons}")
+    _, fit, score = next(reversed(run.rows.values()))
     pictures = splits.describe(asked.names, fit, score, asked.folds)
-    choice = Selection(folds, scores, choosing, sum(pictures.n_train.values()))
-    return record, passes, choice, pictures, found
-
-
-def _choose(
-    asked: Plan, done: Pass, rows: Features, folds: int, groups: np.ndarray | None
-) -> dict[tuple[str, str], float]:
-    y = splits.labels_of(rows)
-    plan = splits.folds_of(y, folds, asked.seeds[0], groups)
-    return {
-        (done.backbone, head.name): trials.cross_validate(head, rows.X, y, plan, asked.seeds[0])
-        for head in asked.heads
-    }
-
-
-def _extract(
-    asked: Plan, backbone: Backbone, train: Dataset, test: Dataset | None
-) -> tuple[Rows, Rows | None, Pass]:
-    parts: list[Rows] = []
-    seconds, computed, reused, images = 0.0, 0, 0, 0
-    runtimes = set()
-    for pictures in (train, test):
-        if pictures is None:
-            continue
-        started = time.perf_counter()
-        rows = extract(pictures, backbone, **asked.extraction)
-        seconds += time.perf_counter() - started
-        parts.append((splits.without_failures(pictures, rows), rows))
-        if rows.report is not None:
-            computed += rows.report.computed
-            reused += rows.report.reused
-            images += rows.report.images
-            runtimes.add(rows.report.runtime)
-    cost, source = _cost(computed, reused, seconds)
-    done = Pass(
-        backbone=asked.label(backbone),
-        images=images,
-        computed=computed,
-        reused=reused,
-        seconds=seconds,
-        runtime=", ".join(sorted(name for name in runtimes if name)),
-        cost=cost,
-        source=source,
-        dim=int(parts[0][1].X.shape[1]),
-        untrained=not backbone.trained,
+    scores = {key: held.accuracy for key, held in run.held.items()}
+    return Report(
+        pictures=pictures,
+        rows=record.rows,
+        predictions=record.predictions,
+        passes=run.passes,
+        histories=record.histories,
+        selection=Selection(folds, scores, run.choosing, sum(pictures.n_train.values())),
+        method_failures=record.failures,
+        remarks=record.remarks,
+        baseline=plan.in_words(asked.recipe),
+        leaks=run.leaks,
+        circumstances=Circumstances(created, "", 0.0),
     )
-    return parts[0], parts[1] if test is not None else None, done
 
 
-def _cost(computed: int, reused: int, seconds: float) -> tuple[float | None, str]:
-    """Return what a whole pass costs, as far as this run shows it, and in words how it does.
-
-    A part of the pictures stands for all only if it is the larger part: else loading and compiling
-    the network, which a few pictures cost just as much, would be multiplied.
-    """
-    if computed and not reused:
-        return seconds, "measured in this run"
-    if computed > reused:
-        return (
-            seconds * (computed + reused) / computed,
-            f"scaled from the {computed} of {computed + reused} that were computed in this run",
-        )
-    return None, "not measured in this run, since the rows were kept from before"
+def _held(asked: Plan, run: _Run, head: trials.Method, rows: Features, folds: int) -> Held:
+    y = splits.labels_of(rows)
+    cuts = splits.folds_of(y, folds, asked.seeds[0], run.groups)
+    return trials.cross_validate(head, rows.X, y, cuts, asked.seeds[0])
 
 
-def _train(
-    asked: Plan,
-    record: trials.Record,
-    done: Pass,
-    backbone: Backbone,
-    cuts: Callable[[int], Iterator[splits.Split]],
-    ids: list[str],
-    bar: Any,
-) -> None:
+def _train(asked: Plan, run: _Run, done: Pass, backbone: Backbone, bar: Any) -> None:
+    _, fit, score = run.rows[done.backbone]
+    ids = list((score or fit)[1].ids)
     for method in asked.methods(backbone):
         for seed in asked.seeds:
             bar.set_postfix_str(f"{done.backbone}: {method.name}, seed {seed}")
-            trials.run(record, method, seed, cuts(seed), asked.blank(done, method, seed), list(ids))
+            cuts = splits.splits(fit, score, asked.folds, seed, groups=run.groups)
+            trials.run(run.record, method, seed, cuts, asked.blank(done, method, seed), ids)
             bar.update()
+
+
+def _material(asked: Plan, run: _Run, report: Report) -> Material:
+    """Return what the evidence of the verdict's method is made from."""
+    found, seed = report.summaries, asked.seeds[0]
+    subject = next((one for one in found if one.chosen), found[0])
+    backbone, fit, score = run.rows[subject.backbone]
+    held = {method: one for (name, method), one in run.held.items() if name == subject.backbone}
+    methods = {head.name: head for head in asked.heads}
+    folds = report.selection.folds
+    if score is not None and not held and subject.method in methods:
+        # Nothing was to be chosen, but the temperature needs answers for the training pictures.
+        smallest = min(report.pictures.n_train.values())
+        if smallest > 1:
+            folds = min(plan.SELECTION_FOLDS, smallest)
+            head = methods[subject.method]
+            held = {subject.method: _held(asked, run, head, fit[1], folds)}
+    return Material(
+        subject=subject,
+        found=found,
+        answers=[one for one in report.predictions if one.seed == seed],
+        backbone=backbone,
+        classes=report.pictures.classes,
+        methods=methods,
+        rows=(fit, score),
+        splits=list(splits.splits(fit, score, asked.folds, seed, groups=run.groups)),
+        held=held,
+        held_folds=folds,
+        fitted={
+            method: model
+            for (name, method), model in run.record.fitted.items()
+            if name == subject.backbone
+        },
+    )

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featx.evaluation import metrics
+from featx.evaluation import embedding, metrics
 
 if TYPE_CHECKING:
+    from featx.evaluation.evidence import Evidence, Proof
     from featx.evaluation.leakage import Leaks
     from featx.evaluation.report import Report
     from featx.evaluation.results import Predictions
     from featx.evaluation.summary import Summary
 
-VERSION = 1
+VERSION = 2
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -63,6 +65,7 @@ def document(report: Report) -> dict[str, Any]:
         "method_failures": report.method_failures,
         "remarks": report.remarks,
         "leaks": None if report.leaks is None else _leaks(report.leaks),
+        "evidence": None if report.evidence is None else _evidence(report.evidence),
         "versions": around.versions,
         "hardware": around.hardware,
     }
@@ -114,6 +117,48 @@ def _leaks(found: Leaks) -> dict[str, Any]:
     }
 
 
+def _evidence(found: Evidence) -> dict[str, Any]:
+    shown = found.map
+    return {
+        "learning": found.learning,
+        "temperatures": found.temperatures,
+        "parity": [_proof(one) for one in found.proofs],
+        "map": None
+        if shown is None
+        else {
+            "backbone": shown.backbone,
+            "how": shown.how,
+            "positions": shown.positions,
+            "x": np.round(shown.places[:, 0], 4),
+            "y": np.round(shown.places[:, 1], 4),
+            "sheet": shown.sheet,
+            "side": embedding.SIDE,
+            "columns": shown.columns,
+        },
+        "surest": found.surest,
+        "worst": found.worst,
+        "pictures": [{"position": n, "jpeg": jpeg} for n, jpeg in found.pictures.items()],
+        "seconds": found.seconds,
+        "missing": found.missing,
+    }
+
+
+def _proof(one: Proof) -> dict[str, Any]:
+    done = one.found
+    return {
+        "backbone": one.backbone,
+        "method": one.method,
+        "of": one.of,
+        "reason": one.reason or None,
+        "pictures": 0 if done is None else done.pictures,
+        "largest": None if done is None else done.largest,
+        "worst": None if done is None else done.worst,
+        "same_class": None if done is None else done.same_class,
+        "tolerance": None if done is None else done.tolerance,
+        "holds": None if done is None else done.holds,
+    }
+
+
 def _answers(one: Predictions, place: dict[str, int]) -> dict[str, Any]:
     """Return three figures a picture and not a row of them, so that many classes fit."""
     given = np.asarray([place[str(name)] for name in one.y_pred])
@@ -134,6 +179,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(getattr(value, key)) for key in value.__dataclass_fields__}
     if isinstance(value, dict) or hasattr(value, "items"):
         return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
     if isinstance(value, np.ndarray):
         return _plain(value.tolist())
     if isinstance(value, (list, tuple)):

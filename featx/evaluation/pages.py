@@ -1,27 +1,24 @@
-"""The report as one HTML page without scripts or addresses, and as Markdown for a pull request."""
+"""Reports as one HTML page that asks for nothing, and as Markdown for a pull request."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import Sequence
 from functools import cache
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from featx.evaluation import charts, costs, metrics, wording
+from featx.evaluation import wording
+from featx.evaluation.view import view
 
 if TYPE_CHECKING:
-    from featx.evaluation.leakage import Leaks
     from featx.evaluation.report import Report
-    from featx.evaluation.summary import Summary
 
-# A wider table of confusions is no longer read; the most frequent ones are listed instead.
-WIDEST_CONFUSION = 20
-MISTAKES = 20
 _UNIT = re.compile(
     r"(?<=\d) (?=(?:%|s|min|h|points|×)(?!\w))|(?<=≈) |(?<=\bp) (?=[<=])|(?<=[<=]) (?=\d)"
 )
@@ -29,13 +26,32 @@ _BACKTICKS = re.compile("`+")
 
 
 def html(report: Report) -> str:
-    """Return the page: no script, no external address, every name escaped."""
-    return _environment(True).get_template("report.html.j2").render(_view(report))
+    """Return the page: one script of featx's own, no external address, every name escaped."""
+    return page("report.html.j2", view(report))
 
 
 def markdown(report: Report) -> str:
     """Return the report as GitHub's Markdown, short enough for a pull request."""
-    return _environment(False).get_template("report.md.j2").render(_view(report))
+    return text("report.md.j2", view(report))
+
+
+def page(template: str, values: dict[str, Any]) -> str:
+    """Return an HTML template of this package, filled in."""
+    script = _script()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    # The policy names the script by its hash, so that no other one runs, whatever a name may hold.
+    own = {"script": Markup(script), "script_hash": Markup(digest)}
+    return _environment(True).get_template(template).render(**values, **own)
+
+
+def text(template: str, values: dict[str, Any]) -> str:
+    """Return a Markdown template of this package, filled in."""
+    return _environment(False).get_template(template).render(**values)
+
+
+@cache
+def _script() -> str:
+    return resources.files("featx.evaluation").joinpath("templates/report.js").read_text("utf-8")
 
 
 @cache
@@ -84,211 +100,3 @@ def _fenced(text: Sequence[str]) -> Markup:
     longest = max((len(run) for run in _BACKTICKS.findall(plain)), default=0)
     fence = "`" * max(3, longest + 1)
     return Markup(f"{fence}text\n{plain}\n{fence}")
-
-
-def _view(report: Report) -> dict[str, Any]:
-    found = report.summaries
-    chosen = next((one for one in found if one.chosen), None)
-    subject = chosen or found[0]
-    rival = next(
-        (one for one in found if one.kind == "baseline" and one.backbone == subject.backbone), None
-    )
-    low, high = charts.span([(one.interval.low, one.interval.high) for one in found])
-    return {
-        "report": report,
-        "verdict": report.verdict,
-        "found": found,
-        "subject": subject,
-        "chosen": chosen,
-        "rival": rival,
-        "several": len({one.backbone for one in found}) > 1,
-        "details": [
-            _detail(one, report.pictures.classes) for one in _in_turn(found, subject, rival)
-        ],
-        "forest": {
-            "low": low,
-            "high": high,
-            "ticks": [
-                charts.Tick(100 * (at - low) / (high - low), wording.percent(at, 0))
-                for at in charts.ticks(low, high, 4)
-            ],
-        },
-        "longest": max(one.cost.total or one.cost.each * one.cost.trainings for one in found),
-        "payback": _payback(chosen, rival),
-        "curves": _curves(report),
-        "mistakes": _mistakes(subject, rival),
-        "formulas": costs.FORMULAS,
-        "copies": _copies(report.leaks),
-        "WIDTH": charts.WIDTH,
-        "HEIGHT": charts.HEIGHT,
-        "edges": (charts.LEFT, charts.RIGHT, charts.TOP, charts.BOTTOM),
-    }
-
-
-def _copies(leaks: Leaks | None) -> list[dict[str, Any]]:
-    """Return the pairs to show: two places, each with its picture as a data address."""
-    if leaks is None:
-        return []
-    drawn = {
-        place: Markup("data:image/jpeg;base64," + base64.b64encode(content).decode("ascii"))
-        for place, content in leaks.thumbnails.items()
-    }
-    return [
-        {"pair": pair, "sides": [(side, drawn[side]) for side in (pair.first, pair.second)]}
-        for pair in leaks.pairs
-        if pair.first in drawn and pair.second in drawn
-    ]
-
-
-def _in_turn(found: list[Summary], subject: Summary, rival: Summary | None) -> list[Summary]:
-    """Return the verdict's head, its baseline, then the others."""
-    first = [one for one in (subject, rival) if one is not None]
-    first = first[:1] if subject is rival else first
-    return first + [one for one in found if all(one is not other for other in first)]
-
-
-def _detail(one: Summary, classes: tuple[str, ...]) -> dict[str, Any]:
-    answers = one.first
-    counts = metrics.confusion(answers.y_true, answers.y_pred, classes)
-    totals = counts.sum(axis=1, keepdims=True)
-    rates = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
-    bins = (
-        None
-        if answers.proba is None
-        else metrics.reliability(answers.y_true, answers.proba, classes)
-    )
-    return {
-        "one": one,
-        "lines": _report_lines(answers.y_true, answers.y_pred),
-        "classes": classes,
-        "confusion": None
-        if len(classes) > WIDEST_CONFUSION
-        else [
-            (name, [(int(n), float(rate)) for n, rate in zip(*row, strict=True)])
-            for name, *row in zip(classes, counts, rates, strict=True)
-        ],
-        "pairs": _pairs(counts, classes),
-        "bins": bins,
-        "calibration": None if bins is None else _reliability(one, bins),
-    }
-
-
-def _report_lines(y_true: np.ndarray, y_pred: np.ndarray) -> list[str]:
-    # A line break in a name would tear scikit-learn's table, a very long one push it off the page.
-    text = metrics.classification_text(y_true, y_pred, wording.shortened)
-    return text.rstrip("\n").split("\n")
-
-
-def _pairs(counts: np.ndarray, classes: tuple[str, ...]) -> list[tuple[str, str, int, int]]:
-    """Return the most frequent confusions: true class, predicted class, count, of how many."""
-    off = counts.copy()
-    np.fill_diagonal(off, 0)
-    order = np.argsort(-off, axis=None, kind="stable")[:MISTAKES]
-    cells = [divmod(int(cell), len(classes)) for cell in order]
-    return [
-        (classes[true], classes[given], int(off[true, given]), int(counts[true].sum()))
-        for true, given in cells
-        if off[true, given]
-    ]
-
-
-def _reliability(one: Summary, bins: list[metrics.Bin]) -> charts.Chart:
-    name = wording.label(one.method)
-    return charts.chart(
-        (
-            name,
-            f"{name}: expected calibration error {wording.number(one.ece)}. A line above the "
-            "diagonal is right more often than it claims, a line below less often.",
-            "claimed probability",
-            "share right",
-        ),
-        {(name, one.kind): [(bin_.confidence, bin_.accuracy) for bin_ in bins]},
-        charts.Axes((0.0, 1.0), (0.0, 1.0)),
-        diagonal=True,
-        weights=[bin_.count for bin_ in bins],
-    )
-
-
-def _payback(chosen: Summary | None, rival: Summary | None) -> charts.Chart | None:
-    """Return seconds spent against trainings, for the head and for the baseline."""
-    if chosen is None or rival is None or chosen.cost.pass_seconds is None:
-        return None
-    start, each, other = chosen.cost.pass_seconds, chosen.cost.each, rival.cost.each
-    meet = chosen.cost.break_even_trainings
-    last = max(10, 2 * (meet or 0)) if (meet or 0) <= 50 else 100
-    top = max(start + last * each, last * other)
-    mark = None
-    if other > each:
-        crossing = start / (other - each)
-        mark = (crossing, crossing * other) if crossing <= last else None
-    name = wording.label(chosen.method)
-    return charts.chart(
-        (
-            "Seconds spent after so many trainings",
-            f"After {last} trainings: {name} {wording.seconds(start + last * each)}, the baseline "
-            f"{wording.seconds(last * other)}.",
-            "trainings",
-            "seconds",
-        ),
-        {
-            (name, "head"): [(0, start), (last, start + last * each)],
-            ("Keras baseline", "baseline"): [(0, 0.0), (last, last * other)],
-        },
-        charts.Axes((0, last), (0, top), x_step=1.0),
-        mark=mark,
-    )
-
-
-def _curves(report: Report) -> list[dict[str, Any]]:
-    """Return the drawings of the first training of each backbone's baseline, and all figures."""
-    shown = []
-    for backbone in dict.fromkeys(one.backbone for one in report.histories):
-        trainings = [one for one in report.histories if one.backbone == backbone]
-        first = trainings[0]
-        drawn = []
-        for name in ("loss", "accuracy"):
-            series = {
-                (words, look): first.curves[key]
-                for key, words, look in (
-                    (name, "training", "baseline"),
-                    (f"val_{name}", "validation", "second"),
-                )
-                if first.curves.get(key)
-            }
-            if series:
-                drawn.append(charts.curves(name, series, 0.0 if name == "loss" else 1.0))
-        shown.append(
-            {
-                "backbone": backbone,
-                "seed": first.seed,
-                "fold": first.fold,
-                "others": len(trainings) - 1,
-                "charts": drawn,
-                "names": list(first.curves),
-                "epochs": list(zip(*first.curves.values(), strict=False)),
-            }
-        )
-    return shown
-
-
-def _mistakes(subject: Summary, rival: Summary | None) -> dict[str, Any]:
-    """Return the wrong answers of the verdict's method, the most confident first."""
-    answers = subject.first
-    sure = None if answers.proba is None else answers.proba.max(axis=1)
-    wrong = np.flatnonzero(answers.y_true != answers.y_pred)
-    if sure is not None:
-        wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
-    other = None if rival is None or rival is subject else rival.first.y_pred
-    return {
-        "count": len(wrong),
-        "rows": [
-            {
-                "id": answers.ids[n],
-                "true": str(answers.y_true[n]),
-                "given": str(answers.y_pred[n]),
-                "sure": None if sure is None else float(sure[n]),
-                "rival": None if other is None else str(other[n]),
-            }
-            for n in wrong[:MISTAKES]
-        ],
-    }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from featx.errors import FeatxError
 from featx.evaluation import document, pages
 from featx.evaluation.costs import costs
+from featx.evaluation.evidence import Evidence
 from featx.evaluation.leakage import Leaks
 from featx.evaluation.results import (
     Circumstances,
@@ -51,6 +52,8 @@ class Report:
         The baseline in words; empty without one.
     leaks : Leaks or None
         Copies, small classes and shortcuts; None where they were not sought.
+    evidence : Evidence or None
+        What stands behind the figures: learning curves, parity and the like.
 
     Examples
     --------
@@ -70,6 +73,7 @@ class Report:
     remarks: list[str] = field(default_factory=list)
     baseline: str = ""
     leaks: Leaks | None = None
+    evidence: Evidence | None = None
 
     @cached_property
     def summaries(self) -> list[Summary]:

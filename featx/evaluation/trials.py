@@ -27,13 +27,23 @@ Make = Callable[[int], Any]
 
 @dataclass
 class Record:
-    """All that the trials left behind so far."""
+    """All that the trials left behind so far.
 
+    Attributes
+    ----------
+    first_seed : int
+        Of the trials whose fitted heads are kept.
+    fitted : dict
+        (backbone, head) -> the estimator, as it was fitted on the last split of the first seed.
+    """
+
+    first_seed: int = 0
     rows: list[Result] = field(default_factory=list)
     predictions: list[Predictions] = field(default_factory=list)
     histories: list[History] = field(default_factory=list)
     failures: list[MethodFailure] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    fitted: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def remark(self, text: str) -> None:
         """Keep a sentence for the report, once."""
@@ -51,7 +61,24 @@ class Method:
 
 
 @dataclass(frozen=True, eq=False)
+class Held:
+    """What a head said of training pictures that it had not seen, in cross-validation.
+
+    Attributes
+    ----------
+    accuracy : float
+        NaN where the head failed.
+    proba : ndarray of float64, shape (n, n_classes), or None
+        Columns in the order of the classes.
+    """
+
+    accuracy: float
+    proba: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class _Answer:
+    model: Any
     y_pred: np.ndarray
     proba: np.ndarray | None
     fit_seconds: float
@@ -156,6 +183,8 @@ def run(
             proba = np.zeros((len(ids), len(row_classes))) if proba is None else proba
             proba[split.positions] = answer.proba
         record.rows.append(_row(row, split, answer, row_classes))
+        if answer.model is not None and seed == record.first_seed:
+            record.fitted[row.backbone, method.name] = answer.model
         if answer.curves:
             record.histories.append(History(row.backbone, seed, split.fold, answer.curves))
     record.predictions.append(
@@ -209,7 +238,7 @@ def _ask_head(model: Any, split: Split, classes: Sequence[str]) -> _Answer:
     proba = None
     if hasattr(model, "predict_proba"):
         proba = _columns(model.predict_proba(split.X_test), model.classes_, classes)
-    return _Answer(y_pred, proba, fitted - started, predicted - fitted)
+    return _Answer(model, y_pred, proba, fitted - started, predicted - fitted)
 
 
 def _ask_baseline(model: Any, split: Split, classes: Sequence[str]) -> _Answer:
@@ -227,6 +256,7 @@ def _ask_baseline(model: Any, split: Split, classes: Sequence[str]) -> _Answer:
     # The median leaves out the first epoch's compiling; the whole fit has it.
     each = float(np.median(curves.get("seconds", ((fitted - started) / epochs,))))
     return _Answer(
+        None,
         y_pred,
         _columns(raw, model.classes_, classes),
         fitted - started,
@@ -250,9 +280,10 @@ def _columns(proba: Any, own: Any, classes: Sequence[str]) -> np.ndarray:
 
 def cross_validate(
     method: Method, X: np.ndarray, y: np.ndarray, folds: Iterable[Any], seed: int
-) -> float:
-    """Return the accuracy of a head over stratified folds of the training rows; NaN on failure."""
-    right = np.zeros(len(y), dtype=bool)
+) -> Held:
+    """Return what a head says over stratified folds of the training rows; NaN on failure."""
+    right, proba = np.zeros(len(y), dtype=bool), None
+    classes = [str(name) for name in np.unique(y.astype(str))]
     for fit, score in folds:
         with warnings.catch_warnings():
             # The same head is fitted again on all rows, and what it warns of is recorded there.
@@ -260,7 +291,10 @@ def cross_validate(
             try:
                 model = method.make(seed).fit(X[fit], y[fit])
                 right[score] = model.predict(X[score]) == y[score]
+                if hasattr(model, "predict_proba"):
+                    proba = np.zeros((len(y), len(classes))) if proba is None else proba
+                    proba[score] = _columns(model.predict_proba(X[score]), model.classes_, classes)
             except Exception:  # a head that fails is not chosen
                 logger.warning("%s failed while the head was chosen", method.name, exc_info=True)
-                return float("nan")
-    return float(right.mean())
+                return Held(float("nan"))
+    return Held(float(right.mean()), proba)

@@ -1,0 +1,135 @@
+"""The learning curve: accuracy over training pictures per class, from the kept rows."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from featx.evaluation import certainty
+from featx.evaluation.certainty import Interval
+from featx.evaluation.splits import Split
+from featx.evaluation.trials import Method
+
+logger = logging.getLogger(__name__)
+
+# Five draws show how much the choice of pictures matters; their mean moves little beyond that.
+REPEATS = 5
+# A head that needs more for all of its points ends with the point that it had reached.
+MOST_SECONDS = 12.0
+
+
+@dataclass(frozen=True)
+class LearningPoint:
+    """The accuracy with so many training pictures.
+
+    Attributes
+    ----------
+    per_class : int
+        At most so many of each class; a smaller class gives all it has.
+    n_train : float
+        Training pictures, their mean over the repeats.
+    interval : Interval
+        95 %, over the tested pictures and over which pictures were drawn for training.
+    repeats : int
+        Draws of training pictures.
+    """
+
+    per_class: int
+    n_train: float
+    accuracy: float
+    interval: Interval
+    repeats: int
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """One head; the last point is that of the comparison itself, with all training pictures."""
+
+    backbone: str
+    method: str
+    points: tuple[LearningPoint, ...]
+    seconds: float
+    note: str = ""
+
+
+def sizes(y: Sequence[str]) -> list[int]:
+    """Return the pictures per class to try: 2, 5, 10, 20, ... below those of the largest class.
+
+    >>> sizes(["a"] * 60 + ["b"] * 9)
+    [2, 5, 10, 20, 50]
+    """
+    largest = max(Counter(y).values())
+    steps = (factor * 10**power for power in range(8) for factor in (1, 2, 5))
+    return [size for size in steps if 2 <= size < largest]
+
+
+def drawn(y: np.ndarray, per_class: int, seed: int) -> np.ndarray:
+    """Return positions of at most `per_class` rows of each class, in their order.
+
+    Of one seed a smaller draw is a part of each larger one, so that a step of the curve shows the
+    added pictures and not another draw.
+    """
+    rng = np.random.default_rng(seed)
+    found = [rng.permutation(np.flatnonzero(y == name))[:per_class] for name in np.unique(y)]
+    return np.sort(np.concatenate(found))
+
+
+def curve(
+    method: Method, backbone: str, splits: Sequence[Split], last: LearningPoint
+) -> LearningCurve:
+    """Return the learning curve of a head.
+
+    Parameters
+    ----------
+    splits : sequence of Split
+        One, with a test set: the draws are tested on the same pictures. Else the folds, a draw
+        each, so that every picture is tested once.
+    last : LearningPoint
+        With all training pictures.
+    """
+    started = time.perf_counter()
+    points: list[LearningPoint] = []
+    note = ""
+    for size in sizes([str(name) for name in splits[0].y_train]):
+        if time.perf_counter() - started > MOST_SECONDS:
+            reached = points[-1].per_class if points else 0
+            note = f"It ends at {reached} pictures per class, after {MOST_SECONDS:.0f} s."
+            break
+        try:
+            points.append(_point(method, splits, size))
+        except Exception:  # such as a head that needs more rows of a class than this
+            logger.debug("%s with %d a class failed", method.name, size, exc_info=True)
+    points = [point for point in points if point.per_class < last.per_class]
+    return LearningCurve(
+        backbone, method.name, (*points, last), time.perf_counter() - started, note
+    )
+
+
+def _repeats(splits: Sequence[Split]) -> Iterator[tuple[int, Split]]:
+    many = splits if len(splits) > 1 else [splits[0]] * REPEATS
+    yield from enumerate(many)
+
+
+def _point(method: Method, splits: Sequence[Split], size: int) -> LearningPoint:
+    right, counts = [], []
+    for seed, split in _repeats(splits):
+        chosen = drawn(split.y_train, size, seed)
+        with warnings.catch_warnings():
+            # What a head warns of on few rows says nothing of it on all of them.
+            warnings.simplefilter("ignore")
+            model = method.make(seed).fit(split.X_train[chosen], split.y_train[chosen])
+            right.append(model.predict(split.X_test) == split.y_test)
+        counts.append(len(chosen))
+    if len(splits) > 1:
+        correct = np.concatenate(right)
+        interval = certainty.accuracy_interval(correct)
+    else:
+        correct = np.stack(right)
+        interval = certainty.crossed_interval(correct)
+    return LearningPoint(size, float(np.mean(counts)), float(correct.mean()), interval, len(right))

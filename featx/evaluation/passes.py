@@ -1,0 +1,66 @@
+"""One backbone's pass over the pictures of a comparison, and what such a pass costs."""
+
+from __future__ import annotations
+
+import time
+
+from featx.backbones import Backbone
+from featx.datasets import Dataset
+from featx.evaluation import splits
+from featx.evaluation.plan import Plan
+from featx.evaluation.results import Pass
+from featx.extraction import extract
+from featx.features import Features
+
+Rows = tuple[Dataset, Features]
+
+
+def take(
+    asked: Plan, backbone: Backbone, train: Dataset, test: Dataset | None
+) -> tuple[Rows, Rows | None, Pass]:
+    """Return the pictures that have a row, with their rows, of both sets, and what it took."""
+    parts: list[Rows] = []
+    seconds, computed, reused, images = 0.0, 0, 0, 0
+    runtimes = set()
+    for pictures in (train, test):
+        if pictures is None:
+            continue
+        started = time.perf_counter()
+        rows = extract(pictures, backbone, **asked.extraction)
+        seconds += time.perf_counter() - started
+        parts.append((splits.without_failures(pictures, rows), rows))
+        if rows.report is not None:
+            computed += rows.report.computed
+            reused += rows.report.reused
+            images += rows.report.images
+            runtimes.add(rows.report.runtime)
+    cost, source = _cost(computed, reused, seconds)
+    done = Pass(
+        backbone=asked.label(backbone),
+        images=images,
+        computed=computed,
+        reused=reused,
+        seconds=seconds,
+        runtime=", ".join(sorted(name for name in runtimes if name)),
+        cost=cost,
+        source=source,
+        dim=int(parts[0][1].X.shape[1]),
+        untrained=not backbone.trained,
+    )
+    return parts[0], parts[1] if test is not None else None, done
+
+
+def _cost(computed: int, reused: int, seconds: float) -> tuple[float | None, str]:
+    """Return what a whole pass costs, as far as this run shows it, and in words how it does.
+
+    A part of the pictures stands for all only if it is the larger part: else loading and compiling
+    the network, which a few pictures cost just as much, would be multiplied.
+    """
+    if computed and not reused:
+        return seconds, "measured in this run"
+    if computed > reused:
+        return (
+            seconds * (computed + reused) / computed,
+            f"scaled from the {computed} of {computed + reused} that were computed in this run",
+        )
+    return None, "not measured in this run, since the rows were kept from before"
