@@ -4,47 +4,67 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from pathlib import Path
 
-from benchmarks.published import SYSTEMS, running
-from featx import Dataset
+from benchmarks.published import SYSTEMS, predicting, running, tables
+from benchmarks.published.system import System
+from featx import HEADS
+from featx.errors import FeatxError, WeightsUnavailableError
 
 
 def main() -> None:
     """Read the command line and run what it asks for."""
-    asked = _parser().parse_args()
+    parser = _parser()
+    asked = parser.parse_args()
     logging.disable(logging.WARNING)  # keras saves and featx notes: the tables are the output
     systems = [SYSTEMS[asked.name]] if asked.name else list(SYSTEMS.values())
     if asked.params:
         print(_params(systems))
-        return
-    if asked.audit:
+    elif asked.audit:
         from benchmarks.published import audit
 
-        audit.run(asked.audit, asked.epochs or 6, asked.most or 300)
-        return
-    if not (asked.train and asked.test):
-        raise SystemExit("give --train DIR and --test DIR, or --params, or --audit DATASETS")
+        audit.run(asked.audit, asked.epochs or audit.EPOCHS, asked.most or audit.MOST)
+    elif asked.train:
+        failed = [system.name for system in systems if not _run(system, asked)]
+        if failed:
+            raise SystemExit(f"not run: {', '.join(failed)}")
+    else:
+        parser.error("give --train PICTURES, or --params, or --audit DATASETS")
+
+
+def _run(system: System, asked: argparse.Namespace) -> bool:
+    """Run one system and print its table; tell whether it could be run."""
     options = running.Options(
         backbone=asked.backbone,
         weights=None if asked.weights == "none" else asked.weights,
         epochs=asked.epochs,
+        heads=asked.head,
         logs=asked.logs,
     )
-    train, test = Dataset.from_folder(asked.train), Dataset.from_folder(asked.test)
-    for system in systems:
-        lines, test_of_two = running.side_by_side(system, train, test, options)
-        print(f"\n## {system.name}\n\n{running.shown(lines)}\n\n{verdict(test_of_two)}", flush=True)
+    try:
+        parts = predicting.parts(system, asked.train, asked.test, asked.validation)
+        found = running.side_by_side(system, parts, options, _tell)
+        if asked.predict:
+            out = asked.out / system.name
+            _tell(f"{system.name}: predictions to {out}")
+            predicting.write(found, parts.train, asked.predict, options, out)
+    except WeightsUnavailableError as error:
+        _tell(
+            f"{system.name}: {error}\nHere, --backbone mobilenet_v2 takes another network in its "
+            "place, and --weights none runs it untrained, for structure and time."
+        )
+        return False
+    except (FeatxError, OSError) as error:
+        _tell(f"{system.name}: {error}")
+        return False
+    print(f"\n## {system.name}\n\n{tables.sizes(parts)}\n\n{tables.shown(found.lines)}\n")
+    print(found.versus, flush=True)
+    return True
 
 
-def verdict(found: running.Paired) -> str:
-    """Return the paired test in words."""
-    how = "worse" if found.worse else "not worse"
-    return (
-        f"{found.head} is {how} than the corrected recipe: {100 * found.difference:+.1f} points "
-        f"({found.only_head} pictures only it got right, {found.only_recipe} only the recipe; "
-        f"exact McNemar p = {found.p_value:.3f}), {found.ratio:.1f} times as fast."
-    )
+def _tell(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
 
 
 def _params(systems: list[running.System]) -> str:
@@ -52,7 +72,7 @@ def _params(systems: list[running.System]) -> str:
         (
             system.name,
             system.classes,
-            f"{system.counts.total:,} / {system.counts.trainable:,}",
+            system.counts.in_words,
             "printed" if system.counts.printed else "computed",
             f"{found['total']:,} / {found['trainable']:,} / {found['non_trainable']:,}",
             "equal"
@@ -62,21 +82,40 @@ def _params(systems: list[running.System]) -> str:
         )
         for system, found in running.params(systems)
     ]
-    header = ("system", "classes", "published", "", "here: total / trainable / not", "")
-    return running.table(header, rows)
+    header = (
+        "system",
+        "classes",
+        "published: total / trainable / frozen",
+        "in the source",
+        "here: total / trainable / frozen",
+        "",
+    )
+    return tables.table(header, rows)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.published", description=__doc__)
     parser.add_argument("name", nargs="?", choices=SYSTEMS, help="one system; all unless given")
-    parser.add_argument("--train", type=Path, help="folder with a sub-folder a class")
-    parser.add_argument("--test", type=Path, help="the same of pictures that are not trained on")
+    parser.add_argument(
+        "--train", type=Path, help="folder with a sub-folder a class, or a table (labels.csv)"
+    )
+    parser.add_argument(
+        "--test", type=Path, help="others; without it --train is divided as the system divided"
+    )
+    parser.add_argument("--validation", type=Path, help="pictures to watch the training with")
+    parser.add_argument("--predict", type=Path, metavar="DIR", help="pictures without labels")
+    parser.add_argument(
+        "--out", type=Path, default=Path("predictions"), help="where their tables go: predictions/"
+    )
+    parser.add_argument(
+        "--head", choices=HEADS, action="append", help="one of featx's, once a head; all of them"
+    )
     parser.add_argument("--params", action="store_true", help="parameters beside the published")
     parser.add_argument("--audit", type=Path, metavar="DATASETS", help="regenerate RESULTS.md")
     parser.add_argument("--backbone", help="a network in place of the system's own")
     parser.add_argument("--weights", default="imagenet", help="imagenet, none, or a file")
-    parser.add_argument("--epochs", type=int, help="at most so many; --audit takes 6")
-    parser.add_argument("--most", type=int, help="pictures to train on with --audit: 300")
+    parser.add_argument("--epochs", type=int, help="at most so many, whatever the recipe says")
+    parser.add_argument("--most", type=int, help="pictures to train on with --audit")
     parser.add_argument("--logs", type=Path, help="where TensorBoard's logs go")
     return parser
 

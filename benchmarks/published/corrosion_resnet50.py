@@ -51,6 +51,7 @@ SYSTEM = System(
     },
     split="train_test_split 70 / 30 (not stratified), then 20 % of the training part to watch it: "
     "4,662 / 1,165 / 2,498",
+    test_share=0.3,
     preprocessing="tf",
     scored_on="augmented test",
     mistakes=(

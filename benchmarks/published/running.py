@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from scipy.stats import binomtest
 from sklearn.base import clone
 
 import featx
-from benchmarks.published.system import System, misprepared
+from benchmarks.published.system import Parts, System, misprepared
+from benchmarks.published.tables import Line, interval
 from featx import Backbone, Dataset, FineTuned
+from featx.errors import FeatxError
 
 # Another layer of another network in place of `mixed7`: about as far from the end.
 STAND_IN_LAYERS = {"mobilenet_v2": "block_12_add"}
@@ -35,28 +37,41 @@ class Options:
         As `Backbone` takes them.
     epochs : int or None
         At most so many, whatever the recipe says.
+    heads : sequence of str or None
+        The heads to choose among; all of them unless given.
+    logs : Path or None
+        Where the callbacks of a system write; a folder that is removed again unless given.
     """
 
     backbone: str | None = None
     weights: str | None = "imagenet"
     epochs: int | None = None
-    cache: Path | None = None
+    heads: Sequence[str] | None = None
     logs: Path | None = None
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class Line:
-    """One way of doing it, on the same test pictures."""
+class Heads:
+    """featx's heads on kept rows.
 
-    way: str
-    accuracy: float
-    low: float
-    high: float
-    seconds: float
-    epochs: int | None
-    claimed: float | None = None
-    claimed_how: str = ""
+    Attributes
+    ----------
+    lines : list of Line
+        One a head: the pass over all pictures, its fit and its predictions.
+    best : str
+        The head that cross-validation on the training rows alone chose.
+    right : ndarray of bool
+        Whether it got each test picture right.
+    alone, chosen : float
+        Its seconds from no rows at all to its predictions, without and with the choice.
+    """
+
+    lines: list[Line]
+    best: str
+    right: np.ndarray
+    alone: float
+    chosen: float
 
 
 @dataclass(frozen=True)
@@ -69,53 +84,82 @@ class Paired:
     only_recipe: int
     p_value: float
     ratio: float
+    ratio_alone: float
 
     @property
     def worse(self) -> bool:
         """Whether the head is worse by more than chance explains (5 %)."""
         return self.difference < 0 and self.p_value < 0.05
 
+    def __str__(self) -> str:
+        """Return the test in words."""
+        return (
+            f"{self.head} is {'worse' if self.worse else 'not worse'} than the corrected recipe: "
+            f"{100 * self.difference:+.1f} points ({self.only_head} pictures only it got right, "
+            f"{self.only_recipe} only the recipe; exact McNemar p = {self.p_value:.3f}), "
+            f"{self.ratio:.1f} times as fast with the choice among all heads, "
+            f"{self.ratio_alone:.1f} times without."
+        )
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One system run all three ways; `corrected` is the trained network of the corrected one."""
+
+    lines: list[Line]
+    versus: Paired
+    corrected: FineTuned
+
 
 def model(system: System, which: str, options: Options) -> FineTuned:
     """Return the published or the corrected recipe, unfitted, on the network that is to be used."""
     found = clone(system.published if which == "published" else system.corrected)
     backbone = found.backbone if isinstance(found.backbone, Backbone) else Backbone(found.backbone)
-    recipe = found.recipe
+    recipe, wrong = found.recipe, system.preprocessing
     if options.backbone is not None and options.backbone != backbone.name:
+        if backbone.layer and options.backbone not in STAND_IN_LAYERS:
+            raise FeatxError(
+                f"{system.name} is cut at {backbone.layer}, and no layer of {options.backbone} is "
+                f"known to stand in; expected one of {', '.join(STAND_IN_LAYERS)}."
+            )
         layer = STAND_IN_LAYERS[options.backbone] if backbone.layer else None
         side = backbone.image_size
-        native = Backbone(options.backbone).side
+        native = Backbone(options.backbone)
+        if wrong == native.preprocessing:
+            # Wrong for the network, right for its stand-in: the same two, the other way round.
+            wrong = backbone.preprocessing
         backbone = replace(
             backbone,
             name=options.backbone,
             layer=layer,
             # Larger pictures than the stand-in knows would be a mistake of the stand-in.
-            image_size=side if side is not None and side < native else None,
+            image_size=side if side is not None and side < native.side else None,
         )
     backbone = replace(backbone, weights=options.weights)
     if options.epochs is not None:
         recipe = replace(recipe, epochs=min(recipe.epochs, options.epochs))
-    if which == "published" and system.preprocessing is not None:
-        backbone = misprepared(backbone, system.preprocessing)
+    if which == "published" and wrong is not None:
+        backbone = misprepared(backbone, wrong)
     return found.set_params(backbone=backbone, recipe=recipe, seed=options.seed, progress=False)
 
 
 def fitted(
-    system: System, which: str, train: Dataset, test: Dataset, options: Options
+    system: System, which: str, parts: Parts, options: Options
 ) -> tuple[FineTuned, Line, np.ndarray]:
     """Train one way and score it on clean test pictures; beside that, as it scored itself."""
+    train, test = parts.train, parts.test
     found = model(system, which, options)
     own = which == "published"
     with tempfile.TemporaryDirectory() as folder:
         logs = options.logs or Path(folder)
         callbacks = [make(logs) for make in system.callbacks] if own else []
         started = time.perf_counter()
-        watched = test if own and system.validated_on == "test" else None
+        watched = test if own and system.validated_on == "test" else parts.validation
         found.fit(train, validation=watched, callbacks=callbacks)
         predicted = found.predict(test)
         seconds = time.perf_counter() - started
     right = predicted == test.labels
-    claimed, how = claim(system, found, train, test, options) if own else (None, "")
+    claimed, how = claim(system, found, parts, options) if own else (None, "")
     low, high = interval(right)
     line = Line(
         f"as {which}", float(right.mean()), low, high, seconds, found.n_epochs_, claimed, how
@@ -124,15 +168,15 @@ def fitted(
 
 
 def claim(
-    system: System, found: FineTuned, train: Dataset, test: Dataset, options: Options
+    system: System, found: FineTuned, parts: Parts, options: Options
 ) -> tuple[float | None, str]:
     """Return the accuracy that the system's own way of scoring gives, and that way in words."""
     random = np.random.default_rng(options.seed)
     if system.scored_on == "training":
-        chosen = train.subset(random.permutation(len(train))[:32])
+        chosen = parts.train.subset(random.permutation(len(parts.train))[:32])
         return found.score(chosen), "on 32 of its training pictures"
     if system.scored_on == "augmented test":
-        scores = [augmented_score(found, test, seed) for seed in range(DRAWS)]
+        scores = [augmented_score(found, parts.test, seed) for seed in range(DRAWS)]
         spread = f"{min(scores):.3f} to {max(scores):.3f}"
         return float(np.mean(scores)), f"mean of {DRAWS} random augmentations, {spread}"
     return None, ""
@@ -140,122 +184,102 @@ def claim(
 
 def augmented_score(found: FineTuned, test: Dataset, seed: int) -> float:
     """Return the accuracy on test pictures that were changed at random as training ones are."""
+    side = found.model_.input_shape[1]
+    return found.score(changed(test, found.recipe.augmentation, side, seed))
+
+
+def changed(pictures: Dataset, changes: Sequence[Any], side: int, seed: int) -> Dataset:
+    """Return pictures of a side, changed at random as a recipe changes those it trains on."""
     import keras
 
-    side = found.model_.input_shape[1]
     pixels = np.stack(
         [
             np.asarray(Image.open(item.source).convert("RGB").resize((side, side)), np.float32)
-            for item in test.items
+            for item in pictures.items
         ]
     )
-    for position, change in enumerate(found.recipe.augmentation):
+    for position, change in enumerate(changes):
         layer = change.build(f"change_{position}", 1000 * seed + position)
         parts = np.array_split(pixels, max(1, len(pixels) // 32))
         pixels = np.concatenate(
             [keras.ops.convert_to_numpy(layer(part, training=True)) for part in parts]
         )
-    changed = Dataset.from_array(np.clip(np.rint(pixels), 0, 255).astype(np.uint8), test.labels)
-    return found.score(changed)
+    return Dataset.from_array(np.clip(np.rint(pixels), 0, 255).astype(np.uint8), pictures.labels)
 
 
-def interval(right: np.ndarray) -> tuple[float, float]:
-    """Return the exact 95 % interval of a share (Clopper & Pearson 1934)."""
-    found = binomtest(int(right.sum()), len(right)).proportion_ci(0.95, method="exact")
-    return float(found.low), float(found.high)
-
-
-def heads(
-    system: System, train: Dataset, test: Dataset, options: Options
-) -> tuple[list[Line], str, np.ndarray, float]:
-    """Run every head on kept rows; the best is chosen by cross-validation on training rows alone.
-
-    Returns
-    -------
-    tuple
-        A line a head, the chosen head's name, whether it got each test picture right, and the
-        seconds from no rows at all to its answer: the pass, the choice among all heads, its fit.
-    """
+def heads(system: System, parts: Parts, options: Options) -> Heads:
+    """Run every head on kept rows; cross-validation on the training rows chooses the best."""
     name = options.backbone or model(system, "corrected", options).backbone.name
-    backbone = Backbone(name, weights=options.weights)
     with tempfile.TemporaryDirectory() as fresh:
         report = featx.benchmark(
-            train,
-            test,
-            backbones=[backbone],
+            parts.train,
+            parts.test,
+            backbones=[Backbone(name, weights=options.weights)],
+            heads=options.heads,
             baseline=False,
             seeds=[options.seed],
+            leaks=False,  # its seconds would stand in no line
             cache=fresh,
             progress=False,
         )
     spent = report.passes[0].seconds
-    lines, best, right, seconds = [], "", np.empty(0, bool), 0.0
+    lines, best, right, alone = [], "", np.empty(0, bool), 0.0
     for one in report.summaries:
         answers = next(p for p in report.predictions if p.method == one.method)
         row = next(r for r in report.rows if r.method == one.method)
         correct = np.asarray(answers.y_pred == answers.y_true)
         low, high = interval(correct)
-        own = row.fit_seconds + row.predict_seconds
-        lines.append(Line(one.method, float(correct.mean()), low, high, spent + own, None))
+        own = spent + row.fit_seconds + row.predict_seconds
+        lines.append(Line(f"head {one.method}", float(correct.mean()), low, high, own, None))
         if one.chosen:
-            best, right = one.method, correct
-            seconds = spent + report.selection.seconds + own
-    return lines, best, right, seconds
+            best, right, alone = one.method, correct, own
+    return Heads(lines, best, right, alone, alone + report.selection.seconds)
 
 
-def paired(head: str, ours: np.ndarray, theirs: np.ndarray, ratio: float) -> Paired:
+def paired(head: Heads, theirs: np.ndarray, seconds: float) -> Paired:
     """Compare two methods picture by picture (McNemar 1947, the exact binomial form)."""
-    only_ours, only_theirs = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    only_ours, only_theirs = int((head.right & ~theirs).sum()), int((theirs & ~head.right).sum())
     differ = only_ours + only_theirs
-    p = binomtest(only_ours, differ).pvalue if differ else 1.0
-    difference = float(ours.mean() - theirs.mean())
-    return Paired(head, difference, only_ours, only_theirs, float(p), ratio)
+    return Paired(
+        head=head.best,
+        difference=float(head.right.mean() - theirs.mean()),
+        only_head=only_ours,
+        only_recipe=only_theirs,
+        p_value=float(binomtest(only_ours, differ).pvalue) if differ else 1.0,
+        ratio=seconds / head.chosen,
+        ratio_alone=seconds / head.alone,
+    )
 
 
 def side_by_side(
-    system: System, train: Dataset, test: Dataset, options: Options
-) -> tuple[list[Line], Paired]:
-    """Run all three ways on the same pictures."""
-    _, published, right = fitted(system, "published", train, test, options)
+    system: System, parts: Parts, options: Options, tell: Callable[[str], None] = str
+) -> Compared:
+    """Run all three ways on the same pictures.
+
+    Parameters
+    ----------
+    tell : callable
+        Is given a few words before each step, since a step can take minutes.
+    """
+    tell(f"{system.name}: as published")
+    found, published, right = fitted(system, "published", parts, options)
     corrected = replace(published, way="as corrected (nothing to mend)", claimed=None)
     if system.mistakes:
-        _, corrected, right = fitted(system, "corrected", train, test, options)
-    others, best, ours, seconds = heads(system, train, test, options)
-    chosen = next(line for line in others if line.way == best)
+        tell(f"{system.name}: as corrected")
+        found, corrected, right = fitted(system, "corrected", parts, options)
+    tell(f"{system.name}: featx's heads")
+    ours = heads(system, parts, options)
+    chosen = next(line for line in ours.lines if line.way == f"head {ours.best}")
     chosen = replace(
-        chosen, way=f"featx: {best}, chosen among {len(others)} heads", seconds=seconds
+        chosen, way=f"featx: {ours.best}, chosen among {len(ours.lines)} heads", seconds=ours.chosen
     )
-    rest = [replace(line, way=f"head {line.way}") for line in others]
-    return (
-        [published, corrected, chosen, *rest],
-        paired(best, ours, right, corrected.seconds / seconds),
+    return Compared(
+        [published, corrected, chosen, *ours.lines],
+        paired(ours, right, corrected.seconds),
+        found,
     )
 
 
 def params(systems: Sequence[System]) -> list[tuple[System, dict[str, int]]]:
     """Return each system with the parameters that its declaration has in this Keras."""
     return [(system, system.published.parameter_counts(system.classes)) for system in systems]
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return a Markdown table."""
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)])
-
-
-def shown(lines: Sequence[Line]) -> str:
-    """Return the lines of one system as a Markdown table."""
-    return table(
-        ("way", "test accuracy", "95 %", "seconds", "epochs", "as it scored itself"),
-        [
-            (
-                line.way,
-                f"{line.accuracy:.3f}",
-                f"{line.low:.3f} to {line.high:.3f}",
-                f"{line.seconds:.1f}",
-                line.epochs or "",
-                "" if line.claimed is None else f"{line.claimed:.3f} ({line.claimed_how})",
-            )
-            for line in lines
-        ],
-    )

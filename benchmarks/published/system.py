@@ -8,7 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from featx import Backbone, FineTuned
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from featx import Backbone, Dataset, FineTuned
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,20 @@ class Counts:
     total: int
     trainable: int
     printed: bool
+
+    @property
+    def in_words(self) -> str:
+        """Total, trainable and frozen ones, as `--params` shows them."""
+        return f"{self.total:,} / {self.trainable:,} / {self.total - self.trainable:,}"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Pictures to train on, to score on, and perhaps to watch the training with."""
+
+    train: Dataset
+    test: Dataset
+    validation: Dataset | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +57,10 @@ class System:
         What the source says it reached.
     split : str
         How it divided its pictures, in words.
+    test_share : float
+        The share of the pictures that it tested on, for pictures that come undivided.
+    per_class : tuple of int or None
+        Training, validation and test pictures a class, where it has so many and no more.
     preprocessing : str or None
         The scaling it fed to the network where that is not the network's own: a mode of
         ``Backbone.register``, or "0..1" for a division by 255. None: the right one.
@@ -64,12 +85,32 @@ class System:
     counts: Counts
     figures: Mapping[str, str]
     split: str
+    test_share: float = 0.2
+    per_class: tuple[int, int, int] | None = None
     preprocessing: Literal["tf", "caffe", "torch", "0..1"] | None = None
     scored_on: Literal["test", "augmented test", "training"] = "test"
     validated_on: Literal["test"] | None = None
     callbacks: tuple[Callable[[Path], Any], ...] = ()
     mistakes: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+
+    def divide(self, pictures: Dataset) -> Parts:
+        """Divide pictures as the system did, class by class and always the same way."""
+        labels = np.asarray([item.label for item in pictures.items], dtype=object)
+        if self.per_class is None:
+            train, test = train_test_split(
+                np.arange(len(labels)), test_size=self.test_share, stratify=labels, random_state=0
+            )
+            return Parts(pictures.subset(train), pictures.subset(test))
+        random = np.random.default_rng(0)
+        ends = np.cumsum(self.per_class)
+        chosen: list[list[int]] = [[], [], []]
+        for label in np.unique(labels):
+            members = random.permutation(np.flatnonzero(labels == label))[: ends[-1]]
+            for part, some in zip(chosen, np.split(members, ends[:-1]), strict=True):
+                part.extend(some)
+        train, watch, test = map(pictures.subset, chosen)
+        return Parts(train, test, watch)
 
 
 def misprepared(backbone: Backbone, mode: str) -> Backbone:

@@ -1,0 +1,65 @@
+"""What a run shows: a line a way of doing it, with its interval, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest
+
+from benchmarks.published.system import Parts
+
+
+@dataclass(frozen=True)
+class Line:
+    """One way of doing it, on the same test pictures."""
+
+    way: str
+    accuracy: float
+    low: float
+    high: float
+    seconds: float
+    epochs: int | None
+    claimed: float | None = None
+    claimed_how: str = ""
+
+
+def interval(right: np.ndarray) -> tuple[float, float]:
+    """Return the exact 95 % interval of a share (Clopper & Pearson 1934)."""
+    found = binomtest(int(right.sum()), len(right)).proportion_ci(0.95, method="exact")
+    return float(found.low), float(found.high)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)])
+
+
+def shown(lines: Sequence[Line]) -> str:
+    """Return the lines of one system as a Markdown table."""
+    return table(
+        ("way", "test accuracy", "95 %", "seconds", "epochs", "as it scored itself"),
+        [
+            (
+                line.way,
+                f"{line.accuracy:.3f}",
+                f"{line.low:.3f} to {line.high:.3f}",
+                f"{line.seconds:.1f}",
+                line.epochs or "",
+                "" if line.claimed is None else f"{line.claimed:.3f} ({line.claimed_how})",
+            )
+            for line in lines
+        ],
+    )
+
+
+def sizes(parts: Parts) -> str:
+    """Return in words how many pictures there are of what."""
+    watch = "" if parts.validation is None else f"{len(parts.validation)} to watch the training, "
+    return (
+        f"{len(parts.train)} pictures to train on, {watch}{len(parts.test)} to test; "
+        f"{len(parts.train.classes)} classes."
+    )
