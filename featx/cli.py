@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import featx
-from featx import cli_cache, cli_model
+from featx import cli_cache, cli_model, cli_report
 from featx.errors import FeatxError
 from featx.quiet import hush_tensorflow
 from featx.terminal import say, show, table, tell
@@ -61,7 +61,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_cache.app, name="cache")
 app.command()(cli_cache.doctor)
-for command in cli_model.COMMANDS:
+for command in (*cli_report.COMMANDS, *cli_model.COMMANDS):
     app.command()(command)
 
 Name = Annotated[str, typer.Option("--backbone", "-b", help="`featx backbones` lists the names.")]
@@ -193,58 +193,6 @@ def extract(
     if out is not None:
         features.save(out)
     _summary(features, out)
-
-
-@app.command()
-def benchmark(
-    ctx: typer.Context,
-    train: Annotated[str, typer.Argument(help="Labelled pictures: a folder or a CSV file.")],
-    backbone: Annotated[list[str], typer.Option("--backbone", "-b", help="Repeat for several.")],
-    out: Annotated[Path, typer.Option(help="Folder for report.html, report.md and report.json.")],
-    test: Annotated[
-        str | None, typer.Option(help="Pictures to test on; cross-validation if not given.")
-    ] = None,
-    head: Annotated[
-        list[str] | None, typer.Option(help="Repeat for several; every head if not given.")
-    ] = None,
-    weights: Weights = "imagenet",
-    image_size: ImageSize = None,
-    path_column: PathColumn = "path",
-    label_column: LabelColumn = "label",
-    baseline: Annotated[
-        bool, typer.Option(help="Also train a Keras head end to end, for comparison.")
-    ] = True,
-    epochs: Annotated[int, typer.Option(min=1, help="Of the baseline.")] = 8,
-    seeds: Annotated[int, typer.Option(min=1, help="How often each method is trained.")] = 1,
-    cache: Cache = None,
-    batch_size: BatchSize = None,
-    on_error: OnError = "raise",
-) -> None:
-    """Compare heads on kept rows with a Keras head trained end to end."""
-    from featx.datasets import as_dataset
-
-    sets: list[Any] = [train, test]
-    if (path_column, label_column) != ("path", "label"):
-        columns = {"path_column": path_column, "label_column": label_column}
-        sets = [None if part is None else as_dataset(part, **columns) for part in sets]
-    report = featx.benchmark(
-        *sets,
-        backbones=[
-            featx.Backbone(name, weights=_weights(weights), image_size=image_size)
-            for name in backbone
-        ],
-        heads=head or None,
-        baseline=baseline,
-        epochs=epochs,
-        seeds=seeds,
-        cache=cache,
-        batch_size=batch_size,
-        on_error=on_error,
-        progress=ctx.obj,
-    )
-    report.save(out)
-    show(report.table())
-    say(f"Report: {out / 'report.html'}")
 
 
 @app.command()

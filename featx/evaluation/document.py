@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -69,8 +70,12 @@ def document(report: Report) -> dict[str, Any]:
         "versions": around.versions,
         "hardware": around.hardware,
     }
-    plain: dict[str, Any] = _plain(whole)
-    return plain
+    return plain(whole)
+
+
+def plain(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dataclasses, arrays and the like as what JSON has; bytes become base64."""
+    return {str(key): _plain(value) for key, value in whole.items()}
 
 
 def _method(one: Summary, classes: tuple[str, ...]) -> dict[str, Any]:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featx.errors import FeatxError
-from featx.evaluation import document, pages
+from featx.evaluation import document, pages, publishing, tensorboard
 from featx.evaluation.costs import costs
 from featx.evaluation.evidence import Evidence
 from featx.evaluation.leakage import Leaks
@@ -105,22 +100,26 @@ class Report:
         FeatxError
             The folder cannot be made or written.
         """
-        folder = Path(directory)
         data = self.to_dict()
         texts = {
             "report.html": pages.html(self),
             "report.md": pages.markdown(self),
-            "report.json": json.dumps(data, allow_nan=False, ensure_ascii=False, indent=1) + "\n",
+            "report.json": publishing.strict(data),
         }
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _publish(folder, texts)
-        except OSError as error:
-            raise FeatxError(
-                f"the report cannot be written to {str(folder)!r}: {error.strerror or error}. Give "
-                "a folder that can be written; a report that was there before is unchanged."
-            ) from error
-        return folder
+        return publishing.publish(Path(directory), texts)
+
+    def save_tensorboard(self, directory: str | Path) -> Path:
+        """Write what `tensorboard --logdir DIRECTORY` shows, and return the folder.
+
+        The baseline's training curves and the learning curves as scalars, and the tested pictures
+        with their rows for the embedding projector.
+
+        Raises
+        ------
+        FeatxError
+            Nothing to show (neither a baseline nor evidence), or the folder cannot be written.
+        """
+        return tensorboard.save(self, Path(directory))
 
     def table(self) -> Table:
         """Return the comparison as a table for the terminal."""
@@ -169,36 +168,3 @@ class Report:
             number(one.cost.total, 1),
             number(one.cost.each, 1 if one.cost.each >= 0.95 else 2),
         ]
-
-
-def _publish(folder: Path, texts: dict[str, str]) -> None:
-    """Write every text beside its place, then move them all."""
-    ready: list[tuple[str, Path]] = []
-    try:
-        for name, text in texts.items():
-            handle, aside = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".tmp")
-            ready.append((aside, folder / name))
-            with os.fdopen(handle, "wb") as file:
-                # A lone surrogate (a file name that is no UTF-8) becomes \udcff, which is also
-                # JSON's own escape for it.
-                file.write(text.encode("utf-8", "backslashreplace"))
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(aside, 0o644)
-        for aside, place in ready:
-            os.replace(aside, place)
-    finally:
-        for aside, _ in ready:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(aside)
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring the names to the disk too, where the system can open a folder."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

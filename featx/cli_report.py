@@ -1,0 +1,118 @@
+"""The commands about reports: benchmark, and report, which joins several into one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from featx.terminal import say, show, table
+
+
+def benchmark(
+    ctx: typer.Context,
+    train: Annotated[str, typer.Argument(help="Labelled pictures: a folder or a CSV file.")],
+    backbone: Annotated[list[str], typer.Option("--backbone", "-b", help="Repeat for several.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.html, report.md and report.json.")],
+    test: Annotated[
+        str | None, typer.Option(help="Pictures to test on; cross-validation if not given.")
+    ] = None,
+    head: Annotated[
+        list[str] | None, typer.Option(help="Repeat for several; every head if not given.")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help='"imagenet", "none" (untrained) or the path of a weights file.')
+    ] = "imagenet",
+    image_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pixels along each edge; the network's own if not given."),
+    ] = None,
+    path_column: Annotated[str, typer.Option(help="Of a CSV file.")] = "path",
+    label_column: Annotated[str, typer.Option(help="Of a CSV file.")] = "label",
+    baseline: Annotated[
+        bool, typer.Option(help="Also train a Keras head end to end, for comparison.")
+    ] = True,
+    epochs: Annotated[int, typer.Option(min=1, help="Of the baseline.")] = 8,
+    seeds: Annotated[int, typer.Option(min=1, help="How often each method is trained.")] = 1,
+    evidence: Annotated[
+        bool, typer.Option(help="Learning curve, calibration, parity, map, mistakes as pictures.")
+    ] = True,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Folder for training curves and rows, for TensorBoard.")
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of kept rows; $FEATX_CACHE or the user's cache folder if not given."
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Pictures per step of the network.")
+    ] = None,
+    on_error: Annotated[
+        Literal["raise", "skip"], typer.Option(help="What to do when pictures cannot be used.")
+    ] = "raise",
+) -> None:
+    """Compare heads on kept rows with a Keras head trained end to end."""
+    from featx.backbones import Backbone
+    from featx.datasets import as_dataset
+    from featx.evaluation.comparison import benchmark as compare
+
+    sets: list[Any] = [train, test]
+    if (path_column, label_column) != ("path", "label"):
+        columns = {"path_column": path_column, "label_column": label_column}
+        sets = [None if part is None else as_dataset(part, **columns) for part in sets]
+    own = None if weights.lower() == "none" else weights
+    found = compare(
+        *sets,
+        backbones=[Backbone(name, weights=own, image_size=image_size) for name in backbone],
+        heads=head or None,
+        baseline=baseline,
+        epochs=epochs,
+        seeds=seeds,
+        evidence=evidence,
+        cache=cache,
+        batch_size=batch_size,
+        on_error=on_error,
+        progress=ctx.obj,
+    )
+    found.save(out)
+    if tensorboard is not None:
+        found.save_tensorboard(tensorboard)
+    show(found.table())
+    say(f"Report: {out / 'report.html'}")
+
+
+def report(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR...", help="Folders that `featx benchmark --out` wrote."),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder for comparison.html, comparison.md and comparison.json.")
+    ] = Path("comparison"),
+) -> None:
+    """Join several saved reports into one comparison."""
+    from featx.evaluation.joining import join
+    from featx.evaluation.wording import percent, seconds
+
+    joined = join(folders)
+    joined.save(out)
+    listing = table("data set", "backbone", "verdict", "accuracy", "95 % interval", "first answer")
+    for run in joined.runs:
+        one = run.subject
+        low, high = one["interval"]["low"], one["interval"]["high"]
+        listing.add_row(
+            run.name,
+            one["backbone"],
+            one["method"],
+            percent(one["accuracy"]),
+            f"{percent(low)} to {percent(high)}",
+            seconds(one["cost"]["total"]),
+        )
+    show(listing)
+    say(f"Comparison: {out / 'comparison.html'}")
+
+
+COMMANDS = (benchmark, report)
