@@ -11,6 +11,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import ModuleType
 
+from featx import folders
+from featx.errors import CacheSecurityError
+
 fcntl: ModuleType | None
 try:
     import fcntl
@@ -65,10 +68,13 @@ class Claims:
         path = self._folder / f"{name}.lock"
         descriptor = -1
         try:
+            folders.refuse_links(self._folder.parent, self._folder)
             os.makedirs(self._folder, 0o700, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK
             descriptor = os.open(path, flags, 0o600)
             error = _lock(descriptor)
+        except CacheSecurityError as raised:
+            error = OSError(errno.ELOOP, str(raised))
         except OSError as raised:
             error = raised
         if error is None:

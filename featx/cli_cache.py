@@ -7,15 +7,16 @@ import time
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featx.errors import BackboneError, CacheCorruptWarning, CacheError
+from featx.errors import BackboneError, CacheCorruptWarning, CacheError, FeatxError
 from featx.terminal import say, show, table, tell
 
 if TYPE_CHECKING:
     from featx.inventory import Kept
+    from featx.store import Store
 
 app = typer.Typer(help="Look at and look after the rows that are kept.", no_args_is_help=True)
 
@@ -107,24 +108,7 @@ def verify(
     with warnings.catch_warnings():  # what is damaged is listed below
         warnings.simplefilter("ignore", CacheCorruptWarning)
         root, stock = _stock(cache)
-        for kept in stock:
-            if kept.store is not None:
-                kept.store.verify()
-    sound = True
-    for kept in stock:
-        if kept.store is None:
-            tell(f"{kept.folder}: {kept.problem}.")
-            sound = False
-            continue
-        store = kept.store
-        name = f"{store.key[:8]} {store.recipe['backbone']}"
-        found = len(store.damaged)
-        sound &= not found
-        say(f"{name}: {len(store.index.shards):,} shards whole, {found:,} damaged")
-        for shard, reason in store.damaged.items():
-            say(f"  {shard}: {reason}")
-        if found:
-            say("  set aside; the next extraction computes their rows again")
+        sound = all([_verify(kept) for kept in stock])
     if recompute and root is not None:
         seed = random.randrange(10_000) if seed is None else seed
         say(f"Rows are drawn with --seed {seed}")
@@ -134,6 +118,30 @@ def verify(
                 sound &= _recompute(kept.store, sources, recompute, seed, weights)
     if not sound:
         raise typer.Exit(1)
+
+
+def _verify(kept: Kept) -> bool:
+    """Check every shard of one key and say what came of it; False where one was damaged."""
+    if kept.store is None:
+        tell(f"{kept.folder}: {kept.problem}.")
+        return False
+    store, name = kept.store, _name(kept.store)
+    try:
+        store.verify()
+    except CacheError as error:
+        tell(f"{name}: {error}", style="red")
+        return False
+    found = len(store.damaged)
+    say(f"{name}: {len(store.index.shards):,} shards whole, {found:,} damaged")
+    for shard, reason in store.damaged.items():
+        say(f"  {shard}: {reason}")
+    if found:
+        say("  set aside; the next extraction computes their rows again")
+    return not found
+
+
+def _name(store: Store) -> str:
+    return f"{store.key[:8]} {store.recipe['backbone']}"
 
 
 def _sources(root: Path, dataset: str | None) -> dict[bytes, Path]:
@@ -152,18 +160,22 @@ def _sources(root: Path, dataset: str | None) -> dict[bytes, Path]:
 
 
 def _recompute(
-    store: Any, sources: dict[bytes, Path], count: int, seed: int, weights: str | None
+    store: Store, sources: dict[bytes, Path], count: int, seed: int, weights: str | None
 ) -> bool:
     """Compute rows of one key again and say what came of it; False where one differs."""
     from featx import verification
 
-    name = f"{store.key[:8]} {store.recipe['backbone']}"
+    name = _name(store)
     try:
         backbone = verification.backbone_of(store, weights)
     except BackboneError as error:
         say(f"{name}: not computed again: {error}")
         return True
-    done = verification.recompute(store, backbone, sources, count, seed)
+    try:
+        done = verification.recompute(store, backbone, sources, count, seed)
+    except FeatxError as error:
+        tell(f"{name}: not computed again: {error}", style="red")
+        return False
     say(
         f"{name}: {done.compared:,} of {done.rows:,} rows computed again, "
         f"{len(done.different):,} differ; largest relative distance {done.worst:.1e} "
@@ -214,7 +226,7 @@ def gc(
     if not yes and not typer.confirm(f"Remove these from {root} ({total / 1e6:,.1f} MB)?"):
         say("Nothing was removed.")
         return
-    freed, refused = garbage.remove(pieces)
+    freed, refused = garbage.remove(root, pieces)
     say(f"Freed {freed / 1e6:,.1f} MB")
     for sentence in refused:
         tell(sentence)
@@ -240,8 +252,7 @@ def compact(
     failed = False
     for kept in _usable(stock):
         assert kept.store is not None
-        name = f"{kept.store.key[:8]} {kept.store.recipe['backbone']}"
-        kept.store.verify()  # what is damaged is set aside and not merged
+        name = _name(kept.store)
 
         def wait(seconds: float, name: str = name) -> None:
             if seconds:
@@ -249,6 +260,7 @@ def compact(
                 time.sleep(seconds)
 
         try:
+            kept.store.verify()  # what is damaged is set aside and not merged
             done = compaction.compact(kept.store, grace=grace, sleep=wait)
         except CacheError as error:
             tell(f"{name}: {error}", style="red")

@@ -7,13 +7,15 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 
 from featx import disk, shards
-from featx.index import ShardFacts
-from featx.shards import BAD, HOLE, ROW, Block
+from featx.index import ShardFacts, ShardIndex
+from featx.shards import HOLE, Block
 from featx.store import Store
 
 # A reader holds a whole shard in memory, some of them at a time; at 64 MB the cost of opening
@@ -61,20 +63,26 @@ def compact(
     """
     store.refresh()
     published = 0
+    there = {shard.name for shard in store.index.shards}
     for group in plan(store, target):
         with suppress(FileNotFoundError):  # another process merges these: leave them to it
-            store.publish(_merged(store, group))
-            published += 1
+            block = _merged(store, group)
+            if len(block) and _name(store, block) not in there:
+                store.publish(block)
+                published += 1
     store.refresh()
     redundant = superseded(store)
     if redundant:
         sleep(grace)
-    for name in redundant:
+    removed = 0
+    for name, heirs in redundant.items():
         # Largest name first: of equal pictures the smallest name is served, to the last moment.
-        (store.folder / "shards" / name).unlink(missing_ok=True)
+        if all((store.folder / "shards" / heir).exists() for heir in heirs):
+            _remove(store.folder / "shards" / name)
+            removed += 1
     store.refresh()
     store.save_index()
-    return Compaction(published, len(redundant), len(store.index.shards))
+    return Compaction(published, removed, len(store.index.shards))
 
 
 def plan(store: Store, target: int = TARGET_BYTES) -> list[list[ShardFacts]]:
@@ -83,7 +91,7 @@ def plan(store: Store, target: int = TARGET_BYTES) -> list[list[ShardFacts]]:
     Shards of one environment and batch size go together, so that each keeps its provenance, in
     the order in which they were published, so that a data set's rows stay neighbours.
     """
-    gone = set(superseded(store))
+    gone = superseded(store)
     small = []
     for shard in store.index.shards:
         if _bytes(shard) <= target // 2 and shard.name not in gone:
@@ -101,87 +109,121 @@ def plan(store: Store, target: int = TARGET_BYTES) -> list[list[ShardFacts]]:
     return [group for group in groups if len(group) > 1]
 
 
-def superseded(store: Store) -> list[str]:
-    """Return the shards, largest name first, that can go without changing any served row.
+def superseded(store: Store) -> dict[str, set[str]]:
+    """Return the shards that can go without changing any served row, largest name first.
 
-    Each has all its pictures in one larger shard, with the same bytes where its own are the ones
-    served. The larger one can itself only go for a still larger one, so two processes that do
-    this at once never remove each other's reason.
+    Each of its pictures is in a shard that stays, and of those that it serves, the row or verdict
+    that is served without it is the same, to the bit.
+
+    Returns
+    -------
+    dict of name to set of names
+        The shards that serve its pictures when it is gone.
     """
-    contents = [_prefixes(shard) for shard in store.index.shards]
+    going = _dispensable(store.index.shards)
+    while True:
+        staying = [shard for shard in store.index.shards if shard.name not in going]
+        after = ShardIndex(staying)
+        read = lru_cache(maxsize=4)(partial(_read, store))
+        heirs = {
+            shard.name: _heirs(shard, store.index, after, read)
+            for shard in reversed(store.index.shards)
+            if shard.name in going
+        }
+        found = {name: names for name, names in heirs.items() if names is not None}
+        if len(found) == len(going):
+            return found
+        # Those that must stay may be served in place of others now: all are looked at again.
+        going = set(found)
+
+
+def _dispensable(among: Sequence[ShardFacts]) -> set[str]:
+    """Return the names of shards that have no picture that is not in a larger shard, too.
+
+    Of two of one size the smaller name counts as larger. The largest shard of a picture never
+    goes, so two processes that do this at once never remove each other's reason.
+    """
+    contents = [_prefixes(shard) for shard in among]
     counts = np.array([len(content) for content in contents], np.int64)
-    everything = np.concatenate([np.empty(0, np.uint64), *contents])
-    order = np.argsort(everything, kind="stable")
-    ranked, owner = everything[order], np.repeat(np.arange(len(contents)), counts)[order]
-    found = []
-    for number, content in enumerate(contents):
-        if not len(content):
-            continue
-        begin, end = (int(np.searchsorted(ranked, content[0], side)) for side in ("left", "right"))
-        for other in owner[begin:end].tolist():
-            if (
-                counts[other] > counts[number]
-                and np.isin(content, contents[other], assume_unique=True).all()
-                and _holds(store, store.index.shards[number], store.index.shards[other])
+    size = np.empty(len(among), np.int64)  # the place of a shard in the order of sizes
+    size[np.lexsort((-np.arange(len(among)), counts))] = np.arange(len(among))
+    pictures = np.concatenate([np.empty(0, np.uint64), *contents])
+    owner = np.repeat(np.arange(len(among)), counts)
+    order = np.lexsort((size[owner], pictures))
+    last = np.append(pictures[order][1:] != pictures[order][:-1], True)[: len(order)]
+    needed = set(owner[order][last].tolist())
+    return {shard.name for i, shard in enumerate(among) if counts[i] and i not in needed}
+
+
+def _heirs(
+    shard: ShardFacts, now: ShardIndex, after: ShardIndex, read: Callable[[str], Block]
+) -> set[str] | None:
+    """Return which shards serve a shard's pictures without it, or None if not all as before."""
+    found = np.flatnonzero((shard.status != HOLE) & (now.find(shard.sha256) >= 0))
+    positions = after.find(shard.sha256[found])
+    if (positions < 0).any():
+        return None
+    served = np.isin(found, now.served_by(shard))
+    try:
+        block = read(shard.name)
+        for heir, at, slots in after.by_shard(positions):
+            other, here = read(heir.name), served[at]
+            mine, theirs = found[at][here], slots[here]
+            if not np.array_equal(block.status[mine], other.status[theirs]) or not np.array_equal(
+                block.features[mine], other.features[theirs], equal_nan=True
             ):
-                found.append(store.index.shards[number].name)
-                break
-    return sorted(found, reverse=True)
+                return None
+    except FileNotFoundError:  # another process merged it
+        return None
+    return {heir.name for heir, _, _ in after.by_shard(positions)}
 
 
 def _merged(store: Store, group: Sequence[ShardFacts]) -> Block:
-    """Return one block of the pictures of some shards, each with the row that is served now."""
-    blocks = [_read(store, shard) for shard in group]
-    verdicts: dict[bytes, tuple[int, str]] = {}
-    contents: dict[bytes, None] = {}  # a set that keeps its order
-    for block in blocks:
+    """Return one block of the pictures that some shards of one kind serve, or alone know to be bad.
+
+    A picture that a shard outside the group serves is left to that one: its row may come from
+    another environment, and would stand here under a false name.
+    """
+    parts: dict[bytes, tuple[np.ndarray, int, tuple[int, str] | None]] = {}
+    for shard in group:
+        block = _read(store, shard.name)
         texts = {slot: (code, text) for slot, code, text in block.failures}
-        for slot in np.flatnonzero(block.status != HOLE).tolist():
-            digest = bytes(block.sha256[slot])
-            contents[digest] = None
-            if block.status[slot] == BAD and slot in texts:
-                verdicts[digest] = texts[slot]
-    sha256 = np.frombuffer(b"".join(contents), np.uint8).reshape(-1, 32)
-    features, missing = store.gather(sha256, blocks[0].features.shape[1])
-    features[missing] = np.nan
-    failures = [
-        (i, *verdicts[digest])
-        for i, digest in enumerate(contents)
-        if missing[i] and digest in verdicts
-    ]
-    # A row that was damaged since is a hole here, and keeps its old shard from being removed.
-    status = np.where(missing, HOLE, ROW).astype(np.uint8)
-    status[[slot for slot, _, _ in failures]] = BAD
-    return Block(features, sha256, status, failures, blocks[0].batch_size, blocks[0].environment)
-
-
-def _holds(store: Store, small: ShardFacts, large: ShardFacts) -> bool:
-    """Say whether the large shard has all pictures of the small one, and the rows it serves."""
-    try:
-        one, other = _read(store, small), _read(store, large)
-    except FileNotFoundError:  # another process merged them
-        return False
-    where = {bytes(other.sha256[i]): i for i in np.flatnonzero(other.status != HOLE).tolist()}
-    wanted = np.flatnonzero(one.status != HOLE)
-    to = np.array([where.get(bytes(one.sha256[i]), -1) for i in wanted], np.int64)
-    if (to < 0).any():
-        return False
-    positions = store.index.find(one.sha256[wanted])
-    served = [at >= 0 and store.index.shard(at).name == small.name for at in positions]
-    rows = np.array(served, bool) & (one.status[wanted] == ROW)
-    return bool(
-        (other.status[to[rows]] == ROW).all()
-        and np.array_equal(one.features[wanted[rows]], other.features[to[rows]])
+        elsewhere = np.ones(len(block.status), bool)
+        elsewhere[store.index.served_by(shard)] = False
+        elsewhere &= store.index.find(block.sha256) >= 0
+        for slot in np.flatnonzero((block.status != HOLE) & ~elsewhere).tolist():
+            parts.setdefault(
+                bytes(block.sha256[slot]),
+                (block.features[slot], int(block.status[slot]), texts.get(slot)),
+            )
+    failures = [(i, *verdict) for i, (_, _, verdict) in enumerate(parts.values()) if verdict]
+    return Block(
+        np.array([row for row, _, _ in parts.values()], np.float32),
+        np.frombuffer(b"".join(parts), np.uint8).reshape(-1, 32),
+        np.array([status for _, status, _ in parts.values()], np.uint8),
+        failures,
+        block.batch_size,
+        block.environment,
     )
 
 
-def _read(store: Store, shard: ShardFacts) -> Block:
-    path = store.folder / "shards" / shard.name
-    return shards.decode(disk.read(path), store.key, shard.name[:-3])[0]
+def _read(store: Store, name: str) -> Block:
+    return shards.decode(disk.read(store.folder / "shards" / name), store.key, name[:-3])[0]
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise disk.refusal(error, path) from error
+
+
+def _name(store: Store, block: Block) -> str:
+    return shards.block_id(store.key, block.batch_size, block.sha256) + ".h5"
 
 
 def _kind(store: Store, shard: ShardFacts) -> tuple[str, int]:
-    return json.dumps(shard.environment, sort_keys=True), _read(store, shard).batch_size
+    return json.dumps(shard.environment, sort_keys=True), _read(store, shard.name).batch_size
 
 
 def _prefixes(shard: ShardFacts) -> np.ndarray:

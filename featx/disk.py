@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
+from featx import folders
 from featx.errors import (
     CacheCorruptError,
     CacheError,
@@ -32,8 +33,6 @@ except ImportError:  # Windows
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What file systems without hard links say: FAT EPERM, sshfs ENOSYS, SMB ENOTSUP, Android EACCES.
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
-# What file systems say that cannot sync a folder; they have no more durability to give.
-_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
 _GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)
 # Far above any shard (2 MB; 64 MB when compacted) and an index of some 50 million pictures.
 _MAX_BYTES = 2 << 30
@@ -61,14 +60,16 @@ def about(path: Path) -> Stat:
 
 def save_lightly(path: Path, content: bytes) -> None:
     """Put an accelerator file in place in one step; say nothing where that is not allowed."""
-    with suppress(OSError):
-        make_folder(path.parent)
+    with suppress(OSError, CacheError):
+        folders.refuse_links(path.parent)
+        folders.make(path.parent)
         replace(path, content)
 
 
 def load_lightly(path: Path) -> bytearray | None:
     """Return the bytes of an accelerator file, or None where there is none to use."""
     try:
+        folders.refuse_links(path.parent)
         return read(path)
     except (OSError, CacheError):
         return None
@@ -128,41 +129,6 @@ def _read_into(descriptor: int, view: memoryview, path: Path) -> int:
         raise CacheCorruptError(f"{path.name} cannot be read: {error.strerror}") from error
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder and its parents, each durable in its parent; only the owner may enter."""
-    if folder.is_dir():
-        return
-    if not folder.parent.is_dir():
-        make_folder(folder.parent)
-    with suppress(FileExistsError):
-        os.mkdir(folder, 0o700)
-    _sync_folder(folder.parent)
-
-
-def make_durable(folder: Path, root: Path) -> None:
-    """Make the entries on the way from a root to a folder durable: others may have made them."""
-    with suppress(PermissionError):  # the folder that holds the root may be closed to us
-        _sync_folder(root.parent)
-    _sync_folder(root)
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:
-        if os.name == "nt":  # Windows opens no folders, and journals their entries itself
-            return
-        raise
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NO_FOLDER_SYNC:
-            raise
-    finally:
-        os.close(descriptor)
-
-
 def _sync_file(descriptor: int) -> None:
     """Return when the bytes are on the medium itself."""
     full = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: fsync alone stops at the drive's memory
@@ -204,19 +170,29 @@ def publish(path: Path, content: bytes) -> bool:
     Either way what stands at `path` is durable when this returns.
     """
     try:
-        aside = _write_aside(path, content, durable=True)
+        aside, won = _named(path, content)
     except OSError as error:
-        if error.errno != errno.EIO:
+        # EIO: a failed fsync may drop the pages and then succeed, so never a second one on the
+        # same file (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
+        # ENOENT: somebody tidied the temporary file away before it had its name.
+        if error.errno not in (errno.EIO, errno.ENOENT):
             raise
-        # A failed fsync may drop the pages and then succeed: never a second one on the same
-        # file (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
-        aside = _write_aside(path, content, durable=True)
+        aside, won = _named(path, content)
     try:
-        won = _put(aside, path)
-        _sync_folder(path.parent)
+        folders.sync(path.parent)
     finally:
         _remove(aside)
     return won
+
+
+def _named(path: Path, content: bytes) -> tuple[Path, bool]:
+    """Write a temporary file and give it its name; return it, and whether the name was free."""
+    aside = _write_aside(path, content, durable=True)
+    try:
+        return aside, _put(aside, path)
+    except BaseException:
+        _remove(aside)
+        raise
 
 
 def _put(aside: Path, path: Path) -> bool:
@@ -253,6 +229,20 @@ def replace(path: Path, content: bytes) -> None:
         _remove(aside)
 
 
+def set_aside(path: Path, state: Stat, folder: Path) -> Path | None:
+    """Move a file to a folder; return its place there, or None if it is not in that state now."""
+    folders.refuse_links(folder)
+    aside = folder / f"{path.name}-{secrets.token_hex(4)}"
+    try:
+        folders.make(folder)
+        if about(path) != state:
+            return None
+        os.rename(path, aside)
+    except FileNotFoundError:
+        return None
+    return aside
+
+
 def rehearse(folder: Path) -> None:
     """Raise OSError if no file can be made in a folder."""
     _remove(_write_aside(folder / "rehearsal", b"", durable=False))
@@ -261,20 +251,6 @@ def rehearse(folder: Path) -> None:
 def is_gone(error: OSError) -> bool:
     """Say whether an error means that the file is not there, rather than not readable."""
     return error.errno in _GONE
-
-
-def check_space(folder: Path, needed: int) -> None:
-    """Raise CacheSpaceError if the disk of a folder has fewer bytes left than needed."""
-    try:
-        about = os.statvfs(folder)
-    except (OSError, AttributeError):
-        return
-    free = about.f_bavail * about.f_frsize
-    if free < needed:
-        raise CacheSpaceError(
-            f"the disk of the cache {folder} has {free:,} bytes left; the next shard needs "
-            f"{needed:,}. Free some space and run again: what was kept is not computed again."
-        )
 
 
 def unreadable(error: OSError, path: Path) -> CacheError:

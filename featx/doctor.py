@@ -7,12 +7,14 @@ import os
 import secrets
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from featx import disk
 from featx.architectures import BACKBONES
@@ -51,13 +53,40 @@ class Finding:
 
 
 def examine(folder: Path) -> Iterator[Finding]:
-    """Yield findings on the machine and on the file system of a folder, one after the other.
+    """Yield findings on the machine and on the file system of a folder, within 30 seconds.
 
     The folder may not exist yet: then its nearest parent is tried. What is written there for the
-    trial is removed again.
+    trial is removed again. What has not answered when its time is over is a finding, too.
     """
-    yield from _computing()
-    yield from _weights()
+    began = time.monotonic()
+    yield from _until(began + 14, "keras", _computing)
+    yield from _until(began + 16, "weights", _weights)
+    yield from _until(began + 29, "file system", lambda: _disk(folder))
+
+
+def _until(end: float, name: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Yield what a look finds until its time is over: a dead network disk may never answer."""
+    answers: SimpleQueue[Finding | None] = SimpleQueue()
+    began = time.monotonic()
+
+    def work() -> None:
+        try:
+            for finding in look():
+                answers.put(finding)
+        except Exception as error:  # whatever keeps it from being looked at is the finding
+            answers.put(Finding(name, POOR, f"{type(error).__name__}: {error}"))
+        answers.put(None)
+
+    # A daemon: one that never comes back must not hold up the verdict.
+    threading.Thread(target=work, name=f"featx-doctor-{name}", daemon=True).start()
+    try:
+        while (finding := answers.get(timeout=max(end - time.monotonic(), 0.1))) is not None:
+            yield finding
+    except Empty:
+        yield Finding(name, POOR, f"no answer within {time.monotonic() - began:.0f} s")
+
+
+def _disk(folder: Path) -> Iterator[Finding]:
     place = next(path for path in (folder, *folder.parents) if path.is_dir())
     yield _space(place)
     yield from _in_trial(place)
@@ -98,7 +127,10 @@ def _weights() -> Iterator[Finding]:
 
 def _space(folder: Path) -> Finding:
     """Return how much may still be written."""
-    about = os.statvfs(folder)
+    try:
+        about = os.statvfs(folder)
+    except (OSError, AttributeError) as error:  # AttributeError: Windows has no such call
+        return Finding("free space", FAIR, f"not known: {error}")
     free = about.f_bavail * about.f_frsize
     rows = free // (2048 * 4)
     text = f"{free / 1e9:,.1f} GB free: about {rows:,} rows of 2,048 numbers"
@@ -159,7 +191,7 @@ def _sync(trial: Path) -> Finding:
     return Finding("fsync", GOOD, text)
 
 
-def _locks(trial: Path, patience: float = 15.0) -> Finding:
+def _locks(trial: Path, patience: float = 6.0) -> Finding:
     """Try whether flock keeps processes apart; featx only saves double work by it."""
     harmless = "rows are right all the same, but processes may compute a block twice"
     if disk.fcntl is None:

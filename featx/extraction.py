@@ -18,7 +18,7 @@ from featx.claims import Claims
 from featx.datasets import Dataset, as_dataset, label_array
 from featx.errors import BadImagesError, CacheCorruptError, FeatxError, OutOfMemoryError
 from featx.features import ExtractionReport, Features
-from featx.root import find_root, mark_used
+from featx.root import drop_if_empty, find_root, mark_used
 from featx.runtimes import Runtime
 from featx.scan import Scan
 from featx.store import Store
@@ -94,9 +94,15 @@ def extract(
     runtimes.check_runtime(runtime)
     backbone = backbones.find(backbone)
     dataset = as_dataset(dataset)
-    store = Store(find_root(cache), {**backbone.recipe(), "pixels": images.policy(backbone.scaled)})
+    store = Store(
+        find_root(cache),
+        {**backbone.recipe(), "pixels": images.policy(backbone.scaled)},
+        backbone.dim
+        if isinstance(runtime, str)
+        else None,  # a runtime of the user's own may differ
+    )
     mark_used(store.folder)
-    network = _Network(backbone, batch_size, runtime, store)
+    network = _Network(backbone, batch_size, runtime, store, dataset.known_length)
     seen = remarks.Remarks()
     passes = _Passes(dataset, store, network, seen, progress)
     scan, rows = passes.run(backbone)
@@ -179,12 +185,18 @@ class _Network:
     """The runtime, started when the first picture needs it."""
 
     def __init__(
-        self, backbone: Backbone, batch_size: int | None, runtime: str | Runtime, store: Store
+        self,
+        backbone: Backbone,
+        batch_size: int | None,
+        runtime: str | Runtime,
+        store: Store,
+        pictures: int | None,
     ) -> None:
         self._backbone = backbone
         self._batch_size = batch_size
         self._asked = runtime
         self._store = store
+        self._pictures = pictures or 0
         self._runtime = None if isinstance(runtime, str) else runtime
         self._checked = False
         self._halvings = 0
@@ -192,18 +204,30 @@ class _Network:
 
     def start(self) -> Runtime:
         """Return the runtime; what would keep its rows from being kept is raised before."""
-        block = BLOCK * 4 * (self._store.dim or self._backbone.dim or 0)
-        self._store.prepare(2 * block)
+        self._prepare()
         if self._runtime is None:
             assert isinstance(self._asked, str)
-            self._runtime = runtimes.start(
-                self._backbone, self._batch_size, self._asked, self._store.folder
-            )
+            try:
+                self._runtime = runtimes.start(
+                    self._backbone, self._batch_size, self._asked, self._store.folder
+                )
+            except Exception:
+                drop_if_empty(self._store.folder)
+                raise
         if not self._checked:
             probe.check(self._store, self._runtime, self._backbone.side, self._backbone.precision)
             self._checked = True
         self.name = self._runtime.name
         return self._runtime
+
+    def _prepare(self) -> None:
+        row = 4 * (self._store.dim or self._backbone.dim or 0)
+        # All that is kept may be of other pictures: then more is needed, and said when it is.
+        new = self._pictures - self._store.index.count()
+        if new > 2 * BLOCK:
+            self._store.prepare(new * row, f"{new:,} new pictures need")
+        else:
+            self._store.prepare(2 * BLOCK * row)
 
     def shrink(self, error: OutOfMemoryError) -> None:
         """Drop the runtime; the next one gets half as many pictures at a time.
@@ -226,4 +250,5 @@ class _Network:
             self._batch_size,
         )
         self._runtime = None
+        runtimes.forget()
         gc.collect()

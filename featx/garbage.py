@@ -7,14 +7,16 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from featx import disk
-from featx.inventory import key_folders, last_used, size_of
-from featx.root import DAY
+from featx import disk, folders
+from featx.errors import CacheError
+from featx.inventory import is_of_later_format, key_folders, last_used, size_of
+from featx.root import DAY, refuse_links_in
 
 _TEMPORARY = re.compile(r"\.tmp-(?:([0-9a-f]{8})-)?(\d+)-[0-9a-f]+")
 _TRASH = ".trash-"
@@ -22,11 +24,15 @@ _TRASH = ".trash-"
 
 @dataclass(frozen=True)
 class Piece:
-    """Something that may go: where it is, what it is in a few words, and its bytes."""
+    """Something that may go: where it is, what it is in a few words, and its bytes.
+
+    `still` says whether it may go now, after whatever time it took to ask.
+    """
 
     path: Path
     what: str
     bytes: int
+    still: Callable[[], bool] = lambda: True
 
 
 def find(root: Path, unused_days: float | None = None, now: float | None = None) -> list[Piece]:
@@ -40,35 +46,57 @@ def find(root: Path, unused_days: float | None = None, now: float | None = None)
         Also name the keys that no extraction has used for so many days.
     now : float, optional
         Seconds since 1970; the clock's unless given.
+
+    Raises
+    ------
+    CacheSecurityError
+        A link stands where featx has a folder; what it leads to is not looked at.
     """
     now = time.time() if now is None else now
+    folders.refuse_links(root / "statindex")
     pieces = list(_remains(root, now))
     for folder in key_folders(root):
-        used = last_used(folder)
-        if unused_days is not None and 0 < used < now - unused_days * DAY:
-            days = int((now - used) / DAY)
-            pieces.append(Piece(folder, f"key not used for {days} days", size_of(folder)))
+        refuse_links_in(folder)
+        if is_of_later_format(folder):
+            continue  # its rules are not known: nothing of it is touched
+        if unused_days is not None and _is_unused(folder, now - unused_days * DAY):
+            days = int((now - last_used(folder)) / DAY)
+            still = partial(_is_unused, folder, now - unused_days * DAY)
+            pieces.append(Piece(folder, f"key not used for {days} days", size_of(folder), still))
             continue
         for place in (folder, folder / "shards"):
             pieces += _remains(place, now)
         for path in _inside(folder / "quarantine"):
             pieces.append(Piece(path, "damaged shard in quarantine", size_of(path)))
         for path in _inside(folder / "claims"):
-            if _age(path, now) > DAY:
-                pieces.append(Piece(path, "claim of a process that ended", size_of(path)))
+            if _is_old(path, now):
+                what = "claim of a process that ended"
+                pieces.append(Piece(path, what, size_of(path), partial(_is_old, path, now)))
     pieces += _remains(root / "statindex", now)
     return pieces
 
 
-def remove(pieces: Iterable[Piece]) -> tuple[int, list[str]]:
-    """Remove pieces; return the bytes freed and a sentence for each that could not be removed."""
+def remove(root: Path, pieces: Iterable[Piece]) -> tuple[int, list[str]]:
+    """Remove pieces of a cache that may still go.
+
+    Returns
+    -------
+    freed : int
+        Bytes.
+    refused : list of str
+        A sentence for each piece that could not be removed.
+    """
     freed, refused = 0, []
     for piece in pieces:
         try:
-            _remove(piece.path)
-            freed += piece.bytes
+            folders.refuse_links_between(root, piece.path)
+            if piece.still():
+                _remove(piece.path)
+                freed += piece.bytes
         except FileNotFoundError:
             continue  # another process was faster
+        except CacheError as error:
+            refused.append(f"{piece.path} was not removed: {error}.")
         except OSError as error:
             refused.append(f"{piece.path} cannot be removed: {error.strerror or error}.")
     return freed, refused
@@ -79,13 +107,20 @@ def _remains(folder: Path, now: float) -> Iterator[Piece]:
         if path.name.startswith(_TRASH):
             yield Piece(path, "key that was being removed", size_of(path))
         match = _TEMPORARY.fullmatch(path.name)
-        if match and _is_abandoned(path, match[1], int(match[2]), now):
-            yield Piece(path, "temporary file of a process that ended", size_of(path))
+        if match:
+            still = partial(_is_abandoned, path, match[1], int(match[2]), now)
+            if still():
+                what = "temporary file of a process that ended"
+                yield Piece(path, what, size_of(path), still)
+
+
+def _is_unused(folder: Path, since: float) -> bool:
+    return 0 < last_used(folder) < since and not is_of_later_format(folder)
 
 
 def _is_abandoned(path: Path, host: str | None, pid: int, now: float) -> bool:
     """Say whether nobody writes a temporary file any more; writing one takes seconds."""
-    if _age(path, now) > DAY:
+    if _is_old(path, now):
         return True
     # The processes of another machine cannot be asked.
     return host == disk.this_host() and not _is_running(pid)
@@ -101,10 +136,10 @@ def _is_running(pid: int) -> bool:
     return True
 
 
-def _age(path: Path, now: float) -> float:
+def _is_old(path: Path, now: float) -> bool:
     with suppress(OSError):
-        return now - path.lstat().st_mtime
-    return 0.0
+        return now - path.lstat().st_mtime > DAY
+    return False
 
 
 def _inside(folder: Path) -> list[Path]:

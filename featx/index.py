@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import __version__ as PILLOW  # noqa: N812
 from featx.disk import Stat
 from featx.errors import IMAGE_ERRORS, CacheCorruptError, ImageError
 from featx.sealed import pack, unpack, unseal
-from featx.shards import HOLE, MAX_DIM, MAX_ROWS, ROW, Layout
+from featx.shards import HOLE, MAX_DIM, MAX_ROWS, ROW, Layout, decode
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,14 @@ class ShardFacts:
     status: np.ndarray
     failures: list[tuple[int, int, str]]
     environment: dict[str, Any]
+
+    @classmethod
+    def read(cls, name: str, about: Stat, content: bytes | bytearray, key: str) -> ShardFacts:
+        """Return what a shard's bytes say, after every check of ``shards.decode``."""
+        block, layout = decode(content, key, name[:-3], with_features=False)
+        return cls(
+            name, about, layout, block.sha256, block.status, block.failures, block.environment
+        )
 
     def copy(
         self, content: memoryview, slots: np.ndarray, sha256: np.ndarray, rows: np.ndarray,
@@ -75,6 +84,16 @@ class ShardFacts:
             rows[at] = kept[slots]
 
 
+def of_odd_width(shards: Collection[ShardFacts], dim: int | None) -> list[ShardFacts]:
+    """Return the shards whose rows are not `dim` numbers wide, or not as wide as most rows are."""
+    widths: Counter[int] = Counter()
+    for shard in shards:
+        widths[shard.layout.dim] += shard.layout.n
+    if widths and dim is None:
+        ((dim, _),) = widths.most_common(1)
+    return [shard for shard in shards if shard.layout.dim != dim]
+
+
 class ShardIndex:
     """A table of the slots of some shards; of equal pictures the smallest shard name wins.
 
@@ -85,6 +104,7 @@ class ShardIndex:
 
     def __init__(self, shards: Iterable[ShardFacts] = ()) -> None:
         self.shards = sorted(shards, key=lambda shard: shard.name)
+        self._numbers = {shard.name: number for number, shard in enumerate(self.shards)}
         counts = [len(shard.status) for shard in self.shards]
         self._sha256 = np.concatenate(
             [np.empty((0, 32), np.uint8), *(shard.sha256 for shard in self.shards)]
@@ -132,6 +152,10 @@ class ShardIndex:
             at[pending] += 1
         return found
 
+    def count(self) -> int:
+        """Return how many pictures can be found, at most: some may be there twice."""
+        return len(self._order)
+
     def is_row(self, positions: np.ndarray) -> np.ndarray:
         """Return for each position (from ``find``) whether a row is there; bool, shape (n,)."""
         there = positions >= 0
@@ -148,6 +172,12 @@ class ShardIndex:
             (ImageError.code, "this picture gave no row"),
         )
         return IMAGE_ERRORS.get(code, ImageError)(reason)
+
+    def served_by(self, shard: ShardFacts) -> np.ndarray:
+        """Return the slots of a shard whose pictures are found in it and nowhere else; int64."""
+        positions = self.find(shard.sha256)
+        there = np.flatnonzero((positions >= 0) & (shard.status != HOLE))
+        return there[self._shard_of[positions[there]] == self._numbers[shard.name]]
 
     def shard(self, position: int) -> ShardFacts:
         """Return the shard that a position lies in."""

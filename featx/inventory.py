@@ -71,6 +71,21 @@ def key_folders(root: Path) -> list[Path]:
     return sorted(path for path in root.glob("k-*") if path.is_dir() and not path.is_symlink())
 
 
+def is_of_later_format(folder: Path) -> bool:
+    """Say whether a key's key.json names a format that this version does not know."""
+    try:
+        return _recipe(folder)["format"] != FORMAT
+    except (OSError, CacheError, ValueError, TypeError, KeyError, RecursionError):
+        return False  # damaged, or not there: no format at all
+
+
+def _recipe(folder: Path) -> Any:
+    path = folder / "key.json"
+    if path.lstat().st_size > _MAX_KEY_BYTES:
+        raise CacheCorruptError(f"{path} is too large")
+    return json.loads(bytes(disk.read(path)))
+
+
 def open_key(folder: Path) -> Store:
     """Return the rows under a key's folder.
 
@@ -81,9 +96,7 @@ def open_key(folder: Path) -> Store:
     """
     path = folder / "key.json"
     try:
-        if path.lstat().st_size > _MAX_KEY_BYTES:
-            raise CacheCorruptError(f"{path} is too large")
-        recipe = json.loads(bytes(disk.read(path)))
+        recipe = _recipe(folder)
         if recipe["format"] != FORMAT:
             raise CacheVersionError(
                 f"{folder} has format {recipe['format']!r}; this featx knows format {FORMAT}. "

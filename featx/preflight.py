@@ -88,7 +88,8 @@ def estimate(
     dataset = as_dataset(dataset)
     runtimes.check_batch_size(batch_size)
     root = existing_root(cache) or chosen(cache)
-    store = Store(root, {**backbone.recipe(), "pixels": images.policy(backbone.scaled)})
+    recipe = {**backbone.recipe(), "pixels": images.policy(backbone.scaled)}
+    store = Store(root, recipe, backbone.dim)
     fresh, unread = _lookup(dataset, store)
     sample = unread[:: max(1, len(unread) // _SAMPLE)][:_SAMPLE]
     strangers = [item for item in sample if not _is_kept(item, store)]

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from featx import disk
+from featx import disk, folders
 from featx.errors import CacheCorruptError, CacheError, CacheVersionError, CacheWriteError
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,8 @@ def existing_root(cache: str | os.PathLike[str] | None = None) -> Path | None:
 
 
 def _check(root: Path) -> None:
-    """Raise unless the mark says a format that this version knows."""
+    """Raise unless the mark says a format that this version knows, and nothing leads away."""
+    folders.refuse_links(root / "statindex")
     try:
         about = json.loads(bytes(disk.read(root / MARKER)))
     except (ValueError, RecursionError) as error:
@@ -109,6 +110,11 @@ def mark_used(folder: Path) -> None:
             os.utime(path, follow_symlinks=False)
 
 
+def refuse_links_in(folder: Path) -> None:
+    """Raise CacheSecurityError if a key's folder, or one of those in it, is a link."""
+    folders.refuse_links(folder, *(folder / name for name in ("shards", "quarantine", "claims")))
+
+
 def make_key_folder(folder: Path, text: bytes) -> None:
     """Make the folder of one key, with the key's canonical JSON in it.
 
@@ -116,12 +122,15 @@ def make_key_folder(folder: Path, text: bytes) -> None:
     ------
     CacheWriteError
         The cache folder is not there any more.
+    CacheSecurityError
+        A link stands in a folder's place.
     """
+    refuse_links_in(folder)
     if not is_marked(folder.parent):
         raise CacheWriteError(
             f"the cache {folder.parent} was removed while it was used. Run again to start anew."
         )
-    disk.make_folder(folder / "shards")
+    folders.make(folder / "shards")
     path = folder / "key.json"
     if not _holds(path, text) and not disk.publish(path, text) and not _holds(path, text):
         # The folder's name is the hash of this very text, which proves what stood there.
@@ -131,6 +140,15 @@ def make_key_folder(folder: Path, text: bytes) -> None:
 
 def _holds(path: Path, text: bytes) -> bool:
     return bytes(disk.load_lightly(path) or b"") == text
+
+
+def drop_if_empty(folder: Path) -> None:
+    """Remove the folder of a key that nothing was kept in."""
+    with suppress(OSError):  # a shard came meanwhile, or the folder is not ours: it stays
+        if set(os.listdir(folder)) == {"key.json", "shards"}:
+            os.rmdir(folder / "shards")
+            os.unlink(folder / "key.json")
+            os.rmdir(folder)
 
 
 def is_marked(root: Path) -> bool:
@@ -148,5 +166,5 @@ def _mark(root: Path) -> None:
             f"{root} holds other files and no {MARKER}: featx only writes to a folder it "
             "marked. Choose a new or an empty folder."
         )
-    disk.make_folder(root)
+    folders.make(root)
     disk.publish(root / MARKER, json.dumps({"format": FORMAT}).encode() + b"\n")

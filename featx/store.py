@@ -6,20 +6,18 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
-from featx import disk, matrix, shards
+from featx import disk, folders, gathering, matrix, shards
 from featx.disk import Stat
 from featx.errors import CacheCorruptError, CacheCorruptWarning, CacheError, CacheWriteError
-from featx.index import ShardFacts, ShardIndex
-from featx.root import FORMAT, MARKER, find_root, make_key_folder
+from featx.index import ShardFacts, ShardIndex, of_odd_width
+from featx.root import FORMAT, MARKER, find_root, make_key_folder, refuse_links_in
 from featx.shards import Block
 
 __all__ = ["FORMAT", "MARKER", "Store", "find_root"]
@@ -36,6 +34,8 @@ class Store:
         A cache folder, from ``find_root``.
     recipe : dict
         All that decides the numbers; its canonical JSON is hashed to the key.
+    dim : int, optional
+        The width of a row, where it is known; else that of most rows. Others are set aside.
 
     Attributes
     ----------
@@ -47,17 +47,18 @@ class Store:
         Name and reason of the shards that were found damaged and set aside so far.
     """
 
-    def __init__(self, root: Path, recipe: dict[str, Any]) -> None:
+    def __init__(self, root: Path, recipe: dict[str, Any], dim: int | None = None) -> None:
         self.root = root
         self.recipe = {"format": FORMAT, **recipe}
         text = json.dumps(self.recipe, sort_keys=True, separators=(",", ":"), allow_nan=False)
         self.key = hashlib.sha256(text.encode()).hexdigest()
         self.folder = root / f"k-{self.key[:32]}"
         self._text = text.encode()
+        self._dim = dim
         self._ignored: set[str] = set()
         self.damaged: dict[str, str] = {}
         self._shards = {shard.name: shard for shard in self._saved_index().shards}
-        self._unsaved = False
+        self._unsaved = self._adopted = False
         self.index = ShardIndex()
         self.refresh()
 
@@ -79,13 +80,18 @@ class Store:
         CacheVersionError
             A shard has a format that this version does not know; it was left untouched.
         CacheError
-            The folder or a shard may not be read.
+            The folder or a shard may not be read; CacheSecurityError where a folder is a link.
         """
+        refuse_links_in(self.folder)
         names = [name for name in self._names() if name not in self._ignored]
         for name in set(self._shards) - set(names):
             self._forget(name)
         for name in names:
             self._take_in(name)
+        for shard in of_odd_width(self._shards.values(), self._dim):
+            reason = f"{shard.name} has rows of {shard.layout.dim} numbers, unlike this network"
+            self._forget(shard.name)
+            self._set_aside(shard.name, shard.about, CacheCorruptError(reason))
         if self._unsaved:
             self.save_index()
         else:
@@ -129,43 +135,23 @@ class Store:
         if widths:
             raise CacheCorruptError(
                 f"{self.folder} holds rows of {sorted(widths)} numbers where {dim} are expected; "
-                "featx never wrote both. Remove that folder."
+                "featx never wrote both. Remove that folder: its rows are computed again."
             )
         positions = self.index.find(sha256)
         rows = self._room(len(sha256), dim)
         missing = ~self.index.is_row(positions)
         wanted = np.flatnonzero(~missing)
-        doubtful: list[str] = []
         groups = self.index.by_shard(positions[wanted])
-        threads = min(8, os.cpu_count() or 1, max(1, len(groups)))
-        largest = max((shard.about[0] for shard, _, _ in groups), default=0)
-        buffers: SimpleQueue[bytearray] = SimpleQueue()
-        for _ in range(threads):
-            buffers.put(bytearray(largest))
-
-        def copy(group: tuple[ShardFacts, np.ndarray, np.ndarray]) -> None:
-            shard, at, slots = group
-            buffer = buffers.get()
-            try:
-                content = disk.read_into(self._path(shard.name), buffer)
-                shard.copy(content, slots, sha256, rows, wanted[at])
-            except (CacheCorruptError, OSError):
-                missing[wanted[at]] = True
-                doubtful.append(shard.name)
-            finally:
-                buffers.put(buffer)
-
-        # sha256 and the copies leave the interpreter's lock, so threads share the work.
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(copy, groups))
-        for name in doubtful:
+        doubtful = gathering.gather(self.folder / "shards", groups, wanted, sha256, rows)
+        for shard, at, _ in doubtful:
+            missing[wanted[at]] = True
             # Damaged, or gone, or not what the index says: only the shard itself can tell.
-            self._forget(name)
+            self._forget(shard.name)
         if doubtful:
             self.refresh()
         return rows, missing
 
-    def prepare(self, needed: int) -> None:
+    def prepare(self, needed: int, what: str = "the next shard needs") -> None:
         """Make the folders, and say now what would keep `needed` bytes from being kept.
 
         Raises
@@ -174,8 +160,8 @@ class Store:
         """
         try:
             make_key_folder(self.folder, self._text)
-            disk.make_durable(self.folder, self.root)
-            disk.check_space(self.folder, needed)
+            folders.make_durable(self.root, self.folder)
+            folders.check_space(self.folder, needed, what)
             disk.rehearse(self.folder / "shards")
         except CacheError:
             raise
@@ -196,15 +182,16 @@ class Store:
         name = shards.block_id(self.key, block.batch_size, block.sha256) + ".h5"
         path = self._path(name)
         try:
-            make_key_folder(self.folder, self._text)
-            disk.check_space(self.folder, 2 * len(content))
-            for _ in range(3):
-                if disk.publish(path, content):
-                    self._enter(self._verified(name, disk.about(path), content))
-                    return
-                if self._take_in(name):
-                    return  # another process published it first
-                # What stood there was damaged and is set aside now.
+            for last in (False, False, True):
+                make_key_folder(self.folder, self._text)
+                folders.check_space(self.folder, 2 * len(content))
+                with suppress(*() if last else (FileNotFoundError,)):  # the folder was tidied away
+                    if disk.publish(path, content):
+                        self._enter(ShardFacts.read(name, disk.about(path), content, self.key))
+                        return
+                    if self._take_in(name):
+                        return  # another process published it first
+                    # What stood there was damaged and is set aside now.
         except CacheError:
             raise
         except OSError as error:
@@ -227,7 +214,8 @@ class Store:
                 return True
             self._forget(name)
             try:
-                self._enter(self._verified(name, about, disk.read(path)))
+                self._enter(ShardFacts.read(name, about, disk.read(path), self.key))
+                self._adopted = True
             except CacheCorruptError as error:
                 self._set_aside(name, about, error)
                 return False
@@ -240,9 +228,21 @@ class Store:
 
     def save_index(self) -> None:
         """Keep what is known of the shards, so that the next start need not read them."""
+        if self._adopted:
+            # Seen perhaps before the process that published them synced the folder.
+            self._make_durable()
         self.index = ShardIndex(self._shards.values())
         self._unsaved = False
         disk.save_lightly(self.folder / "index", self.index.pack())
+
+    def _make_durable(self) -> None:
+        try:
+            folders.make_durable(self.root, self.folder, self.folder / "shards")
+        except PermissionError:
+            pass  # somebody else's cache, which may only be read
+        except OSError as error:
+            raise disk.refusal(error, self.folder) from error
+        self._adopted = False
 
     def _saved_index(self) -> ShardIndex:
         try:
@@ -268,28 +268,18 @@ class Store:
         except OSError as error:
             raise disk.unreadable(error, self.folder) from error
 
-    def _verified(self, name: str, about: Stat, content: bytes | bytearray) -> ShardFacts:
-        block, layout = shards.decode(content, self.key, name[:-3], with_features=False)
-        return ShardFacts(
-            name, about, layout, block.sha256, block.status, block.failures, block.environment
-        )
-
     def _set_aside(self, name: str, about: Stat, error: Exception) -> None:
         """Move a damaged shard to quarantine/; where that is not allowed, look past it."""
         path = self._path(name)
         self.damaged[name] = str(error)
-        aside = self.folder / "quarantine" / f"{name}-{secrets.token_hex(4)}"
         try:
-            disk.make_folder(aside.parent)
-            if disk.about(path) != about:
-                return  # another process set it aside and published the block anew
-            os.rename(path, aside)
+            aside = disk.set_aside(path, about, self.folder / "quarantine")
+            if aside is None:
+                return  # another process was faster
             done = f"moved to {aside}"
-        except FileNotFoundError:
-            return  # another process was faster
-        except OSError:
+        except OSError as refused:
             self._ignored.add(name)
-            done = "ignored (the cache is read-only)"
+            done = f"ignored, because it cannot be moved to quarantine/ ({refused.strerror})"
         warnings.warn(
             f"{path}: {error}; {done}. Its rows are computed again when needed.",
             CacheCorruptWarning,

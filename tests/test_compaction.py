@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from featx import compaction, disk
+from featx import compaction, folders
 from featx.compaction import compact
-from featx.errors import CacheSpaceError
+from featx.errors import CacheSpaceError, CacheWriteError
 from featx.inventory import open_key
-from featx.shards import BAD, HOLE, ROW, Block
+from featx.shards import BAD, HOLE, ROW, Block, block_id
 from featx.store import Store, find_root
 from tests.promises import stub
 
@@ -103,6 +104,97 @@ def test_of_two_rows_for_one_picture_the_served_one_stays(store: Store) -> None:
     np.testing.assert_array_equal(served(Store(store.root, {"backbone": "x"}), count=16)[0], before)
 
 
+def named_in_order(store: Store, *wanted: Block) -> list[Block]:
+    """Return blocks of these rows whose names are in this order: the batch size moves a name."""
+    named: list[Block] = []
+    last = ""
+    for each in wanted:
+        batch_sizes = range(1, 10_000)
+        names = (block_id(store.key, size, each.sha256) for size in batch_sizes)
+        limit = "123456789"[len(named)]
+        size, last = next(
+            (size, name)
+            for size, name in zip(batch_sizes, names, strict=True)
+            if last < name < limit
+        )
+        named.append(replace(each, batch_size=size))
+    return named
+
+
+def test_a_shard_stays_while_another_row_would_be_served_in_its_place(store: Store) -> None:
+    """Of three rows of one picture the first and the last are equal, the second is not."""
+    other = block(0, 8, shift=0.5, environment={"runtime": "b"})
+    other.sha256[4:] = digests(100, 4)
+    first, second, third = named_in_order(store, block(0), other, block(0, 12))
+    for each in (first, second, third):
+        store.publish(each)
+    store.refresh()
+    before, _ = served(store)
+    assert compaction.superseded(store) == {}
+    compact(store, target=1, sleep=pytest.fail)
+    np.testing.assert_array_equal(served(store)[0], before)
+    assert len(store.index.shards) == 3
+
+
+def test_a_shard_goes_with_the_one_that_would_be_served_in_its_place(store: Store) -> None:
+    """The second has nothing of its own here, so both go, the first one last."""
+    other = block(0, shift=0.5, environment={"runtime": "b"})
+    first, second, third = named_in_order(store, block(0), other, block(0, 12))
+    for each in (first, second, third):
+        store.publish(each)
+    store.refresh()
+    before, _ = served(store)
+    names = [shard.name for shard in store.index.shards]
+    assert list(compaction.superseded(store)) == [names[1], names[0]]
+    assert compact(store, target=1, sleep=no_wait).removed == 2
+    np.testing.assert_array_equal(served(store)[0], before)
+
+
+def test_no_row_gets_the_name_of_another_environment(store: Store) -> None:
+    """Rows of environment b end with a half, those of a do not."""
+    for number in range(12):
+        store.publish(block(4 * number))
+        store.publish(block(4 * number + 2, shift=0.5, batch_size=2, environment={"runtime": "b"}))
+    store.refresh()
+    before, _ = served(store, count=50)
+    compact(store, sleep=no_wait)
+    np.testing.assert_array_equal(served(store, count=50)[0], before)
+    for shard in store.index.shards:
+        rows = compaction._read(store, shard.name).features
+        assert set(np.unique(rows % 1)) == {0.5 if shard.environment["runtime"] == "b" else 0.0}
+    small = len(store.index.shards)
+    assert small < 24
+    assert compact(store, sleep=no_wait).published == 0
+    assert len(store.index.shards) == small
+
+
+def test_nothing_goes_when_what_replaces_it_went_meanwhile(store: Store) -> None:
+    for number in range(6):
+        store.publish(block(4 * number))
+
+    small = set((store.folder / "shards").iterdir())
+
+    def removed(_: float) -> None:
+        (merged,) = set((store.folder / "shards").iterdir()) - small
+        merged.unlink()
+
+    done = compact(store, sleep=removed)
+    assert done == compaction.Compaction(published=1, removed=0, shards=6)
+
+
+def test_what_cannot_be_removed_is_a_cache_error(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    store.publish(block(0))
+    store.publish(block(4))
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(CacheWriteError, match="Permission denied"):
+        compact(store, sleep=no_wait)
+
+
 def test_interrupted_before_removing(store: Store) -> None:
     """Killed in the grace period: nothing is lost, and the next compaction goes on."""
     for number in range(6):
@@ -130,7 +222,7 @@ def test_nothing_is_removed_when_the_disk_is_full(
     def full(*_: object) -> None:
         raise CacheSpaceError("full")
 
-    monkeypatch.setattr(disk, "check_space", full)
+    monkeypatch.setattr(folders, "check_space", full)
     with pytest.raises(CacheSpaceError):
         compact(store, sleep=pytest.fail)
     assert len(list((store.folder / "shards").glob("*.h5"))) == 6

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from featx import disk, errors
+from featx import disk, errors, folders
 
 
 def test_publish_never_replaces(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_replace_replaces_even_a_link(tmp_path: Path) -> None:
 
 
 def test_only_the_owner_may_enter(tmp_path: Path) -> None:
-    disk.make_folder(tmp_path / "a" / "b")
+    folders.make(tmp_path / "a" / "b")
     disk.publish(tmp_path / "a" / "b" / "x", b"")
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "a" / "b" / "x").stat().st_mode & 0o777 == 0o600
@@ -56,9 +56,9 @@ def test_read_gives_the_bytes(tmp_path: Path) -> None:
 
 
 def test_no_space_is_said_before_a_byte_is_written(tmp_path: Path) -> None:
-    disk.check_space(tmp_path, 1)
+    folders.check_space(tmp_path, 1)
     with pytest.raises(errors.CacheSpaceError, match=r"has [\d,]+ bytes left.*needs 1,152"):
-        disk.check_space(tmp_path, 1 << 60)
+        folders.check_space(tmp_path, 1 << 60)
 
 
 @pytest.mark.parametrize(

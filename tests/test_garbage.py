@@ -33,7 +33,7 @@ def names(pieces: list[garbage.Piece]) -> list[str]:
 
 def test_a_cache_in_order_has_none(root: Path) -> None:
     assert garbage.find(root) == []
-    assert garbage.remove([]) == (0, [])
+    assert garbage.remove(root, []) == (0, [])
 
 
 def test_temporary_files_of_the_dead_and_of_nobody_else(root: Path) -> None:
@@ -53,7 +53,7 @@ def test_temporary_files_of_the_dead_and_of_nobody_else(root: Path) -> None:
     found = garbage.find(root)
     assert sorted(names(found)) == sorted(expected)
     assert {piece.what for piece in found} == {"temporary file of a process that ended"}
-    assert garbage.remove(found) == (4 * len(expected), [])
+    assert garbage.remove(root, found) == (4 * len(expected), [])
     assert garbage.find(root) == []
     assert (key / "shards" / f".tmp-{here}-{os.getpid()}-{2:016x}").exists()
 
@@ -77,7 +77,7 @@ def test_keys_long_unused_go_only_when_asked(root: Path, tmp_path: Path) -> None
     (piece,) = garbage.find(root, unused_days=30, now=now)
     assert (piece.path, piece.what) == (key, "key not used for 40 days")
     assert piece.bytes > next((key / "shards").iterdir()).stat().st_size
-    freed, refused = garbage.remove([piece])
+    freed, refused = garbage.remove(root, [piece])
     assert (freed, refused) == (piece.bytes, [])
     assert key_folders(root) == []
     # And the cache goes on as if new.
@@ -100,7 +100,7 @@ def test_removal_that_was_interrupted_goes_on(root: Path) -> None:
     key.rename(root / ".trash-0123")
     (piece,) = garbage.find(root)
     assert piece.what == "key that was being removed"
-    garbage.remove([piece])
+    garbage.remove(root, [piece])
     assert not (root / ".trash-0123").exists()
 
 
@@ -110,7 +110,7 @@ def test_a_link_is_removed_and_not_what_it_leads_to(root: Path, tmp_path: Path) 
     (key,) = key_folders(root)
     (key / "quarantine").mkdir()
     (key / "quarantine" / "link").symlink_to(tmp_path / "outside")
-    garbage.remove(garbage.find(root))
+    garbage.remove(root, garbage.find(root))
     assert (tmp_path / "outside" / "x").exists()
     assert not os.path.lexists(key / "quarantine" / "link")
 
@@ -123,11 +123,53 @@ def test_what_cannot_be_removed_is_told(root: Path, monkeypatch: pytest.MonkeyPa
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "unlink", refuse)
-    freed, (sentence,) = garbage.remove(garbage.find(root))
+    freed, (sentence,) = garbage.remove(root, garbage.find(root))
     assert freed == 0
     assert "Permission denied" in sentence
 
 
 def test_gone_meanwhile_is_no_failure(root: Path) -> None:
     piece = garbage.Piece(root / "nothing", "x", 5)
-    assert garbage.remove([piece]) == (0, [])
+    assert garbage.remove(root, [piece]) == (0, [])
+
+
+def test_what_was_used_while_it_was_asked_about_stays(root: Path) -> None:
+    (key,) = key_folders(root)
+    old, here = time.time() - 40 * DAY, disk.this_host()
+    claim = key / "claims" / "x.lock"
+    claim.parent.mkdir(exist_ok=True)
+    claim.touch()
+    left = root / f".tmp-{'0' * 8}-1-{1:016x}"
+    left.touch()
+    gone = root / f".tmp-{here}-{dead_pid()}-{2:016x}"
+    gone.touch()
+    for path in (key / "key.json", claim, left):
+        os.utime(path, (old, old))
+    pieces = [*garbage.find(root, unused_days=30), *garbage.find(root)]
+    assert {key.name, claim.name, left.name, gone.name} == set(names(pieces))
+    for path in (key / "key.json", claim, left):
+        os.utime(path)  # used, held and written again before the answer came
+    assert garbage.remove(root, pieces) == (0, [])
+    assert key.is_dir()
+    assert claim.exists()
+    assert left.exists()
+    assert not gone.exists()
+
+
+def test_a_key_of_a_later_format_is_left_alone(root: Path) -> None:
+    (key,) = key_folders(root)
+    later = root / ("k-" + "0" * 32)
+    (later / "quarantine").mkdir(parents=True)
+    (later / "key.json").write_text('{"format": 2, "backbone": "of tomorrow"}')
+    (later / "quarantine" / "x").touch()
+    (later / f".tmp-{'0' * 8}-1-{1:016x}").touch()
+    for path in later.rglob("*"):
+        os.utime(path, (10**9, 10**9))
+    assert garbage.find(root, unused_days=1) == []
+    # And a key that another version made anew while it was asked about.
+    os.utime(key / "key.json", (10**9, 10**9))
+    pieces = garbage.find(root, unused_days=1)
+    (key / "key.json").write_text('{"format": 2}')
+    os.utime(key / "key.json", (10**9, 10**9))
+    assert garbage.remove(root, pieces) == (0, [])
+    assert sorted(key_folders(root)) == sorted([key, later])

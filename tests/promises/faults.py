@@ -9,13 +9,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-from featx import claims, digests, disk, root, store
+from featx import claims, digests, disk, folders, root, store
 
-MODULES = (disk, store, root, claims, digests)
+MODULES = (disk, folders, store, root, claims, digests)
 # Every call by which featx's cache touches the disk.
 CALLS = (
     "open", "read", "readv", "write", "fsync", "close", "fstat", "stat", "statvfs", "link",
-    "unlink", "rename", "replace", "mkdir", "makedirs", "listdir",
+    "unlink", "rename", "replace", "mkdir", "makedirs", "rmdir", "listdir",
 )  # fmt: skip
 
 

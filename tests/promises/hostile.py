@@ -408,3 +408,7 @@ def known_files() -> dict[str, bytes]:
         "two times for one file": lie(read_at=np.zeros(2, np.int64)),
         "names of numbers": lie(names=np.zeros(3)),
     }
+
+
+# Folders of a cache in whose place a link may stand that leads to a stranger's folder.
+LINKED_FOLDERS = ("k-*", "k-*/shards", "k-*/quarantine", "k-*/claims", "statindex")

@@ -13,8 +13,9 @@ from featx.runtimes import Runtime
 
 SIDE = 32
 DIM = 192
-# Untrained, so that no weights file is needed; only its name and side matter to the stub.
-BACKBONE = featx.Backbone("mobilenet_v2", weights=None, image_size=SIDE)
+# Untrained, so that no weights file is needed; without pooling, so that no width is expected. Only
+# its side matters to the stub.
+BACKBONE = featx.Backbone("mobilenet_v2", weights=None, image_size=SIDE, pooling=None)
 
 
 def rows(pixels: np.ndarray) -> np.ndarray:

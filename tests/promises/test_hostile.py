@@ -16,9 +16,10 @@ import h5py
 import numpy as np
 import pytest
 
-from featx import shards
+from featx import disk, garbage, shards
+from featx.claims import Claims
 from featx.digests import KnownFiles, of_content
-from featx.errors import CacheCorruptError, CacheCorruptWarning
+from featx.errors import CacheCorruptError, CacheCorruptWarning, CacheSecurityError
 from featx.index import ShardIndex
 from tests.promises import hostile, stub
 
@@ -140,6 +141,112 @@ def test_odd_file_is_not_followed(
         assert "quarantine" in str(seen[0].message)
 
 
+@pytest.fixture
+def stranger(tmp_path: Path) -> Path:
+    """Return a folder with files of the names that featx tidies away, all of them long old."""
+    folder = tmp_path / "stranger"
+    folder.mkdir()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    names = (f".tmp-{disk.this_host()}-{ended.pid}-{1:016x}", f"{0:032x}.h5", "index", "old.lock",
+             f"{1:032x}.h5-1234", "holiday.jpg", "key.json")  # fmt: skip
+    for name in names:
+        (folder / name).write_bytes(b"a stranger's")
+        os.utime(folder / name, (10**9, 10**9))
+    return folder
+
+
+def link_to(stranger: Path, cache: Path, place: str) -> Path:
+    """Put a link to a stranger's folder in the place of one of the cache's own."""
+    path = key_folder(cache) / place.removeprefix("k-*/") if place != "k-*" else key_folder(cache)
+    path = cache / place if place == "statindex" else path
+    if path.exists():
+        path.rename(cache.parent / "moved")
+    path.symlink_to(stranger)
+    return path
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {each.name: (each.read_bytes(), each.stat().st_mtime_ns) for each in folder.iterdir()}
+
+
+@pytest.mark.parametrize("place", hostile.LINKED_FOLDERS)
+@pytest.mark.parametrize("damaged", [False, True])
+def test_linked_folder_is_refused(
+    place: str, damaged: bool, kept: tuple[Path, Path, np.ndarray], stranger: Path
+) -> None:
+    """94: an extraction neither reads, writes nor moves anything through a link."""
+    dataset, cache, expected = kept
+    if damaged:
+        next(key_folder(cache).glob("shards/*.h5")).write_bytes(b"damaged")
+    path, before = link_to(stranger, cache, place), contents(stranger)
+    with pytest.raises(CacheSecurityError, match="is a link.*Remove the link") as caught:
+        stub.extract(dataset, cache)
+    assert str(path) in str(caught.value)
+    assert contents(stranger) == before
+    path.unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CacheCorruptWarning)
+        np.testing.assert_array_equal(stub.extract(dataset, cache).X, expected)
+
+
+@pytest.mark.parametrize("place", hostile.LINKED_FOLDERS)
+@pytest.mark.parametrize("command", ["ls", "verify", "gc", "compact"])
+def test_commands_leave_what_a_link_leads_to_alone(
+    command: str, place: str, kept: tuple[Path, Path, np.ndarray], stranger: Path
+) -> None:
+    from typer.testing import CliRunner
+
+    from featx import cli
+
+    _, cache, _ = kept
+    link_to(stranger, cache, place)
+    before = contents(stranger)
+    options = {"gc": ["--yes", "--unused-days", "1"], "compact": ["--grace", "0"]}
+    result = CliRunner().invoke(
+        cli.app, ["cache", command, "--cache", str(cache), *options.get(command, [])]
+    )
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    assert contents(stranger) == before
+    if place != "k-*":  # a linked key is no key: it is not listed at all
+        assert "is a link" in result.output
+
+
+def test_a_link_made_while_gc_asks_is_not_followed(
+    kept: tuple[Path, Path, np.ndarray], stranger: Path
+) -> None:
+    _, cache, _ = kept
+    folder = key_folder(cache) / "quarantine"
+    folder.mkdir()
+    (folder / "holiday.jpg").write_bytes(b"damaged")
+    pieces = garbage.find(cache)
+    link_to(stranger, cache, "k-*/quarantine")
+    before = contents(stranger)
+    freed, (sentence,) = garbage.remove(cache, pieces)
+    assert (freed, "is a link" in sentence) == (0, True)
+    assert contents(stranger) == before
+
+
+def test_claims_go_without_a_linked_folder(tmp_path: Path, stranger: Path) -> None:
+    (tmp_path / "claims").symlink_to(stranger)
+    before = contents(stranger)
+    claim = Claims(tmp_path / "claims").take("old")
+    assert claim is not None
+    claim.release()
+    assert contents(stranger) == before
+
+
+def test_the_cache_folder_itself_may_be_a_link(
+    kept: tuple[Path, Path, np.ndarray], tmp_path: Path
+) -> None:
+    dataset, cache, expected = kept
+    (tmp_path / "link").symlink_to(cache)
+    runtime = stub.Thumbnail()
+    np.testing.assert_array_equal(stub.extract(dataset, tmp_path / "link", runtime).X, expected)
+    assert runtime.seen == 0
+    assert garbage.find(tmp_path / "link") == []
+
+
 READ_ALL = """
 import resource, sys, warnings, hashlib
 from pathlib import Path
@@ -179,9 +286,14 @@ def test_the_secret_is_never_opened(
     digest, told, rss_mb = watched.stdout.split()
     calls = log.read_text()
     assert f"{0:032x}.h5" in calls  # strace saw the reading
-    assert "the-secret" not in calls.replace(f'readlink("{secret}', "")
+    opened = calls.replace(f'readlink("{secret}', "").count("the-secret")
+    assert opened == 0
     assert int(told) == len(hostile.SHARDS) + 1
     assert int(rss_mb) < 600
     assert len(list((key_folder(cache) / "quarantine").iterdir())) == len(hostile.SHARDS) + 1
-    assert digest == of_content(expected.tobytes()).hex()
-    note("T17", hostile_shards=int(told), opened=0, rows="as before", rss_mb=int(rss_mb))
+    same = digest == of_content(expected.tobytes()).hex()
+    note(
+        "T17", hostile_shards=int(told), secret_opened=opened, rows_as_before=same,
+        rss_mb=int(rss_mb),
+    )  # fmt: skip
+    assert same

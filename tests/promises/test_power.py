@@ -111,9 +111,10 @@ def test_t6_the_simulation_finds_a_missing_sync(tmp_path: Path, rng: Any) -> Non
     top.mkdir()
     recorder = Recorder(top)
     from featx import disk as featx_disk
+    from featx import folders
 
     with faults.in_place(recorder.os), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(featx_disk, "_sync_folder", lambda folder: None)
+        patch.setattr(folders, "sync", lambda folder: None)
         featx_disk.publish(top / "x", b"content" * 1000)
     lost = 0
     for _ in range(50):

@@ -1,0 +1,86 @@
+"""The folders of a cache: durable, for their owner alone, and never a link to somebody else's."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from featx.errors import CacheSecurityError, CacheSpaceError
+
+# What file systems say that cannot sync a folder; they have no more durability to give.
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EROFS)
+
+
+def refuse_links(*folders: Path) -> None:
+    """Raise CacheSecurityError if one of these folders is a link; one that is not there is none.
+
+    Only the cache folder itself may be a link, because its user names it. Below it, a link would
+    let featx write, move and remove files that are not its own.
+    """
+    for folder in folders:
+        if os.path.islink(folder):
+            raise CacheSecurityError(
+                f"{folder} is a link, which featx never makes inside a cache and does not follow. "
+                "Remove the link (what it leads to stays), and run again"
+            )
+
+
+def refuse_links_between(root: Path, path: Path) -> None:
+    """Raise CacheSecurityError if a folder on the way from a root down to a path is a link."""
+    above = [folder for folder in path.parents if folder != root and folder.is_relative_to(root)]
+    refuse_links(*reversed(above))
+
+
+def make(folder: Path) -> None:
+    """Make a folder and its parents, each durable in its parent; only the owner may enter."""
+    if folder.is_dir():
+        return
+    if not folder.parent.is_dir():
+        make(folder.parent)
+    with suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    sync(folder.parent)
+
+
+def make_durable(root: Path, *folders: Path) -> None:
+    """Make the entries of a root and of folders in it durable: other processes may have made them.
+
+    The root's own entry as well, where that is allowed.
+    """
+    with suppress(PermissionError):  # the folder that holds the root may be closed to us
+        sync(root.parent)
+    for folder in (root, *folders):
+        sync(folder)
+
+
+def sync(folder: Path) -> None:
+    """Return when the entries of a folder are on the disk, as far as its file system can tell."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        if os.name == "nt":  # Windows opens no folders, and journals their entries itself
+            return
+        raise
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def check_space(folder: Path, needed: int, what: str = "the next shard needs") -> None:
+    """Raise CacheSpaceError if the disk of a folder has fewer bytes left than needed."""
+    try:
+        about = os.statvfs(folder)
+    except (OSError, AttributeError):
+        return
+    free = about.f_bavail * about.f_frsize
+    if free < needed:
+        raise CacheSpaceError(
+            f"the disk of the cache {folder} has {free:,} bytes left; {what} {needed:,}. Free "
+            "some space and run again: what was kept is not computed again."
+        )
