@@ -189,11 +189,9 @@ def _watched(rows: Iterator[Prediction], total: int, shown: bool) -> Iterator[Pr
 
 
 def _line(row: Prediction) -> str:
-    if row.error:
-        return f"{row.picture}  -  {row.error}"
-    return "  ".join(
-        [row.picture, *(label if p is None else f"{label} {p:.3f}" for label, p in row.top)]
-    )
+    told = [label if p is None else f"{label} {p:.3f}" for label, p in row.top]
+    # Names of files and classes may hold line breaks.
+    return "  ".join([row.picture, *(told or ["-", row.error])]).replace("\n", "\\n")
 
 
 def _explained(loaded: Any, rows: Sequence[Prediction], folder: Path) -> Sequence[Prediction]:

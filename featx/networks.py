@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import os
 import socket
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,8 @@ def dtype_policy(precision: str) -> Iterator[None]:
 def _fetched(builder: Any, options: dict[str, Any], row: Architecture, path: Path) -> Any:
     """Let Keras fetch the ImageNet weights into its own folder."""
     try:
-        with _impatient():
+        # Keras tells of the download on standard output, where a command prints its result.
+        with _impatient(), redirect_stdout(sys.stderr):
             return builder(weights="imagenet", **options)
     except ValueError as error:
         raise BackboneError(f"{row.name} with {options['input_shape']}: {error}") from error

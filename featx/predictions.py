@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import io
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from featx.datasets import Dataset
-from featx.errors import TooManyBadImagesError
+from featx.errors import EmptyDatasetError, TooManyBadImagesError
 from featx.features import Features
+from featx.listing import Listing
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 256
 # Few enough bad ones that a chunk of nothing else does not look like a fault of the disk.
@@ -46,18 +49,40 @@ class Prediction:
 
 
 def paths_of(arguments: Sequence[str]) -> list[Path]:
-    """Return the pictures that files, folders and patterns such as ``*.jpg`` stand for."""
+    """Return the pictures that files, folders and patterns such as ``*.jpg`` stand for.
+
+    A folder stands for every picture in it, however deep.
+
+    Raises
+    ------
+    EmptyDatasetError
+        A folder holds no picture, or nothing matches a pattern.
+    """
     found: list[Path] = []
     for argument in arguments:
         path = Path(argument)
-        if path.is_dir():
-            listed = Dataset.from_folder(path)
-            found += [item.source for item in listed if isinstance(item.source, Path)]
-        elif not path.exists() and glob.has_magic(argument):
-            found += [Path(one) for one in sorted(glob.glob(argument, recursive=True))]
+        if path.exists() or not glob.has_magic(argument):
+            pictures = _at(path)
         else:
-            found.append(path)
+            matches = sorted(glob.glob(argument, recursive=True))
+            # "**" names a folder, and then what is in it, too.
+            pictures = list(dict.fromkeys(one for match in matches for one in _at(Path(match))))
+        if not pictures:
+            what = "no picture in" if path.is_dir() else "nothing matches"
+            raise EmptyDatasetError(f"{what} {argument}.")
+        found += pictures
     return found
+
+
+def _at(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    # Not as a dataset, where pictures beside sub-folders belong to no class and are left out.
+    listing = Listing(path, follow_links=False)
+    names = sorted(listing.pictures(), key=os.fsencode)
+    for note in listing.notes(names):
+        logger.warning("%s: %s", path, note)
+    return [path / name for name in names]
 
 
 def predictions(
@@ -120,8 +145,9 @@ def as_csv(predicted: Prediction | None, k: int) -> str:
         cells = [_harmless(predicted.picture), *cells, *[""] * (2 * (k - len(predicted.top)))]
         cells.append(_harmless(predicted.error))
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(cells)
-    return line.getvalue()
+    # Only what stands in the line's own end is quoted in a cell.
+    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    return line.getvalue().removesuffix("\r\n")
 
 
 def as_json(predicted: Prediction) -> dict[str, Any]:

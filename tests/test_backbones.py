@@ -170,7 +170,7 @@ def test_parameter_counts() -> None:
 
 
 def test_absent_weights_name_the_file_and_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     with pytest.raises(WeightsUnavailableError) as caught:
@@ -180,6 +180,9 @@ def test_absent_weights_name_the_file_and_the_folder(
     assert str(tmp_path / "models") in text
     assert "weights=None" in text
     assert not list((tmp_path / "models").glob("*"))
+    told = capsys.readouterr()
+    assert told.out == "", "results belong there, and a JSON list may follow"
+    assert "Downloading" in told.err
 
 
 def test_weights_of_a_path(tmp_path: Path) -> None:

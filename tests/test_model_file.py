@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -85,21 +86,47 @@ def test_scores_after_loading_are_bit_equal(name: str, n_classes: int, tmp_path:
         assert again.save(tmp_path / "again.featx") == digest, "saved again, it is the same file"
 
 
+SAME_BITS = """
+import sys, numpy, featx
+pictures, *models = sys.argv[1:]
+for path in models:
+    after = featx.load(path).predict_proba(pictures)
+    print(after.tobytes() == numpy.load(path + ".npy").tobytes(), "keras" in sys.modules)
+"""
+
+
+def bits_of_another_process(models: list[ImageClassifier], test: Path, folder: Path) -> list[str]:
+    """Save the models; a process that has their files only says whether it scores the same."""
+    paths = [str(folder / f"{number}.featx") for number in range(len(models))]
+    for model, path in zip(models, paths, strict=True):
+        model.save(path)
+        np.save(path + ".npy", model.predict_proba(test))
+    words = [sys.executable, "-c", SAME_BITS, str(test), *paths]
+    answer = subprocess.run(words, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    return answer.stdout.splitlines()
+
+
 def test_a_new_process_gives_the_same_bits(picture_folder: Path, tmp_path: Path) -> None:
     backbone = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
     model = ImageClassifier(backbone, "mlp").fit(picture_folder)
-    model.save(tmp_path / "m.featx")
-    np.save(tmp_path / "before.npy", model.predict_proba(picture_folder))
-    script = (
-        "import sys, numpy, featx; m = featx.load(sys.argv[1]);"
-        "after = m.predict_proba(sys.argv[2]);"
-        "print(numpy.array_equal(after, numpy.load(sys.argv[3])), 'keras' in sys.modules)"
-    )
-    words = [tmp_path / "m.featx", picture_folder, tmp_path / "before.npy"]
-    answer = subprocess.run(
-        [sys.executable, "-c", script, *map(str, words)], capture_output=True, text=True, check=True
-    )
-    assert answer.stdout.split() == ["True", "False"]
+    assert bits_of_another_process([model], picture_folder, tmp_path) == ["True False"]
+
+
+@pytest.mark.weights
+def test_every_head_on_real_pictures_gives_the_same_bits_in_a_new_process(
+    datasets: Path, tmp_path: Path
+) -> None:
+    """On a tenth of the flowers; `benchmarks/models.py` does it on all of them."""
+    train, test = (featx.Dataset.from_folder(datasets / "flowers" / p) for p in ("train", "test"))
+    for item in list(test)[::10]:
+        (tmp_path / "test" / str(item.label)).mkdir(parents=True, exist_ok=True)
+        shutil.copy(item.source, tmp_path / "test" / item.id)
+    features = featx.extract(train.subset(range(0, len(train), 10)), "mobilenet_v2", progress=False)
+    models = [ImageClassifier("mobilenet_v2", name).fit(features) for name in featx.HEADS]
+    found = bits_of_another_process(models, tmp_path / "test", tmp_path)
+    assert [line.split()[0] for line in found] == ["True"] * len(featx.HEADS)
+    assert [model.score(tmp_path / "test") > 0.5 for model in models] == [True] * len(models)
 
 
 def test_examples_travel_as_small_pictures(picture_folder: Path, tmp_path: Path) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from featx import cli, predictions
+from featx import cli, cli_model, predictions
 from featx.errors import FeatxError
 from featx.predictions import Prediction
+from tests.conftest import draw_folder
 
 OPTIONS = ["-b", "mobilenet_v2", "--weights", "none", "--image-size", "32"]
 
@@ -23,15 +25,22 @@ def run(*words: object, code: int = 0) -> str:
     return answer.stdout
 
 
-@pytest.fixture
-def model(picture_folder: Path, tmp_path: Path) -> Path:
-    out = run(
-        "train", picture_folder, *OPTIONS, "--out", tmp_path / "m.featx", "--test", picture_folder
-    )
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    pictures = draw_folder(folder / "pictures")
+    words = [*OPTIONS, "--out", folder / "m.featx", "--test", pictures, "--cache", folder / "cache"]
+    out = run("train", pictures, *words)
     assert "blue, green, red" in out
     assert "accuracy  1.0000" in out
     assert "sha256" in out
-    return tmp_path / "m.featx"
+    return folder / "m.featx"
+
+
+@pytest.fixture(autouse=True)
+def kept(model: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Find the rows of the model's training: the tests draw the same pictures."""
+    monkeypatch.setenv("FEATX_CACHE", str(model.parent / "cache"))
 
 
 def test_train_goes_on_without_bad_pictures_when_asked(
@@ -113,6 +122,27 @@ def test_no_cell_is_a_formula(start: str) -> None:
     assert cells == [f"'{evil}", "", "", f"'{evil}"]
 
 
-def test_an_empty_folder_says_so(tmp_path: Path) -> None:
+def test_line_breaks_stay_in_their_cell_and_their_line() -> None:
+    evil = "a\nb\r\nc"
+    row = Prediction(evil, [(evil, 0.25)], "")
+    (cells,) = csv.reader(io.StringIO(predictions.as_csv(row, 1), newline=""))
+    assert cells == [evil, evil, "0.250000", ""]
+    assert "\n" not in cli_model._line(row)
+    assert "\n" not in cli_model._line(Prediction(evil, [], evil))
+
+
+def test_a_folder_is_every_picture_in_it(picture_folder: Path, tmp_path: Path) -> None:
+    shutil.copy(picture_folder / "red" / "00.png", picture_folder / "beside.png")
+    (picture_folder / "red" / "notes.txt").write_text("no picture")
+    found = predictions.paths_of([str(picture_folder)])
+    assert picture_folder / "beside.png" in found
+    assert len(found) == 25
+    assert predictions.paths_of([f"{picture_folder}/*"]) == sorted(found)
+    assert sorted(predictions.paths_of([f"{picture_folder}/**/*.png"])) == sorted(found)
+
+
+def test_nothing_to_predict_says_so(tmp_path: Path) -> None:
     with pytest.raises(FeatxError, match="no picture in"):
         predictions.paths_of([str(tmp_path)])
+    with pytest.raises(FeatxError, match=r"nothing matches .*\*.jpg"):
+        predictions.paths_of([str(tmp_path / "*.jpg")])
