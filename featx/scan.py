@@ -32,6 +32,9 @@ from featx.store import Store
 # Over this many bad pictures, or this share, the fault is not in single files.
 MAX_BAD, MAX_BAD_SHARE = 20, 0.05
 _WINDOW = 512
+# Pictures decoded ahead of the one that is needed, a thread: enough that none waits for another,
+# few enough that their memory is used again while it is warm.
+_AHEAD = 32
 
 
 @dataclass
@@ -85,10 +88,11 @@ class Scan:
         self._known = KnownFiles(self.store.root, self.dataset.location)
         self._writer = BlockWriter(self.store, self.start, self.side, self.lead, self.claims)
         began = time.perf_counter()
-        pool = ThreadPoolExecutor(max(2, runtimes.cpu_count()), thread_name_prefix="featx-read")
+        threads = max(2, runtimes.cpu_count())
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="featx-read")
         bar = _Bar(self.dataset.known_length, self.progress)
         try:
-            for item, work in _ahead(self._entries(pool), _WINDOW):
+            for item, work in _ahead(self._entries(pool), _AHEAD * threads):
                 prepared = work.result() if isinstance(work, Future) else work
                 self._take(item, prepared)
                 bar.step(isinstance(prepared.picture, np.ndarray), self._writer.dim)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +25,7 @@ from featx.runtimes import (
     check_batch_size,
     choice,
     explain,
+    forget,
     on_openvino,
     start,
     versions,
@@ -171,6 +174,22 @@ def test_a_kept_network_that_is_not_whole_is_converted_anew(
     )
     assert np.array_equal(OpenVINORuntime(TINY, 4, tmp_path).run(pixels), expected)
     assert unpack(path.read_bytes(), KEPT_AS)[1] == about
+
+
+def test_the_next_call_gets_the_runtime_of_the_last(tmp_path: Path) -> None:
+    first = start(TINY, 4, "keras", tmp_path)
+    assert start(TINY, 4, "keras", tmp_path) is first
+    other = start(TINY, 2, "keras", tmp_path)
+    assert (other is first, other.batch_size) == (False, 2)
+    # Only one is kept: networks are large.
+    assert start(TINY, 4, "keras", tmp_path) is not first
+    last = weakref.ref(start(TINY, 4, "keras", tmp_path))
+    del first, other
+    forget()
+    gc.collect()
+    assert last() is None
+    unkept = start(TINY, 4, "keras")
+    assert start(TINY, 4, "keras") is not unkept, "no folder stands for its weights"
 
 
 def test_a_folder_that_cannot_be_written_only_costs_time(

@@ -1,6 +1,6 @@
 """A batch of uint8 pictures to float32 rows, fast: the Keras backend in use, or OpenVINO."""
 
-from featx.runtimes.choice import RUNTIMES, check_runtime, explain, start
+from featx.runtimes.choice import RUNTIMES, check_runtime, explain, forget, start
 from featx.runtimes.runtime import Runtime, check_batch_size, cpu_count, versions
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "check_runtime",
     "cpu_count",
     "explain",
+    "forget",
     "start",
     "versions",
 ]

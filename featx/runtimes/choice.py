@@ -32,13 +32,17 @@ def check_runtime(runtime: str | Runtime) -> None:
         )
 
 
+# The runtime of the last call: the usual next one asks the same network for the test pictures.
+_last: dict[tuple[object, ...], Runtime] = {}
+
+
 def start(
     backbone: Backbone,
     batch_size: int | None = None,
     runtime: str = "auto",
     folder: Path | None = None,
 ) -> Runtime:
-    """Return a runtime for the backbone, ready to run.
+    """Return a runtime for the backbone, ready to run; the last one again if it is the same.
 
     Parameters
     ----------
@@ -56,6 +60,25 @@ def start(
         The name is unknown, or what it needs is not installed.
     """
     check_runtime(runtime)
+    # The folder stands for the weights too. A forked process has none of the runtime's threads.
+    asked = (os.getpid(), folder, backbone, batch_size, runtime, keras_backend())
+    found = _last.get(asked)
+    forget()
+    if found is None:
+        found = _started(backbone, batch_size, runtime, folder)
+    if folder is not None:
+        _last[asked] = found
+    return found
+
+
+def forget() -> None:
+    """Let go of the runtime that is kept for the next call, and of its memory."""
+    _last.clear()
+
+
+def _started(
+    backbone: Backbone, batch_size: int | None, runtime: str, folder: Path | None
+) -> Runtime:
     if runtime == "openvino":
         return OpenVINORuntime(backbone, batch_size, folder)
     if runtime == "auto":
