@@ -29,6 +29,7 @@ from benchmarks.published.system import (  # noqa: E402
 )
 from featx import Backbone, Dataset, FineTuned, Recipe, networks  # noqa: E402
 from featx.dense import BatchNorm, Dense, Dropout, Flatten, GlobalAveragePooling  # noqa: E402
+from featx.errors import DatasetError  # noqa: E402
 from tests.conftest import draw_folder  # noqa: E402
 
 # TensorFlow says that tf.data stays compiled where all else runs step by step (`tiny`).
@@ -286,6 +287,15 @@ def test_trucks_are_divided_as_published() -> None:
     assert [len(part) for part in chosen] == [60, 150, 150]
     assert len({name for part in chosen for name in part.ids}) == 360
     assert set(Counter(parts.test.labels).values()) == {25}
+
+
+def test_too_few_pictures_to_divide_are_named() -> None:
+    few = Dataset.from_array(np.zeros((90, 1, 1, 3), np.uint8), ["a"] * 60 + ["b"] * 30)
+    with pytest.raises(DatasetError, match=r"60 pictures of each; got \{'b': 30\}"):
+        SYSTEMS["trucks_mobilenet_v2"].divide(few)
+    single = Dataset.from_array(np.zeros((4, 1, 1, 3), np.uint8), ["a", "a", "a", "b"])
+    with pytest.raises(DatasetError, match=r"2 pictures of each; got \{'b': 1\}"):
+        SYSTEMS["corrosion_resnet50"].divide(single)
 
 
 @SYSTEM

@@ -88,8 +88,8 @@ README = System(
     source="the README of the same repository; closest code deenazati08/Concrete-Crack-Images-for-"
     "Classification @ 6fe83e0",
     classes=2,
-    published=FineTuned("mobilenet_v2", _README),
-    corrected=FineTuned("mobilenet_v2", replace(_README, restore_best=True)),
+    published=FineTuned(Backbone("mobilenet_v2"), _README),
+    corrected=FineTuned(Backbone("mobilenet_v2"), replace(_README, restore_best=True)),
     counts=COUNTS,
     figures={"test": "a report on one batch of 32; a neighbour with the same recipe: 0.9970"},
     split="validation_split 0.3, a fifth of it for the test: 28,000 / 9,600 / 2,400",

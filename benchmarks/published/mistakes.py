@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 
 import featx
 from benchmarks.published import SYSTEMS, running
-from benchmarks.published.system import misprepared
+from benchmarks.published.system import changed, misprepared
 from benchmarks.published.tables import interval
 from featx import Backbone, Dataset, Recipe
 from featx.dense import GlobalAveragePooling
@@ -136,15 +136,13 @@ def augmented_test(stand_ins: dict[str, Dataset], cache: Path, n: int = 240) -> 
     )
     train, test = whole.subset(fit), whole.subset(score)
     changes = system.published.recipe.augmentation
-    drawn = [
-        rows_of(running.changed(train, changes, BACKBONE.side, k), None, cache) for k in range(3)
-    ]
+    drawn = [rows_of(changed(train, changes, BACKBONE.side, k), None, cache) for k in range(3)]
     X, y = np.concatenate([one.X for one in drawn]), np.concatenate([one.y for one in drawn])
     recipe = replace(system.corrected.recipe, layers=(), epochs=25)
     head = featx.heads.dense(_for_rows(recipe)).fit(X, y)
     clean, draws = rows_of(test, None, cache), []
     for k in range(running.DRAWS):
-        rows = rows_of(running.changed(test, changes, BACKBONE.side, 100 + k), None, cache)
+        rows = rows_of(changed(test, changes, BACKBONE.side, 100 + k), None, cache)
         draws.append(float(accuracy_score(rows.y, head.predict(rows.X))))
     return [
         Found(

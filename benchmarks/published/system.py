@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
 from sklearn.model_selection import train_test_split
 
 from featx import Backbone, Dataset, FineTuned
+from featx.errors import DatasetError
 
 
 @dataclass(frozen=True)
@@ -95,12 +98,31 @@ class System:
     notes: tuple[str, ...] = field(default=())
 
     def divide(self, pictures: Dataset) -> Parts:
-        """Divide pictures as the system did, class by class and always the same way."""
-        labels = np.asarray([item.label for item in pictures.items], dtype=object)
-        if self.per_class is None:
-            train, test = train_test_split(
-                np.arange(len(labels)), test_size=self.test_share, stratify=labels, random_state=0
+        """Divide pictures as the system did, class by class and always the same way.
+
+        Raises
+        ------
+        DatasetError
+            A class has too few pictures to be divided.
+        """
+        labels = np.asarray([str(item.label) for item in pictures.items], dtype=object)
+        needed = 2 if self.per_class is None else sum(self.per_class)
+        few = {name: n for name, n in Counter(labels).items() if n < needed}
+        if few or len(labels) < 2:
+            raise DatasetError(
+                f"{self.name} is divided class by class, and needs {needed} pictures of each; got "
+                f"{few or 'none'}. Give more, or divide them yourself: --train and --test."
             )
+        if self.per_class is None:
+            try:
+                train, test = train_test_split(
+                    np.arange(len(labels)),
+                    test_size=self.test_share,
+                    stratify=labels,
+                    random_state=0,
+                )
+            except ValueError as error:  # fewer test pictures than classes
+                raise DatasetError(f"{self.name}: {error}. Give more pictures.") from error
             return Parts(pictures.subset(train), pictures.subset(test))
         random = np.random.default_rng(0)
         ends = np.cumsum(self.per_class)
@@ -137,6 +159,25 @@ def misprepared(backbone: Backbone, mode: str) -> Backbone:
         network, mode = keras.Model(image, network(scaled), name="scaled"), "raw"
     found = Backbone.register(name, network, preprocessing=mode)
     return Backbone(found.name, pooling=backbone.pooling)
+
+
+def changed(pictures: Dataset, changes: Sequence[Any], side: int, seed: int) -> Dataset:
+    """Return pictures of a side, changed at random as a recipe changes those it trains on."""
+    import keras
+
+    pixels = np.stack(
+        [
+            np.asarray(Image.open(item.source).convert("RGB").resize((side, side)), np.float32)
+            for item in pictures.items
+        ]
+    )
+    for position, change in enumerate(changes):
+        layer = change.build(f"change_{position}", 1000 * seed + position)
+        parts = np.array_split(pixels, max(1, len(pixels) // 32))
+        pixels = np.concatenate(
+            [keras.ops.convert_to_numpy(layer(part, training=True)) for part in parts]
+        )
+    return Dataset.from_array(np.clip(np.rint(pixels), 0, 255).astype(np.uint8), pictures.labels)
 
 
 def tensorboard(folder: Path) -> Any:
