@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,45 @@ def test_a_damaged_key_is_told(cache: Path, tmp_path: Path) -> None:
     assert run("cache", "verify").exit_code == 1
     featx.extract(draw_folder(tmp_path / "more", 1), TINY, progress=False)
     assert run("cache", "verify").exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["verify", "compact"])
+def test_one_network_that_cannot_be_read_does_not_hide_the_others(
+    command: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from featx.errors import CacheVersionError
+    from featx.store import Store
+
+    featx.extract(np.full((2, 32, 32, 3), 7, np.uint8), replace(TINY, image_size=48),
+                  progress=False)  # fmt: skip
+    later = min(folder.name for folder in key_folders(cache))
+    check = Store.verify
+
+    def refuse(store: Store) -> None:
+        if store.folder.name == later:
+            raise CacheVersionError("a shard has format 2")
+        check(store)
+
+    monkeypatch.setattr(Store, "verify", refuse)
+    result = run("cache", command)
+    assert result.exit_code == 1
+    assert "format 2" in result.stderr
+    assert re.search(r"shards whole, 0 damaged|there now", result.stdout)
+
+
+def test_a_row_that_cannot_be_computed_again_is_told(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from featx import verification
+    from featx.errors import RuntimeUnavailableError
+
+    def refuse(*_: Any) -> None:
+        raise RuntimeUnavailableError("no runtime here")
+
+    monkeypatch.setattr(verification, "recompute", refuse)
+    result = run("cache", "verify", "--recompute", "2")
+    assert result.exit_code == 1
+    assert "not computed again: no runtime here" in result.stderr
 
 
 def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +91,36 @@ def test_verdicts() -> None:
     assert doctor.verdict([good]) == (True, "fit")
     assert doctor.verdict([good, fair]) == (True, "fit, with reservations: fair")
     assert doctor.verdict([good, fair, poor]) == (False, "not fit as it is: poor")
+
+
+def test_what_never_answers_is_a_finding() -> None:
+    over = threading.Event()
+
+    def look() -> Iterator[Finding]:
+        yield Finding("write", GOOD, "yes")
+        over.wait(60)
+
+    began = time.monotonic()
+    first, second = doctor._until(began + 0.3, "file system", look)
+    assert time.monotonic() - began < 5
+    over.set()
+    assert (first.name, second.state) == ("write", POOR)
+    assert "no answer within" in second.text
+
+
+def test_a_look_that_breaks_is_a_finding() -> None:
+    def look() -> Iterator[Finding]:
+        raise ValueError("odd")
+        yield
+
+    (finding,) = doctor._until(time.monotonic() + 5, "weights", look)
+    assert (finding.name, finding.state, finding.text) == ("weights", POOR, "ValueError: odd")
+
+
+def test_free_space_that_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "statvfs", refuse)
+    finding = doctor._space(tmp_path)
+    assert (finding.state, "Input/output error" in finding.text) == (FAIR, True)

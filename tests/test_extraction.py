@@ -359,3 +359,46 @@ def test_scaled_decoding_is_another_key_and_other_rows(tmp_path: Path) -> None:
     assert scaled.recipe["key"] != full.recipe["key"]
     difference = np.linalg.norm(scaled.X - full.X) / np.linalg.norm(full.X)
     assert 0 < difference < 0.05
+
+
+def test_a_network_that_cannot_be_built_leaves_no_key(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from featx import extraction
+
+    def refuse(*_: Any) -> None:
+        raise errors.BackboneError("it cannot be built")
+
+    pixels = np.full((3, 40, 40, 3), 9, np.uint8)
+    pixels[:, 0, 0, 0] = range(3)
+    monkeypatch.setattr(extraction.runtimes, "start", refuse)
+    with pytest.raises(errors.BackboneError, match="cannot be built"):
+        featx.extract(pixels, TINY, progress=False)
+    assert not list(own_cache.glob("k-*"))
+    extract(pixels[:1])
+    kept = sorted(own_cache.rglob("*"))
+    with pytest.raises(errors.BackboneError, match="cannot be built"):
+        featx.extract(pixels, TINY, progress=False)
+    assert sorted(own_cache.rglob("*")) == kept
+
+
+def test_a_request_that_the_disk_cannot_hold_is_refused_before_it_is_computed(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is room for some shards, so only the whole request tells."""
+    from featx import folders
+
+    pixels = np.zeros((2000, 4, 4, 3), np.uint8)
+    pixels.reshape(2000, -1)[:, :2] = np.array(np.divmod(np.arange(2000), 256)).T
+    pixels[:, 3] = 255
+
+    class Small:
+        f_frsize, f_bavail = 1, 3 * 256 * 1280 * 4
+
+    monkeypatch.setattr(folders.os, "statvfs", lambda folder: Small)
+    runtime = CountingRuntime(batch_size=32)
+    with pytest.raises(errors.CacheSpaceError, match=r"2,000 new pictures need 10,240,000"):
+        extract(pixels, runtime)
+    assert runtime.batches == 0
+    extract(pixels[:300], runtime)
+    assert runtime.seen == 300 + PROBES

@@ -102,6 +102,27 @@ def test_rows_of_two_widths_are_refused(store: Store) -> None:
         store.gather(draw(0).sha256, 5)
 
 
+@pytest.mark.parametrize("dim", [5, None])
+def test_a_shard_of_another_width_is_set_aside(store: Store, dim: int | None) -> None:
+    """Well sealed, with rows that this network cannot have given: the others are served."""
+    for first in (0, 10, 20):
+        store.publish(draw(first))
+    store.publish(draw(30, dim=7))
+    store.save_index()
+    with pytest.warns(errors.CacheCorruptWarning, match="rows of 7 numbers.*moved to"):
+        again = Store(store.root, RECIPE, dim)
+    np.testing.assert_array_equal(again.gather(draw(10).sha256, 5)[0], draw(10).features)
+    assert len(again.damaged) == 1
+    assert Store(store.root, RECIPE, dim).damaged == {}
+
+
+def test_the_width_of_the_network_decides_and_not_the_number_of_rows(store: Store) -> None:
+    store.publish(draw(0))
+    with pytest.warns(errors.CacheCorruptWarning, match="rows of 5 numbers"):
+        again = Store(store.root, RECIPE, 7)
+    assert again.dim is None
+
+
 def test_an_index_that_lies_costs_no_shard(store: Store) -> None:
     """The index says that a shard holds other pictures: the shard is asked, and stays."""
     from dataclasses import replace

@@ -140,6 +140,59 @@ def test_a_folder_that_cannot_be_synced_for_want_of_the_call_is_no_failure(tmp_p
         assert disk.publish(tmp_path / "x", b"content")
 
 
+def test_a_temporary_file_that_somebody_removed_is_written_again(tmp_path: Path) -> None:
+    removed: list[str] = []
+
+    def hook(number: int, name: str, args: tuple[object, ...]) -> None:
+        if name == "link" and not removed:
+            removed.append(str(args[0]))
+            os.unlink(str(args[0]))
+
+    drawn = stub.pixels(40, seed=21)
+    with faults.in_place(faults.FaultyOs(hook)):
+        features = stub.extract(drawn, tmp_path / "cache")
+    assert removed
+    np.testing.assert_array_equal(features.X, stub.rows(drawn))
+    removed.clear()
+    with faults.in_place(faults.FaultyOs(hook)):
+        assert disk.publish(tmp_path / "x", b"content")
+    assert (tmp_path / "x").read_bytes() == b"content"
+    assert sorted(os.listdir(tmp_path)) == ["cache", "x"]
+
+
+def test_a_key_folder_that_was_tidied_away_is_made_again(tmp_path: Path) -> None:
+    """As when a network that could not be built takes its empty folder away beside us."""
+    removed: list[Path] = []
+
+    def hook(number: int, name: str, args: tuple[object, ...]) -> None:
+        if name == "link" and str(args[1]).endswith(".h5") and not removed:
+            removed.append(Path(str(args[1])).parents[1])
+            shutil.rmtree(removed[0])
+
+    drawn = stub.pixels(40, seed=22)
+    with faults.in_place(faults.FaultyOs(hook)):
+        np.testing.assert_array_equal(stub.extract(drawn, tmp_path / "cache").X, stub.rows(drawn))
+    assert (removed[0] / "key.json").is_file()
+
+
+def test_a_damaged_shard_that_cannot_be_moved_says_why(tmp_path: Path) -> None:
+    drawn = stub.pixels(40, seed=23)
+    stub.extract(drawn, tmp_path / "cache")
+    shard = next((tmp_path / "cache").rglob("shards/*.h5"))
+    shard.write_bytes(b"damaged")
+
+    def hook(number: int, name: str, args: tuple[object, ...]) -> None:
+        if name == "rename":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with (
+        faults.in_place(faults.FaultyOs(hook)),
+        pytest.warns(errors.CacheCorruptWarning, match=r"cannot be moved.*Input/output error"),
+        pytest.raises(errors.CacheWriteError, match="remove it"),
+    ):
+        stub.extract(drawn, tmp_path / "cache")
+
+
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """Yield a folder that every user can reach, as pytest's own cannot."""
@@ -163,26 +216,30 @@ def test_t9_a_full_disk_is_an_error_and_no_loss(tmp_path: Path, note: Callable[.
         pytest.skip("no right to mount a tmpfs here; the limit on file sizes is tried instead")
     pictures = tmp_path / "pictures"
     rows = stub.draw(pictures, 5000, seed=7)
-    mount = tmp_path / "mount"
+    mount, log, out = tmp_path / "mount", tmp_path / "log", tmp_path / "out.h5"
     mount.mkdir()
+    cache = mount / "cache"
     job = (
         "import sys; from tests.promises import jobs; "
-        f"sys.exit(jobs.fill_up({str(pictures)!r}, {str(mount / 'cache')!r}, "
-        f"{str(tmp_path / 'log')!r}, save={str(mount / 'out.h5')!r}))"
+        f"sys.exit(jobs.fill_up({str(pictures)!r}, {str(cache)!r}, "
+        f"{str(log)!r}, save={str(mount / 'out.h5')!r}))"
     )
+    # After each run: its exit code, the temporary files and shards that are there, the rows that
+    # the network gave so far.
     script = f"""
+        look() {{
+            echo $1 $2 $(ls -a {cache}/k-*/shards | grep -c tmp) $(ls {cache}/k-*/shards | wc -l) \
+                 $(awk '{{n += $2}} END {{print n}}' {log}) $(ls -a {mount} | grep -c out.h5)
+        }}
         mount -t tmpfs -o size=3500k tmpfs {mount}
-        python=$1
-        $python -c "{job}"; echo full $?
-        ls -a {mount}/cache/k-*/shards | grep -c tmp; ls {mount}/cache/k-*/shards | wc -l
+        $1 -c "{job}"; look during $?
+        $1 -c "{job}"; look before $?
         mount -o remount,size=6500k {mount}
-        $python -c "{job}"; echo save $?
-        ls -a {mount} | grep -c out
+        $1 -c "{job}"; look saving $?
         mount -o remount,size=64m {mount}
-        $python -c "{job}"; echo done $?
-        cp {mount}/out.h5 {tmp_path}/out.h5
+        $1 -c "{job}"; look done $?
+        cp {mount}/out.h5 {out}
     """
-
     answer = subprocess.run(
         ["unshare", "-m", "bash", "-c", script, "-", sys.executable],
         cwd=Path(__file__).resolve().parents[2],
@@ -190,17 +247,26 @@ def test_t9_a_full_disk_is_an_error_and_no_loss(tmp_path: Path, note: Callable[.
         text=True,
         check=False,
     )
-    words = answer.stdout.split()
-    assert words[:3] == ["full", "3", "0"], answer.stderr
-    kept = int(words[3])
-    assert kept > 0
-    assert words[4:] == ["save", "4", "0", "done", "0"], answer.stdout + answer.stderr
+    said = {
+        line.split()[0]: list(map(int, line.split()[1:])) for line in answer.stdout.splitlines()
+    }
     from featx import Features
 
-    np.testing.assert_array_equal(Features.load(tmp_path / "out.h5").X, rows)
-    again = stub.logged(tmp_path / "log") - len(rows)
-    note("T9", exit_code=3, shards_kept=kept, same_after_resume=True, rows_computed_twice=again)
-    assert again <= blocks.BLOCK + 2
+    same = out.exists() and np.array_equal(Features.load(out).X, rows)
+    during, before, saving, done = (said[name] for name in ("during", "before", "saving", "done"))
+    note(
+        "T9", exit_codes=[during[0], before[0], saving[0], done[0]], left_half=during[1],
+        shards_kept=during[2], rows_before_the_second_refusal=before[3] - during[3],
+        rows_computed_twice=done[3] - len(rows), same_after_resume=same,
+    )  # fmt: skip
+    assert [during[0], before[0], saving[0], done[0]] == [3, 3, 4, 0], answer.stderr
+    assert during[2] > 0
+    # Most of the request is still missing: that is said before anything is computed.
+    assert before[1:4] == during[1:4]
+    assert [each[1] for each in said.values()] == [0, 0, 0, 0]
+    assert saving[4] == 0
+    assert same
+    assert done[3] - len(rows) <= blocks.BLOCK + 2
 
 
 def test_t9_files_that_may_not_grow(
@@ -213,14 +279,14 @@ def test_t9_files_that_may_not_grow(
         "cache": str(tmp_path / "cache"),
         "log": str(tmp_path / "log"),
     }
-    assert processes.run("fill_up", limit=100_000, **options) == 3
-    assert not oracle.shards(tmp_path / "cache")
-    assert not oracle.leftovers(tmp_path / "cache")
+    code = processes.run("fill_up", limit=100_000, **options)
+    left = [*oracle.shards(tmp_path / "cache"), *oracle.leftovers(tmp_path / "cache")]
+    note("T9 (file size limit)", exit_code=code, left_half=len(left))
+    assert (code, left) == (3, [])
     assert processes.run("fill_up", **options) == 0
     save = str(tmp_path / "out.h5")
     assert processes.run("fill_up", limit=100_000, save=save, **options) == 4
     assert not list(tmp_path.glob("*out.h5*"))
-    note("T9 (file size limit)", exit_code=3)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -235,20 +301,27 @@ def test_t30_read_only_and_foreign_caches(
     shutil.rmtree(cache / "statindex", ignore_errors=True)
     foreign = {"cache": str(cache), "log": ""}
     # Root's cache, which only root may enter.
-    assert processes.run("as_nobody", dataset=str(pictures), **foreign) in (3, 4)
+    closed = processes.run("as_nobody", dataset=str(pictures), **foreign)
     for path in [cache, *cache.rglob("*")]:
         os.chown(path, 65534, 65534)
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = {path: path.stat().st_mtime_ns for path in [cache, *cache.rglob("*")]}
-    assert processes.run("as_nobody", dataset=str(pictures), **foreign) == 0
-    assert processes.run("as_nobody", dataset=str(more), **foreign) == 3
-    assert {path: path.stat().st_mtime_ns for path in [cache, *cache.rglob("*")]} == before
+    read = processes.run("as_nobody", dataset=str(pictures), **foreign)
+    written = processes.run("as_nobody", dataset=str(more), **foreign)
+    untouched = {path: path.stat().st_mtime_ns for path in [cache, *cache.rglob("*")]} == before
     # A damaged shard that cannot be moved away is looked past; its rows cannot be kept.
     shard = next(cache.rglob("shards/*.h5"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"?")
     os.chown(shard, 65534, 65534)
-    assert processes.run("as_nobody", dataset=str(pictures), **foreign) != 0
-    note("T30", read=True, write="CacheWriteError", foreign="CacheWriteError")
+    damaged = processes.run("as_nobody", dataset=str(pictures), **foreign)
+    name = {0: "done", 3: "CacheWriteError", 4: "CacheError"}
+    note(
+        "T30", foreign_and_closed=name[closed], read_only_hit=name[read],
+        read_only_miss=name[written], read_only_damaged=name[damaged], untouched=untouched,
+    )  # fmt: skip
+    assert closed in (3, 4)
+    assert (read, written, untouched) == (0, 3, True)
+    assert damaged in (3, 4)
 
 
 def test_t30_without_a_folder_to_write_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

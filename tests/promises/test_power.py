@@ -128,6 +128,38 @@ def test_t6_the_simulation_finds_a_missing_sync(tmp_path: Path, rng: Any) -> Non
     assert lost
 
 
+def test_t6_what_another_process_published_is_durable_when_it_is_relied_on(
+    tmp_path: Path, rng: Any
+) -> None:
+    """That process linked a shard and has not synced the folder yet; then the power goes."""
+    from featx import disk as featx_disk
+    from featx import folders
+
+    top = tmp_path / "top"
+    top.mkdir()
+    recorder = Recorder(top)
+    drawn = stub.pixels(40, seed=24)
+    with faults.in_place(recorder.os):
+        with pytest.MonkeyPatch.context() as patch:
+            sync = folders.sync
+            patch.setattr(folders, "sync", lambda at: at.name == "shards" or sync(at))
+            patch.setattr(featx_disk, "save_lightly", lambda path, content: None)
+            stub.extract(drawn, top / "cache")
+        runtime = stub.Thumbnail()
+        stub.extract(drawn, top / "cache", runtime)
+        assert runtime.seen == 0
+    lost = 0
+    for _ in range(50):
+        disk = Disk()
+        for step in recorder.steps:
+            assert callable(step)
+            step(disk)
+        disk.lose_power(tmp_path / "after", rng)
+        lost += not list((tmp_path / "after").rglob("shards/*.h5"))
+        shutil.rmtree(tmp_path / "after")
+    assert lost == 0
+
+
 def can_trace() -> bool:
     return (
         shutil.which("strace") is not None
