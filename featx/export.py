@@ -37,9 +37,10 @@ def write(
     `labels.txt` in a .keras or .tflite file (read it with any zip tool), as `assets.extra/
     labels.txt` in a SavedModel, as the metadata "classes" (a JSON list) in ONNX.
 
-    Trees jump at their thresholds, which stand on numbers of training rows: where another runtime
-    rounds such a number otherwise, the picture takes another branch, and its probabilities may
-    differ by hundredths. On the same rows the exported trees give the head's own probabilities.
+    Trees jump at their thresholds: where a number of a row lies so near to one that another runtime
+    rounds it across, the picture takes another branch, and its probabilities differ by hundredths.
+    featx keeps thresholds away from the training rows, so that this is rare; `verify_parity` finds
+    such pictures. On the same rows the exported trees give the head's own probabilities.
 
     Parameters
     ----------
@@ -59,6 +60,7 @@ def write(
             f"format={format!r} for {path}: expected one of {', '.join(SUFFIXES)}, or a path that "
             "ends on .keras, .onnx or .tflite."
         )
+    _check_target(path)
     trees = isinstance(head, XGBoostHead)
     planted = trees and chosen == "onnx"
     network = pixels_to_rows(backbone) if planted else folded(backbone, head)
@@ -130,10 +132,14 @@ def _plant(made: Path, head: XGBoostHead) -> None:
     onnx.save(model, made)
 
 
+def _check_target(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink() and not (path / "saved_model.pb").exists():
+        raise ExportError(f"{path} is a folder that holds something else; it was left alone.")
+
+
 def _move(made: Path, path: Path) -> None:
+    _check_target(path)  # again: the writing takes seconds
     if path.is_dir() and not path.is_symlink():
-        if not (path / "saved_model.pb").exists():
-            raise ExportError(f"{path} is a folder that holds something else; it was left alone.")
         shutil.rmtree(path)
     os.replace(made, path)
 

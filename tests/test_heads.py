@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xgboost
 from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
@@ -275,6 +276,20 @@ def test_xgboost_draws_the_columns_it_says() -> None:
     narrow = heads.xgboost(n_estimators=2, columns=25).fit(X[:, :10], y)
     assert wide.model_.get_params()["colsample_bytree"] == 0.25
     assert narrow.model_.get_params()["colsample_bytree"] == 1.0
+
+
+def test_xgboost_does_not_hang_on_the_last_bits_of_its_training_rows() -> None:
+    X, y = blobs()
+    plain = xgboost.XGBClassifier(
+        n_estimators=20, max_depth=3, max_bin=32, learning_rate=0.2, n_jobs=1, random_state=0
+    )
+    codes = np.unique(y, return_inverse=True)[1]
+    expected = plain.fit(X, codes).predict_proba(X)
+    head = heads.xgboost(n_estimators=20, columns=X.shape[1]).fit(X, y)
+    np.testing.assert_array_equal(head.predict_proba(X), expected)
+    lower = np.nextafter(X.astype(np.float32), np.float32(-np.inf))
+    np.testing.assert_array_equal(head.predict_proba(lower), expected)
+    assert np.abs(plain.predict_proba(lower) - expected).max() > 1e-3, "what is guarded against"
 
 
 def test_linear_svm_is_calibrated() -> None:

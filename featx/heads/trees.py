@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx.dense import rows_and_labels
+from featx.heads import thresholds
 from featx.heads.regression import SMALL
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
     classes_ : ndarray of shape (n_classes,)
         Labels, sorted.
     model_ : xgboost.XGBClassifier
-        Fitted on positions in `classes_`.
+        Fitted on positions in `classes_`; its thresholds then moved between the numbers of the
+        training rows, so that rows that another runtime rounds otherwise take the same branches.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
             device=self.device,
         )
         self.model_.fit(values, codes)
+        thresholds.settle(self.model_, values)
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:

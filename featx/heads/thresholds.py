@@ -1,0 +1,56 @@
+"""Thresholds of boosted trees, moved off the numbers of the training rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from featx import ubj
+
+
+def between(model: bytes, rows: np.ndarray) -> bytes:
+    """Return the model with each threshold in the middle between two numbers of its column.
+
+    XGBoost puts a threshold on a number of a training row. The same picture's row, computed again
+    by another runtime or in a batch of another size, differs in its last bits, and would take the
+    other branch. The rows given go where they went, so their scores stay as they are.
+
+    Parameters
+    ----------
+    model : bytes
+        UBJ, as XGBoost writes it.
+    rows : ndarray of shape (n, n_features)
+        What the trees were grown on; finite.
+    """
+    document = ubj.decoded(model)
+    trees = document["learner"]["gradient_booster"]["model"]["trees"]
+    inner = [tree["left_children"] != -1 for tree in trees]
+    columns, places = (
+        np.concatenate([tree[name][at] for tree, at in zip(trees, inner, strict=True)])
+        for name in ("split_indices", "split_conditions")
+    )
+    for column in np.unique(columns):
+        here = columns == column
+        places[here] = _middle(np.unique(rows[:, column].astype(np.float32)), places[here])
+    counts = np.cumsum([at.sum() for at in inner])[:-1]
+    for tree, at, moved in zip(trees, inner, np.split(places, counts), strict=True):
+        tree["split_conditions"][at] = moved
+    return ubj.encoded(document)
+
+
+def _middle(numbers: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Return what lies between the numbers below a threshold and the others; both ascend."""
+    above = np.searchsorted(numbers, thresholds)
+    has_both = (above > 0) & (above < len(numbers))
+    lower = numbers[np.maximum(above - 1, 0)]
+    upper = numbers[np.minimum(above, len(numbers) - 1)]
+    middle = ((lower.astype(np.float64) + upper) / 2).astype(np.float32)
+    # Between neighbours in float32 there is nothing.
+    return np.where(has_both & (middle > lower), middle, thresholds)
+
+
+def settle(classifier: Any, rows: np.ndarray) -> None:
+    """Move the thresholds of a fitted `xgboost.XGBClassifier`."""
+    raw = bytes(classifier.get_booster().save_raw("ubj"))
+    classifier.load_model(bytearray(between(raw, rows)))
