@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import hashlib
 import html.parser
+import io
 import json
 import os
 import re
@@ -17,10 +18,15 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from featx.errors import Failure, FeatxError
-from featx.evaluation import charts, costs, metrics, wording
+from featx.evaluation import calibration, charts, costs, embedding, metrics, wording
+from featx.evaluation.certainty import Interval
+from featx.evaluation.embedding import Map
+from featx.evaluation.evidence import Evidence, Proof
+from featx.evaluation.learning import LearningCurve, LearningPoint
 from featx.evaluation.report import Report
 from featx.evaluation.results import (
     Circumstances,
@@ -33,6 +39,7 @@ from featx.evaluation.results import (
     Selection,
     SkippedPicture,
 )
+from featx.parity import Parity
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
@@ -116,7 +123,7 @@ MEASURED = Pass("net", 850, 850, 0, 10.0, "keras", 10.0, "measured in this run",
 KEPT = Pass("net", 850, 0, 850, 0.2, "", None, "not measured in this run", 64, False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build() -> Callable[..., Report]:
     """Return a function that makes a report of a logistic head, an SVM and the baseline."""
 
@@ -129,6 +136,7 @@ def build() -> Callable[..., Report]:
         n: int = 240,
         done: Pass = MEASURED,
         selection: Selection | None = None,
+        evidence: bool = True,
         **fields: Any,
     ) -> Report:
         names = sorted(classes or ["daisy", "rose", "tulip"])
@@ -141,6 +149,8 @@ def build() -> Callable[..., Report]:
         rows = [row_of(one, names, **(BASELINE if one.kind == "baseline" else {})) for one in found]
         scores = {("net", "logistic"): 0.88, ("net", "linear_svm"): 0.8}
         counts = {name: n // len(names) for name in names}
+        if evidence:
+            fields["evidence"] = behind(found[0], names)
         curves = {
             "loss": (1.0, 0.5, float("nan")),
             "accuracy": (0.4, 0.6, 0.7),
@@ -168,6 +178,35 @@ def build() -> Callable[..., Report]:
         )
 
     return make
+
+
+def behind(answers: Predictions, classes: list[str]) -> Evidence:
+    """Return evidence on the first half of the pictures, with a name in every place for one."""
+    n = len(answers.ids) // 2
+    sheet = io.BytesIO()
+    Image.new("RGB", (embedding.SIDE, embedding.SIDE), "red").save(sheet, "JPEG")
+    jpeg = sheet.getvalue()
+    rng = np.random.default_rng(0)
+    interval = Interval(0.7, 0.9)
+    points = tuple(LearningPoint(k, 3.0 * k, 0.8, interval, 5) for k in (2, 5, 10))
+    assert answers.proba is not None
+    folds = [np.arange(0, 2 * n, 2), np.arange(1, 2 * n, 2)]
+    parity = Parity(n, 2e-6, answers.ids[0], n, 1e-5, "the folded network", 1.0)
+    wrong = np.flatnonzero(answers.y_true != answers.y_pred)[:4].tolist()
+    return Evidence(
+        learning=(LearningCurve("net", answers.method, points, 1.0, classes[0]),),
+        temperatures=(calibration.across_folds(answers, folds, classes),),
+        proofs=(
+            Proof("net", "nearest", None, f"cannot be folded {classes[0]}", n),
+            Proof("net", answers.method, parity, "", n),
+        ),
+        map=Map("net", "PCA", np.arange(n), rng.random((n, 2)), np.ones((n, 3)), jpeg, 9, 0.1),
+        surest=tuple(wrong[:2]),
+        worst=tuple(wrong[2:]),
+        pictures={position: jpeg for position in wrong[:3]},
+        seconds={"map": 0.1},
+        missing=(f"No tea: {classes[0]}",),
+    )
 
 
 class Page(html.parser.HTMLParser):
@@ -218,11 +257,46 @@ def test_json_is_strict_and_follows_its_schema(
     assert data["methods"][0]["confusion"][0][0] > 0
 
 
+def test_a_report_without_evidence_follows_its_schema_too(
+    build: Callable[..., Report], schema: Any, tmp_path: Path
+) -> None:
+    text, _, data = saved(build(evidence=False), tmp_path)
+    jsonschema.validate(data, schema)
+    assert data["evidence"] is None
+    assert 'id="map"' not in text
+
+
+def test_evidence_stands_in_all_three_forms(build: Callable[..., Report], tmp_path: Path) -> None:
+    text, markdown, data = saved(build(), tmp_path)
+    page = Page(text)
+    found = data["evidence"]
+    nearest, logistic = found["parity"]
+    assert (nearest["holds"], logistic["holds"], logistic["largest"]) == (None, True, 2e-6)
+    for words in ("the largest difference of any probability is 2.0e-06", "cannot be folded"):
+        assert words in page.text
+        assert words in markdown.replace("\\", "")
+    assert f"at temperature {found['temperatures'][0]['value']:.2f}" in markdown
+    assert "From 5 to 10 pictures per class" in page.text
+    points = [
+        attributes for tag, attributes in page.tags if tag == "circle" and "data-id" in attributes
+    ]
+    assert len(points) == 120
+    ids, place = data["tested"]["ids"], data["pictures"]["classes"]
+    for one in points:
+        number = ids.index(one["data-id"])
+        assert one["data-label"] == place[data["tested"]["y_true"][number]]
+        assert one["data-given"] == place[data["predictions"][0]["y_pred"][number]]
+    shown = [a["src"] for tag, a in page.tags if tag == "img"]
+    assert shown.count("data:image/jpeg;base64," + found["pictures"][0]["jpeg"]) >= 3
+    assert "gone" in page.text  # one of the four has no picture any more
+
+
 def test_the_schema_refuses_what_it_does_not_know(
     build: Callable[..., Report], schema: Any
 ) -> None:
     data = build().to_dict()
-    for path in ((), ("verdict",), ("methods", 0), ("methods", 0, "cost"), ("rows", 0)):
+    inner = [("evidence",), ("evidence", "map"), ("evidence", "parity", 0)]
+    for path in ((), ("verdict",), ("methods", 0), ("methods", 0, "cost"), ("rows", 0), *inner):
         broken = copy.deepcopy(data)
         place: Any = broken
         for step in path:

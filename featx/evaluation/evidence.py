@@ -230,7 +230,9 @@ def _learning(one: Material) -> dict[str, Any]:
     for head in _heads(one):
         # Every step about doubles the pictures, so that all steps cost about two whole fits.
         cost = 2 * learning.REPEATS * head.cost.each
-        if head.method in one.methods and (head is one.subject or cost <= QUICK_SECONDS):
+        spent = sum(curve.seconds for curve in curves)
+        quick = cost <= QUICK_SECONDS and spent <= learning.MOST_SECONDS
+        if head.method in one.methods and (head is one.subject or quick):
             n_train = float(np.mean([len(split.y_train) for split in one.splits]))
             last = LearningPoint(largest, n_train, head.accuracy, head.interval, len(head.seeds))
             cuts = one.splits[: learning.REPEATS]

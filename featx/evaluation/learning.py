@@ -20,8 +20,10 @@ logger = logging.getLogger(__name__)
 
 # Five draws show how much the choice of pictures matters; their mean moves little beyond that.
 REPEATS = 5
-# A head that needs more for all of its points ends with the point that it had reached.
-MOST_SECONDS = 12.0
+# A head whose next point would go beyond this ends with the point that it had reached.
+MOST_SECONDS = 15.0
+# A step at most multiplies the pictures by this, and so about the seconds.
+_STEP = 2.5
 
 
 @dataclass(frozen=True)
@@ -93,18 +95,20 @@ def curve(
     last : LearningPoint
         With all training pictures.
     """
-    started = time.perf_counter()
+    started = before = time.perf_counter()
     points: list[LearningPoint] = []
-    note = ""
+    note, forecast = "", 0.0
     for size in sizes([str(name) for name in splits[0].y_train]):
-        if time.perf_counter() - started > MOST_SECONDS:
+        if before - started + forecast > MOST_SECONDS:
             reached = points[-1].per_class if points else 0
-            note = f"It ends at {reached} pictures per class, after {MOST_SECONDS:.0f} s."
+            note = f"No point between {reached} and all pictures: it would take too long."
             break
         try:
             points.append(_point(method, splits, size))
         except Exception:  # such as a head that needs more rows of a class than this
             logger.debug("%s with %d a class failed", method.name, size, exc_info=True)
+        now = time.perf_counter()
+        before, forecast = now, _STEP * (now - before)
     points = [point for point in points if point.per_class < last.per_class]
     return LearningCurve(
         backbone, method.name, (*points, last), time.perf_counter() - started, note
