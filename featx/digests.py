@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import threading
 import time
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +58,9 @@ class KnownFiles:
     def __init__(self, root: Path, location: Path | None) -> None:
         self._path: Path | None = None
         self._known: dict[str, bytes] = {}
-        self._fresh: dict[str, bytes] = {}
+        # What was read now, laid out as it is saved: half of what a dict takes.
+        self._lengths, self._names, self._entries = array("q"), bytearray(), bytearray()
+        self._adding = threading.Lock()
         if location is not None:
             name = hashlib.sha256(os.fsencode(os.path.abspath(location))).hexdigest()[:32]
             self._path = root / "statindex" / name
@@ -64,6 +68,8 @@ class KnownFiles:
 
     def find(self, path: Path) -> Digest | None:
         """Return the digest of the file if it is surely the one that was read before."""
+        if not self._known:  # and a Path that is not asked for its text does not keep it
+            return None
         known = self._known.get(os.fspath(path))
         if known is None:
             return None
@@ -78,19 +84,22 @@ class KnownFiles:
     def remember(self, path: Path, about: os.stat_result, read_at: int, digest: Digest) -> None:
         """Note what a file held; `about` was taken before it was read at `read_at` (ns)."""
         if self._path is not None:
-            self._fresh[os.fspath(path)] = _ENTRY.pack(*_about(about), read_at, digest)
+            name = os.fsencode(path)
+            with self._adding:
+                self._lengths.append(len(name))
+                self._names += name
+                self._entries += _ENTRY.pack(*_about(about), read_at, digest)
 
     def save(self) -> None:
         """Keep what was noted, for the next run."""
-        if self._path is None or not self._fresh:
+        if self._path is None or not self._lengths:
             return
-        self._known.update(self._fresh)
-        self._fresh.clear()
         names = [os.fsencode(path) for path in self._known]
-        entries = np.frombuffer(b"".join(self._known.values()), _ENTRIES)
+        # What was read now stands behind what was known before, and counts.
+        entries = np.frombuffer(b"".join(self._known.values()) + self._entries, _ENTRIES)
         arrays: dict[str, np.ndarray] = {
-            "lengths": np.array([len(name) for name in names], np.int64),
-            "names": np.frombuffer(b"".join(names), np.uint8),
+            "lengths": np.array([*map(len, names), *self._lengths], np.int64),
+            "names": np.frombuffer(b"".join(names) + self._names, np.uint8),
             **{field: entries[field] for field in ("about", "read_at", "sha256")},
         }
         disk.save_lightly(self._path, pack(arrays))

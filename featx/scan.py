@@ -148,7 +148,8 @@ class Scan:
         content = item.source
         try:
             if isinstance(content, Path):
-                path, read_at = content, now_ns()
+                # A Path keeps its text once it was asked for it: this one is soon gone.
+                path, read_at = Path(content), now_ns()
                 about = os.stat(path)
                 content = images.read(path)
                 digest = of_content(content)

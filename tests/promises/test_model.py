@@ -9,10 +9,12 @@ import random
 import shutil
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -48,6 +50,8 @@ class _PowerCut(BaseException):
 class CacheLife(RuleBasedStateMachine):
     """The oracle is a dict: which picture each file holds."""
 
+    lived = steps = 0
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="featx-life-"))
@@ -59,6 +63,7 @@ class CacheLife(RuleBasedStateMachine):
         self.write("00", 0)
 
     def teardown(self) -> None:
+        CacheLife.lived += 1
         blocks.BLOCK = self.size
         shutil.rmtree(self.folder)
 
@@ -157,6 +162,7 @@ class CacheLife(RuleBasedStateMachine):
 
     @invariant()
     def every_whole_shard_is_true(self) -> None:
+        CacheLife.steps += 1
         wrong = oracle.judge(oracle.shards(self.cache), KNOWN)
         assert not [what for what in wrong if "row" in what]
 
@@ -168,3 +174,11 @@ CacheLife.TestCase.settings = settings(
     suppress_health_check=list(HealthCheck),
 )
 TestT29 = seed(SEED)(CacheLife).TestCase
+
+
+def test_t29_figures(note: Callable[..., None]) -> None:
+    """Runs behind the lives, which raise where one goes wrong."""
+    if not CacheLife.lived:
+        pytest.skip("no life was lived in this run")
+    note("T29", lives=CacheLife.lived, steps=CacheLife.steps)
+    assert CacheLife.lived >= (500 if LONG else 20)

@@ -41,4 +41,4 @@ def test_only_image_errors(
     assert sum(result["outcomes"].values()) == count
     # Mutants that all fail at the first byte would try nothing.
     assert result["outcomes"]["handled"] > count / 20
-    note("T14", mutants=count, hangs=0, **result)
+    note("T14", mutants=count, **result)

@@ -134,9 +134,15 @@ def picture_set(folder: Path, bad: set[int], total: int) -> None:
 
 @pytest.mark.parametrize(("count", "total"), [(1, 30), (37, 900), (500, 10_500)])
 def test_bad_files_never_shift_others(
-    count: int, total: int, tmp_path: Path, note: Callable[..., None]
+    count: int,
+    total: int,
+    tmp_path: Path,
+    scale: Callable[[int, int], int],
+    note: Callable[..., None],
 ) -> None:
     """T15: the good rows are those of the same pictures without the bad ones, and aligned."""
+    if total > scale(1000, total):
+        pytest.skip("in the long form only: FEATX_PROMISES=long")
     bad = set(np.random.default_rng(count).choice(total, count, replace=False).tolist())
     kept = [number for number in range(total) if number not in bad]
     picture_set(tmp_path / "d", bad, total)
@@ -153,5 +159,6 @@ def test_bad_files_never_shift_others(
     assert [f.id for f in features.failures] == [f"a/{number:06d}.png" for number in sorted(bad)]
     assert len(features.X) == len(features.y) == total - count
     # Bad pictures keep their slots, so the batches differ; rounding may differ with them.
-    np.testing.assert_allclose(features.X, alone.X, rtol=1e-5, atol=1e-4)
-    note("T15", bad=count, pictures=total, shifted=0)
+    shifted = int((~np.isclose(features.X, alone.X, rtol=1e-5, atol=1e-4)).any(axis=1).sum())
+    note("T15", bad=count, pictures=total, shifted=shifted)
+    assert shifted == 0

@@ -187,20 +187,21 @@ def test_t7_the_order_of_calls_of_one_commit(tmp_path: Path, note: Callable[...,
     )  # fmt: skip
     lines = [line for line in trace.read_text().splitlines() if "cache" in line]
     shards = re.escape(str(next((tmp_path / "cache").rglob("shards"))))
-    expected = [
-        rf"openat\(.*{shards}/\.tmp-[^\"]+\", O_WRONLY\|O_CREAT\|O_EXCL\|O_NOFOLLOW",
-        rf"write\(\d+<{shards}/\.tmp-",
-        rf"fsync\(\d+<{shards}/\.tmp-",
-        rf"link(at)?\(.*{shards}/\.tmp-.*{shards}/[0-9a-f]{{32}}\.h5",
-        rf"fsync\(\d+<{shards}>",
-        rf"unlink(at)?\(.*{shards}/\.tmp-",
-        r"openat\(.*acknowledged",
-    ]
-    found = []
-    for pattern in expected:
+    expected = {
+        "open": rf"openat\(.*{shards}/\.tmp-[^\"]+\", O_WRONLY\|O_CREAT\|O_EXCL\|O_NOFOLLOW",
+        "write": rf"write\(\d+<{shards}/\.tmp-",
+        "fsync(file)": rf"fsync\(\d+<{shards}/\.tmp-",
+        "link": rf"link(at)?\(.*{shards}/\.tmp-.*{shards}/[0-9a-f]{{32}}\.h5",
+        "fsync(folder)": rf"fsync\(\d+<{shards}>",
+        "unlink": rf"unlink(at)?\(.*{shards}/\.tmp-",
+        "acknowledged": r"openat\(.*acknowledged",
+    }
+    found = {}
+    for name, pattern in expected.items():
         at = [i for i, line in enumerate(lines) if re.search(pattern, line)]
         assert at, f"no call like {pattern} in\n" + "\n".join(lines)
-        found.append(at[-1])
-    note("T7", order="write, fsync(file), link, fsync(folder), unlink, acknowledged")
-    assert found == sorted(found)
+        found[name] = at[-1]
+    order = sorted(found, key=lambda name: found[name])
+    note("T7", order=", ".join(order))
+    assert order == list(expected)
     assert not oracle.leftovers(tmp_path / "cache")
