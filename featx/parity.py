@@ -40,6 +40,8 @@ class Parity:
         What the kept rows were compared with.
     seconds : float
         Wall time of the whole comparison.
+    beyond : int
+        Pictures of which a probability differs by more than the tolerance.
     """
 
     pictures: int
@@ -49,6 +51,7 @@ class Parity:
     tolerance: float
     against: str
     seconds: float
+    beyond: int = 0
 
     @property
     def holds(self) -> bool:
@@ -56,10 +59,12 @@ class Parity:
         return self.largest <= self.tolerance
 
     def __str__(self) -> str:
+        verdict = f"within the tolerance of {self.tolerance:g}"
+        if not self.holds:
+            verdict = f"MORE than the tolerance of {self.tolerance:g} for {self.beyond} of them"
         return (
             f"{self.pictures} pictures: kept rows and {self.against} differ by at most "
-            f"{self.largest:.2g} ({self.worst}); {'within' if self.holds else 'MORE than'} the "
-            f"tolerance of {self.tolerance:g}, the same class for {self.same_class}."
+            f"{self.largest:.2g} ({self.worst}); {verdict}, the same class for {self.same_class}."
         )
 
 
@@ -117,14 +122,17 @@ def compare(
     found = np.concatenate([run(batch) for batch in _batches(sources, backbone)])
     apart = np.abs(found - kept).max(axis=1)
     worst = int(apart.argmax())
+    if tolerance is None:
+        tolerance = 1e-5 if network is None else 1e-4
     return Parity(
         len(kept),
         float(apart[worst]),
         dataset.ids[worst],
         int((found.argmax(axis=1) == kept.argmax(axis=1)).sum()),
-        tolerance if tolerance is not None else 1e-5 if network is None else 1e-4,
+        tolerance,
         against,
         time.perf_counter() - began,
+        int((~(apart <= tolerance)).sum()),  # so that NaN is beyond
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -201,6 +202,15 @@ def test_200_requests_with_hostile_ones_among_them_leave_memory_flat(server: Ser
     assert server.memory() - before < 30, "MB that 200 requests left"
 
 
+DROP = """(base64) => {
+  const text = atob(base64);
+  const data = new DataTransfer();
+  const bytes = Uint8Array.from(text, (c) => c.charCodeAt(0));
+  data.items.add(new File([bytes], "x.png", {type: "image/png"}));
+  return data;
+}"""
+
+
 def test_the_page_in_a_browser(server: Server, tmp_path: Path) -> None:
     sync_api = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium")
@@ -213,7 +223,9 @@ def test_the_page_in_a_browser(server: Server, tmp_path: Path) -> None:
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda line: line.type == "error" and errors.append(line.text))
         page.goto(f"http://127.0.0.1:{server.port}/")
-        page.set_input_files("#file", server.pictures / "green" / "02.png")
+        content = (server.pictures / "green" / "02.png").read_bytes()
+        dropped = page.evaluate_handle(DROP, base64.b64encode(content).decode())
+        page.dispatch_event("#drop", "drop", {"dataTransfer": dropped})
         page.wait_for_selector("#result:not([hidden])", timeout=120_000)
         assert page.inner_text("#top li:first-child").startswith("green")
         assert page.locator("#near figure").count() == 5
