@@ -86,6 +86,18 @@ def test_comparison_is_paired() -> None:
     assert found.interval.low > 0
 
 
+def test_interval_of_the_difference_is_that_of_the_pairs() -> None:
+    first = np.repeat([True, True, False, False], [300, 40, 20, 40])
+    second = np.repeat([True, False, True, False], [300, 40, 20, 40])
+    found = certainty.compare(first, second)
+    assert found.difference == pytest.approx(0.05)
+    # In closed form: the differences are 1, -1 and 0 with shares 0.1, 0.05 and the rest.
+    half = 1.96 * np.sqrt((0.15 - 0.05**2) / 400)
+    assert (found.interval.low, found.interval.high) == pytest.approx(
+        (0.05 - half, 0.05 + half), abs=0.004
+    )
+
+
 def test_equal_methods_are_not_told_apart() -> None:
     found = certainty.compare(hits(50, 50), hits(50, 50))
     assert found.difference == 0

@@ -37,7 +37,7 @@ def test_smaller_draws_are_parts_of_larger_ones_and_classes_stay_even() -> None:
 
 
 def test_more_pictures_are_better_and_the_last_point_is_the_table_s() -> None:
-    found = learning.curve(LOGISTIC, "net", [split(160, 0)], LAST)
+    found = learning.curve(LOGISTIC, "net", [split(160, 0)], LAST, slow=False)
     assert [point.per_class for point in found.points] == [2, 5, 10, 20, 50, 60]
     assert found.points[-1] is LAST
     assert found.points[0].accuracy < found.points[-2].accuracy
@@ -50,7 +50,7 @@ def test_more_pictures_are_better_and_the_last_point_is_the_table_s() -> None:
 
 def test_folds_are_a_draw_each() -> None:
     cuts = [split(160, seed, seed + 1) for seed in range(3)]
-    found = learning.curve(LOGISTIC, "net", cuts, LAST)
+    found = learning.curve(LOGISTIC, "net", cuts, LAST, slow=False)
     assert {point.repeats for point in found.points[:-1]} == {3}
 
 
@@ -69,15 +69,20 @@ class Picky:
 
 
 def test_sizes_at_which_a_head_fails_are_left_out() -> None:
-    found = learning.curve(
-        Method("mine", "head", lambda seed: Picky()), "net", [split(160, 0)], LAST
-    )
+    picky = Method("mine", "head", lambda seed: Picky())
+    found = learning.curve(picky, "net", [split(160, 0)], LAST, slow=False)
     assert [point.per_class for point in found.points] == [10, 20, 50, 60]
+
+
+def test_a_slow_head_has_every_other_point_the_largest_among_them() -> None:
+    found = learning.curve(LOGISTIC, "net", [split(160, 0)], LAST, slow=True)
+    assert [point.per_class for point in found.points] == [2, 10, 50, 60]
+    assert {point.repeats for point in found.points[:-1]} == {learning.FEWER_REPEATS}
 
 
 def test_a_slow_head_ends_early_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learning, "MOST_SECONDS", -1.0)
-    found = learning.curve(LOGISTIC, "net", [split(160, 0)], LAST)
+    found = learning.curve(LOGISTIC, "net", [split(160, 0)], LAST, slow=False)
     assert found.points == (LAST,)
     assert "No point between 0 and all pictures" in found.note
 

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 # pass of its own.
 MOST_PARITY = 256
 # Learning curves of other heads than the verdict's are drawn where they cost no more than this.
-QUICK_SECONDS = 4.0
+QUICK_SECONDS = 8.0
 MOST_CURVES = 3
 
 
@@ -235,8 +235,9 @@ def _learning(one: Material) -> dict[str, Any]:
         if head.method in one.methods and (head is one.subject or quick):
             n_train = float(np.mean([len(split.y_train) for split in one.splits]))
             last = LearningPoint(largest, n_train, head.accuracy, head.interval, len(head.seeds))
-            cuts = one.splits[: learning.REPEATS]
-            curves.append(learning.curve(one.methods[head.method], head.backbone, cuts, last))
+            slow = cost > learning.MOST_SECONDS
+            method = one.methods[head.method]
+            curves.append(learning.curve(method, head.backbone, one.splits, last, slow=slow))
         if len(curves) == MOST_CURVES:
             break
     return {"learning": tuple(curves)}

@@ -82,7 +82,7 @@ def _learning(curves: Sequence[Data]) -> dict[str, Any] | None:
         for (name, _), line in series.items()
     )
     words = ("Accuracy over training pictures per class", f"{ends}.", "pictures per class", "right")
-    return {"chart": charts.growth(words, series), "curves": curves, "says": _gain(curves[0])}
+    return {"chart": charts.growth(words, series), "curves": curves, "says": _gain(curves)}
 
 
 def _point(point: Data) -> tuple[float, float, float, float, str]:
@@ -94,22 +94,28 @@ def _point(point: Data) -> tuple[float, float, float, float, str]:
     return point["per_class"], point["accuracy"], low, high, tip
 
 
-def _gain(curve: Data) -> str:
+def _gain(curves: Sequence[Data]) -> str:
     """Return in words what the last doubling brought, and so what another may bring."""
-    points, last = curve["points"], curve["points"][-1]
-    half = [point for point in points[:-1] if 2 * point["per_class"] <= last["per_class"]]
-    if not half:
-        return ""
-    gain = last["accuracy"] - half[-1]["accuracy"]
-    advice = (
-        "more pictures may well help"
-        if gain > 0.02
-        else "more pictures of the same kind are unlikely to help much"
-    )
-    return (
-        f"From {half[-1]['per_class']} to {last['per_class']} pictures per class "
-        f"{wording.label(curve['method'])} gained {wording.points(gain)} points: {advice}."
-    )
+    for curve in curves:
+        last = curve["points"][-1]
+        # A little less than a half at best, as the steps are; from far below, any curve rises.
+        before = [
+            point
+            for point in curve["points"][:-1]
+            if last["per_class"] / 4 <= point["per_class"] <= last["per_class"] / 2
+        ]
+        if before:
+            gain = last["accuracy"] - before[-1]["accuracy"]
+            advice = (
+                "more pictures may well help"
+                if gain > 0.02
+                else "more pictures of the same kind are unlikely to help much"
+            )
+            return (
+                f"From {before[-1]['per_class']} to {last['per_class']} pictures per class "
+                f"{wording.label(curve['method'])} gained {wording.points(gain)} points: {advice}."
+            )
+    return ""
 
 
 def _proof(one: Data) -> dict[str, Any]:

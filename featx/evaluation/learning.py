@@ -6,7 +6,7 @@ import logging
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +20,10 @@ logger = logging.getLogger(__name__)
 
 # Five draws show how much the choice of pictures matters; their mean moves little beyond that.
 REPEATS = 5
+# Of a slow head, which is tried at every other size besides.
+FEWER_REPEATS = 3
 # A head whose next point would go beyond this ends with the point that it had reached.
-MOST_SECONDS = 15.0
+MOST_SECONDS = 12.0
 # A step at most multiplies the pictures by this, and so about the seconds.
 _STEP = 2.5
 
@@ -83,7 +85,7 @@ def drawn(y: np.ndarray, per_class: int, seed: int) -> np.ndarray:
 
 
 def curve(
-    method: Method, backbone: str, splits: Sequence[Split], last: LearningPoint
+    method: Method, backbone: str, splits: Sequence[Split], last: LearningPoint, *, slow: bool
 ) -> LearningCurve:
     """Return the learning curve of a head.
 
@@ -94,17 +96,23 @@ def curve(
         each, so that every picture is tested once.
     last : LearningPoint
         With all training pictures.
+    slow : bool
+        Take fewer draws and every other size.
     """
+    repeats = FEWER_REPEATS if slow else REPEATS
+    draws = list(enumerate(splits[:repeats] if len(splits) > 1 else [splits[0]] * repeats))
+    steps = sizes([str(name) for name in splits[0].y_train])
+    steps = steps[1 - len(steps) % 2 :: 2] if slow else steps
     started = before = time.perf_counter()
     points: list[LearningPoint] = []
     note, forecast = "", 0.0
-    for size in sizes([str(name) for name in splits[0].y_train]):
+    for size in steps:
         if before - started + forecast > MOST_SECONDS:
             reached = points[-1].per_class if points else 0
             note = f"No point between {reached} and all pictures: it would take too long."
             break
         try:
-            points.append(_point(method, splits, size))
+            points.append(_point(method, draws, size))
         except Exception:  # such as a head that needs more rows of a class than this
             logger.debug("%s with %d a class failed", method.name, size, exc_info=True)
         now = time.perf_counter()
@@ -115,14 +123,9 @@ def curve(
     )
 
 
-def _repeats(splits: Sequence[Split]) -> Iterator[tuple[int, Split]]:
-    many = splits if len(splits) > 1 else [splits[0]] * REPEATS
-    yield from enumerate(many)
-
-
-def _point(method: Method, splits: Sequence[Split], size: int) -> LearningPoint:
+def _point(method: Method, draws: Sequence[tuple[int, Split]], size: int) -> LearningPoint:
     right, counts = [], []
-    for seed, split in _repeats(splits):
+    for seed, split in draws:
         chosen = drawn(split.y_train, size, seed)
         with warnings.catch_warnings():
             # What a head warns of on few rows says nothing of it on all of them.
@@ -130,7 +133,7 @@ def _point(method: Method, splits: Sequence[Split], size: int) -> LearningPoint:
             model = method.make(seed).fit(split.X_train[chosen], split.y_train[chosen])
             right.append(model.predict(split.X_test) == split.y_test)
         counts.append(len(chosen))
-    if len(splits) > 1:
+    if draws[0][1].fold is not None:
         correct = np.concatenate(right)
         interval = certainty.accuracy_interval(correct)
     else:

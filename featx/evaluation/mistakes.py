@@ -13,8 +13,8 @@ from featx.evaluation.embedding import encoded
 from featx.evaluation.results import Predictions
 from featx.items import Item
 
-# Of each kind: three rows of four on a page.
-SHOWN = 12
+# Of each kind: two rows of five on a wide page, five of two on a phone.
+SHOWN = 10
 SIDE = 200
 
 
