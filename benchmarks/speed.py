@@ -202,9 +202,9 @@ def end_to_end(bench: Bench) -> None:
 
 def heads(bench: Bench) -> None:
     """Compare the XGBoost head with XGBoost's defaults, the sweep of C with one fit."""
-    folders = [str(bench.flowers), *map(str, bench.others)]
-    if bench.quick:
-        folders = folders[:1]
+    folders = [str(bench.flowers / part) for part in ("train", "test")]
+    if not bench.quick:
+        folders += map(str, bench.others)
     cache = str(bench.work / "heads")
     found = bench.run("heads", folders=folders, weights=bench.weights, cache=cache)
     ours, theirs = found["xgboost_head"], found["xgboost_default"]

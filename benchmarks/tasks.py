@@ -98,7 +98,7 @@ def heads(folders: list[str], weights: str | None, cache: str) -> dict[str, Any]
     backbone = featx.Backbone("mobilenet_v2", weights=weights)
     parts = [featx.extract(folder, backbone, cache=cache, progress=False) for folder in folders]
     X = np.concatenate([part.X for part in parts])
-    y = np.concatenate([[f"{i} {label}" for label in part.y] for i, part in enumerate(parts)])
+    y = np.concatenate([part.y for part in parts]).astype(str)
     names, counts = np.unique(y, return_counts=True)
     kept = np.isin(y, names[np.argsort(counts)[::-1][:10]])
     train, test, y_train, y_test = train_test_split(
@@ -106,7 +106,7 @@ def heads(folders: list[str], weights: str | None, cache: str) -> dict[str, Any]
     )
     codes = LabelEncoder().fit(y_train)
     warm_up_heads()
-    answers: dict[str, Any] = {"rows": len(train), "columns": train.shape[1], "classes": 10}
+    answers: dict[str, Any] = {"rows": len(train), "columns": train.shape[1], "classes": len(codes.classes_)}
 
     def timed(name: str, fit: Callable[[], Any], score: Callable[[Any], float]) -> None:
         began = time.perf_counter()

@@ -221,9 +221,13 @@ def test_logistic_folds_in_threads_change_nothing() -> None:
     np.testing.assert_array_equal(one.coef_, two.coef_)
 
 
-def test_logistic_uses_one_fold_where_it_says_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logistic_uses_no_more_folds_than_hold_enough_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     X, y = blobs(100, noise=4.0)
     five = heads.logistic().fit(X, y)
+    monkeypatch.setattr(regression, "ENOUGH_VALIDATION_ROWS", 81)
+    assert heads.logistic().fit(X, y).losses_ == five.losses_
     monkeypatch.setattr(regression, "ENOUGH_VALIDATION_ROWS", 20)
     one = heads.logistic().fit(X, y)
     common = set(one.losses_) & set(five.losses_)

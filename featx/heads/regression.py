@@ -26,15 +26,18 @@ if TYPE_CHECKING:
 CS = np.logspace(-5, 1, 20)
 """The candidates for C, strongest penalty first."""
 
-START = 11
-"""Where the search begins: C = 0.03."""
+START = 9
+"""Where the search begins: C = 0.007, near what embeddings of photographs asked for."""
 
 UNTUNED_C = 0.01
 """C where no folds can be formed, because fewer than two classes have two rows."""
 
-ENOUGH_VALIDATION_ROWS = 2000
-"""One fold with so many validation rows tells as much about the mean log loss as five with fewer;
-the others would only cost time."""
+ENOUGH_VALIDATION_ROWS = 750
+"""Folds are looked at until they have validated so many rows together; more only cost time."""
+
+ROUGH = 1e-3
+"""The tolerance of fits that only put the candidates in order, ten times scikit-learn's: on 1,983
+rows of photographs a third of the iterations, log losses apart by 0.001, the same candidate."""
 
 SMALL = 5_000_000
 """Numbers in a matrix up to which a second thread costs more than it saves.
@@ -122,7 +125,7 @@ class _Fold:
     ) -> None:
         self.rows = _Rows(X[train])
         self.codes = codes[train]
-        self.model = LogisticRegression(warm_start=True, max_iter=max_iter)
+        self.model = LogisticRegression(warm_start=True, tol=ROUGH, max_iter=max_iter)
         seen = np.unique(self.codes)
         valid = valid[np.isin(codes[valid], seen)]
         self.valid = self.rows.transform(X[valid])
@@ -155,7 +158,7 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
         Inverse strength of the penalty on standardised columns, above 0; None chooses it among
         `CS`.
     folds : int
-        The most folds used to choose C; fewer where a class is small, one where a fold has 2,000
+        The most folds used to choose C; fewer where a class is small, and no more than hold 750
         validation rows.
     max_iter : int
         The most iterations of one fit.
@@ -227,8 +230,7 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
         if not can_be_folded(codes):
             return UNTUNED_C
         splits = list(StratifiedFolds(self.folds, self.seed).split(X, codes))
-        if len(splits[0][1]) >= ENOUGH_VALIDATION_ROWS:
-            splits = splits[:1]
+        splits = splits[: -(-ENOUGH_VALIDATION_ROWS // len(splits[0][1]))]
         run = Parallel(n_jobs=self.n_jobs, prefer="threads")
         folds = run(delayed(_Fold)(X, codes, *split, self.max_iter) for split in splits)
 
