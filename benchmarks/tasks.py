@@ -106,7 +106,11 @@ def heads(folders: list[str], weights: str | None, cache: str) -> dict[str, Any]
     )
     codes = LabelEncoder().fit(y_train)
     warm_up_heads()
-    answers: dict[str, Any] = {"rows": len(train), "columns": train.shape[1], "classes": len(codes.classes_)}
+    answers: dict[str, Any] = {
+        "rows": len(train),
+        "columns": train.shape[1],
+        "classes": len(codes.classes_),
+    }
 
     def timed(name: str, fit: Callable[[], Any], score: Callable[[Any], float]) -> None:
         began = time.perf_counter()
