@@ -117,7 +117,7 @@ def test_benchmark_of_a_csv_with_columns_of_other_names(tmp_path: Path) -> None:
     table = folder / "list.csv"
     table.write_text("\n".join(["id,breed", *lines]), encoding="utf-8")
     columns = ["--path-column", "id", "--label-column", "breed"]
-    heads = ["--head", "nearest", "--no-baseline"]
+    heads = ["--head", "nearest", "--no-baseline", "--no-evidence"]
     result = run("benchmark", table, *TINY, *columns, *heads, "--out", tmp_path / "report")
     assert result.exit_code == 0, result.output
 
@@ -269,7 +269,7 @@ def test_a_terminal_of_ascii_is_no_failure(tmp_path: Path) -> None:
 def test_benchmark_writes_the_report_and_prints_the_table(tmp_path: Path) -> None:
     folder = draw_folder(tmp_path / "pictures", n_per_class=6)
     out = tmp_path / "report"
-    heads = ["--head", "logistic", "--head", "nearest", "--no-baseline"]
+    heads = ["--head", "logistic", "--head", "nearest", "--no-baseline", "--no-evidence"]
     result = run("benchmark", folder, *TINY, *heads, "--out", out)
     assert result.exit_code == 0, result.output
     assert {path.name for path in out.iterdir()} == {"report.html", "report.md", "report.json"}
@@ -282,8 +282,11 @@ def test_benchmark_with_a_test_set_and_the_baseline(tmp_path: Path) -> None:
     train = draw_folder(tmp_path / "train", n_per_class=6)
     test = draw_folder(tmp_path / "test", n_per_class=3, seed=1)
     options = ["--test", test, "--head", "logistic", "--epochs", "1", "--seeds", "2"]
+    options += ["--tensorboard", tmp_path / "tb"]
     result = run("benchmark", train, *TINY, *options, "--out", tmp_path / "report")
     assert result.exit_code == 0, result.output
+    assert (tmp_path / "tb" / "tensors.tsv").is_file()
+    assert list((tmp_path / "tb").glob("baseline-*/events.*"))
     assert "baseline" in result.stdout
 
 

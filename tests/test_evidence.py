@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.svm import LinearSVC
 
 from featx.datasets import Dataset, Item
-from featx.evaluation import embedding, evidence, mistakes, passes
+from featx.evaluation import embedding, evidence, mistakes, passes, plan
 from featx.evaluation.comparison import benchmark
 from featx.evaluation.results import Predictions
-from tests.test_comparison import QUICK, TEST, TRAIN, Seam, pictures
+from tests.test_comparison import QUICK, TEST, TINY, TRAIN, Seam, pictures
 
 FULL = {**QUICK, "evidence": True, "heads": ["logistic", "nearest"]}
 
@@ -187,3 +190,33 @@ def test_it_can_be_left_out(seam: Seam) -> None:
     report = benchmark(pictures(TRAIN), pictures(TEST, seed=1), **{**FULL, "evidence": False})
     assert report.evidence is None
     assert report.to_dict()["evidence"] is None
+
+
+def test_heads_without_probabilities_and_several_seeds_and_networks_make_a_page(
+    seam: Seam, tmp_path: Path
+) -> None:
+    options = {**FULL, "heads": {"svm": LinearSVC()}}
+    networks = [TINY, replace(TINY, image_size=48)]
+    report = benchmark(pictures(TRAIN), **{**options, "backbones": networks}, seeds=2, folds=3)
+    found = report.evidence
+    assert found is not None
+    assert not found.temperatures
+    assert [proof.found for proof in found.proofs] == [None]
+    assert found.learning[0].points[-1].repeats == 2
+    text = (report.save(tmp_path) / "report.html").read_text()
+    assert "cannot be put onto the network" in text
+
+
+def test_a_baseline_alone_has_a_map_and_its_mistakes(
+    seam: Seam, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(plan, "FineTuned", seam.fine_tuned)
+    options = {**FULL, "heads": [], "baseline": True}
+    report = benchmark(pictures(TRAIN), folds=3, **options)
+    found = report.evidence
+    assert found is not None
+    assert not found.missing
+    assert found.map is not None
+    assert not found.learning
+    assert not found.proofs
+    report.save(tmp_path)
