@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import random
 import socket
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,16 @@ WEIGHTS = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if (SHARED / "keras").is_dir():
     os.environ.setdefault("KERAS_HOME", str(SHARED / "keras"))
+
+
+# One seed for all the processes that the tests are divided among.
+os.environ.setdefault("FEATX_SEED", str(random.randrange(2**31)))
+
+
+def pytest_report_header() -> str:
+    """Print the seed once a run; FEATX_SEED repeats it."""
+    form = os.environ.get("FEATX_PROMISES", "quick")
+    return f"promises: FEATX_SEED={os.environ['FEATX_SEED']}, {form} form"
 
 
 def weights_on_disk() -> bool:

@@ -1,4 +1,4 @@
-"""The seed of a run, its size, and where its figures go."""
+"""The size of a run of the promises, and where its figures go."""
 
 from __future__ import annotations
 
@@ -13,13 +13,8 @@ import pytest
 
 from tests.promises.processes import Processes
 
-SEED = int(os.environ.get("FEATX_SEED") or random.randrange(2**31))
+SEED = int(os.environ["FEATX_SEED"])  # drawn once a run, in the conftest above
 LONG = os.environ.get("FEATX_PROMISES") == "long"
-
-
-def pytest_report_header() -> str:
-    """Print the seed once a run; FEATX_SEED repeats it."""
-    return f"promises: FEATX_SEED={SEED}, {'long' if LONG else 'quick'} form"
 
 
 @pytest.fixture

@@ -103,11 +103,11 @@ def test_49_rewritten_while_it_is_read(folder: Path, monkeypatch: pytest.MonkeyP
             path.write_bytes(GOOD + b"more")
         return about
 
-    monkeypatch.setattr(images, "os", FaultyOs(fstat=fstat))
-    (failure,) = extract(folder).failures
+    with monkeypatch.context() as patched:
+        patched.setattr(images, "os", FaultyOs(fstat=fstat))
+        (failure,) = extract(folder).failures
     assert (failure.id, failure.error) == ("a/busy.png", "ImageChangedError")
     assert "run again" in failure.reason
-    monkeypatch.undo()
     assert not extract(folder).failures  # and so it is not kept
 
 
@@ -145,10 +145,10 @@ def test_51_permission_denied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_52_the_disk_fails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "a" / "bad-sector.png").write_bytes(GOOD)
-    monkeypatch.setattr(images, "os", refusing(errno.EIO, "bad-sector.png"))
-    failure = only_failure(folder)
+    with monkeypatch.context() as patched:
+        patched.setattr(images, "os", refusing(errno.EIO, "bad-sector.png"))
+        failure = only_failure(folder)
     assert (failure.id, failure.error) == ("a/bad-sector.png", "ImageReadError")
-    monkeypatch.undo()
     assert not extract(folder).failures
 
 
