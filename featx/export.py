@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +100,36 @@ def _onnx(network: Any, made: Path, names: Sequence[str]) -> None:
         warnings.simplefilter("ignore", FutureWarning)
         network.export(made, format="onnx", verbose=False)
     model = onnx.load(made)
+    _fill_constants(model, network)
     onnx.helper.set_model_props(model, {"classes": json.dumps(list(names), ensure_ascii=False)})
     onnx.save(model, made)
+
+
+def _fill_constants(model: Any, network: Any) -> None:
+    """Put in the means and deviations of the preprocessing, which tf2onnx leaves as inputs."""
+    from onnx import numpy_helper
+
+    others = [one for one in model.graph.input if one.name != network.input.name]
+    values = list(_constants(network)) if others else []
+    if len(others) != len(values):
+        raise ExportError(f"ONNX would need {len(others)} inputs besides the picture.")
+    for one, value in zip(others, values, strict=True):
+        model.graph.initializer.append(numpy_helper.from_array(value, one.name))
+        model.graph.input.remove(one)
+
+
+def _constants(network: Any) -> Iterator[np.ndarray]:
+    """Yield the tensors that a network's operations were given, in order."""
+    import keras
+
+    for operation in network.operations:
+        if isinstance(operation, keras.Model):
+            yield from _constants(operation)
+            continue
+        for node in operation._inbound_nodes:
+            for value in keras.tree.flatten((node.arguments.args, node.arguments.kwargs)):
+                if keras.ops.is_tensor(value) and not isinstance(value, keras.KerasTensor):
+                    yield keras.ops.convert_to_numpy(value)
 
 
 def _tflite(network: Any, made: Path, names: Sequence[str]) -> None:

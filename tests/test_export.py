@@ -125,6 +125,21 @@ def test_onnx_with_trees(
 
 
 @pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize("mode", ["caffe", "torch"])
+def test_onnx_holds_the_numbers_of_the_preprocessing(
+    mode: str, pictures: Path, small: featx.Backbone, tmp_path: Path
+) -> None:
+    for name in ("onnx", "tf2onnx", "onnxruntime"):
+        pytest.importorskip(name)
+    network = small.build().get_layer("network")
+    own = featx.Backbone.register(f"one_layer_{mode}", network, preprocessing=mode)
+    model = trained(pictures, heads.linear_svm(), backbone=own)
+    model.export(tmp_path / "m.onnx")
+    parity = verify_parity(model, pictures, tmp_path / "m.onnx")
+    assert parity.holds, str(parity)
+
+
+@pytest.mark.usefixtures("kept")
 def test_tflite(pictures: Path, tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert")
     model = trained(pictures, heads.linear_svm())
