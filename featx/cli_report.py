@@ -9,25 +9,43 @@ import typer
 
 from featx.terminal import say, show, table
 
+Test = Annotated[
+    str | None, typer.Option(help="Pictures to test on; cross-validation if not given.")
+]
+Heads = Annotated[
+    list[str] | None, typer.Option(help="Repeat for several; every head if not given.")
+]
+Weights = Annotated[
+    str, typer.Option(help='"imagenet", "none" (untrained) or the path of a weights file.')
+]
+ImageSize = Annotated[
+    int | None, typer.Option(min=1, help="Pixels along each edge; the network's own if not given.")
+]
+Evidence = Annotated[
+    bool, typer.Option(help="Learning curve, calibration, parity, map, mistakes as pictures.")
+]
+TensorBoard = Annotated[
+    Path | None, typer.Option(help="Folder for training curves and rows, for TensorBoard.")
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(help="Folder of kept rows; $FEATX_CACHE or the user's cache folder if not given."),
+]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Pictures per step of the network.")]
+OnError = Annotated[
+    Literal["raise", "skip"], typer.Option(help="What to do when pictures cannot be used.")
+]
+
 
 def benchmark(
     ctx: typer.Context,
     train: Annotated[str, typer.Argument(help="Labelled pictures: a folder or a CSV file.")],
     backbone: Annotated[list[str], typer.Option("--backbone", "-b", help="Repeat for several.")],
     out: Annotated[Path, typer.Option(help="Folder for report.html, report.md and report.json.")],
-    test: Annotated[
-        str | None, typer.Option(help="Pictures to test on; cross-validation if not given.")
-    ] = None,
-    head: Annotated[
-        list[str] | None, typer.Option(help="Repeat for several; every head if not given.")
-    ] = None,
-    weights: Annotated[
-        str, typer.Option(help='"imagenet", "none" (untrained) or the path of a weights file.')
-    ] = "imagenet",
-    image_size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Pixels along each edge; the network's own if not given."),
-    ] = None,
+    test: Test = None,
+    head: Heads = None,
+    weights: Weights = "imagenet",
+    image_size: ImageSize = None,
     path_column: Annotated[str, typer.Option(help="Of a CSV file.")] = "path",
     label_column: Annotated[str, typer.Option(help="Of a CSV file.")] = "label",
     baseline: Annotated[
@@ -35,24 +53,11 @@ def benchmark(
     ] = True,
     epochs: Annotated[int, typer.Option(min=1, help="Of the baseline.")] = 8,
     seeds: Annotated[int, typer.Option(min=1, help="How often each method is trained.")] = 1,
-    evidence: Annotated[
-        bool, typer.Option(help="Learning curve, calibration, parity, map, mistakes as pictures.")
-    ] = True,
-    tensorboard: Annotated[
-        Path | None, typer.Option(help="Folder for training curves and rows, for TensorBoard.")
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of kept rows; $FEATX_CACHE or the user's cache folder if not given."
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Pictures per step of the network.")
-    ] = None,
-    on_error: Annotated[
-        Literal["raise", "skip"], typer.Option(help="What to do when pictures cannot be used.")
-    ] = "raise",
+    evidence: Evidence = True,
+    tensorboard: TensorBoard = None,
+    cache: Cache = None,
+    batch_size: BatchSize = None,
+    on_error: OnError = "raise",
 ) -> None:
     """Compare heads on kept rows with a Keras head trained end to end."""
     from featx.backbones import Backbone
