@@ -403,6 +403,11 @@ def test_two_recipes_of_one_network_are_kept_apart(seam: Seam) -> None:
             "--out report",
         ),
         (
+            {"evidence": False},
+            "featx benchmark 'my flowers' --test t -b resnet50 --epochs 8 --no-evidence --seeds 1 "
+            "--out report",
+        ),
+        (
             {"heads": None},
             "featx.benchmark('my flowers', 't', backbones=[Backbone(name='resnet50', "
             "weights='imagenet', layer=None, pooling='avg', image_size=None, "

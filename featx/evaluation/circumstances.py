@@ -111,7 +111,8 @@ def command(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[
     ----------
     options : dict
         `heads` (list of str, empty for all, or None where they are objects), `baseline` (bool, or
-        another object), `epochs`, `seeds` (int or list) and `folds`.
+        another object), `epochs`, `seeds` (int or list), `folds` (None for what is the default) and,
+        where it was left out, `evidence` (False).
     """
     paths = all(isinstance(path, (str, Path)) for path in (train, test) if path is not None)
     shared = {(one.weights, one.image_size) for one in backbones}
@@ -145,5 +146,6 @@ def _shell(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[s
     for name in options["heads"]:
         words += ["--head", name]
     words += ["--epochs", str(options["epochs"])] if options["baseline"] else ["--no-baseline"]
+    words += [] if options.get("evidence") is None else ["--no-evidence"]
     words += ["--seeds", str(options["seeds"]), "--out", "report"]
     return shlex.join(words)

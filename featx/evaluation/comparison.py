@@ -148,6 +148,7 @@ def benchmark(
         "epochs": epochs,
         "seeds": seeds,
         "folds": folds if test is None and folds != 5 else None,
+        "evidence": None if evidence else False,
     }
     report.circumstances = Circumstances(
         created=created,
