@@ -111,7 +111,7 @@ def command(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[
     ----------
     options : dict
         `heads` (list of str, empty for all, or None where they are objects), `baseline` (bool, or
-        another object), `epochs`, `seeds` (int or list), `folds` (None for what is the default) and,
+        another object), `epochs`, `seeds` (int or list), `folds` (None for the default) and,
         where it was left out, `evidence` (False).
     """
     paths = all(isinstance(path, (str, Path)) for path in (train, test) if path is not None)
