@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -196,9 +197,18 @@ def _check_probes(
         worst = float(np.abs(found - expected).max(initial=0)) if same else np.inf
     except Exception as error:  # whatever the parts of a made-up head do not fit in
         raise ModelFormatError(f"{name}: its head cannot compute: {error}.") from error
-    if worst <= TOLERANCE:
-        return
     then = manifest["versions"] if isinstance(manifest["versions"], dict) else {}
+    if worst <= TOLERANCE:
+        # Only there: featx's own heads are numbers, and computed by featx.
+        saved, now = str(then.get("scikit-learn"))[:20], version("scikit-learn")
+        if manifest["head"]["kind"] == "skops" and saved != now:
+            warnings.warn(
+                f"{name}: its head was saved by scikit-learn {saved}, and this is {now}. It gives "
+                "the saved scores on the rows saved with it; train it again to be sure.",
+                UserWarning,
+                stacklevel=5,
+            )
+        return
     differ = [
         f"{library} {str(then.get(library))[:20]} then, {now} now"
         for library, now in _versions().items()

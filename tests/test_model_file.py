@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
@@ -163,6 +163,16 @@ def test_other_versions_that_give_other_scores_are_named(tmp_path: Path) -> None
     path = rewritten(tmp_path, trained(), change)
     with pytest.raises(errors.ModelVersionError, match=r"scikit-learn 0\.1 then, 1"):
         load(path)
+
+
+def test_another_scikit_learn_behind_its_own_estimator_is_told(tmp_path: Path) -> None:
+    def change(manifest: dict[str, Any], members: dict[str, bytes]) -> None:
+        manifest["versions"]["scikit-learn"] = "0.1"
+
+    path = rewritten(tmp_path, trained(RidgeClassifier()), change)
+    with pytest.warns(UserWarning, match=r"saved by scikit-learn 0\.1, and this is 1"):
+        load(path)
+    load(rewritten(tmp_path, trained(), change))  # a head of featx's own: no warning
 
 
 def rewritten(
