@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 MOST_PARITY = 256
 # Learning curves of other heads than the verdict's are drawn where they cost no more than this.
 QUICK_SECONDS = 8.0
+# The same where the verdict's own curve has taken its time: something to read the gain from.
+HARDLY_SECONDS = 2.5
 MOST_CURVES = 3
 
 
@@ -231,7 +233,7 @@ def _learning(one: Material) -> dict[str, Any]:
         # Every step about doubles the pictures, so that all steps cost about two whole fits.
         cost = 2 * learning.REPEATS * head.cost.each
         spent = sum(curve.seconds for curve in curves)
-        quick = cost <= QUICK_SECONDS and spent <= learning.MOST_SECONDS
+        quick = cost <= (QUICK_SECONDS if spent <= learning.MOST_SECONDS else HARDLY_SECONDS)
         if head.method in one.methods and (head is one.subject or quick):
             n_train = float(np.mean([len(split.y_train) for split in one.splits]))
             last = LearningPoint(largest, n_train, head.accuracy, head.interval, len(head.seeds))
