@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import sys
 from collections import Counter
@@ -20,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import benchmarks.published.__main__ as command  # noqa: E402
-from benchmarks.published import SYSTEMS, running  # noqa: E402
+from benchmarks.published import SYSTEMS, audit, mistakes, results, running  # noqa: E402
 from benchmarks.published.system import (  # noqa: E402
     Parts,
     System,
@@ -319,3 +320,17 @@ def test_last_batch_metrics_are_those_of_the_last_batch(small: Parts, tiny: str)
 def test_params_are_printed_beside_the_published_ones() -> None:
     text = command._params([SYSTEMS["trucks_mobilenet_v2"]])
     assert "2,265,670 / 7,686 / 2,257,984 | equal" in text
+
+
+def test_results_are_those_of_the_runs_and_no_head_is_worse() -> None:
+    state = json.loads(audit.STATE.read_text(encoding="utf-8"))
+    assert audit.RESULTS.read_text(encoding="utf-8") == results.page(state, list(state["steps"]))
+    assert "Not measured" not in audit.RESULTS.read_text(encoding="utf-8")
+    systems = {name for name in state["steps"] if name.startswith("system ")}
+    assert systems == {f"system {name}" for name in SYSTEMS}
+    for name in systems:
+        found = running.Paired(**state["steps"][name]["found"]["versus"])
+        assert not found.worse, name
+        assert found.ratio > 1, name
+    measured = {name.removeprefix("mistake ") for name in state["steps"] if "mistake" in name}
+    assert measured == {measure.__name__ for measure in mistakes.MISTAKES}

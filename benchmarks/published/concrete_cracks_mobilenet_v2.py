@@ -99,5 +99,7 @@ README = System(
     notes=(
         "The README's categorical cross-entropy on one-hot labels is the same loss as featx's "
         "sparse one.",
+        "Keras keeps weights learned at 160 pixels; where they are absent, --weights FILE takes "
+        "those of 224.",
     ),
 )

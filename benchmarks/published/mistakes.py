@@ -24,6 +24,7 @@ from featx import Backbone, Dataset, Recipe
 from featx.dense import GlobalAveragePooling
 
 SEEDS = range(3)
+DRAWS = 5
 BACKBONE = Backbone("mobilenet_v2")
 
 
@@ -141,7 +142,7 @@ def augmented_test(stand_ins: dict[str, Dataset], cache: Path, n: int = 240) -> 
     recipe = replace(system.corrected.recipe, layers=(), epochs=25)
     head = featx.heads.dense(_for_rows(recipe)).fit(X, y)
     clean, draws = rows_of(test, None, cache), []
-    for k in range(running.DRAWS):
+    for k in range(DRAWS):
         rows = rows_of(changed(test, changes, BACKBONE.side, 100 + k), None, cache)
         draws.append(float(accuracy_score(rows.y, head.predict(rows.X))))
     return [
@@ -152,7 +153,7 @@ def augmented_test(stand_ins: dict[str, Dataset], cache: Path, n: int = 240) -> 
             mean(draws),
             f"{accuracy_score(clean.y, head.predict(clean.X)):.3f}",
             f"one Dense layer trained on {n} pictures, each changed at random {len(drawn)} times; "
-            f"{len(test)} test pictures changed at random, {running.DRAWS} times over, and left "
+            f"{len(test)} test pictures changed at random, {DRAWS} times over, and left "
             "alone, which gives the same figure every time",
         )
     ]

@@ -22,6 +22,7 @@ from featx.errors import FeatxError
 # Another layer of another network in place of `mixed7`: about as far from the end.
 STAND_IN_LAYERS = {"mobilenet_v2": "block_12_add"}
 DRAWS = 3
+OWN_LAYERS = "its own layers on kept rows"
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def fitted(
     found = model(system, which, options)
     own = which == "published"
     with tempfile.TemporaryDirectory() as folder:
-        logs = options.logs or Path(folder)
+        logs = (options.logs or Path(folder)) / system.name
         callbacks = [make(logs) for make in system.callbacks] if own else []
         started = time.perf_counter()
         watched = test if own and system.validated_on == "test" else parts.validation
@@ -242,8 +243,7 @@ def _own_layers(
     head = featx.heads.dense(replace(recipe, layers=layers, augmentation=())).fit(rows.X, rows.y)
     right = head.predict(asked.X) == asked.y
     seconds = spent + time.perf_counter() - started
-    way = "its own layers on kept rows"
-    return Line(way, float(right.mean()), *interval(right), seconds, head.n_epochs_)
+    return Line(OWN_LAYERS, float(right.mean()), *interval(right), seconds, head.n_epochs_)
 
 
 def paired(head: Heads, theirs: np.ndarray, seconds: float) -> Paired:
