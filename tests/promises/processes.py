@@ -88,6 +88,8 @@ def _serve() -> None:
         if pid == 0:
             code = 1
             try:
+                # Where the tests run in the background of a shell, Ctrl-C comes ignored.
+                signal.signal(signal.SIGINT, signal.default_int_handler)
                 os.close(0)
                 os.dup2(2, 1)
                 code = getattr(jobs, question["job"])(**question["options"]) or 0

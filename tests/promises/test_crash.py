@@ -175,6 +175,7 @@ def test_ctrl_c_drops_the_block_and_leaves_nothing_half(
         course.forget("stopped")
     note("Ctrl-C (stub)", signals=signals, stopped=stopped, left_half=left, identical=identical)
     assert (left, identical) == (0, signals)
+    assert stopped
 
 
 @pytest.mark.weights
@@ -197,10 +198,17 @@ def test_ctrl_c_and_a_polite_end_of_the_real_command(
         command = [sys.executable, "-m", "featx", "extract", str(tmp_path / "pictures"), "-b",
                    "mobilenet_v2", "--cache", str(tmp_path / name), "--out",
                    str(tmp_path / f"{name}.h5")]  # fmt: skip
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        # Where the tests run in the background of a shell, Ctrl-C is ignored, and by children, too.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        signal.signal(signal.SIGINT, before)
+        return process
 
-    calm = start("calm")
-    assert calm.wait(600) == 0, calm.communicate()[1]
+    def finish(process: subprocess.Popen[str], within: float) -> str:
+        said = process.communicate(timeout=within)[1]
+        return "" if process.returncode == 0 else said or "no word"
+
+    assert not finish(start("calm"), 600)
     expected = featx.Features.load(tmp_path / "calm.h5").X
     sent: dict[str, int] = {}
     left = identical = kept = 0
@@ -211,14 +219,13 @@ def test_ctrl_c_and_a_polite_end_of_the_real_command(
         while len(oracle.shards(tmp_path / name)) < shards_there and process.poll() is None:
             time.sleep(0.02)
         process.send_signal(number)
-        said = process.communicate(timeout=60)[1]
-        assert process.returncode != 0, "the run was over before the signal came"
+        said = finish(process, 60)
+        assert said, "the run was over before the signal came"
         assert "Traceback" not in said
         sent[number.name] = sent.get(number.name, 0) + 1
         left += len(oracle.leftovers(tmp_path / name))
         kept += len(oracle.shards(tmp_path / name))
-        again = start(name)
-        assert again.wait(600) == 0, again.communicate()[1]
+        assert not finish(start(name), 600)
         identical += np.array_equal(featx.Features.load(tmp_path / f"{name}.h5").X, expected)
     note("Ctrl-C (featx extract)", pictures=len(files), **sent, left_half=left,
          shards_kept_before=kept, identical=identical)  # fmt: skip
