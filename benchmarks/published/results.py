@@ -16,7 +16,8 @@ def page(state: Mapping[str, Any], steps: Sequence[str]) -> str:
     Parameters
     ----------
     state : mapping
-        What results.json holds: `asked`, `versions`, and `steps` by name with `found` and seconds.
+        What results.json holds: `asked`, `versions`, `steps` by name with `found` and seconds, and
+        perhaps a `note` on how they were run.
     steps : sequence of str
         The names of all steps.
     """
@@ -68,7 +69,7 @@ def _head(state: Mapping[str, Any]) -> str:
         f"featx {versions['featx']}, Keras {versions['keras']}, 2 cores. The audit took "
         f"{worked:.0f} minutes of a processor; its steps together took {minutes:.0f} minutes, "
         "since others computed on the same cores, and each system's three ways ran one after "
-        "another: compare seconds within a table only.\n"
+        f"another: compare seconds within a table only.{state.get('note', '')}\n"
     )
 
 
