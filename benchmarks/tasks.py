@@ -17,6 +17,7 @@ import numpy as np
 import peers
 
 import featx
+from featx.runtimes import Runtime
 
 WARM_UP = np.random.default_rng(0).integers(0, 256, (4, 300, 300, 3), dtype=np.uint8)
 
@@ -131,7 +132,7 @@ def heads(folders: list[str], weights: str | None, cache: str) -> dict[str, Any]
     return answers
 
 
-class _Rows:
+class _Rows(Runtime):
     """A runtime that costs nothing, to fill a cache with many wide rows."""
 
     name, batch_size, streams = "rows", 256, 1
