@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from featx import export, saved
+from featx import export, heads, saved
 from featx.backbones import Backbone, find
 from featx.errors import DatasetError
 from featx.examples import choose
@@ -18,7 +18,14 @@ from featx.extraction import extract
 from featx.features import Features
 from featx.heads import HEADS
 from featx.items import Item
-from featx.matching import as_pictures, check_same_rows, rows_recipe
+from featx.matching import (
+    as_pictures,
+    check_rows_of,
+    check_same_network,
+    check_same_rows,
+    labels_of,
+    rows_recipe,
+)
 
 
 class ImageClassifier(ClassifierMixin, BaseEstimator):
@@ -47,7 +54,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Class names, sorted.
+        Class names, or the whole numbers that were given as labels, sorted.
     head_ : classifier
         Fitted on rows.
     recipe_ : dict
@@ -99,7 +106,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         ----------
         X : anything that `extract` takes, or Features
         y : sequence of n labels, optional
-            For pictures that come without.
+            For pictures that come without. Whole numbers stay numbers in `classes_` and in what
+            `predict` returns; any other label becomes its text.
 
         Raises
         ------
@@ -107,19 +115,19 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             Labels are missing, or there is one class only.
         BadImagesError
             Some pictures cannot be used; the rows of all others are kept.
+        FeatureMismatchError
+            Features were given that say they come from another network than `backbone`.
+        HeadError
+            No head has the name given.
         """
-        head = _head(self.head)
+        head = heads.find(self.head)
         pictures = X if isinstance(X, Features) else as_pictures(X, y)
+        if isinstance(X, Features):
+            check_rows_of(find(self.backbone), X)
         features = self._rows(pictures, self.on_error)
-        labels = features.y if y is None or not isinstance(X, Features) else np.asarray(y)
-        if labels is None:
-            raise DatasetError(
-                "the pictures have no labels. Expected a folder with a sub-folder a class, a "
-                "table with a label column, or y."
-            )
-        names = np.asarray(labels).astype(str)
+        names = labels_of(y if isinstance(X, Features) and y is not None else features.y, y)
         self.head_ = clone(head).fit(features.X, names)
-        self.classes_ = np.asarray(self.head_.classes_).astype(str)
+        self.classes_ = np.asarray(self.head_.classes_).astype(names.dtype)
         self.recipe_ = rows_recipe(features)
         self.dim_ = int(features.X.shape[1])
         self.n_pictures_ = len(features)
@@ -185,7 +193,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         return self.head_.predict_proba(rows)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the class name of each picture, (n,)."""
+        """Return the class of each picture, (n,), as in `classes_`."""
         rows = self.features(X).X
         return np.asarray(self.head_.predict(rows)).astype(self.classes_.dtype)
 
@@ -209,18 +217,19 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             The pictures have no labels, or labels that the training had not.
         """
         if not isinstance(X, Features):
-            X = self.features(as_pictures(X, y))
-        labels = X.y if X.y is not None else y
+            X, y = self.features(as_pictures(X, y)), None
+        labels = X.y if y is None else y
         if labels is None:
             raise DatasetError("the pictures have no labels: pass y, or a folder a class.")
         names = np.asarray(labels).astype(str)
-        unknown = sorted(set(names) - set(self.classes_))
-        if unknown:
+        known = self.classes_.astype(str)
+        if unknown := sorted(set(names) - set(known)):
             raise DatasetError(
                 f"labels that the training had not: {', '.join(unknown)}. It had "
-                f"{', '.join(self.classes_)}."
+                f"{', '.join(known)}."
             )
-        return float(np.average(self.predict(X) == names, weights=sample_weight))
+        right = self.predict(X).astype(str) == names
+        return float(np.average(right, weights=sample_weight))
 
     def save(self, path: str | os.PathLike[str]) -> str:
         """Write one model file, which is loaded without running anything it holds.
@@ -264,9 +273,13 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         ------
         ExportError
             The head does not come to layers of a network, or what is needed is not installed.
+        FeatureMismatchError
+            The weights on this machine are not those of the training.
         """
         check_is_fitted(self)
-        export.write(path, find(self.backbone), self.head_, format)
+        backbone = find(self.backbone)
+        check_same_network(self.recipe_, self.dim_, backbone)
+        export.write(path, backbone, self.head_, format)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -282,11 +295,3 @@ def _used(pictures: Iterable[Item], ids: list[str]) -> list[Any]:
         if len(sources) < len(ids) and item.id == ids[len(sources)]:
             sources.append(item.source)
     return sources
-
-
-def _head(head: Any) -> Any:
-    if not isinstance(head, str):
-        return head
-    if head not in HEADS:
-        raise ValueError(f"no head {head!r}. Known: {', '.join(HEADS)}, or any classifier.")
-    return HEADS[head]()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from featx.terminal import say, tell
+from featx.terminal import deliver, say, tell
 
 if TYPE_CHECKING:
     from featx.classifier import ImageClassifier
@@ -52,9 +52,13 @@ def train(
     ] = "raise",
 ) -> None:
     """Train a head on a folder of pictures and write one model file."""
+    from featx import heads
     from featx.backbones import Backbone
     from featx.classifier import ImageClassifier
+    from featx.features import check_target
 
+    check_target(out)  # before the work, not after it
+    estimator = heads.find(head)
     began = time.perf_counter()
     chosen = Backbone(
         backbone,
@@ -63,7 +67,7 @@ def train(
     )
     model = ImageClassifier(
         chosen,
-        head,
+        estimator,
         cache=cache,
         batch_size=batch_size,
         on_error=on_error,
@@ -107,6 +111,8 @@ def predict(
 
     if as_json and as_csv:
         raise typer.BadParameter("--json or --csv, not both.")
+    if explain is not None:
+        _check_folder(explain)
     loaded = _loaded(model, sha256, weights, cache)
     found = told.paths_of(paths)
     k = min(top, len(loaded.classes_))
@@ -115,16 +121,18 @@ def predict(
         rows = iter(_explained(loaded, list(rows), explain))
     bad = 0
     if as_csv:
-        say(told.as_csv(None, k))
+        deliver(told.as_csv(None, k))
     lines = []
     for row in rows:
         bad += bool(row.error)
         if as_json:
             lines.append(json.dumps(told.as_json(row), ensure_ascii=True))
+        elif as_csv:
+            deliver(told.as_csv(row, k))
         else:
-            say(told.as_csv(row, k) if as_csv else _line(row))
+            say(_line(row))
     if as_json:
-        say("[" + ",\n ".join(lines) + "]")
+        deliver("[" + ",\n ".join(lines) + "]")
     if explain is not None:
         tell(f"Explained: {explain / 'index.html'}")
     if bad:
@@ -192,6 +200,12 @@ def _line(row: Prediction) -> str:
     told = [label if p is None else f"{label} {p:.3f}" for label, p in row.top]
     # Names of files and classes may hold line breaks.
     return "  ".join([row.picture, *(told or ["-", row.error])]).replace("\n", "\\n")
+
+
+def _check_folder(folder: Path) -> None:
+    from featx import explain
+
+    explain.check_folder(folder)
 
 
 def _explained(loaded: Any, rows: Sequence[Prediction], folder: Path) -> Sequence[Prediction]:

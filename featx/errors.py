@@ -232,6 +232,10 @@ class ExportError(FeatxError, ValueError):
     """The model cannot be written in that form; the message says which forms it can have."""
 
 
+class HeadError(FeatxError, ValueError):
+    """No head has that name, or the head cannot do what is asked of it."""
+
+
 class FeatureMismatchError(ModelFileError):
     """The rows come from another backbone than the head was trained on."""
 

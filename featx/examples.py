@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from featx import images
-from featx.errors import ImageError
+from featx.errors import ImageError, ModelFormatError
 from featx.features import Features
 
 SIDE = 96
@@ -88,6 +88,44 @@ def choose(most: int, features: Features, labels: np.ndarray, sources: Sequence[
         [s if isinstance(s, Path) else _copied(s) for s in (sources[int(i)] for i in kept)],
         count,
     )
+
+
+def as_members(examples: Examples) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return examples as a model file holds them: arrays by member name, and strict JSON."""
+    copies = [p if isinstance(p, bytes) else b"" for p in examples.pictures]
+    ends = np.cumsum([len(copy) for copy in copies], dtype=np.int64)
+    arrays = {
+        "examples/rows.npy": examples.rows,
+        "examples/pictures.npy": np.frombuffer(b"".join(copies), np.uint8),
+        "examples/ends.npy": ends,
+    }
+    about = {"ids": examples.ids, "labels": examples.labels, "of": examples.of}
+    return arrays, about
+
+
+def of_members(about: dict[str, Any], arrays: dict[str, np.ndarray], dim: int) -> Examples:
+    """Return the examples of a model file.
+
+    Raises
+    ------
+    ModelFormatError
+        They do not fit together.
+    """
+    rows, ends = arrays["examples/rows.npy"], arrays["examples/ends.npy"]
+    blob = arrays["examples/pictures.npy"]
+    ids, labels = about["ids"], about["labels"]
+    lists = isinstance(ids, list) and isinstance(labels, list)
+    fits = lists and all(isinstance(text, str) for text in (*ids, *labels))
+    fits = fits and rows.shape == (len(ids), dim) and ends.shape == (len(ids),)
+    fits = fits and len(labels) == len(ids) <= int(about["of"])
+    fits = fits and rows.dtype == np.float32 and blob.dtype == np.uint8 and blob.ndim == 1
+    # Compared, not subtracted: a difference of int64 may wrap, and pictures then overlap.
+    starts = np.concatenate([np.zeros(1, np.int64), ends])[:-1] if fits else ends
+    fits = fits and ends.dtype == np.int64 and bool((starts <= ends).all())
+    if not fits or int(ends[-1] if len(ends) else 0) != len(blob):
+        raise ModelFormatError("the examples are damaged.")
+    pictures = [bytes(blob[a:b]) or None for a, b in zip(starts, ends, strict=True)]
+    return Examples(rows, list(ids), list(labels), list(pictures), int(about["of"]))
 
 
 def _short(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,6 +22,12 @@ from featx.predictions import Prediction
 
 SHOWN = 224
 """Pixels of the longer edge of a picture that is shown."""
+
+
+# How featx knows its own files again: a comment of a JPEG, and one of the page.
+_MADE = b"activation map of featx"
+_MARK = b"\xff\xfe" + (len(_MADE) + 2).to_bytes(2, "big") + _MADE
+_PAGE = b"<!-- made by featx predict -->"
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,18 +115,56 @@ def save(
 ) -> Path:
     """Write `index.html`, with all pictures inside it; return its path.
 
-    The activation maps also stand beside it as JPEG files, numbered in the page's order.
+    The activation maps also stand beside it as JPEG files, numbered in the page's order. Those of
+    an older page in the folder are removed, and no other file.
+
+    Raises
+    ------
+    FileExistsError
+        The folder holds files of these names that featx did not write.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     rows = list(explained)
+    older = check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in older:
+        path.unlink()
     for number, (_, explanation) in enumerate(rows, 1):
         if explanation is not None and explanation.activation is not None:
-            (folder / f"{number:05d}.jpg").write_bytes(explanation.activation)
+            jpeg = explanation.activation
+            (folder / f"{number:05d}.jpg").write_bytes(jpeg[:2] + _MARK + jpeg[2:])
     page = folder / "index.html"
     text = _template().render(rows=rows, inline=inline)
     page.write_text(text, encoding="utf-8", errors="backslashreplace")
     return page
+
+
+def check_folder(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the activation maps that an older page left in a folder.
+
+    Raises
+    ------
+    FileExistsError
+        Files of their names, or a page, that featx did not write: they are left alone.
+    """
+    folder = Path(folder)
+    maps = sorted(p for p in folder.glob("*.jpg") if re.fullmatch(r"\d{5,}", p.stem, re.ASCII))
+    page = folder / "index.html"
+    strange = [path for path in maps if not _starts(path, b"\xff\xd8" + _MARK)]
+    if os.path.lexists(page) and not _starts(page, b"<!doctype html>\n" + _PAGE):
+        strange.insert(0, page)
+    if strange:
+        raise FileExistsError(
+            f"{strange[0]} was not written by featx, and was left alone; name another folder."
+        )
+    return maps
+
+
+def _starts(path: Path, start: bytes) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(start)) == start
 
 
 def inline(jpeg: bytes) -> str:

@@ -52,6 +52,8 @@ def write(
     ExportError
         The head does not come to layers of a network, the format is unknown, or what it needs
         is not installed.
+    FileNotFoundError
+        The folder of `path` is missing.
     """
     path = Path(path)
     chosen = format or next((f for f, suffix in SUFFIXES.items() if suffix == path.suffix), None)
@@ -88,7 +90,7 @@ def _saved_model(network: Any, made: Path, names: Sequence[str]) -> None:
     network.export(made, format="tf_saved_model", verbose=False)
     # TensorFlow's own place for files that travel with a SavedModel.
     (made / "assets.extra").mkdir()
-    (made / "assets.extra" / NAMES).write_text(_lines(names), encoding="utf-8")
+    (made / "assets.extra" / NAMES).write_bytes(_lines(names))
 
 
 def _onnx(network: Any, made: Path, names: Sequence[str]) -> None:
@@ -101,7 +103,7 @@ def _onnx(network: Any, made: Path, names: Sequence[str]) -> None:
         network.export(made, format="onnx", verbose=False)
     model = onnx.load(made)
     _fill_constants(model, network)
-    onnx.helper.set_model_props(model, {"classes": json.dumps(list(names), ensure_ascii=False)})
+    onnx.helper.set_model_props(model, {"classes": _json(names)})
     onnx.save(model, made)
 
 
@@ -143,9 +145,15 @@ def _append_names(made: Path, names: Sequence[str]) -> None:
         archive.writestr(NAMES, _lines(names))
 
 
-def _lines(names: Sequence[str]) -> str:
-    # A name with a line break would become two classes.
-    return "".join(" ".join(name.splitlines()) + "\n" for name in names)
+def _lines(names: Sequence[str]) -> bytes:
+    # A name with a line break would become two classes. The names of folders may be any bytes.
+    text = "".join(" ".join(name.splitlines()) + "\n" for name in names)
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _json(names: Sequence[str]) -> str:
+    text = json.dumps(list(names), ensure_ascii=False)
+    return text if text.isprintable() else json.dumps(list(names))
 
 
 def _plant(made: Path, head: XGBoostHead) -> None:
@@ -161,6 +169,8 @@ def _plant(made: Path, head: XGBoostHead) -> None:
 
 
 def _check_target(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist; make it first.")
     if path.is_dir() and not path.is_symlink() and not (path / "saved_model.pb").exists():
         raise ExportError(f"{path} is a folder that holds something else; it was left alone.")
 

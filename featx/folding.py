@@ -127,8 +127,10 @@ def _two_columns(kernel: np.ndarray, bias: np.ndarray, activation: str) -> Step:
 
 def _unscaled(kernel: np.ndarray, bias: np.ndarray, scaler: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return kernel and bias for rows as they come."""
-    kernel = kernel.astype(np.float64) / scaler.scale_[:, None]
-    return kernel, bias - scaler.mean_ @ kernel
+    kernel = kernel.astype(np.float64)
+    if scaler.with_std:
+        kernel = kernel / scaler.scale_[:, None]
+    return kernel, bias - scaler.mean_ @ kernel if scaler.with_mean else bias
 
 
 def _mlp(head: Pipeline) -> list[Step]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.calibration import _CalibratedClassifier, _SigmoidCalibration
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelBinarizer, StandardScaler
@@ -17,33 +14,9 @@ from sklearn.svm import LinearSVC
 from featx import booster, recipe_data, ubj
 from featx.dense import ROWS, DenseClassifier
 from featx.errors import ModelFormatError
+from featx.head_parts import HeadState, Shape, made, need, number, parameters
 from featx.heads import CalibratedHead, LogisticHead, MLPHead, NearestHead, StratifiedFolds
 from featx.heads.trees import XGBoostHead
-
-
-@dataclass(frozen=True, eq=False)
-class HeadState:
-    """A fitted head without anything that could run.
-
-    Attributes
-    ----------
-    about : dict
-        Strict JSON: the kind, its parameters, its single numbers.
-    arrays : dict of str to ndarray
-    blobs : dict of str to bytes
-        XGBoost's own format; checked before it is read.
-    """
-
-    about: dict[str, Any]
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    blobs: dict[str, bytes] = field(default_factory=dict)
-
-
-class Shape(NamedTuple):
-    """What a head must fit: the width of a row, and the class names."""
-
-    dim: int
-    classes: np.ndarray
 
 
 def state_of(head: Any) -> HeadState | None:
@@ -65,7 +38,7 @@ def head_of(state: HeadState, shape: Shape) -> Any:
         raise ModelFormatError(f"no head of the kind {kind!r:.60}. Known: {', '.join(_READERS)}.")
     try:
         return _READERS[kind](state, shape)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, ModelFormatError):
             raise
         raise ModelFormatError(
@@ -86,59 +59,22 @@ def kind_of(head: Any) -> str | None:
     return kinds.get(type(head))
 
 
-def _parameters(estimator: BaseEstimator, *leave: str) -> dict[str, Any]:
-    found = {k: v for k, v in estimator.get_params(deep=False).items() if k not in leave}
-    try:
-        json.dumps(found, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{type(estimator).__name__} cannot be saved: one of its parameters is no number, "
-            f"text or None ({error}). Give seeds as whole numbers."
-        ) from error
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in found.items()}
-
-
-def _made(kind: Callable[..., Any], parameters: Any) -> Any:
-    if not isinstance(parameters, dict):
-        raise ModelFormatError("a head without parameters.")
-    for value in parameters.values():
-        parts = value if isinstance(value, list) else [value]
-        if not all(part is None or isinstance(part, int | float | str) for part in parts):
-            raise ModelFormatError(f"a parameter that is no number or text: {value!r:.60}.")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()})
-
-
-def _array(state: HeadState, name: str, *shape: int, kinds: str = "f") -> np.ndarray:
-    array = state.arrays.get(name)
-    if array is None or array.shape != shape or array.dtype.kind not in kinds:
-        found = "missing" if array is None else f"{array.dtype} of shape {array.shape}"
-        raise ModelFormatError(f"{name} is {found}; expected numbers of shape {shape}.")
-    return array
-
-
-def _number(state: HeadState, name: str) -> Any:
-    value = state.about[name]
-    if not isinstance(value, int | float):
-        raise ModelFormatError(f"{name} is {value!r:.40}; expected a number.")
-    return value
-
-
 def _logistic_state(head: LogisticHead) -> HeadState:
-    about = {"kind": "logistic", "parameters": _parameters(head), "C": float(head.C_)}
+    about = {"kind": "logistic", "parameters": parameters(head), "C": float(head.C_)}
     about |= {"iterations": head.n_iter_, "converged": head.converged_}
     about["losses"] = [[C, loss] for C, loss in head.losses_.items()]
     return HeadState(about, {"coef": head.coef_, "intercept": head.intercept_})
 
 
 def _logistic(state: HeadState, shape: Shape) -> LogisticHead:
-    head = _made(LogisticHead, state.about["parameters"])
+    head = made(LogisticHead, state.about["parameters"])
     outputs = _outputs(shape)
-    head.coef_ = _array(state, "coef", outputs, shape.dim)
-    head.intercept_ = _array(state, "intercept", outputs)
-    head.C_ = float(_number(state, "C"))
+    head.coef_ = need(state, "coef", outputs, shape.dim)
+    head.intercept_ = need(state, "intercept", outputs)
+    head.C_ = float(number(state, "C"))
     head.losses_ = {float(C): float(loss) for C, loss in state.about["losses"]}
     head.n_iter_, head.converged_ = (
-        int(_number(state, "iterations")),
+        int(number(state, "iterations")),
         bool(state.about["converged"]),
     )
     return _fitted(head, shape)
@@ -153,17 +89,24 @@ def _fitted(head: Any, shape: Shape) -> Any:
     return head
 
 
-def _scaler_state(scaler: StandardScaler) -> dict[str, np.ndarray]:
+def _scaler_state(scaler: StandardScaler) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     seen = np.atleast_1d(np.asarray(scaler.n_samples_seen_, np.int64))
-    arrays = {"scale": scaler.scale_, "mean": scaler.mean_, "var": scaler.var_}
-    return {f"scaler_{name}": value for name, value in (arrays | {"seen": seen}).items()}
+    arrays = {"scale": scaler.scale_, "mean": scaler.mean_, "var": scaler.var_, "seen": seen}
+    # A scaler that is told to leave out a step has no numbers for it.
+    found = {f"scaler_{name}": value for name, value in arrays.items() if value is not None}
+    asked = {name: bool(getattr(scaler, name)) for name in ("with_mean", "with_std")}
+    return {} if all(asked.values()) else {"scaler": asked}, found
 
 
 def _scaler(state: HeadState, shape: Shape) -> StandardScaler:
-    scaler = StandardScaler()
-    for name in ("scale", "mean", "var"):
-        setattr(scaler, f"{name}_", _array(state, f"scaler_{name}", shape.dim))
-    scaler.n_samples_seen_ = int(_array(state, "scaler_seen", 1, kinds="i")[0])
+    asked = made(dict, state.about.get("scaler", {}))
+    scaler = StandardScaler(**asked)
+    has = {"scale": scaler.with_std, "var": scaler.with_std}
+    has["mean"] = scaler.with_std or scaler.with_mean
+    for name, there in has.items():
+        value = need(state, f"scaler_{name}", shape.dim) if there else None
+        setattr(scaler, f"{name}_", value)
+    scaler.n_samples_seen_ = int(need(state, "scaler_seen", 1, kinds="i")[0])
     scaler.n_features_in_ = shape.dim
     return scaler
 
@@ -172,19 +115,20 @@ def _mlp_state(head: Pipeline) -> HeadState:
     net = head[1]
     arrays = {f"coef_{i}": coef for i, coef in enumerate(net.coefs_)}
     arrays |= {f"intercept_{i}": one for i, one in enumerate(net.intercepts_)}
-    about = {"kind": "mlp", "parameters": _parameters(net), "iterations": net.n_iter_}
-    return HeadState(about | {"layers": len(net.coefs_)}, arrays | _scaler_state(head[0]))
+    about = {"kind": "mlp", "parameters": parameters(net), "iterations": net.n_iter_}
+    scaled, numbers = _scaler_state(head[0])
+    return HeadState(about | scaled | {"layers": len(net.coefs_)}, arrays | numbers)
 
 
 def _mlp(state: HeadState, shape: Shape) -> Pipeline:
-    net = _made(MLPHead, state.about["parameters"])
+    net = made(MLPHead, state.about["parameters"])
     hidden = [int(units) for units in net.hidden_layer_sizes]
     widths = [shape.dim, *hidden, _outputs(shape)]
     steps = list(zip(widths[:-1], widths[1:], strict=True))
-    net.coefs_ = [_array(state, f"coef_{i}", *step) for i, step in enumerate(steps)]
-    net.intercepts_ = [_array(state, f"intercept_{i}", step[1]) for i, step in enumerate(steps)]
+    net.coefs_ = [need(state, f"coef_{i}", *step) for i, step in enumerate(steps)]
+    net.intercepts_ = [need(state, f"intercept_{i}", step[1]) for i, step in enumerate(steps)]
     net.n_layers_, net.n_outputs_ = len(widths), widths[-1]
-    net.n_iter_ = int(_number(state, "iterations"))
+    net.n_iter_ = int(number(state, "iterations"))
     net.out_activation_ = "logistic" if widths[-1] == 1 else "softmax"
     net._label_binarizer = LabelBinarizer().fit(shape.classes)
     return Pipeline([("scale", _scaler(state, shape)), ("mlp", _fitted(net, shape))])
@@ -197,28 +141,29 @@ def _svm_state(head: Pipeline) -> HeadState:
     arrays = {"coef": machine.coef_, "intercept": np.atleast_1d(machine.intercept_)}
     about = {
         "kind": "linear_svm",
-        "parameters": _parameters(head[1].estimator),
-        "calibration": _parameters(head[1], "estimator", "cv"),
+        "parameters": parameters(head[1].estimator),
+        "calibration": parameters(head[1], "estimator", "cv"),
         "folds": {"most": head[1].cv.most, "seed": head[1].cv.seed},
         "iterations": int(np.max(machine.n_iter_)),
     }
-    return HeadState(about, {**arrays, "sigmoids": sigmoids, **_scaler_state(head[0])})
+    scaled, numbers = _scaler_state(head[0])
+    return HeadState(about | scaled, {**arrays, "sigmoids": sigmoids, **numbers})
 
 
 def _svm(state: HeadState, shape: Shape) -> Pipeline:
     outputs = _outputs(shape)
-    machine = _fitted(_made(LinearSVC, state.about["parameters"]), shape)
-    machine.coef_ = _array(state, "coef", outputs, shape.dim)
-    machine.intercept_ = _array(state, "intercept", outputs)
-    machine.n_iter_ = int(_number(state, "iterations"))
+    machine = _fitted(made(LinearSVC, state.about["parameters"]), shape)
+    machine.coef_ = need(state, "coef", outputs, shape.dim)
+    machine.intercept_ = need(state, "intercept", outputs)
+    machine.n_iter_ = int(number(state, "iterations"))
     calibrators = []
-    for a, b in _array(state, "sigmoids", outputs, 2):
+    for a, b in need(state, "sigmoids", outputs, 2):
         one = _SigmoidCalibration()
         one.a_, one.b_ = float(a), float(b)
         calibrators.append(one)
-    folds = _made(StratifiedFolds, state.about["folds"])
-    asked = _made(dict, state.about["calibration"])
-    unfitted = _made(LinearSVC, state.about["parameters"])
+    folds = made(StratifiedFolds, state.about["folds"])
+    asked = made(dict, state.about["calibration"])
+    unfitted = made(LinearSVC, state.about["parameters"])
     head = _fitted(CalibratedHead(unfitted, cv=folds, **asked), shape)
     if head.method != "sigmoid" or head.ensemble:
         raise ModelFormatError("a calibration of another kind.")
@@ -232,13 +177,13 @@ def _xgboost_state(head: XGBoostHead) -> HeadState:
     raw = bytes(head.model_.get_booster().save_raw("ubj"))
     # What could not be loaded again must not be saved: the check is the same.
     booster.checked(raw, head.n_features_in_, len(head.classes_))
-    return HeadState({"kind": "xgboost", "parameters": _parameters(head)}, blobs={"trees": raw})
+    return HeadState({"kind": "xgboost", "parameters": parameters(head)}, blobs={"trees": raw})
 
 
 def _xgboost(state: HeadState, shape: Shape) -> XGBoostHead:
     import xgboost
 
-    head = _fitted(_made(XGBoostHead, state.about["parameters"]), shape)
+    head = _fitted(made(XGBoostHead, state.about["parameters"]), shape)
     checked = booster.checked(state.blobs["trees"], shape.dim, len(shape.classes))
     head.model_ = xgboost.XGBClassifier(n_jobs=head.n_jobs, device=head.device)
     try:
@@ -250,16 +195,17 @@ def _xgboost(state: HeadState, shape: Shape) -> XGBoostHead:
 
 def _nearest_state(head: NearestHead) -> HeadState:
     arrays = {"rows": np.asarray(head._fit_X), "codes": np.asarray(head._y, np.int64)}
-    return HeadState({"kind": "nearest", "parameters": _parameters(head)}, arrays)
+    return HeadState({"kind": "nearest", "parameters": parameters(head)}, arrays)
 
 
 def _nearest(state: HeadState, shape: Shape) -> NearestHead:
-    head = _made(NearestHead, state.about["parameters"])
+    head = made(NearestHead, state.about["parameters"])
     count = len(state.arrays.get("codes", ()))
-    codes = _array(state, "codes", count, kinds="i")
+    codes = need(state, "codes", count, kinds="i")
     if not np.array_equal(np.unique(codes), np.arange(len(shape.classes))):
         raise ModelFormatError("rows of a class that there is not.")
-    return head.fit(_array(state, "rows", count, shape.dim), shape.classes[codes])
+    # By number: a name for each row could take far more memory than the file has bytes.
+    return _fitted(head.fit(need(state, "rows", count, shape.dim), codes), shape)
 
 
 def _dense_state(head: DenseClassifier) -> HeadState:
@@ -274,9 +220,9 @@ def _dense(state: HeadState, shape: Shape) -> DenseClassifier:
     weights = [state.arrays[name] for name in sorted(state.arrays)]
     recipe_data.check_weights(recipe, shape.dim, len(shape.classes), weights)
     recipe_or_none = None if state.about["default"] and recipe == ROWS else recipe
-    head = _fitted(DenseClassifier(recipe_or_none, int(_number(state, "seed"))), shape)
+    head = _fitted(DenseClassifier(recipe_or_none, int(number(state, "seed"))), shape)
     head.weights_ = weights
-    head.n_epochs_ = int(_number(state, "epochs"))
+    head.n_epochs_ = int(number(state, "epochs"))
     history = state.about["history"]
     head.history_ = {str(k): [float(v) for v in values] for k, values in history.items()}
     return head

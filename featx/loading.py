@@ -40,6 +40,7 @@ def load(
     model.head_ = parts.head
     model.classes_, model.recipe_, model.dim_ = parts.classes, parts.recipe, parts.dim
     model.probes_, model.examples_ = parts.probes, parts.examples
+    model.n_pictures_ = parts.examples.of
     return model
 
 

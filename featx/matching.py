@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from featx import images
+from featx.backbones import Backbone
 from featx.datasets import Dataset, as_dataset
-from featx.errors import FeatureMismatchError
+from featx.errors import DatasetError, FeatureMismatchError
 from featx.features import Features
 
 
@@ -21,6 +24,24 @@ def as_pictures(X: Any, y: Sequence[Any] | None = None) -> Dataset:
     if isinstance(X, str | os.PathLike):
         alone = not os.fspath(X).lower().endswith(".csv") and Path(X).is_file()
     return as_dataset([X] if alone else X, y)
+
+
+def labels_of(labels: Any, y: Sequence[Any] | None = None) -> np.ndarray:
+    """Return labels as class names, or as whole numbers where `y` gave them as such.
+
+    Raises
+    ------
+    DatasetError
+        There are none.
+    """
+    if labels is None:
+        raise DatasetError(
+            "the pictures have no labels. Expected a folder with a sub-folder a class, a "
+            "table with a label column, or y."
+        )
+    names = np.asarray(labels).astype(str)
+    given = None if y is None else np.asarray(y).dtype
+    return names.astype(given) if given is not None and given.kind in "iu" else names
 
 
 def rows_recipe(features: Features) -> dict[str, Any]:
@@ -51,3 +72,43 @@ def check_same_rows(recipe: dict[str, Any], dim: int, features: Features) -> Non
         f"({dim}). They differ in: {fields or 'their width'}. Extract the pictures with the "
         "model's own backbone, or train a model on these rows."
     )
+
+
+def check_same_network(recipe: dict[str, Any], dim: int, backbone: Backbone) -> None:
+    """Refuse a network that is not the one whose rows a head was trained on.
+
+    Raises
+    ------
+    FeatureMismatchError
+        It names each field in which they differ, such as the weights on this machine.
+    """
+    came = {**backbone.recipe(), "pixels": images.policy(backbone.scaled)}
+    # The others are about the cache, which has no part in it.
+    came |= {name: value for name, value in recipe.items() if name in ("key", "format")}
+    nothing = np.zeros((0, dim), np.float32)
+    check_same_rows(recipe, dim, Features(nothing, None, [], recipe=came))
+
+
+def check_rows_of(backbone: Backbone, features: Features) -> None:
+    """Refuse to train on given rows which say that they come from another network.
+
+    Raises
+    ------
+    FeatureMismatchError
+        It names each field in which they differ.
+    """
+    came = rows_recipe(features)
+    own = {**replace(backbone, weights=None).recipe(), "pixels": images.policy(backbone.scaled)}
+    differing = [k for k in own if k != "weights" and k in came and came[k] != own[k]]
+    # Weights that are not on this disk cannot be told from others: `predict` will compare them.
+    here = backbone.weights is None or backbone.weights_path().is_file()
+    if not differing and here and "weights" in came:
+        own["weights"] = backbone.weights_digest()
+        differing = ["weights"] if came["weights"] != own["weights"] else []
+    if differing:
+        fields = ", ".join(f"{k} {came[k]!r} instead of {own[k]!r}" for k in differing)
+        raise FeatureMismatchError(
+            f"these rows come from {came.get('backbone', 'an unnamed network')!r}, and this "
+            f"classifier is of {backbone.name!r}. They differ in: {fields}. Give the classifier "
+            "the backbone that the rows were extracted with, or extract the pictures with its own."
+        )

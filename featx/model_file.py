@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import secrets
@@ -15,8 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from featx.arrays import array_bytes
 from featx.errors import (
     ModelFileError,
     ModelFormatError,
@@ -31,11 +31,9 @@ MANIFEST = "manifest.json"
 MAX_MANIFEST = 16 << 20
 MAX_MEMBERS = 1000
 MAX_BYTES = 8 << 30
-MAX_DIMENSIONS = 4
 
 # One folder deep at most, and only kinds that hold numbers or are checked before use.
 _NAME = re.compile(r"(?:[a-z0-9_]{1,64}/)?[a-z0-9_.]{1,64}\.(?:npy|ubj|skops)")
-_NUMBERS = "fiub"
 
 
 def write(
@@ -70,11 +68,12 @@ def write(
     }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        text = json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False)
-        for name, content in {MANIFEST: text.encode(), **contents}.items():
+        for name, content in {MANIFEST: _text(about), **contents}.items():
             # A fixed date: the same model is the same file.
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist; make it first.")
     try:
         with open(aside, "xb") as file:
             file.write(buffer.getbuffer())
@@ -85,6 +84,14 @@ def write(
         with suppress(OSError):
             aside.unlink()
     return hashlib.sha256(buffer.getbuffer()).hexdigest()
+
+
+def _text(about: Mapping[str, Any]) -> bytes:
+    """Return strict JSON in UTF-8; bytes of file names that are no UTF-8 stand as escapes."""
+    try:
+        return json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(about, indent=1, allow_nan=False).encode()
 
 
 def read(
@@ -133,52 +140,6 @@ def read(
     manifest = _manifest(name, members.pop(MANIFEST, None))
     _check_digests(name, manifest, members)
     return manifest, members
-
-
-def array_bytes(array: np.ndarray) -> bytes:
-    """Return an array in NumPy's .npy format; objects are refused."""
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.asanyarray(array), allow_pickle=False)
-    return buffer.getvalue()
-
-
-def array_of(content: bytes, name: str) -> np.ndarray:
-    """Return the array of .npy bytes: plain finite numbers, as many as the bytes hold.
-
-    Raises
-    ------
-    ModelTrustError
-        It holds objects or other than numbers.
-    ModelFormatError
-        It is damaged, or holds NaN or infinity.
-    """
-    buffer = io.BytesIO(content)
-    try:
-        version = np.lib.format.read_magic(buffer)
-        if version != (1, 0):
-            raise ValueError(f".npy version {version}")
-        shape, _, dtype = np.lib.format.read_array_header_1_0(buffer)
-    except Exception as error:
-        raise ModelFormatError(f"{name} is no array of numbers: {error}.") from error
-    if dtype.hasobject or dtype.kind not in _NUMBERS:
-        raise ModelTrustError(
-            f"{name} holds {dtype}, not numbers. featx writes and reads numbers only: "
-            "objects would run code. Do not use this file."
-        )
-    count = 1
-    for length in shape:
-        count *= length
-    # Before any memory is asked for: a header may claim terabytes.
-    held = len(content) - buffer.tell()
-    if len(shape) > MAX_DIMENSIONS or min(shape, default=1) < 0 or count * dtype.itemsize != held:
-        raise ModelFormatError(
-            f"{name} claims an array of shape {shape} and dtype {dtype}, and holds {held} bytes."
-        )
-    buffer.seek(0)
-    array = np.lib.format.read_array(buffer, allow_pickle=False)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ModelFormatError(f"{name} holds NaN or infinity.")
-    return array
 
 
 def _content(path: str | os.PathLike[str]) -> bytes:
@@ -258,7 +219,7 @@ _OTHERS = {
 
 def _manifest(name: str, content: bytes | None) -> dict[str, Any]:
     try:
-        manifest = json.loads(content or b"", parse_constant=_refuse)
+        manifest = json.loads(content or b"", parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise ModelFormatError(f"{name}: its manifest is damaged: {error}.") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -274,6 +235,13 @@ def _manifest(name: str, content: bytes | None) -> dict[str, Any]:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number of JSON")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number:.20} is beyond every float")
+    return value
 
 
 def _check_digests(name: str, manifest: dict[str, Any], members: dict[str, bytes]) -> None:

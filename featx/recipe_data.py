@@ -35,13 +35,21 @@ _KINDS = {
 }
 
 
+MAX_LAYERS = 200
+"""More than any head has; Keras needs 8 ms to build one."""
+
+
 def as_data(value: Any) -> Any:
     """Return a recipe, or a part of one, as JSON holds it."""
+    if isinstance(value, Recipe) and len(value.layers) > MAX_LAYERS:
+        raise ValueError(f"a recipe of more than {MAX_LAYERS} layers cannot be saved.")
     if is_dataclass(value) and type(value).__name__ in _KINDS:
         named = {one.name: as_data(getattr(value, one.name)) for one in fields(value)}
         return {"kind": type(value).__name__, **named}
     if isinstance(value, tuple):
         return [as_data(part) for part in value]
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise ValueError(f"a recipe with {type(value).__name__} cannot be saved.")
@@ -79,6 +87,8 @@ def check_weights(recipe: Any, dim: int, n_classes: int, weights: Sequence[np.nd
     """
     if not isinstance(recipe, Recipe):
         raise ModelFormatError("a dense head without a recipe.")
+    if len(recipe.layers) > MAX_LAYERS:
+        raise ModelFormatError(f"{len(recipe.layers)} layers; at most {MAX_LAYERS} are read.")
     expected: list[tuple[int, ...]] = []
     width = dim
     for layer in (*recipe.layers, dense.Dense(n_classes)):

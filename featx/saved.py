@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from featx import head_state, model_file, skops_head
+from featx.arrays import array_of
 from featx.backbones import Backbone
 from featx.errors import (
     BackboneError,
@@ -19,8 +20,8 @@ from featx.errors import (
     ModelIntegrityError,
     ModelVersionError,
 )
-from featx.examples import Examples
-from featx.head_state import HeadState, Shape
+from featx.examples import Examples, as_members, of_members
+from featx.head_parts import HeadState, Shape
 
 TOLERANCE = 1e-6
 """The most by which a loaded head may miss the scores it was saved with."""
@@ -31,6 +32,9 @@ PROBES = 16
 _LIBRARIES = ("featx", "numpy", "scikit-learn", "xgboost", "keras", "skops")
 _OPTIONS = tuple(one.name for one in fields(Backbone) if one.name not in ("name", "weights"))
 _MAX_TEXT = 10_000
+_MAX_CLASSES = 256 << 20
+# What a manifest of made-up values may raise; whole numbers beyond floats overflow.
+_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,14 +92,14 @@ def write(path: str | os.PathLike[str], parts: Parts) -> str:
         about = state.about
         members |= {f"head/{name}.npy": array for name, array in state.arrays.items()}
         members |= {f"head/{name}.ubj": blob for name, blob in state.blobs.items()}
-    examples, described = _examples_members(parts.examples.with_copies())
+    examples, described = as_members(parts.examples.with_copies())
     manifest = {
         "featx": _versions().get("featx"),
         "versions": _versions(),
         "backbone": _backbone_data(parts.backbone),
         "rows": parts.recipe,
         "dim": parts.dim,
-        "classes": [str(name) for name in parts.classes],
+        "classes": _classes_data(parts.classes),
         "head": about,
         "examples": described,
     }
@@ -130,7 +134,7 @@ def read(
         raise
     except BackboneError as error:
         raise ModelFileError(f"{name}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except _DAMAGE as error:
         raise ModelFormatError(
             f"{name}: its manifest is not what featx writes ({type(error).__name__}: {error})."
         ) from error
@@ -139,26 +143,49 @@ def read(
 def _parts(
     name: str, manifest: dict[str, Any], members: dict[str, bytes], backbone: Backbone
 ) -> Parts:
-    classes = manifest["classes"]
-    texts = isinstance(classes, list) and all(
-        isinstance(text, str) and len(text) < _MAX_TEXT for text in classes
-    )
-    if not texts or len(classes) < 2 or classes != sorted(set(classes)):
-        raise ModelFormatError(f"{name}: its class names are not two or more, sorted and distinct.")
+    classes = _classes_of(name, manifest["classes"])
     dim, rows = manifest["dim"], manifest["rows"]
     if not isinstance(dim, int) or not 1 <= dim <= 1 << 24 or not isinstance(rows, dict):
         raise ModelFormatError(f"{name}: its rows are not described as featx does.")
     arrays = {
-        member: model_file.array_of(content, f"{name}: {member}")
+        member: array_of(content, f"{name}: {member}")
         for member, content in members.items()
         if member.endswith(".npy")
     }
-    shape = Shape(dim, np.array(classes))
+    shape = Shape(dim, classes)
     head = _head(name, manifest["head"], members, arrays, shape)
     probes = arrays["probes/rows.npy"]
+    fits = probes.shape[1:] == (dim,) and probes.dtype == np.float32 and 1 <= len(probes) <= PROBES
+    if not fits or arrays["probes/scores.npy"].shape[:1] != probes.shape[:1]:
+        raise ModelFormatError(f"{name}: its probes are not 1 to {PROBES} rows with scores.")
     _check_probes(name, head, probes, arrays["probes/scores.npy"], manifest)
-    examples = _examples_of(manifest["examples"], arrays, dim)
+    try:
+        examples = of_members(manifest["examples"], arrays, dim)
+    except ModelFormatError as error:
+        raise ModelFormatError(f"{name}: {error}") from error
     return Parts(backbone, head, shape.classes, rows, dim, probes, examples)
+
+
+def _classes_data(classes: np.ndarray) -> list[Any]:
+    return [int(one) if classes.dtype.kind in "iu" else str(one) for one in classes]
+
+
+def _classes_of(name: str, data: Any) -> np.ndarray:
+    """Return class names, or classes that are whole numbers, as they were written."""
+    kinds = {type(one) for one in data} if isinstance(data, list) else set()
+    if kinds not in ({str}, {int}) or len(data) < 2 or data != sorted(set(data)):
+        raise ModelFormatError(
+            f"{name}: its classes are not two or more names or numbers, sorted and distinct."
+        )
+    if kinds == {int}:
+        return np.array(data, np.int64)
+    longest = max(map(len, data))
+    # NumPy gives every name the room of the longest one.
+    small = longest < _MAX_TEXT and 4 * longest * len(data) <= _MAX_CLASSES
+    classes = np.array(data if small else [])
+    if classes.tolist() != data:  # NumPy drops a name's zeros at the end
+        raise ModelFormatError(f"{name}: its class names are too long, too many or cut off.")
+    return classes
 
 
 def _head(
@@ -262,32 +289,7 @@ def _backbone_of(name: str, data: dict[str, Any], given: str | os.PathLike[str] 
             )
         weights = None
     options = {name: data[name] for name in _OPTIONS}
+    for option, value in options.items():
+        if not (value is None or isinstance(value, str) or option == "image_size"):
+            raise ModelFormatError(f"{name}: its network has {option}={value!r:.40}.")
     return Backbone(data["name"], weights=weights, **options)
-
-
-def _examples_members(examples: Examples) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    copies = [p if isinstance(p, bytes) else b"" for p in examples.pictures]
-    ends = np.cumsum([len(copy) for copy in copies], dtype=np.int64)
-    arrays = {
-        "examples/rows.npy": examples.rows,
-        "examples/pictures.npy": np.frombuffer(b"".join(copies), np.uint8),
-        "examples/ends.npy": ends,
-    }
-    about = {"ids": examples.ids, "labels": examples.labels, "of": examples.of}
-    return arrays, about
-
-
-def _examples_of(about: dict[str, Any], arrays: dict[str, np.ndarray], dim: int) -> Examples:
-    rows, ends = arrays["examples/rows.npy"], arrays["examples/ends.npy"]
-    blob = arrays["examples/pictures.npy"]
-    ids, labels = about["ids"], about["labels"]
-    texts = [text for text in (*ids, *labels) if not isinstance(text, str)]
-    steps = np.diff(ends, prepend=0)
-    fits = rows.shape == (len(ids), dim) and len(labels) == len(ids) == len(ends)
-    fits = fits and rows.dtype == np.float32 and blob.dtype == np.uint8 and blob.ndim == 1
-    if texts or not fits or (steps < 0).any() or int(ends[-1:].sum()) != len(blob):
-        raise ModelFormatError("the examples are damaged.")
-    pictures = [
-        bytes(blob[end - step : end]) or None for end, step in zip(ends, steps, strict=True)
-    ]
-    return Examples(rows, list(ids), list(labels), list(pictures), int(about["of"]))

@@ -5,21 +5,61 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Iterator
 from typing import Any
 
-from featx.errors import ModelFormatError, ModelTrustError
-from featx.head_state import Shape
+from featx.arrays import array_of
+from featx.errors import ModelFileError, ModelFormatError, ModelTrustError
+from featx.head_parts import Shape
 
-# Types that skops does not know of itself. A fixed list: it never grows by what a file asks for.
+# A fixed list, in place of skops's own, which knows every estimator of scikit-learn: support
+# vector machines, trees and neighbours hand stored numbers to compiled code that takes them for
+# positions in memory. All of these compute by NumPy, which looks. The list never grows by what a
+# file asks for.
 TRUSTED = (
     "featx.heads.checked.CalibratedHead",
-    "featx.heads.checked.MLPHead",
-    "featx.heads.checked.NearestHead",
     "featx.heads.regression.LogisticHead",
     "featx.heads.regression.StratifiedFolds",
+    "sklearn.calibration.CalibratedClassifierCV",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
+    "sklearn.decomposition._pca.PCA",
+    "sklearn.decomposition._truncated_svd.TruncatedSVD",
+    "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+    "sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis",
+    "sklearn.linear_model._logistic.LogisticRegression",
+    "sklearn.linear_model._ridge.RidgeClassifier",
+    "sklearn.linear_model._ridge.RidgeClassifierCV",
+    "sklearn.naive_bayes.BernoulliNB",
+    "sklearn.naive_bayes.ComplementNB",
+    "sklearn.naive_bayes.GaussianNB",
+    "sklearn.naive_bayes.MultinomialNB",
+    "sklearn.pipeline.Pipeline",
+    "sklearn.preprocessing._data.MaxAbsScaler",
+    "sklearn.preprocessing._data.MinMaxScaler",
+    "sklearn.preprocessing._data.Normalizer",
+    "sklearn.preprocessing._data.RobustScaler",
+    "sklearn.preprocessing._data.StandardScaler",
+    "sklearn.preprocessing._label.LabelBinarizer",
+    "sklearn.svm._classes.LinearSVC",
 )
+_SCALARS = ("bool", "float32", "float64", "int32", "int64", "str_")
+# What else may stand in a file, by the part of skops that reads it.
+_PARTS = {
+    "DictNode": {"builtins.dict"},
+    "ListNode": {"builtins.list"},
+    "TupleNode": {"builtins.tuple"},
+    "NdArrayNode": {"numpy.ndarray", *(f"numpy.{name}" for name in _SCALARS)},
+    "TypeNode": {
+        *(f"builtins.{name}" for name in ("bool", "float", "int", "str")),
+        *(f"numpy.{name}" for name in _SCALARS),
+    },
+    "ObjectNode": set(TRUSTED),
+}
+_SCHEMA = "schema.json"
+_GROUPS = ("DictNode", "ListNode", "TupleNode", "ObjectNode")
+_MAX_SCALAR = 1000
+_MOST_REPEATS = 30
 
 
 def write(head: Any) -> bytes:
@@ -28,17 +68,22 @@ def write(head: Any) -> bytes:
     Raises
     ------
     ModelTrustError
-        It holds types that `read` would refuse.
+        It holds what `read` would refuse.
+    ModelFileError
+        skops is not installed.
     """
-    import skops.io
-
-    content = skops.io.dumps(head)
-    odd = sorted(set(skops.io.get_untrusted_types(data=content)) - set(TRUSTED))
+    skops = _skops(f"{type(head).__name__} is saved")
+    try:
+        content = skops.io.dumps(head)
+        odd = odd_types(content)
+    except Exception as error:  # types that skops cannot write, arrays of objects
+        odd = [str(error)]
     if odd:
         raise ModelTrustError(
-            f"{type(head).__name__} cannot be saved: {', '.join(odd)} could not be loaded again "
-            "without trusting whoever made the file. Take one of featx's heads, or keep it with "
-            "joblib.dump and read it with featx.load_unsafe_pickle where you made it yourself."
+            f"{type(head).__name__} cannot be saved: {', '.join(odd):.600} could not be loaded "
+            "again without trusting whoever made the file. Take one of featx's heads or a linear "
+            "classifier of scikit-learn, or keep it with joblib.dump and read it with "
+            "featx.load_unsafe_pickle where you made it yourself."
         )
     return content
 
@@ -49,24 +94,22 @@ def read(name: str, content: bytes, shape: Shape) -> Any:
     Raises
     ------
     ModelTrustError
-        It holds other types, or unpacks to far more than its size.
+        It holds other types.
     ModelFormatError
-        It is damaged, or is for other classes or rows.
+        It is damaged, holds more than its bytes, or is for other classes or rows.
+    ModelFileError
+        skops is not installed.
     """
-    import skops.io
-
+    skops = _skops(f"the head of {name} is read")
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            large = sum(info.file_size for info in archive.infolist()) > 100 * len(content)
-            json.loads(archive.read("schema.json") if not large else b"{}")
-        odd = set(skops.io.get_untrusted_types(data=content)) - set(TRUSTED) if not large else set()
-    except Exception as error:  # skops reports damage by many exceptions
+        odd = odd_types(content)
+    except Exception as error:  # a made-up file may lack anything
         raise ModelFormatError(f"{name}: its head is no whole skops file: {error}.") from error
-    if large or odd:
-        what = ", ".join(sorted(odd)[:5]) or "a small file that unpacks to a huge one"
+    if odd:
         raise ModelTrustError(
-            f"{name} holds {what:.300}, which featx does not trust: it could run code. Nothing of "
-            "it was run. There is no option to trust it; ask for one of featx's heads."
+            f"{name} holds {', '.join(odd[:5]):.300}, which featx does not trust: it could run "
+            "code, or crash Python. Nothing of it was run. There is no option to trust it; ask for "
+            "one of featx's heads."
         )
     try:
         head = skops.io.loads(content, trusted=list(TRUSTED))
@@ -76,3 +119,80 @@ def read(name: str, content: bytes, shape: Shape) -> Any:
     if not fits:
         raise ModelFormatError(f"{name}: its head is for other classes or rows.")
     return head
+
+
+def odd_types(content: bytes) -> list[str]:
+    """Return the types in a skops file that are not trusted, sorted; nothing of it is made.
+
+    Raises
+    ------
+    Exception
+        Of many kinds: it is no such file, or is made to unfold to more than it holds.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        infos = archive.infolist()
+        if sum(info.file_size for info in infos) > len(content):
+            raise ValueError("it unpacks to more than its size")
+        if len({info.filename for info in infos}) < len(infos):
+            raise ValueError("two members of one name")
+        schema = json.loads(archive.read(_SCHEMA))
+        members = {name: archive.read(name) for name in archive.namelist() if name != _SCHEMA}
+    nodes = list(_nodes(schema))
+    odd = set()
+    for node in nodes:
+        loader, kind = node["__loader__"], f"{node['__module__']}.{node['__class__']}"
+        if loader == "JsonNode":
+            value = json.loads(node["content"])
+            if len(node["content"]) > _MAX_SCALAR or isinstance(value, dict | list):
+                raise ValueError("a value in it is no number or short text")
+        elif kind not in _PARTS.get(loader, ()):
+            odd.add(kind)
+        elif loader == "NdArrayNode" and node["type"] != "numpy":
+            odd.add("an array of objects")
+    if not odd:
+        sizes = {name: len(member) for name, member in members.items()}
+        _check_repeats(nodes, sizes, len(content))
+        for name, member in members.items():
+            array_of(member, name, kinds="fiubU")
+    return sorted(odd)
+
+
+def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
+    """Yield every part of a schema, however deep, without recursion."""
+    waiting = [schema]
+    if not isinstance(schema, dict) or "__loader__" not in schema:
+        raise ValueError("no skops schema")
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            # What has a number alone stands for the part that has it, too.
+            if "__loader__" in one or "__id__" in one:
+                yield one
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one
+
+
+def _check_repeats(nodes: list[dict[str, Any]], sizes: dict[str, int], length: int) -> None:
+    """Refuse parts that stand for one another: lists in lists would unfold without end."""
+    known: dict[Any, tuple[Any, ...]] = {}
+    unfolded = 0
+    for node in nodes:
+        loader, file = node["__loader__"], node.get("file")
+        same = known.setdefault(node.get("__id__") or object(), (id(node), loader, file))
+        if same[1:] != (loader, file) or (loader in _GROUPS and same[0] != id(node)):
+            raise ValueError("a part of it stands for another")
+        if loader == "NdArrayNode" and file is not None:
+            unfolded += sizes[file]
+    if unfolded > _MOST_REPEATS * length:
+        raise ValueError("its arrays unfold to far more than its size")
+
+
+def _skops(what: str) -> Any:
+    try:
+        import skops.io
+    except ImportError as error:
+        raise ModelFileError(
+            f"{what} by skops, which is not installed: pip install 'featx[export]'."
+        ) from error
+    return skops

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import unicodedata
 
 from rich.console import Console, RenderableType
 from rich.padding import Padding
@@ -20,6 +21,24 @@ def output() -> Console:
 def say(text: str) -> None:
     """Print a line of the result."""
     output().print(Text(_shown(text)), soft_wrap=True)
+
+
+def deliver(text: str) -> None:
+    """Print a line for another program: exactly, unless it is a terminal that reads it.
+
+    Names of files are bytes; those that are no UTF-8 come out as the same bytes.
+    """
+    stream = sys.stdout
+    if stream.isatty() or not hasattr(stream, "buffer"):
+        say(text)
+        return
+    try:
+        line = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # no bytes of a name, and so nothing that stands for itself
+        line = text.encode("utf-8", "backslashreplace")
+    stream.flush()
+    stream.buffer.write(line + b"\n")
+    stream.buffer.flush()
 
 
 def tell(text: str, style: str = "") -> None:
@@ -61,6 +80,9 @@ def table(*columns: str) -> Table:
 def _shown(text: str) -> str:
     """Return the text with control characters escaped: a file's name may hold any of them."""
     return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode()
+        c
+        if c.isprintable() or c == "\n" or unicodedata.category(c) == "Zs"
+        # What is no space and not printable may move, hide or turn what stands on the screen.
+        else c.encode("unicode_escape", "surrogatepass").decode()
         for c in text
     )

@@ -81,6 +81,22 @@ def test_clone_grid_search_and_cross_validation(picture_folder: Path) -> None:
     assert min(cross_val_score(model, paths, labels, cv=2)) > 0.8
 
 
+def test_numbers_as_labels_can_be_scored(picture_folder: Path) -> None:
+    paths = paths_of(picture_folder)
+    y = np.array([{"blue": 10, "green": 2, "red": 1}[path.parent.name] for path in paths])
+    model = ImageClassifier(TINY, featx.heads.logistic(C=0.1))
+    model.fit(paths, y)
+    assert model.classes_.tolist() == [1, 2, 10]
+    assert model.predict(paths).tolist() == y.tolist()
+    assert model.score(paths, y) == 1.0
+    for scoring in ("accuracy", "neg_log_loss"):
+        scores = cross_val_score(model, paths, y, cv=2, scoring=scoring, error_score="raise")
+        assert min(scores) > (0.8 if scoring == "accuracy" else -1.0)
+    (picture_folder / "red" / "00.png").write_bytes(b"no picture")
+    model.set_params(on_error="skip").fit(paths, y)
+    assert model.predict(paths[0]).tolist() == [10]
+
+
 def test_joblib_keeps_every_score(
     model: ImageClassifier, picture_folder: Path, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,13 +15,33 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from scipy.special import softmax
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import (
+    LinearDiscriminantAnalysis,
+    QuadraticDiscriminantAnalysis,
+)
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import (
+    LogisticRegression,
+    RidgeClassifier,
+    RidgeClassifierCV,
+)
+from sklearn.naive_bayes import BernoulliNB, GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    Normalizer,
+    RobustScaler,
+    StandardScaler,
+)
+from sklearn.svm import SVC, LinearSVC
 
 import featx
-from featx import dense, errors, heads, saved
+from featx import dense, errors, export, folding, heads, saved
 from featx.classifier import ImageClassifier
 from featx.features import Features
 from featx.loading import load
@@ -84,6 +105,131 @@ def test_scores_after_loading_are_bit_equal(name: str, n_classes: int, tmp_path:
     assert again.classes_.tolist() == model.classes_.tolist()
     if name not in ("pipeline", "discriminant"):  # skops writes the addresses of objects
         assert again.save(tmp_path / "again.featx") == digest, "saved again, it is the same file"
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("options", [{"with_mean": False}, {"with_std": False}, {}])
+@pytest.mark.parametrize("name", ["mlp", "linear_svm"])
+def test_a_scaler_that_leaves_out_a_step(
+    name: str, options: dict[str, bool], n_classes: int, tmp_path: Path
+) -> None:
+    options = options or {"with_mean": False, "with_std": False}
+    head = SMALL_HEADS[name]().set_params(scale=StandardScaler(**options))
+    model, features = trained(head, n_classes), features_of(n_classes)
+    expected = model.predict_proba(features)
+    model.save(tmp_path / "m.featx")
+    again = load(tmp_path / "m.featx")
+    np.testing.assert_array_equal(again.predict_proba(features), expected)
+    assert {k: getattr(again.head_[0], k) for k in options} == options
+    values = features.X.astype(np.float64)
+    for step in folding.steps_of(again.head_) or []:
+        values = values @ step.kernel + step.bias
+        values = np.maximum(values, 0) if step.activation == "relu" else values
+        values = -np.logaddexp(0, -values) if step.activation == "log_sigmoid" else values
+    np.testing.assert_allclose(softmax(values, axis=1), expected, atol=1e-5)
+
+
+def test_a_head_with_numbers_of_numpy_is_saved(tmp_path: Path) -> None:
+    model = trained(heads.nearest(k=np.int64(3)))
+    model.save(tmp_path / "m.featx")
+    again = load(tmp_path / "m.featx")
+    assert again.head_.n_neighbors == 3
+    assert again.n_pictures_ == model.n_pictures_ == 36
+
+
+def test_labels_that_are_numbers_stay_numbers(tmp_path: Path) -> None:
+    features = features_of()
+    y = np.repeat([10, 2, -1], 12)
+    model = trained().fit(features, y)
+    assert model.classes_.tolist() == [-1, 2, 10]
+    assert model.score(features, y) > 0.5
+    model.save(tmp_path / "m.featx")
+    again = load(tmp_path / "m.featx")
+    assert again.classes_.tolist() == [-1, 2, 10]
+    assert again.predict(features).dtype == np.int64
+    np.testing.assert_array_equal(again.predict(features), model.predict(features))
+    np.testing.assert_array_equal(again.predict_proba(features), model.predict_proba(features))
+    assert again.top(again.predict_proba(features)[0], 1)[0][0] == "10"
+
+
+def test_names_that_are_no_utf8_travel(tmp_path: Path) -> None:
+    features = features_of()
+    odd = os.fsdecode(b"caf\xe9")
+    features.y[features.y == "class <1>"] = odd
+    features.ids[12] = f"{odd}/1.jpg"
+    model = trained().fit(features)
+    model.save(tmp_path / "m.featx")
+    again = load(tmp_path / "m.featx")
+    assert again.classes_.tolist() == sorted(["class <0>", odd, "class <2>"])
+    assert again.examples_.ids[12] == f"{odd}/1.jpg"
+    np.testing.assert_array_equal(again.predict(features), model.predict(features))
+    assert json.loads(export._json([odd, "é"])) == [odd, "é"]
+    assert export._lines([odd, "é"]) == b"caf\xe9\n\xc3\xa9\n"
+
+
+def test_rows_of_another_network_are_no_training(tmp_path: Path) -> None:
+    features = features_of()
+    other = featx.Backbone("mobilenet_v2", weights=None, image_size=64)
+    with pytest.raises(errors.FeatureMismatchError, match="side 32 instead of 64"):
+        ImageClassifier(other, heads.logistic(C=1.0)).fit(features)
+    features.recipe["weights"] = "0" * 64
+    with pytest.raises(errors.FeatureMismatchError, match="differ in: weights '000"):
+        trained().fit(features)
+    features.recipe.clear()  # rows of one's own, which say nothing
+    assert trained().fit(features).dim_ == DIM
+
+
+def test_a_network_of_other_weights_is_not_exported(tmp_path: Path) -> None:
+    model = trained()
+    model.recipe_ = {**model.backbone.recipe(), "weights": "0" * 64, "pixels": "p", "key": "k"}
+    with pytest.raises(errors.FeatureMismatchError, match="weights .* instead of '000"):
+        model.export(tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_skops_only_what_needs_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = trained(RidgeClassifier())
+    other.save(tmp_path / "other.featx")
+    monkeypatch.setitem(sys.modules, "skops", None)
+    monkeypatch.setitem(sys.modules, "skops.io", None)
+    with pytest.raises(errors.ModelFileError, match=r"is not installed: pip install 'featx\[exp"):
+        other.save(tmp_path / "m.featx")
+    with pytest.raises(errors.ModelFileError, match=r"other.featx is read by skops, which is not"):
+        load(tmp_path / "other.featx")
+    trained().save(tmp_path / "m.featx")
+    assert load(tmp_path / "m.featx").dim_ == DIM
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        RidgeClassifierCV(),
+        make_pipeline(PCA(4), QuadraticDiscriminantAnalysis()),
+        GaussianNB(),
+        CalibratedClassifierCV(LinearSVC(C=0.1, max_iter=10_000), cv=5),
+        make_pipeline(MinMaxScaler(), PCA(4), RobustScaler(), Normalizer(), BernoulliNB()),
+    ],
+    ids=lambda head: str(type(head).__name__),
+)
+def test_kinds_on_the_list_come_back(head: Any, tmp_path: Path) -> None:
+    model, features = trained(head), features_of()
+    model.save(tmp_path / "m.featx")
+    again = load(tmp_path / "m.featx")
+    expected = saved.scores_of(model.head_, features.X)
+    np.testing.assert_array_equal(saved.scores_of(again.head_, features.X), expected)
+
+
+@pytest.mark.parametrize(
+    "head", [SVC(), RandomForestClassifier(2), KNeighborsClassifier()], ids=str
+)
+def test_what_trusts_its_numbers_is_not_saved(head: Any, tmp_path: Path) -> None:
+    with pytest.raises(
+        errors.ModelTrustError, match=r"cannot be saved: .*sklearn\.(svm|ensemble|neighb)"
+    ):
+        trained(head).save(tmp_path / "m.featx")
+    assert list(tmp_path.iterdir()) == []
 
 
 SAME_BITS = """
@@ -245,7 +391,7 @@ def test_unsafe_pickle_is_a_door_of_its_own(tmp_path: Path) -> None:
 def test_no_file_and_a_full_disk_leave_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no model file at"):
         load(tmp_path / "none.featx")
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(FileNotFoundError, match="the folder .*missing does not exist"):
         trained().save(tmp_path / "missing" / "m.featx")
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from featx import cli, cli_model, predictions
@@ -101,6 +103,68 @@ def test_explain_writes_a_page(model: Path, picture_folder: Path, tmp_path: Path
     assert page.count("<article>") == 8
     assert page.count("where the network saw red") == 8
     assert len(list((tmp_path / "why").glob("*.jpg"))) == 8
+
+
+def test_an_older_page_leaves_no_map_behind(
+    model: Path, picture_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "why"
+    run("predict", model, picture_folder / "red", "--explain", folder)
+    (folder / "notes.txt").write_text("mine")
+    shutil.copy(picture_folder / "red" / "00.png", folder / "mine.jpg")
+    run("predict", model, picture_folder / "red" / "00.png", "--explain", folder)
+    names = ["00001.jpg", "index.html", "mine.jpg", "notes.txt"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    with Image.open(folder / "00001.jpg") as shown:
+        shown.load()
+
+
+@pytest.mark.parametrize("name", ["00007.jpg", "index.html"])
+def test_files_that_featx_did_not_write_are_left_alone(
+    name: str, model: Path, picture_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(b"mine")
+    words = ["predict", str(model), str(picture_folder / "red"), "--explain", str(tmp_path)]
+    answer = CliRunner().invoke(cli.app, words)
+    assert answer.exit_code == 1
+    assert f"{name} was not written by featx" in " ".join(answer.stderr.split())
+    assert (tmp_path / name).read_bytes() == b"mine"
+
+
+def test_cells_name_their_files_exactly(model: Path, picture_folder: Path, tmp_path: Path) -> None:
+    names = [b"narrow\xe2\x80\xafnb\xc2\xa0sp.png", b"caf\xe9.png", b"esc\x1b[31m.png"]
+    paths = [os.path.join(os.fsencode(tmp_path), name) for name in names]
+    for path in paths:
+        shutil.copy(os.fsencode(picture_folder / "red" / "00.png"), path)
+    words = ["predict", str(model), *map(os.fsdecode, paths), "--csv"]
+    answer = CliRunner().invoke(cli.app, words)
+    assert answer.exit_code == 0, answer.exception
+    cells = [line.split(b",")[0] for line in answer.stdout_bytes.splitlines()[1:]]
+    assert cells == paths
+    shown = run("predict", model, *map(os.fsdecode, paths))
+    assert "narrow\u202fnb\xa0sp.png" in shown
+    assert "\x1b" not in shown
+
+
+def test_a_wrong_option_is_found_before_the_work(
+    picture_folder: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("pictures were read")
+
+    monkeypatch.setattr("featx.classifier.extract", work)
+    monkeypatch.setattr("featx.export.folded", work)
+    missing = tmp_path / "none" / "m"
+    train = ["train", str(picture_folder), *OPTIONS]
+    for words, expected in (
+        ([*train, "--out", f"{tmp_path}/m.featx", "--head", "nope"], "no head 'nope'. Known: log"),
+        ([*train, "--out", f"{missing}.featx"], f"the folder {missing.parent} does not exist"),
+        (["export", str(model), f"{missing}.onnx"], f"the folder {missing.parent} does not exist"),
+    ):
+        answer = CliRunner().invoke(cli.app, words, env={"COLUMNS": "1000"})
+        assert answer.exit_code == 1, answer.exception
+        assert answer.stderr.startswith(f"Error: {expected}")
+    assert list(tmp_path.glob("*.featx")) == []
 
 
 def test_pin_and_export(model: Path, tmp_path: Path) -> None:

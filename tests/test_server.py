@@ -19,14 +19,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.linear_model import RidgeClassifier
 
 from featx import heads
 from featx.classifier import ImageClassifier
+from featx.errors import HeadError
 from tests.conftest import draw_folder
 from tests.fakes import TINY
+from tests.test_model_file import trained
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
+
+from featx.serving import create_app
+from featx.serving.answers import _text
 
 ROOT = Path(__file__).resolve().parent.parent
 JPEG = "image/jpeg"
@@ -93,6 +99,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+def test_a_head_without_probabilities_is_refused_at_the_start() -> None:
+    with pytest.raises(HeadError, match="RidgeClassifier gives no probabilities.*CalibratedCl"):
+        create_app(trained(RidgeClassifier()))
+
+
+def test_a_class_name_that_is_no_utf8_can_be_answered() -> None:
+    assert json.loads(json.dumps(_text("caf\udce9"), ensure_ascii=False).encode()) == "caf\\udce9"
 
 
 def test_a_picture_gets_its_classes(server: Server) -> None:

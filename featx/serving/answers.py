@@ -9,9 +9,9 @@ import numpy as np
 
 from featx import images, runtimes
 from featx.backbones import find
+from featx.errors import HeadError
 from featx.explain import Explainer, inline
-from featx.features import Features
-from featx.matching import check_same_rows
+from featx.matching import check_same_network
 
 
 class Answers:
@@ -26,6 +26,8 @@ class Answers:
 
     Raises
     ------
+    HeadError
+        The head gives no probabilities.
     FeatureMismatchError
         The weights on this machine are not those that the classifier was trained with.
     """
@@ -34,14 +36,13 @@ class Answers:
         self._classifier = classifier
         self._k = k
         self._backbone = find(classifier.backbone)
-        pixels = images.policy(self._backbone.scaled)
-        recipe = {**self._backbone.recipe(), "pixels": pixels}
-        # The others are about the cache, in which nothing is kept here.
-        recipe |= {k: v for k, v in classifier.recipe_.items() if k in ("key", "format")}
-        nothing = np.zeros((0, classifier.dim_), np.float32)
-        check_same_rows(
-            classifier.recipe_, classifier.dim_, Features(nothing, None, [], recipe=recipe)
-        )
+        if not hasattr(classifier.head_, "predict_proba"):
+            raise HeadError(
+                f"{type(classifier.head_).__name__} gives no probabilities, which the answers "
+                "show. Train again with one of featx's heads, or put the classifier into "
+                "CalibratedClassifierCV."
+            )
+        check_same_network(classifier.recipe_, classifier.dim_, self._backbone)
         self._runtime = runtimes.start(self._backbone, 1)
         self._explainer = Explainer(classifier, k)
         # One picture at a time: a decoded one may have 89 million pixels.
@@ -50,7 +51,7 @@ class Answers:
     def about(self) -> dict[str, Any]:
         """Return what a client may want to know of the model."""
         return {
-            "classes": [str(name) for name in self._classifier.classes_],
+            "classes": [_text(name) for name in self._classifier.classes_],
             "backbone": self._backbone.name,
             "head": type(self._classifier.head_).__name__,
         }
@@ -75,17 +76,17 @@ class Answers:
             row = np.asarray(self._runtime.run(pixels[None]))[:1]
             top = self._classifier.top(self._classifier.scores(row)[0], self._k)
             found: dict[str, Any] = {
-                "top": [{"label": label, "probability": chance} for label, chance in top]
+                "top": [{"label": _text(label), "probability": chance} for label, chance in top]
             }
             # Never their ids: those may be paths.
             if not explain:
                 near = self._explainer.near(row[0])
-                found["near"] = [{"label": one.label, "cosine": one.cosine} for one in near]
+                found["near"] = [{"label": _text(one.label), "cosine": one.cosine} for one in near]
                 return found
             explained = self._explainer.explain(content, row[0], top[0][0])
         found["near"] = [
             {
-                "label": one.label,
+                "label": _text(one.label),
                 "cosine": one.cosine,
                 "picture": inline(one.picture) if one.picture else None,
             }
@@ -93,3 +94,8 @@ class Answers:
         ]
         shown = explained.activation
         return {**found, "activation": inline(shown) if shown else None, "note": explained.note}
+
+
+def _text(name: Any) -> str:
+    """Return a class name as UTF-8 can hold it: that of a folder may be any bytes."""
+    return str(name).encode("utf-8", "backslashreplace").decode()

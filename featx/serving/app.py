@@ -80,6 +80,8 @@ def create_app(classifier: Any, *, k: int = 5, host: str = "127.0.0.1") -> Starl
 
     Raises
     ------
+    HeadError
+        The head gives no probabilities.
     FeatureMismatchError
         The weights on this machine are not those that the classifier was trained with.
     """
