@@ -90,7 +90,8 @@ def unchanged(X: Any) -> Any:
 
 def trained(head: Any = None, n_classes: int = 3) -> ImageClassifier:
     backbone = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
-    return ImageClassifier(backbone, head or heads.logistic(C=0.1)).fit(features_of(n_classes))
+    head = heads.logistic(C=0.1) if head is None else head
+    return ImageClassifier(backbone, head).fit(features_of(n_classes))
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
