@@ -20,7 +20,6 @@ import numpy as np
 import peers
 
 import featx
-from featx.runtimes import Runtime
 
 WARM_UP = np.random.default_rng(0).integers(0, 256, (4, 300, 300, 3), dtype=np.uint8)
 
@@ -135,7 +134,7 @@ def heads(folders: list[str], weights: str | None, cache: str) -> dict[str, Any]
     return answers
 
 
-class _Rows(Runtime):
+class _Rows(featx.Runtime):
     """A runtime that costs nothing, to fill a cache with many wide rows."""
 
     name, batch_size, streams = "rows", 256, 1

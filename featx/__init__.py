@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from featx.heads import HEADS
     from featx.loading import load, load_unsafe_pickle
     from featx.parity import verify_parity
+    from featx.runtimes import Runtime
 
 _HOME = {
     "BACKBONES": "architectures",
@@ -35,6 +36,7 @@ _HOME = {
     "HEADS": "heads",
     "ImageClassifier": "classifier",
     "Recipe": "dense",
+    "Runtime": "runtimes",
     "benchmark": "evaluation.comparison",
     "extract": "extraction",
     "load": "loading",
@@ -54,6 +56,7 @@ __all__ = [
     "FineTuned",
     "ImageClassifier",
     "Recipe",
+    "Runtime",
     "benchmark",
     "dense",
     "errors",

@@ -20,7 +20,6 @@ _SLOPES: dict[str | None, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda z: (z > 0).astype(z.dtype),
     "tanh": lambda z: 1 - np.tanh(z) ** 2,
     "sigmoid": lambda z: 1 / (2 + np.exp(z) + np.exp(-z)),
-    "log_sigmoid": lambda z: 1 / (1 + np.exp(z)),
 }
 _VALUES: dict[str | None, Callable[[np.ndarray], np.ndarray]] = {
     None: lambda z: z,
@@ -28,7 +27,6 @@ _VALUES: dict[str | None, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda z: np.maximum(z, 0),
     "tanh": np.tanh,
     "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
-    "log_sigmoid": lambda z: -np.logaddexp(0, -z),
 }
 CLOSE = 1e-3
 """How far, relative to its length, a row may be from the mean of its map: runtimes differ."""

@@ -148,10 +148,7 @@ def _svm(head: Pipeline) -> Step:
     calibrated = head[1].calibrated_classifiers_[0]
     machine = calibrated.estimator
     kernel, bias = _unscaled(machine.coef_.T, machine.intercept_, head[0])
-    slopes = np.array([one.a_ for one in calibrated.calibrators])
-    shifts = np.array([one.b_ for one in calibrated.calibrators])
-    # Platt: sigmoid(-(a s + b)) a class, divided by their sum; softmax of the logarithms is that.
-    kernel, bias = -kernel * slopes, -(slopes * bias + shifts)
-    if len(slopes) == 1:
-        return _two_columns(kernel, bias, "linear")
-    return Step(kernel, bias, "log_sigmoid")
+    beta = calibrated.calibrators[0].beta_
+    if kernel.shape[1] == 1:
+        beta = 2 * beta  # two classes: its softmax is over (-z, z)
+    return _two_columns(beta * kernel, beta * bias, "linear")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.calibration import _CalibratedClassifier, _SigmoidCalibration
+from sklearn.calibration import _CalibratedClassifier, _TemperatureScaling
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelBinarizer, StandardScaler
 from sklearn.svm import LinearSVC
@@ -55,7 +55,7 @@ def kind_of(head: Any) -> str | None:
             return "mlp"
         fits = type(head[1]) is CalibratedHead and type(head[1].estimator) is LinearSVC
         fits = fits and type(head[1].cv) is StratifiedFolds and not head[1].ensemble
-        return "linear_svm" if fits and head[1].method == "sigmoid" else None
+        return "linear_svm" if fits and head[1].method == "temperature" else None
     return kinds.get(type(head))
 
 
@@ -137,7 +137,7 @@ def _mlp(state: HeadState, shape: Shape) -> Pipeline:
 def _svm_state(head: Pipeline) -> HeadState:
     calibrated = head[1].calibrated_classifiers_[0]
     machine = calibrated.estimator
-    sigmoids = np.array([[one.a_, one.b_] for one in calibrated.calibrators], np.float64)
+    beta = np.array([calibrated.calibrators[0].beta_], np.float64)
     arrays = {"coef": machine.coef_, "intercept": np.atleast_1d(machine.intercept_)}
     about = {
         "kind": "linear_svm",
@@ -147,7 +147,7 @@ def _svm_state(head: Pipeline) -> HeadState:
         "iterations": int(np.max(machine.n_iter_)),
     }
     scaled, numbers = _scaler_state(head[0])
-    return HeadState(about | scaled, {**arrays, "sigmoids": sigmoids, **numbers})
+    return HeadState(about | scaled, {**arrays, "beta": beta, **numbers})
 
 
 def _svm(state: HeadState, shape: Shape) -> Pipeline:
@@ -156,19 +156,16 @@ def _svm(state: HeadState, shape: Shape) -> Pipeline:
     machine.coef_ = need(state, "coef", outputs, shape.dim)
     machine.intercept_ = need(state, "intercept", outputs)
     machine.n_iter_ = int(number(state, "iterations"))
-    calibrators = []
-    for a, b in need(state, "sigmoids", outputs, 2):
-        one = _SigmoidCalibration()
-        one.a_, one.b_ = float(a), float(b)
-        calibrators.append(one)
+    temperature = _TemperatureScaling()
+    temperature.beta_ = float(need(state, "beta", 1)[0])
     folds = made(StratifiedFolds, state.about["folds"])
     asked = made(dict, state.about["calibration"])
     unfitted = made(LinearSVC, state.about["parameters"])
     head = _fitted(CalibratedHead(unfitted, cv=folds, **asked), shape)
-    if head.method != "sigmoid" or head.ensemble:
+    if head.method != "temperature" or head.ensemble:
         raise ModelFormatError("a calibration of another kind.")
     head.calibrated_classifiers_ = [
-        _CalibratedClassifier(machine, calibrators, classes=shape.classes, method="sigmoid")
+        _CalibratedClassifier(machine, [temperature], classes=shape.classes, method="temperature")
     ]
     return Pipeline([("scale", _scaler(state, shape)), ("svm", head)])
 

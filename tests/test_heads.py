@@ -308,6 +308,16 @@ def test_linear_svm_is_calibrated() -> None:
     assert calibrated < 0.95
 
 
+def test_probabilities_of_linear_svm_keep_the_order_of_its_scores() -> None:
+    X, y = blobs(120, noise=3.0)
+    uneven = np.r_[np.flatnonzero(y != y[0]), np.flatnonzero(y == y[0])[:4]]
+    X, y = X[uneven], y[uneven]
+    head = heads.linear_svm().fit(X, y)
+    machine = head[-1].calibrated_classifiers_[0].estimator
+    scores = machine.decision_function(head[:-1].transform(X))
+    np.testing.assert_array_equal(head.predict_proba(X).argsort(), scores.argsort())
+
+
 def test_nearest_is_blind_to_length() -> None:
     X, y = blobs()
     X -= 5.0

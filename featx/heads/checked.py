@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
@@ -73,10 +73,13 @@ class CalibratedHead(CalibratedClassifierCV):
                 "probabilities are calibrated on held-out rows, and fewer than two classes have "
                 "two rows. Give more rows, or take another head, such as logistic."
             )
-        with warnings.catch_warnings():
-            # A class with one row is absent from training in the fold that holds it out.
-            warnings.filterwarnings("ignore", "Number of classes in training fold", RuntimeWarning)
-            return super().fit(values, labels, sample_weight=sample_weight)
+        names, counts = np.unique(labels, return_counts=True)
+        # Twice, so that no fold holds out all there is of a class: it would have no score there.
+        rows = np.concatenate(
+            [np.arange(len(labels)), np.flatnonzero(np.isin(labels, names[counts == 1]))]
+        )
+        weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
+        return super().fit(values[rows], labels[rows], sample_weight=weight)
 
     def __sklearn_tags__(self) -> Tags:
         return _one_label_a_row(super().__sklearn_tags__())

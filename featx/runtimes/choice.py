@@ -28,7 +28,7 @@ def check_runtime(runtime: str | Runtime) -> None:
     """Raise RuntimeUnavailableError unless it is a Runtime or the name of one."""
     if not isinstance(runtime, Runtime) and runtime not in RUNTIMES:
         raise RuntimeUnavailableError(
-            f"runtime={runtime!r}: expected one of {RUNTIMES}, or a featx.runtimes.Runtime."
+            f"runtime={runtime!r}: expected one of {RUNTIMES}, or a featx.Runtime."
         )
 
 
