@@ -27,7 +27,7 @@ def test_interval_is_that_of_the_binomial() -> None:
     found = certainty.accuracy_interval(hits(200, 50))
     half = 1.96 * np.sqrt(0.8 * 0.2 / 250)
     assert (found.low, found.high) == pytest.approx((0.8 - half, 0.8 + half), abs=0.01)
-    assert found.method == "percentile bootstrap"
+    assert found.method.startswith("percentile bootstrap, widened to the exact binomial")
 
 
 def test_interval_is_the_same_each_time() -> None:
@@ -41,6 +41,18 @@ def test_without_a_single_exception_the_interval_claims_no_certainty(right: int)
     expected = (0.0, width) if right == 0 else (1 - width, 1.0)
     assert (found.low, found.high) == pytest.approx(expected)
     assert "exact" in found.method
+
+
+@pytest.mark.parametrize("n", [25, 50, 100, 250])
+def test_one_more_right_answer_never_lowers_the_interval(n: int) -> None:
+    found = [certainty.accuracy_interval(hits(right, n - right)) for right in range(n - 6, n + 1)]
+    assert np.all(np.diff([one.low for one in found]) > 0)
+    assert np.all(np.diff([one.high for one in found]) >= 0)
+    # One picture that one of three seeds gets wrong lies between all right and one wrong.
+    seeds = np.stack([hits(n, 0), hits(n, 0), hits(n - 1, 1)])
+    between = certainty.accuracy_interval(seeds)
+    assert found[-2].low < between.low < found[-1].low
+    assert certainty.crossed_interval(seeds).low <= between.low + 1e-9
 
 
 def test_several_seeds_share_their_pictures() -> None:

@@ -74,6 +74,41 @@ def test_runs_on_the_same_pictures_are_compared_in_pairs(folders: list[Path]) ->
     assert match.test.p_value < 0.01
 
 
+def test_other_pictures_of_the_same_names_are_not_compared(folders: list[Path]) -> None:
+    def other(content: str | None) -> Callable[[Any], None]:
+        return lambda data: data["tested"].update(content=content)
+
+    _changed(folders[1], other("1" * 64))
+    assert not join(folders[:2]).matches
+    for folder in folders[:2]:  # of pictures that were gone nothing is known
+        _changed(folder, other(None))
+    assert not join(folders[:2]).matches
+
+
+def test_no_two_runs_share_a_name(folders: list[Path], tmp_path: Path) -> None:
+    twins = [shutil.copytree(folders[0], tmp_path / side / "report") for side in ("x", "y")]
+    names = [run.name for run in join([*twins, folders[1]]).runs]
+    assert [name.partition(" (")[2] for name in names] == [
+        "x/report)",
+        "y/report)",
+        f"{_tail(folders[1])})",
+    ]
+    (match,) = join(twins).matches
+    assert match.first != match.second
+    assert len({run.name for run in join([twins[0]] * 3).runs}) == 3
+
+
+def _tail(folder: Path) -> str:
+    return "/".join(folder.parts[-2:])
+
+
+def test_the_parity_shown_is_that_of_the_verdict(folders: list[Path]) -> None:
+    (run,) = join(folders[:1]).runs
+    assert run.proof["method"] == run.subject["method"]
+    _changed(folders[0], lambda data: data["evidence"]["parity"].reverse())
+    assert join(folders[:1]).runs[0].proof == run.proof
+
+
 def test_one_run_alone_keeps_its_name(folders: list[Path]) -> None:
     (run,) = join(folders[:1]).runs
     assert run.name == "flowers/train → flowers/test"
@@ -90,7 +125,7 @@ def _changed(folder: Path, change: Callable[[Any], Any]) -> Path:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda data: data.update(version=1), "version 1, and this featx reads version 2"),
+        (lambda data: data.update(version=1), "version 1, and this featx reads version 3"),
         (lambda data: data.update(schema="other"), "is no report of featx"),
         (lambda data: [1, 2], "is no report of featx"),
         (lambda data: data.update(seconds=float("nan")), "NaN is not JSON"),

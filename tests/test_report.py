@@ -4,6 +4,7 @@ import base64
 import copy
 import dataclasses
 import hashlib
+import html
 import html.parser
 import io
 import json
@@ -22,7 +23,7 @@ from PIL import Image
 from rich.console import Console
 
 from featx.errors import Failure, FeatxError
-from featx.evaluation import calibration, charts, costs, embedding, metrics, wording
+from featx.evaluation import calibration, certainty, charts, costs, embedding, metrics, wording
 from featx.evaluation.certainty import Interval
 from featx.evaluation.embedding import Map
 from featx.evaluation.evidence import Evidence, Proof
@@ -159,7 +160,15 @@ def build() -> Callable[..., Report]:
         return Report(
             pictures=fields.pop(
                 "pictures",
-                Pictures("flowers/train", "flowers/test", 0, tuple(names), counts, counts),
+                Pictures(
+                    "flowers/train",
+                    "flowers/test",
+                    0,
+                    tuple(names),
+                    counts,
+                    counts,
+                    content="0" * 64,
+                ),
             ),
             rows=rows,
             predictions=found,
@@ -411,13 +420,47 @@ def test_markdown_keeps_names_inside_their_cells(
         [*HOSTILE[:2], HOSTILE[6], "```\nend"], remarks=["a | b <b>@x</b>"], baseline=False
     )
     text = saved(report, tmp_path)[1]
-    assert "- a \\| b &lt;b&gt;&#64;x&lt;/b&gt;" in text
+    assert "- a \\| b &lt;b&gt;@&zwj;x&lt;/b&gt;" in text
     fences = re.findall(r"^(`{3,})(?:text)?$", text, flags=re.MULTILINE)
     assert len(fences) == 4
     assert fences[0] == fences[1]
     table = [line for line in text[: text.index("<details>")].splitlines() if line[:1] == "|"]
     widths = {line.replace("\\|", "").count("|") for line in table}
     assert len(widths) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "live"),
+    [
+        ("x@someone", "@s"),
+        ("owner/repo#12", "#1"),
+        ("gh-12", "gh-1"),
+        ("http://evil.example", "://"),
+        ("_www.evil.example", "www."),
+        ("WWW.evil.example", "WWW."),
+    ],
+)
+def test_markdown_neither_links_nor_calls(text: str, live: str) -> None:
+    shown = html.unescape(re.sub(r"\\(?=[#_])", "", wording.markdown(text)))
+    assert live not in shown
+    assert shown.replace("\u200d", "") == text  # and a reader sees the same
+
+
+@pytest.mark.parametrize("differ", [4, 5])
+def test_verdict_says_so_where_interval_and_test_part(
+    build: Callable[..., Report], differ: int
+) -> None:
+    report = build(n=50)
+    gap = certainty.compare(np.arange(50) < 45, np.arange(50) < 45 - differ)
+    assert gap.interval.low > 0
+    assert gap.p_value > 0.05
+    head = next(one for one in report.summaries if one.chosen)
+    object.__setattr__(head, "versus", gap)
+    said = report.verdict.points[0].text
+    assert f"rests on {differ} pictures that only one of the two got right, too few" in said
+    assert "The interval leaves out 0" in said
+    assert "no larger than chance" not in said
+    assert report.verdict.real is False
 
 
 @pytest.mark.parametrize(

@@ -62,17 +62,37 @@ def accuracy_interval(correct: np.ndarray) -> Interval:
     -----
     Percentile bootstrap over pictures, not stratified: another set of pictures from the same
     source would not have just these class counts, so they vary in the resamples too (Efron &
-    Tibshirani 1993, chapter 13; computed by scipy.stats.bootstrap). Where every picture is right,
-    or every one wrong, all resamples are equal and the bootstrap would claim certainty; the exact
-    binomial interval (Clopper & Pearson 1934, scipy.stats.binomtest) is given instead. The
-    variance of the training set is not in this interval; the spread over seeds shows a part of it.
+    Tibshirani 1993, chapter 13; computed by scipy.stats.bootstrap). With few pictures right, or
+    few wrong, it is too narrow, and with none it would claim certainty: it is widened to hold the
+    exact binomial interval (Clopper & Pearson 1934), which also lets one more right answer never
+    lower either end. With several seeds that takes the pictures right in the mean, and errs on the
+    wide side. The variance of the training set is not in this interval; the spread over seeds
+    shows a part of it.
     """
     share = np.atleast_2d(np.asarray(correct, dtype=np.float64)).mean(axis=0)
+    exact = _binomial(float(share.sum()), share.size)
     if share.size < 2 or np.ptp(share) == 0:
-        exact = stats.binomtest(round(float(share.sum())), share.size)
-        found = exact.proportion_ci(LEVEL, method="exact")
-        return Interval(float(found.low), float(found.high), "exact binomial (Clopper-Pearson)")
-    return _bootstrap_mean(share)
+        return exact
+    return _widened(_bootstrap_mean(share), exact)
+
+
+def _binomial(right: float, n: int) -> Interval:
+    """Return the exact binomial interval in its beta form, which a mean over seeds has, too."""
+    tail = (1 - LEVEL) / 2
+    # A sum of means may come out a rounding error beyond the whole numbers that it stands for.
+    right = min(max(round(right, 9), 0.0), float(n))
+    low = float(stats.beta.ppf(tail, right, n - right + 1)) if right > 0 else 0.0
+    high = float(stats.beta.ppf(1 - tail, right + 1, n - right)) if right < n else 1.0
+    return Interval(low, high, "exact binomial (Clopper-Pearson)")
+
+
+def _widened(drawn: Interval, exact: Interval) -> Interval:
+    """Return a bootstrap interval, widened to hold the exact one."""
+    return Interval(
+        min(drawn.low, exact.low),
+        max(drawn.high, exact.high),
+        f"{drawn.method}, widened to the exact binomial interval",
+    )
 
 
 def crossed_interval(correct: np.ndarray) -> Interval:
@@ -88,7 +108,7 @@ def crossed_interval(correct: np.ndarray) -> Interval:
     Draws and pictures are resampled both, independently (the "pigeonhole" bootstrap, Owen 2007,
     "The pigeonhole bootstrap", Annals of Applied Statistics 1(2)): it covers another choice of
     training pictures as well as another set of tested ones, and is a little too wide rather than
-    too narrow.
+    too narrow. It is widened as `accuracy_interval` is.
     """
     share = np.asarray(correct, dtype=np.float64)
     draws, n = share.shape
@@ -103,7 +123,8 @@ def crossed_interval(correct: np.ndarray) -> Interval:
         columns = rng.multinomial(n, np.full(n, 1 / n), count)
         means[start : start + count] = ((rows @ share) * columns).sum(axis=1) / (draws * n)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(low), float(high), "pigeonhole bootstrap over draws and pictures")
+    drawn = Interval(float(low), float(high), "pigeonhole bootstrap over draws and pictures")
+    return _widened(drawn, _binomial(float(share.mean(axis=0).sum()), n))
 
 
 def _bootstrap_mean(values: np.ndarray) -> Interval:

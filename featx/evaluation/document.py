@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from featx.evaluation.results import Predictions
     from featx.evaluation.summary import Summary
 
-VERSION = 2
+VERSION = 3
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -60,6 +60,7 @@ def document(report: Report) -> dict[str, Any]:
         "histories": report.histories,
         "tested": {
             "ids": first.ids,
+            "content": pictures.content,
             "y_true": [place[str(name)] for name in first.y_true],
         },
         "predictions": [_answers(one, place) for one in report.predictions],

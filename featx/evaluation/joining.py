@@ -55,16 +55,17 @@ class Run:
     @property
     def temperature(self) -> Any:
         """Of its verdict's method, or None."""
-        one = self.subject
-        found = (self.data["evidence"] or {}).get("temperatures", ())
-        key = (one["backbone"], one["method"])
-        return next((t for t in found if (t["backbone"], t["method"]) == key), None)
+        return self._own("temperatures")
 
     @property
     def proof(self) -> Any:
-        """The parity that was shown last, or None."""
-        found = (self.data["evidence"] or {}).get("parity", ())
-        return found[-1] if found else None
+        """The parity of its verdict's method, or None."""
+        return self._own("parity")
+
+    def _own(self, part: str) -> Any:
+        key = (self.subject["backbone"], self.subject["method"])
+        found = (self.data["evidence"] or {}).get(part, ())
+        return next((one for one in found if (one["backbone"], one["method"]) == key), None)
 
     @property
     def right(self) -> np.ndarray:
@@ -94,7 +95,7 @@ class Joined:
         return [
             Match(one.name, two.name, certainty.compare(one.right, two.right))
             for one, two in combinations(self.runs, 2)
-            if _tested(one) == _tested(two)
+            if _tested(one) is not None and _tested(one) == _tested(two)
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -144,12 +145,28 @@ def join(folders: Sequence[str | Path]) -> Joined:
         raise FeatxError("nothing to join: give the folders of saved reports.")
     read = [(Path(folder), _read(Path(folder))) for folder in folders]
     with _whole():
-        names = [_name(data) for _, data in read]
-    runs = []
-    for (folder, data), name in zip(read, names, strict=True):
-        apart = f" ({folder.name or folder})" if names.count(name) > 1 else ""
-        runs.append(Run(name + apart, folder.as_posix(), data))
-    return Joined(tuple(runs))
+        names = _apart([_name(data) for _, data in read], [folder for folder, _ in read])
+    return Joined(
+        tuple(
+            Run(name, folder.as_posix(), data)
+            for (folder, data), name in zip(read, names, strict=True)
+        )
+    )
+
+
+def _apart(names: list[str], folders: list[Path]) -> list[str]:
+    """Return names of which no two are the same: with as much of the folder as that takes."""
+    deepest = max(len(folder.parts) for folder in folders)
+    for parts in range(deepest + 1):
+        tails = ["/".join(folder.parts[len(folder.parts) - parts :]) for folder in folders]
+        found = [
+            f"{name} ({tail})" if names.count(name) > 1 and tail else name
+            for name, tail in zip(names, tails, strict=True)
+        ]
+        if len(set(found)) == len(found):
+            return found
+    # One folder twice, perhaps.
+    return [f"{name}, {number}" for number, name in enumerate(found, start=1)]
 
 
 @contextmanager
@@ -194,10 +211,16 @@ def _name(data: dict[str, Any]) -> str:
     return " → ".join("/".join(part.split("/")[-2:]) for part in parts if part is not None)
 
 
-def _tested(run: Run) -> tuple[list[str], list[str]]:
-    """Return the tested pictures and their labels by name, which make two runs comparable."""
+def _tested(run: Run) -> tuple[str, list[str]] | None:
+    """Return what the tested pictures hold, and their labels by name; None where it is unknown.
+
+    These make two runs comparable. The names of the files do not: other pictures may have the
+    same ones.
+    """
     classes, tested = run.data["pictures"]["classes"], run.data["tested"]
-    return tested["ids"], [classes[number] for number in tested["y_true"]]
+    if tested["content"] is None:
+        return None
+    return tested["content"], [classes[number] for number in tested["y_true"]]
 
 
 def _kept(data: dict[str, Any]) -> dict[str, Any]:

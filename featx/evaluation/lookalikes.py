@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -140,18 +141,33 @@ def _exact(items: Sequence[Item], X: np.ndarray) -> list[Twins]:
             continue
         same: dict[bytes, list[int]] = {}
         for position in members:
-            same.setdefault(_digest(items[position]), []).append(position)
+            item = items[position]
+            # Gone since its row was made: equal to nothing but itself.
+            own = content(item) or item.id.encode("utf-8", "surrogateescape")
+            same.setdefault(own, []).append(position)
         for equal in same.values():
             found += [Twins(a, b, "exact", 1.0, 0) for a, b in zip(equal, equal[1:], strict=False)]
     return sorted(found, key=lambda pair: (pair.first, pair.second))
 
 
-def _digest(item: Item) -> bytes:
+def content(item: Item) -> bytes | None:
+    """Return the sha256 of what a picture holds; None where it cannot be read any more."""
     source = item.source
     try:
         return of_content(images.read(source) if isinstance(source, Path) else source)
-    except ImageError:  # gone since its row was made: equal to nothing but itself
-        return item.id.encode("utf-8", "surrogateescape")
+    except ImageError:
+        return None
+
+
+def contents(items: Sequence[Item]) -> str | None:
+    """Return one sha256, as hex, of what these pictures hold, in their order.
+
+    None where one of them cannot be read any more, for nothing is known of it then.
+    """
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        found = list(pool.map(content, items))
+    known = [one for one in found if one is not None]
+    return hashlib.sha256(b"".join(known)).hexdigest() if len(known) == len(found) else None
 
 
 def _confirmed(

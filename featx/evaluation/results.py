@@ -176,6 +176,8 @@ class Pictures:
         0 where there is a test set.
     n_train, n_test : mapping
         Class -> pictures used. With folds, `n_test` equals `n_train`: each is tested once.
+    content : str or None
+        A sha256 of what the tested pictures hold, in their order; None where it is not known.
     """
 
     train: str
@@ -186,6 +188,7 @@ class Pictures:
     n_test: Mapping[str, int]
     skipped: tuple[SkippedPicture, ...] = ()
     notes: tuple[str, ...] = ()
+    content: str | None = None
 
 
 @dataclass(frozen=True)

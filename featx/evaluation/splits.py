@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from featx.datasets import Dataset
 from featx.errors import DatasetError
+from featx.evaluation import lookalikes
 from featx.evaluation.results import Pictures, SkippedPicture
 from featx.features import Features
 
@@ -208,6 +209,7 @@ def describe(
             SkippedPicture(part, failure) for part, (_, rows) in parts for failure in rows.failures
         ),
         notes=tuple(notes),
+        content=lookalikes.contents(scored[0].items),
     )
 
 

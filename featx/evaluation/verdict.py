@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from featx.evaluation.certainty import PairedTest
 from featx.evaluation.leakage import Leaks
 from featx.evaluation.results import Pass, Pictures, Selection
 from featx.evaluation.summary import Summary, merits
@@ -104,14 +105,32 @@ def _difference(head: Summary, rival: Summary | None, picked_here: bool) -> list
     gap = f"{points(test.difference)} points (95 % interval {low} to {high})"
     if p >= SIGNIFICANT:
         return [
-            f"The Keras baseline gets {percent(rival.accuracy)}. The difference, {gap}, is no "
-            f"larger than chance explains ({how}): on these pictures the two cannot be told apart."
+            f"The Keras baseline gets {percent(rival.accuracy)}. The difference, {gap}, "
+            + _unsettled(test, how)
         ]
+    holds = test.interval.low <= 0 <= test.interval.high
     better = "better" if test.difference > 0 else "worse"
     return [
         f"That is {better} than the Keras baseline with {percent(rival.accuracy)}: {gap}, more "
-        f"than chance explains ({how})."
+        f"than chance explains ({how}){', though its interval holds 0' if holds else ''}."
     ]
+
+
+def _unsettled(test: PairedTest, how: str) -> str:
+    """Return why a difference is not shown, the interval's word on it included."""
+    if test.interval.low <= 0 <= test.interval.high:
+        return (
+            f"is no larger than chance explains ({how}): on these pictures the two cannot be told "
+            "apart."
+        )
+    if test.p_value < SIGNIFICANT:
+        return f"is not shown: its interval leaves out 0, the test does not confirm it ({how})."
+    differ = test.only_first + test.only_second
+    return (
+        f"rests on {differ} pictures that only one of the two got right, too few for the test to "
+        f"tell it from chance ({how}). The interval leaves out 0, but with so few it is too "
+        "narrow: nothing is settled."
+    )
 
 
 def _cost(head: Summary, rival: Summary | None, done: Pass) -> list[str]:

@@ -126,15 +126,18 @@ def _visible(char: str) -> str:
     return char
 
 
-# Backslash escapes are defined for these; &, <, > and @ need entities (@ would call a user).
+# Backslash escapes are defined for these; &, < and > need entities.
 _MARKED = re.compile(r"([\\`*_{}\[\]#!|~$])")
+# GitHub looks for these in the text that it shows, so neither an escape nor an entity hides them:
+# a mention, an issue, an address with and without its scheme. An unseen joiner after them does.
+_LIVE = re.compile(r"(@|#|gh-(?=\d)|:(?=//)|www(?=\.))", re.IGNORECASE)
 
 
 def markdown(text: str) -> str:
-    r"""Return text that GitHub's Markdown shows as it is.
+    r"""Return text that GitHub's Markdown shows as it is, and neither links nor calls anybody.
 
-    >>> print(markdown("a|b <img> @you"))
-    a\|b &lt;img&gt; &#64;you
+    >>> print(markdown("a|b <img> @you #1"))
+    a\|b &lt;img&gt; @&zwj;you \#&zwj;1
     """
     plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _MARKED.sub(r"\\\1", plain).replace("@", "&#64;").replace("://", ":&#47;/")
+    return _LIVE.sub(r"\1&zwj;", _MARKED.sub(r"\\\1", plain))
