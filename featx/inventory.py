@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class Kept:
     bytes : int
         What its files take, quarantine and converted networks included.
     last_used : float
-        Seconds since 1970, to the day; 0 where it is unknown.
+        Seconds since 1970; 0 where it is unknown.
     """
 
     folder: Path
@@ -124,11 +125,17 @@ def _look(folder: Path) -> Kept:
 
 
 def last_used(folder: Path) -> float:
-    """Return when a key was last used by an extraction, to the day; 0 where that is unknown."""
+    """Return when an extraction last began with a key or kept rows in it; 0 where unknown."""
+    shards = folder / "shards"
     try:
-        return (folder / "key.json").lstat().st_mtime
+        newest = (folder / "key.json").lstat().st_mtime
     except OSError:
         return 0.0
+    # A run notes its use when it begins, and may go on for days: each shard is a use as well.
+    for path in (shards, *shards.glob("*")):
+        with suppress(OSError):  # gone this moment
+            newest = max(newest, path.lstat().st_mtime)
+    return newest
 
 
 def size_of(path: Path) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -103,11 +102,9 @@ def _check(root: Path) -> None:
 
 
 def mark_used(folder: Path) -> None:
-    """Note on a key's folder that it was used, at most once a day; the time is key.json's."""
-    path = folder / "key.json"
+    """Note on a key's folder that it is used now; the time is key.json's."""
     with suppress(OSError):  # nothing is kept yet, or the cache is read-only
-        if time.time() - os.stat(path, follow_symlinks=False).st_mtime > DAY:
-            os.utime(path, follow_symlinks=False)
+        os.utime(folder / "key.json", follow_symlinks=False)
 
 
 def refuse_links_in(folder: Path) -> None:

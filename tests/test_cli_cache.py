@@ -175,7 +175,8 @@ def test_gc_without_an_answer_removes_nothing(cache: Path) -> None:
 def test_gc_of_a_network_long_unused(cache: Path) -> None:
     (folder,) = key_folders(cache)
     assert run("cache", "gc", "--unused-days", "30", "--yes").stdout.startswith("Nothing")
-    os.utime(folder / "key.json", (10**9, 10**9))
+    for path in folder.rglob("*"):
+        os.utime(path, (10**9, 10**9))
     result = run("cache", "gc", "--unused-days", "30", "--yes")
     assert "key not used for" in result.stdout
     assert key_folders(cache) == []

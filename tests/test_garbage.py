@@ -84,15 +84,29 @@ def test_keys_long_unused_go_only_when_asked(root: Path, tmp_path: Path) -> None
     assert len(stub.extract(stub.pixels(4, seed=1), root)) == 4
 
 
-def test_use_is_noted_once_a_day(root: Path) -> None:
-    path = key_folders(root)[0] / "key.json"
-    long_ago = time.time() - 40 * DAY
-    os.utime(path, (long_ago, long_ago))
-    stub.extract(stub.pixels(4, seed=1), root)
-    noted = path.stat().st_mtime_ns
-    assert time.time() - noted / 1e9 < 60
-    stub.extract(stub.pixels(4, seed=1), root)
-    assert path.stat().st_mtime_ns == noted
+def age(folder: Path, days: float) -> None:
+    """Set everything in a key's folder, and the folder, back by so many days."""
+    then = time.time() - days * DAY
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (then, then))
+
+
+def test_use_is_noted_at_each_run_that_only_reads(root: Path) -> None:
+    (key,) = key_folders(root)
+    for days in (40, 23.5 / 24, 0.1):
+        age(key, days)
+        stub.extract(stub.pixels(4, seed=1), root)
+        assert garbage.find(root, unused_days=days / 2) == []
+
+
+def test_a_run_of_days_keeps_its_key(root: Path) -> None:
+    (key,) = key_folders(root)
+    for kept in (key / "shards", next((key / "shards").iterdir())):
+        age(key, 3)
+        (piece,) = garbage.find(root, unused_days=2)
+        os.utime(kept)  # a shard came while it was asked
+        assert garbage.find(root, unused_days=2) == []
+        assert garbage.remove(root, [piece]) == (0, [])
 
 
 def test_removal_that_was_interrupted_goes_on(root: Path) -> None:
@@ -141,6 +155,7 @@ def test_what_was_used_while_it_was_asked_about_stays(root: Path) -> None:
     claim.touch()
     left = root / f".tmp-{'0' * 8}-1-{1:016x}"
     left.touch()
+    age(key, 40)
     gone = root / f".tmp-{here}-{dead_pid()}-{2:016x}"
     gone.touch()
     for path in (key / "key.json", claim, left):
@@ -167,8 +182,9 @@ def test_a_key_of_a_later_format_is_left_alone(root: Path) -> None:
         os.utime(path, (10**9, 10**9))
     assert garbage.find(root, unused_days=1) == []
     # And a key that another version made anew while it was asked about.
-    os.utime(key / "key.json", (10**9, 10**9))
+    age(key, 40)
     pieces = garbage.find(root, unused_days=1)
+    assert names(pieces) == [key.name]
     (key / "key.json").write_text('{"format": 2}')
     os.utime(key / "key.json", (10**9, 10**9))
     assert garbage.remove(root, pieces) == (0, [])

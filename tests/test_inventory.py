@@ -23,7 +23,7 @@ def test_stock_of_one_key(root: Path) -> None:
     assert (kept.rows, kept.bad, kept.problem) == (6, 0, "")  # four, and the two of the probe
     assert [e["runtime"] for e in kept.environments] == ["thumbnail"]
     assert kept.bytes == sum(p.stat().st_size for p in kept.folder.rglob("*") if p.is_file())
-    assert kept.last_used == (kept.folder / "key.json").stat().st_mtime
+    assert kept.last_used == (kept.folder / "shards").stat().st_mtime
 
 
 @pytest.mark.parametrize(
