@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from featx import probe
 from featx.claims import Claim, Claims
 from featx.digests import Digest
-from featx.errors import ExtractionError, ImageError, NonFiniteError
+from featx.errors import CacheEnvironmentError, ExtractionError, ImageError, NonFiniteError
 from featx.runtimes import Runtime
 from featx.shards import BAD, HOLE, ROW, Block, block_id
 from featx.store import Store
@@ -82,6 +83,7 @@ class BlockWriter:
         self._lead = lead
         self._claims = claims
         self._runtime: Runtime | None = None
+        self._unknown = False  # whether this environment is new to the key
         self._seen: set[Digest] = set()
         self._early: list[_Slot] = []
         self._slots: list[_Slot] = []
@@ -142,6 +144,7 @@ class BlockWriter:
     def _begin(self) -> None:
         """Start the network, and give what waited for it its slots."""
         self._runtime = self._start()
+        self._unknown = self._runtime.environment() not in self._store.environments()
         size = self._runtime.batch_size
         # Two batches a stream, so that a GPU never waits for its next one; a CPU's are small.
         streams = self._runtime.streams
@@ -185,20 +188,38 @@ class BlockWriter:
         began = time.monotonic()
         sha256 = np.frombuffer(b"".join(slot.digest for slot in slots), np.uint8).reshape(-1, 32)
         name = block_id(self._store.key, self._runtime.batch_size, sha256)
-        claim = self._claims.take(name) if self._claims is not None else Claim()
+        claim = self._take(name)
         if claim is None:
             self._busy.add(name)
             return
         try:
             # Asked after the claim: whoever had it before has published.
-            kept = self._store.adopt(name)
-            wanted = np.arange(len(slots)) if kept is None else np.flatnonzero(kept.status == HOLE)
+            wanted = self._open(name, len(slots))
             features = self._compute(len(slots), pixels) if len(wanted) else None
             if features is not None:
                 self._publish([slots[i] for i in wanted], sha256[wanted], features[wanted])
                 self._slowest = max(self._slowest, time.monotonic() - began)
         finally:
             claim.release()
+
+    def _take(self, name: str) -> Claim | None:
+        """Claim a block; None where it is left to the process that has it."""
+        claim = self._claims.take(name) if self._claims is not None else Claim()
+        if self._claims is None or not self._unknown:
+            return claim
+        # It may hold the two pictures by which this environment's next block is judged.
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while claim is None and not self._stopped and time.monotonic() < deadline:
+            if self._store.adopt(name):
+                break
+            time.sleep(0.05)
+            claim = self._claims.take(name)
+        return claim
+
+    def _open(self, name: str, count: int) -> np.ndarray:
+        """Return the slots of a block that are not kept."""
+        kept = self._store.adopt(name)
+        return np.arange(count) if kept is None else np.flatnonzero(kept.status == HOLE)
 
     def _compute(self, count: int, pixels: np.ndarray) -> np.ndarray | None:
         """Return the rows of a block; None when it was stopped on the way."""
@@ -243,6 +264,13 @@ class BlockWriter:
             self._runtime.environment(),
         )
         self._store.publish(block)
+        if self._unknown:
+            try:
+                probe.check_others(self._store, self._runtime, self._side)
+            except CacheEnvironmentError:
+                self._store.withdraw(block_id(self._store.key, block.batch_size, sha256))
+                raise
+            self._unknown = False
         lead = {digest for digest, _ in self._lead}
         self.computed += sum(
             kind == ROW and slot.digest not in lead

@@ -11,6 +11,7 @@ import numpy as np
 from featx import images
 from featx.digests import Digest, of_content
 from featx.errors import CacheEnvironmentError
+from featx.index import ShardIndex
 from featx.runtimes import Runtime
 from featx.store import Store
 
@@ -64,9 +65,31 @@ def check(store: Store, runtime: Runtime, side: int, precision: str) -> None:
     CacheEnvironmentError
         A row differs from the kept one by more than ``TOLERANCE``; nothing was added.
     """
-    here, others = runtime.environment(), store.environments()
-    dim = store.dim
-    if not others or here in others or dim is None:
+    if runtime.environment() not in store.environments():
+        _compare(store, runtime, side, precision)
+
+
+def check_others(store: Store, runtime: Runtime, side: int) -> None:
+    """Raise unless the runtime gives the rows that other environments keep of the two pictures.
+
+    For an environment that is new to a key, when its first rows are kept: of two that began at
+    once, each of which found nothing to compare with, one at least sees the other's rows now.
+
+    Raises
+    ------
+    CacheEnvironmentError
+    """
+    recipe = {name: value for name, value in store.recipe.items() if name != "format"}
+    # Anew, since this runs in a thread: the index of the store is asked in others.
+    now = Store(store.root, recipe, store.dim)
+    here = runtime.environment()
+    now.index = ShardIndex(shard for shard in now.index.shards if shard.environment != here)
+    _compare(now, runtime, side, recipe.get("precision", "float32"))
+
+
+def _compare(store: Store, runtime: Runtime, side: int, precision: str) -> None:
+    dim, shards = store.dim, store.index.shards
+    if dim is None or not shards:
         return
     wanted = np.frombuffer(b"".join(digests()), np.uint8).reshape(-1, 32)
     kept, missing = store.gather(wanted, dim)
@@ -81,10 +104,11 @@ def check(store: Store, runtime: Runtime, side: int, precision: str) -> None:
     length = np.maximum(np.linalg.norm(kept, axis=1), np.finfo(np.float32).tiny)
     distance = float((np.linalg.norm(fresh - kept, axis=1) / length)[~missing].max())
     if not distance <= TOLERANCE[precision]:  # NaN, too
+        here, other = runtime.environment(), shards[0].environment
         raise CacheEnvironmentError(
             f"rows computed here differ from the kept ones by {distance:.2g} (relative; "
             f"{TOLERANCE[precision]:g} is allowed for {precision}).\n"
-            f"kept: {_named(others[0], here)}\nhere: {_named(here, others[0])}\n"
+            f"kept: {_named(other, here)}\nhere: {_named(here, other)}\n"
             f"Nothing was added to {store.folder}. Use the environment that made the cache, or "
             "another cache folder (cache=..., --cache, or FEATX_CACHE)."
         )

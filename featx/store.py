@@ -198,6 +198,15 @@ class Store:
             raise disk.refusal(error, path) from error
         raise CacheWriteError(f"{path} is damaged and cannot be moved away: remove it.")
 
+    def withdraw(self, block: str) -> None:
+        """Take away a block whose slots serve nobody."""
+        path = self._path(block + ".h5")
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise disk.refusal(error, path) from error
+        self._forget(path.name)
+
     def _enter(self, facts: ShardFacts) -> None:
         self._shards[facts.name] = facts
         self._unsaved = True

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from featx import errors, probe
+from featx import blocks, errors, probe
 from featx.store import Store, find_root
 
 from . import stub
@@ -72,6 +73,45 @@ def test_not_a_number_is_no_match(tmp_path: Path) -> None:
     stub.extract(stub.pixels(40, seed=1), tmp_path)
     with pytest.raises(errors.CacheEnvironmentError, match="nan"):
         stub.extract(stub.pixels(40, seed=2), tmp_path, Elsewhere(np.nan))
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["same block", "other pictures"])
+def test_two_that_begin_at_once_on_a_new_key_are_not_mixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    """The one that keeps its first rows last finds out, and takes them back."""
+    monkeypatch.setattr(blocks, "BLOCK", 32)
+    began, go = threading.Event(), threading.Event()
+
+    class Slow(stub.Thumbnail):
+        def run(self, pixels: np.ndarray) -> np.ndarray:
+            began.set()
+            assert go.wait(60)
+            return super().run(pixels)
+
+    outcomes: list[object] = []
+
+    def attempt(pixels: np.ndarray, runtime: stub.Thumbnail) -> None:
+        try:
+            outcomes.append(stub.extract(pixels, tmp_path, runtime))
+        except errors.CacheEnvironmentError as error:
+            outcomes.append(error)
+
+    slow = threading.Thread(target=attempt, args=(stub.pixels(40, seed=1), Slow()))
+    slow.start()
+    assert began.wait(60)
+    pixels = stub.pixels(40, seed=2)
+    if same:  # the first block of both is one, and leads with the two pictures
+        pixels = np.concatenate([stub.pixels(40, seed=1), pixels])
+    fast = threading.Thread(target=attempt, args=(pixels, Elsewhere(2.0)))
+    fast.start()
+    fast.join(0.5 if same else 60)  # then it waits for the slow one's first rows
+    go.set()
+    slow.join(60)
+    fast.join(60)
+    assert sum(isinstance(each, errors.CacheEnvironmentError) for each in outcomes) == 1
+    assert len(outcomes) == 2
+    assert len(Store(find_root(tmp_path), recipe()).environments()) == 1
 
 
 def test_the_two_pictures_are_kept_first_and_not_counted(tmp_path: Path) -> None:
