@@ -32,6 +32,11 @@ Cache = Annotated[
     typer.Option(help="Folder of kept rows; $FEATX_CACHE or the user's cache folder if not given."),
 ]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Pictures per step of the network.")]
+Folds = Annotated[
+    int, typer.Option(min=2, help="Of the cross-validation, where there is no test set.")
+]
+Leaks = Annotated[bool, typer.Option(help="Look for copies, across the split and in all.")]
+Runtime = Annotated[Literal["auto", "keras", "openvino"], typer.Option(help="What computes.")]
 OnError = Annotated[
     Literal["raise", "skip"], typer.Option(help="What to do when pictures cannot be used.")
 ]
@@ -53,10 +58,13 @@ def benchmark(
     ] = True,
     epochs: Annotated[int, typer.Option(min=1, help="Of the baseline.")] = 8,
     seeds: Annotated[int, typer.Option(min=1, help="How often each method is trained.")] = 1,
+    folds: Folds = 5,
+    leaks: Leaks = True,
     evidence: Evidence = True,
     tensorboard: TensorBoard = None,
     cache: Cache = None,
     batch_size: BatchSize = None,
+    runtime: Runtime = "auto",
     on_error: OnError = "raise",
 ) -> None:
     """Compare heads on kept rows with a Keras head trained end to end."""
@@ -76,9 +84,12 @@ def benchmark(
         baseline=baseline,
         epochs=epochs,
         seeds=seeds,
+        folds=folds,
+        leaks=leaks,
         evidence=evidence,
         cache=cache,
         batch_size=batch_size,
+        runtime=runtime,
         on_error=on_error,
         progress=ctx.obj,
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +16,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
+from typer.testing import CliRunner
 
+from featx import cli
 from featx.backbones import Backbone
 from featx.datasets import Dataset, Item
 from featx.dense import Recipe
@@ -408,6 +411,16 @@ def test_two_recipes_of_one_network_are_kept_apart(seam: Seam) -> None:
             "--out report",
         ),
         (
+            {"leaks": False, "cache": "my rows", "batch_size": 4, "on_error": "skip"},
+            "featx benchmark 'my flowers' --test t -b resnet50 --epochs 8 --no-leaks --seeds 1 "
+            "--cache 'my rows' --batch-size 4 --on-error skip --out report",
+        ),
+        (
+            {"folds": 3, "runtime": "keras"},
+            "featx benchmark 'my flowers' --test t -b resnet50 --epochs 8 --seeds 1 --folds 3 "
+            "--runtime keras --out report",
+        ),
+        (
             {"heads": None},
             "featx.benchmark('my flowers', 't', backbones=[Backbone(name='resnet50', "
             "weights='imagenet', layer=None, pooling='avg', image_size=None, "
@@ -419,6 +432,46 @@ def test_command_to_run_it_again(change: dict[str, Any], expected: str) -> None:
     options = {"heads": [], "baseline": True, "epochs": 8, "seeds": 1, "folds": None, **change}
     found = circumstances.command("my flowers", Path("t"), [Backbone("resnet50")], options)
     assert found == expected
+
+
+def test_the_printed_command_repeats_the_options(
+    seam: Seam, quick: dict[str, Any], tmp_path: Path
+) -> None:
+    options = {"cache": tmp_path, "batch_size": 4, "runtime": "keras", "on_error": "skip"}
+    report = benchmark(pictures(TRAIN), leaks=False, folds=3, **options, **quick)
+    shown = report.circumstances.command
+    for name, value in (options | {"cache": str(tmp_path), "leaks": False, "folds": 3}).items():
+        assert f", {name}={value!r}" in shown
+    plain = benchmark(pictures(TRAIN), pictures(TEST), **quick).circumstances.command
+    assert not any(f"{name}=" in plain for name in (*options, "leaks", "folds"))
+
+
+def test_the_printed_command_is_one_that_the_command_line_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def stand_in(*sets: Any, **options: Any) -> None:
+        asked.update(options)
+        raise FeatxError("asked")
+
+    monkeypatch.setattr(comparison, "benchmark", stand_in)
+    given = {"folds": 3, "leaks": False, "cache": "rows", "batch_size": 4, "runtime": "keras"}
+    options = {"heads": ["mlp"], "baseline": True, "epochs": 2, "seeds": 2, "evidence": False}
+    options |= given | {"on_error": "skip"}
+    words = shlex.split(circumstances.command("x", None, [TINY], options))
+    CliRunner().invoke(cli.app, words[1:])
+    for name, value in options.items():
+        assert (str(asked[name]) if name == "cache" else asked[name]) == value, name
+
+
+def test_what_was_tested_is_known_by_its_content(seam: Seam, quick: dict[str, Any]) -> None:
+    def content(test: Dataset) -> Any:
+        return benchmark(pictures(TRAIN), test, **quick).to_dict()["tested"]["content"]
+
+    same, other = pictures(TEST, seed=1), pictures(TEST, seed=2)
+    assert same.ids == other.ids
+    assert content(same) == content(pictures(TEST, seed=1)) != content(other)
 
 
 def test_command_keeps_weights_and_size() -> None:

@@ -8,7 +8,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from featx.datasets import Dataset, Item
-from featx.evaluation import certainty, learning
+from featx.evaluation import certainty, figures, learning
 from featx.evaluation.certainty import Interval
 from featx.evaluation.learning import LearningPoint
 from featx.evaluation.splits import Split
@@ -58,6 +58,33 @@ def test_folds_are_a_draw_each() -> None:
     cuts = [split(160, seed, seed + 1) for seed in range(3)]
     found = learning.curve(LOGISTIC, "net", cuts, LAST, slow=False)
     assert {point.repeats for point in found.points[:-1]} == {3}
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_with_many_folds_every_picture_is_tested(slow: bool) -> None:
+    cuts = [split(160, seed, seed + 1) for seed in range(10)]
+    found = learning.curve(LOGISTIC, "net", cuts, LAST, slow=slow)
+    assert {point.repeats for point in found.points[:-1]} == {10}
+
+
+@pytest.mark.parametrize(
+    ("before", "last", "half", "words"),
+    [
+        (0.80, 0.90, 0.04, "more pictures may well help"),
+        (0.90, 0.91, 0.02, "are unlikely to help much"),
+        (0.90, 0.94, 0.08, "too wide to tell"),  # two pictures of fifty
+        (0.90, 0.90, 0.09, "too wide to tell"),
+        (0.90, 0.80, 0.04, "are unlikely to help much"),
+    ],
+)
+def test_advice_goes_as_far_as_the_intervals(
+    before: float, last: float, half: float, words: str
+) -> None:
+    points = [
+        {"per_class": k, "accuracy": a, "interval": {"low": a - half, "high": a + half}}
+        for k, a in ((10, before), (20, last))
+    ]
+    assert words in figures._gain([{"method": "mlp", "points": points}])
 
 
 @dataclass

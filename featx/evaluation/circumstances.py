@@ -111,8 +111,9 @@ def command(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[
     ----------
     options : dict
         `heads` (list of str, empty for all, or None where they are objects), `baseline` (bool, or
-        another object), `epochs`, `seeds` (int or list), `folds` (None for the default) and,
-        where it was left out, `evidence` (False).
+        another object), `epochs`, `seeds` (int or list), and where they are not the default, else
+        None or absent: `folds`, `leaks` and `evidence` (False), `cache` (str), `batch_size`,
+        `runtime` and `on_error`.
     """
     paths = all(isinstance(path, (str, Path)) for path in (train, test) if path is not None)
     shared = {(one.weights, one.image_size) for one in backbones}
@@ -121,7 +122,7 @@ def command(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[
         for one in backbones
     )
     simple = isinstance(options["baseline"], bool) and isinstance(options["seeds"], int)
-    if paths and plain and simple and options["heads"] is not None and options["folds"] is None:
+    if paths and plain and simple and options["heads"] is not None:
         return _shell(train, test, backbones, options)
     shown = "".join(f", {key}={value!r}" for key, value in options.items() if value is not None)
     sets = ", ".join(
@@ -146,6 +147,10 @@ def _shell(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[s
     for name in options["heads"]:
         words += ["--head", name]
     words += ["--epochs", str(options["epochs"])] if options["baseline"] else ["--no-baseline"]
-    words += [] if options.get("evidence") is None else ["--no-evidence"]
-    words += ["--seeds", str(options["seeds"]), "--out", "report"]
+    words += [f"--no-{name}" for name in ("leaks", "evidence") if options.get(name) is False]
+    words += ["--seeds", str(options["seeds"])]
+    for name in ("folds", "cache", "batch_size", "runtime", "on_error"):
+        if options.get(name) is not None:
+            words += ["--" + name.replace("_", "-"), str(options[name])]
+    words += ["--out", "report"]
     return shlex.join(words)

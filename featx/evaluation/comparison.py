@@ -148,7 +148,12 @@ def benchmark(
         "epochs": epochs,
         "seeds": seeds,
         "folds": folds if test is None and folds != 5 else None,
+        "leaks": None if leaks else False,
         "evidence": None if evidence else False,
+        "cache": None if cache is None else str(cache),
+        "batch_size": batch_size,
+        "runtime": None if runtime == "auto" else runtime,
+        "on_error": None if on_error == "raise" else on_error,
     }
     report.circumstances = Circumstances(
         created=created,

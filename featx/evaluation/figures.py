@@ -14,6 +14,8 @@ from featx.evaluation import charts, wording
 # Colours of the style sheet; a further class takes the first again, and the map's caption says so.
 COLOURS = 10
 MAP_WIDTH, MAP_HEIGHT, MAP_EDGE = 720, 520, 14
+# A gain that is worth more pictures, and an interval narrow enough to say that there is none.
+MOVED, SURE = 0.02, 0.1
 _LOOKS = ("head", "second", "third")
 
 Data = Mapping[str, Any]
@@ -106,16 +108,23 @@ def _gain(curves: Sequence[Data]) -> str:
         ]
         if before:
             gain = last["accuracy"] - before[-1]["accuracy"]
-            advice = (
-                "more pictures may well help"
-                if gain > 0.02
-                else "more pictures of the same kind are unlikely to help much"
-            )
+            advice = _advice(before[-1], last)
             return (
                 f"From {before[-1]['per_class']} to {last['per_class']} pictures per class "
                 f"{wording.label(curve['method'])} gained {wording.points(gain)} points: {advice}."
             )
     return ""
+
+
+def _advice(before: Data, last: Data) -> str:
+    """Return what a doubling's gain says of another, as far as the intervals bear it."""
+    gain = last["accuracy"] - before["accuracy"]
+    low, high = last["interval"]["low"], last["interval"]["high"]
+    if gain > MOVED and before["accuracy"] < low and before["interval"]["high"] < last["accuracy"]:
+        return "more pictures may well help"
+    if gain > MOVED or high - low > SURE:
+        return "the intervals are too wide to tell whether more pictures would help"
+    return "more pictures of the same kind are unlikely to help much"
 
 
 def _proof(one: Data) -> dict[str, Any]:

@@ -159,6 +159,20 @@ def inspect(
     Candidates are the nearest neighbours of each row by cosine, of both parts together; a pair
     counts where a perceptual hash confirms it, tried at four flips and nineteen cuts. A copy that
     is turned, heavily cut or painted over is not found.
+
+    The thresholds were chosen on planted copies of flower photos and not changed since. On two
+    other sets, rows of MobileNetV2, 100 planted copies of each kind, it found:
+
+    ======================= ========= ========== ======= ======= ======= ============
+    pictures                same file re-encoded resized flipped cropped false alarms
+    ======================= ========= ========== ======= ======= ======= ============
+    trashnet (objects)      100       100        100     100     99      0 of 500
+    magnetic_tile (grey)    100       92         77      86      72      2 of 500
+    magnetic_tile, by group 100       97         92      95      87
+    ======================= ========= ========== ======= ======= ======= ============
+
+    Nearly flat grey surfaces leave the hash little to hold on to. By group: joined with its
+    original at least through a third picture, which is what `leaked` and folds go by.
     """
     started = time.perf_counter()
     parts = {"train": train} if test is None else {"train": train, "test": test}

@@ -20,7 +20,8 @@ logger = logging.getLogger(__name__)
 
 # Five draws show how much the choice of pictures matters; their mean moves little beyond that.
 REPEATS = 5
-# Of a slow head, which is tried at every other size besides.
+# Of a slow head, which is tried at every other size besides. Folds are never fewer: all of them
+# test every picture once, a part of them would leave pictures out.
 FEWER_REPEATS = 3
 # A head whose next point would go beyond this ends with the point that it had reached.
 MOST_SECONDS = 12.0
@@ -39,7 +40,8 @@ class LearningPoint:
     n_train : float
         Training pictures, their mean over the repeats.
     interval : Interval
-        95 %, over the tested pictures and over which pictures were drawn for training.
+        95 %, over the tested pictures; with a test set also over which pictures were drawn for
+        training, as those of a fold are tested after one draw only.
     repeats : int
         Draws of training pictures.
     """
@@ -97,10 +99,10 @@ def curve(
     last : LearningPoint
         With all training pictures.
     slow : bool
-        Take fewer draws and every other size.
+        Take every other size and, with a test set, fewer draws.
     """
     repeats = FEWER_REPEATS if slow else REPEATS
-    draws = list(enumerate(splits[:repeats] if len(splits) > 1 else [splits[0]] * repeats))
+    draws = list(enumerate(splits if len(splits) > 1 else [splits[0]] * repeats))
     steps = sizes([str(name) for name in splits[0].y_train])
     steps = steps[1 - len(steps) % 2 :: 2] if slow else steps
     started = before = time.perf_counter()
