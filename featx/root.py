@@ -103,8 +103,10 @@ def _check(root: Path) -> None:
 
 def mark_used(folder: Path) -> None:
     """Note on a key's folder that it is used now; the time is key.json's."""
-    with suppress(OSError):  # nothing is kept yet, or the cache is read-only
-        os.utime(folder / "key.json", follow_symlinks=False)
+    path = folder / "key.json"
+    with suppress(OSError):
+        if os.access(path, os.W_OK):  # else nothing is kept yet, or the cache is read-only
+            os.utime(path, follow_symlinks=False)
 
 
 def refuse_links_in(folder: Path) -> None:

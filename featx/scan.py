@@ -26,6 +26,7 @@ from featx.errors import (
     OutOfMemoryError,
     TooManyBadImagesError,
 )
+from featx.root import is_marked
 from featx.runtimes import Runtime
 from featx.store import Store
 
@@ -106,7 +107,8 @@ class Scan:
             pool.shutdown(cancel_futures=True)
             self._writer.close()
             bar.close()
-            self._known.save()
+            if is_marked(self.store.root):  # else it was removed: a folder made anew is refused
+                self._known.save()
             self.computed, self.dim = self._writer.computed, self._writer.dim
         if self.computed:
             self.compute_seconds = time.perf_counter() - began

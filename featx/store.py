@@ -17,7 +17,7 @@ from featx import disk, folders, gathering, matrix, shards
 from featx.disk import Stat
 from featx.errors import CacheCorruptError, CacheCorruptWarning, CacheError, CacheWriteError
 from featx.index import ShardFacts, ShardIndex, of_odd_width
-from featx.root import FORMAT, MARKER, find_root, make_key_folder, refuse_links_in
+from featx.root import FORMAT, MARKER, find_root, is_marked, make_key_folder, refuse_links_in
 from featx.shards import Block
 
 __all__ = ["FORMAT", "MARKER", "Store", "find_root"]
@@ -159,10 +159,13 @@ class Store:
         CacheSpaceError, CacheWriteError
         """
         try:
-            make_key_folder(self.folder, self._text)
-            folders.make_durable(self.root, self.folder)
-            folders.check_space(self.folder, needed, what)
-            disk.rehearse(self.folder / "shards")
+            for last in (False, False, True):
+                with suppress(*() if last else (FileNotFoundError,)):  # the folder was tidied away
+                    make_key_folder(self.folder, self._text)
+                    folders.make_durable(self.root, self.folder)
+                    folders.check_space(self.folder, needed, what)
+                    disk.rehearse(self.folder / "shards")
+                    return
         except CacheError:
             raise
         except OSError as error:
@@ -183,9 +186,9 @@ class Store:
         path = self._path(name)
         try:
             for last in (False, False, True):
-                make_key_folder(self.folder, self._text)
-                folders.check_space(self.folder, 2 * len(content))
                 with suppress(*() if last else (FileNotFoundError,)):  # the folder was tidied away
+                    make_key_folder(self.folder, self._text)
+                    folders.check_space(self.folder, 2 * len(content))
                     if disk.publish(path, content):
                         self._enter(ShardFacts.read(name, disk.about(path), content, self.key))
                         return
@@ -242,13 +245,14 @@ class Store:
             self._make_durable()
         self.index = ShardIndex(self._shards.values())
         self._unsaved = False
-        disk.save_lightly(self.folder / "index", self.index.pack())
+        if is_marked(self.root) and self.folder.is_dir():  # else it stays removed
+            disk.save_lightly(self.folder / "index", self.index.pack())
 
     def _make_durable(self) -> None:
         try:
             folders.make_durable(self.root, self.folder, self.folder / "shards")
-        except PermissionError:
-            pass  # somebody else's cache, which may only be read
+        except (PermissionError, FileNotFoundError):
+            pass  # somebody else's cache, which may only be read; or tidied away this moment
         except OSError as error:
             raise disk.refusal(error, self.folder) from error
         self._adopted = False

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from featx import errors
+from featx import disk, errors, folders
 from featx.shards import ROW, Block, block_id
 from featx.store import MARKER, Store, find_root
 
@@ -188,3 +190,30 @@ def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert str(find_root()).startswith(str(tmp_path / "home"))
     find_root("cache")
     assert find_root() == tmp_path / "cache"
+
+
+def test_a_key_tidied_away_at_any_moment_is_made_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``gc --unused-days`` does beside a run."""
+    for name, module in (("make_durable", folders), ("check_space", folders), ("rehearse", disk)):
+        step = getattr(module, name)
+
+        def tidied(*args: Any, step: Any = step, name: str = name) -> None:
+            monkeypatch.setattr(disk if name == "rehearse" else folders, name, step)
+            shutil.rmtree(store.folder)
+            step(*args)
+
+        monkeypatch.setattr(module, name, tidied)
+        store.prepare(1)
+        assert (store.folder / "key.json").is_file()
+
+
+def test_what_was_adopted_may_be_tidied_away(store: Store) -> None:
+    Store(store.root, RECIPE).publish(draw(0))
+    store.adopt(block_id(store.key, 4, draw(0).sha256))
+    shutil.rmtree(store.folder)
+    store.save_index()
+    assert not store.folder.exists()  # and an index alone is no key
+    store.refresh()
+    assert (store.find(draw(0).sha256) < 0).all()

@@ -13,12 +13,16 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from featx import blocks, disk, errors
+from featx.digests import KnownFiles
+from featx.store import Store
 
 from . import faults, oracle, stub
 from .processes import Processes
@@ -173,6 +177,35 @@ def test_a_key_folder_that_was_tidied_away_is_made_again(tmp_path: Path) -> None
     with faults.in_place(faults.FaultyOs(hook)):
         np.testing.assert_array_equal(stub.extract(drawn, tmp_path / "cache").X, stub.rows(drawn))
     assert (removed[0] / "key.json").is_file()
+
+
+@pytest.mark.parametrize("all_of_it", [True, False])
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [(stub.Thumbnail, "run"), (KnownFiles, "remember"), (Store, "gather")],
+)
+def test_a_cache_that_was_removed_under_way_can_begin_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: type, name: str, all_of_it: bool
+) -> None:
+    """Nothing is left in its place that would be somebody else's files to the next run."""
+    cache = tmp_path / "cache"
+    expected = stub.draw(tmp_path / "pictures", 40, seed=24)
+    if place is not stub.Thumbnail:
+        stub.extract(tmp_path / "pictures", cache)
+    step = getattr(place, name)
+
+    def removed(*args: Any) -> Any:
+        shutil.rmtree(cache, ignore_errors=True)
+        if not all_of_it:
+            cache.mkdir(exist_ok=True)
+        return step(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, removed)
+        with suppress(errors.CacheError):
+            stub.extract(tmp_path / "pictures", cache)
+    assert not cache.exists() or not os.listdir(cache)
+    np.testing.assert_array_equal(stub.extract(tmp_path / "pictures", cache).X, expected)
 
 
 def test_a_damaged_shard_that_cannot_be_moved_says_why(tmp_path: Path) -> None:
