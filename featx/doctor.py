@@ -9,17 +9,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from featx import disk
+from featx import disk, root
 from featx.architectures import BACKBONES
 from featx.backbones import Backbone
-from featx.errors import FeatxError
+from featx.errors import CacheError, FeatxError
 from featx.runtimes import cpu_count, explain
 
 GOOD, FAIR, POOR = "good", "fair", "poor"
@@ -28,6 +28,8 @@ GOOD, FAIR, POOR = "good", "fair", "poor"
 HOLDERS, HOLDS = 4, 100
 _LOW_SPACE = 5 << 30
 _SLOW_SYNC = 0.2
+# How long an interrupted trial may take to remove its files: one look, a second or two.
+_PATIENCE = 8.0
 _HOLDER = """
 import fcntl, json, os, sys, time
 spans = []
@@ -59,43 +61,61 @@ def examine(folder: Path) -> Iterator[Finding]:
     trial is removed again. What has not answered when its time is over is a finding, too.
     """
     began = time.monotonic()
-    yield from _until(began + 10, "file system", POOR, lambda: _disk(folder))
+    yield from _until(began + 10, "file system", POOR, lambda: _disk(folder), _PATIENCE)
     yield from _until(began + 12, "weights", FAIR, _weights)
     # Keras takes 5 to 10 s to start, and longer on a busy machine, which is no fault of it.
     yield from _until(began + 29, "keras", FAIR, _computing)
 
 
 def _until(
-    end: float, name: str, late: str, look: Callable[[], Iterator[Finding]]
+    end: float,
+    name: str,
+    late: str,
+    look: Callable[[], Generator[Finding, None, None]],
+    patience: float = 0.0,
 ) -> Iterator[Finding]:
     """Yield what a look finds until its time is over: a dead network disk may never answer."""
     answers: SimpleQueue[Finding | None] = SimpleQueue()
+    interrupted = threading.Event()
     began = time.monotonic()
 
     def work() -> None:
         try:
-            for finding in look():
-                answers.put(finding)
+            with closing(look()) as findings:  # an interrupted one tidies up at once
+                for finding in findings:
+                    answers.put(finding)
+                    if interrupted.is_set():
+                        return
         except Exception as error:  # whatever keeps it from being looked at is the finding
             answers.put(Finding(name, POOR, f"{type(error).__name__}: {error}"))
         answers.put(None)
 
     # A daemon: one that never comes back must not hold up the verdict.
-    threading.Thread(target=work, name=f"featx-doctor-{name}", daemon=True).start()
+    thread = threading.Thread(target=work, name=f"featx-doctor-{name}", daemon=True)
+    thread.start()
     try:
         while (finding := answers.get(timeout=max(end - time.monotonic(), 0.1))) is not None:
             yield finding
     except Empty:
         yield Finding(name, late, f"no answer within {time.monotonic() - began:.0f} s")
+    except BaseException:  # Ctrl-C: give the thread time to take its trial away
+        interrupted.set()
+        thread.join(patience)
+        raise
 
 
-def _disk(folder: Path) -> Iterator[Finding]:
-    place = next(path for path in (folder, *folder.parents) if path.is_dir())
+def _disk(folder: Path) -> Generator[Finding, None, None]:
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        root.refuse_foreign(folder if place.is_dir() else place)
+    except CacheError as error:  # what every extraction would say
+        yield Finding("folder", POOR, str(error).rstrip("."))
+        return
     yield _space(place)
     yield from _in_trial(place)
 
 
-def _computing() -> Iterator[Finding]:
+def _computing() -> Generator[Finding, None, None]:
     """Yield what would compute rows here."""
     yield Finding("processor", GOOD, f"{cpu_count()} cores may be used")
     try:
@@ -114,7 +134,7 @@ def _computing() -> Iterator[Finding]:
     yield Finding("runtime", FAIR if fair else GOOD, f"'auto' means {name}: {reason}")
 
 
-def _weights() -> Iterator[Finding]:
+def _weights() -> Generator[Finding, None, None]:
     """Yield which ImageNet weights are on disk, by Keras's own rule of where."""
     paths = {name: Backbone(name).weights_path() for name in BACKBONES}
     found = sorted(name for name, path in paths.items() if path.is_file())
@@ -141,18 +161,20 @@ def _space(folder: Path) -> Finding:
 
 
 def _in_trial(place: Path) -> Iterator[Finding]:
+    looks = (("hard links", _links), ("fsync", _sync), ("flock", _locks))
     try:
         with _trial_folder(place) as trial:
+            # A full disk still takes folders and empty files.
+            (trial / "first").write_bytes(bytes(1 << 16))
             yield Finding("write", GOOD, f"{place} can be written")
-            yield _links(trial)
-            yield _sync(trial)
-            yield _locks(trial)
+            for name, look in looks:
+                try:
+                    finding = look(trial)
+                except OSError as error:
+                    finding = Finding(name, POOR, f"failed: {error}")
+                yield finding
     except OSError as error:
-        yield Finding(
-            "write", POOR,
-            f"{place} cannot be written ({error.strerror}): a cache there can be read only. "
-            "Choose another folder (cache=..., --cache, or FEATX_CACHE)",
-        )  # fmt: skip
+        yield Finding("write", POOR, str(disk.refusal(error, place)).rstrip("."))
 
 
 def _links(trial: Path) -> Finding:
@@ -242,7 +264,8 @@ def _judged(spans: list[tuple[int, int]], harmless: str) -> Finding:
 
 @contextmanager
 def _trial_folder(place: Path) -> Iterator[Path]:
-    trial = place / f".featx-doctor-{secrets.token_hex(6)}"
+    # Named as the temporary files are, which gc knows and no extraction takes for somebody's.
+    trial = place / f".tmp-{disk.this_host()}-{os.getpid()}-{secrets.token_hex(8)}"
     trial.mkdir(0o700)
     try:
         yield trial

@@ -155,7 +155,11 @@ def is_marked(root: Path) -> bool:
     return os.path.lexists(root / MARKER)
 
 
-def _mark(root: Path) -> None:
+def refuse_foreign(root: Path) -> None:
+    """Raise CacheError unless a folder is empty, or not there, or a cache of this format."""
+    if is_marked(root):
+        _check(root)
+        return
     if root.exists() and not root.is_dir():
         raise CacheWriteError(f"the cache {root} is a file; expected a folder.")
     # A temporary file is of a process that marks the folder now, or was killed while it did.
@@ -165,5 +169,9 @@ def _mark(root: Path) -> None:
             f"{root} holds other files and no {MARKER}: featx only writes to a folder it "
             "marked. Choose a new or an empty folder."
         )
+
+
+def _mark(root: Path) -> None:
+    refuse_foreign(root)
     folders.make(root)
     disk.publish(root / MARKER, json.dumps({"format": FORMAT}).encode() + b"\n")

@@ -4,14 +4,16 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from featx import doctor
+from featx import doctor, garbage
 from featx.doctor import FAIR, GOOD, POOR, Finding
+from featx.errors import CacheError
+from featx.root import MARKER, find_root
 
 
 def test_a_verdict_within_thirty_seconds(tmp_path: Path) -> None:
@@ -97,7 +99,7 @@ def test_verdicts() -> None:
 def test_what_never_answers_is_a_finding() -> None:
     over = threading.Event()
 
-    def look() -> Iterator[Finding]:
+    def look() -> Generator[Finding, None, None]:
         yield Finding("write", GOOD, "yes")
         over.wait(60)
 
@@ -110,7 +112,7 @@ def test_what_never_answers_is_a_finding() -> None:
 
 
 def test_a_look_that_breaks_is_a_finding() -> None:
-    def look() -> Iterator[Finding]:
+    def look() -> Generator[Finding, None, None]:
         raise ValueError("odd")
         yield
 
@@ -125,3 +127,64 @@ def test_free_space_that_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "statvfs", refuse)
     finding = doctor._space(tmp_path)
     assert (finding.state, "Input/output error" in finding.text) == (FAIR, True)
+
+
+def test_what_an_extraction_would_refuse_is_not_fit(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").touch()
+    for folder in (tmp_path, tmp_path / "photo.jpg", tmp_path / "photo.jpg" / "below"):
+        (finding,) = doctor._disk(folder)
+        assert (finding.name, finding.state) == ("folder", POOR)
+        with pytest.raises(CacheError):
+            find_root(folder)
+    cache = find_root(tmp_path / "cache")
+    assert len(list(doctor._disk(cache))) == 5
+    (cache / MARKER).write_text('{"format": 99}')
+    (finding,) = doctor._disk(cache)
+    assert "format 1" in finding.text
+
+
+def test_a_full_disk_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    (finding,) = doctor._in_trial(tmp_path)
+    assert (finding.name, finding.state) == ("write", POOR)
+    assert "Free some space" in finding.text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_look_that_fails_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr("subprocess.Popen", fail)
+    findings = {finding.name: finding for finding in doctor._in_trial(tmp_path)}
+    assert findings["write"].state == findings["hard links"].state == GOOD
+    assert "no more processes" in findings["flock"].text
+
+
+def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
+    findings = doctor._until(
+        time.monotonic() + 30, "file system", POOR, lambda: doctor._disk(tmp_path), 20
+    )
+    for finding in findings:
+        if finding.name == "write":
+            break
+    assert isinstance(findings, Generator)
+    findings.close()  # as Ctrl-C does
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trial_that_was_killed_is_in_nobodys_way(tmp_path: Path) -> None:
+    (cache := tmp_path / "c").mkdir()
+    with doctor._trial_folder(cache) as trial:
+        find_root(cache)
+        (trial / "one").touch()
+        os.utime(trial, (10**9, 10**9))
+        (piece,) = garbage.find(cache)
+        assert garbage.remove(cache, [piece])[1] == []
+        assert not trial.exists()
+        trial.mkdir()
