@@ -25,7 +25,7 @@ class _Own(NamedTuple):
 
     model: Any
     preprocessing: str
-    digest: str
+    config: bytes  # as it was registered: to use it freezes its layers
 
 
 _OWN: dict[str, _Own] = {}
@@ -141,7 +141,7 @@ class Backbone:
                 f"output; it has {len(model.inputs or ())} and {len(model.outputs or ())}. A model "
                 "that was never called has none: call it once, or give it a keras.Input."
             )
-        _OWN[name] = _Own(model, preprocessing, weightfiles.model_digest(name, model))
+        _OWN[name] = _Own(model, preprocessing, weightfiles.model_config(name, model))
         return cls(name, weights=None)
 
     @property
@@ -205,7 +205,8 @@ class Backbone:
             The file is not on disk and could not be fetched.
         """
         if self.name in _OWN:
-            return _OWN[self.name].digest
+            # Anew each time: the model is the user's, who may have trained it since.
+            return weightfiles.model_digest(_OWN[self.name].config, _OWN[self.name].model)
         if self.weights is None:
             return networks.UNTRAINED
         path = self.weights_path()

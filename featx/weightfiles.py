@@ -29,15 +29,14 @@ def file_digest(path: Path, *_stat: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def model_digest(name: str, model: Any) -> str:
-    """Return the sha256 of a model's configuration and weights.
+def model_config(name: str, model: Any) -> bytes:
+    """Return a model's configuration as JSON.
 
     Raises
     ------
     BackboneError
         The model cannot describe itself.
     """
-    digest = hashlib.sha256()
     try:
         config = json.loads(model.to_json())
     except Exception as error:
@@ -46,7 +45,12 @@ def model_digest(name: str, model: Any) -> str:
             "Give its layers get_config, or wrap it in a functional keras.Model."
         ) from error
     config.pop("compile_config", None)
-    digest.update(json.dumps(config, sort_keys=True).encode())
+    return json.dumps(config, sort_keys=True).encode()
+
+
+def model_digest(config: bytes, model: Any) -> str:
+    """Return the sha256 of a model's configuration and of the weights it has now."""
+    digest = hashlib.sha256(config)
     for weight in model.weights:
         values = np.ascontiguousarray(np.asarray(weight))
         digest.update(f"{values.shape}{values.dtype.str}".encode())

@@ -237,6 +237,18 @@ def test_a_model_of_the_users_own_becomes_a_backbone() -> None:
     assert backbone.weights_digest() == again.weights_digest()
 
 
+def test_a_registered_model_that_was_trained_since_is_another_one() -> None:
+    model = own_model()
+    backbone = Backbone.register("own", model)
+    before = backbone.weights_digest()
+    backbone.build()
+    assert backbone.weights_digest() == before  # to be used, or frozen, changes no row
+    layer = model.get_layer("sum")
+    layer.set_weights([2 * values for values in layer.get_weights()])
+    assert backbone.weights_digest() != before
+    assert Backbone.register("own", model).weights_digest() != before
+
+
 def test_a_published_name_cannot_be_taken() -> None:
     with pytest.raises(BackboneError, match="'resnet50' is a published backbone"):
         Backbone.register("resnet50", own_model())
