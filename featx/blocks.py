@@ -194,7 +194,8 @@ class BlockWriter:
             return
         try:
             # Asked after the claim: whoever had it before has published.
-            wanted = self._open(name, len(slots))
+            kept = self._store.adopt(name)
+            wanted = np.arange(len(slots)) if kept is None else kept.unserved()
             features = self._compute(len(slots), pixels) if len(wanted) else None
             if features is not None:
                 self._publish([slots[i] for i in wanted], sha256[wanted], features[wanted])
@@ -215,11 +216,6 @@ class BlockWriter:
             time.sleep(0.05)
             claim = self._claims.take(name)
         return claim
-
-    def _open(self, name: str, count: int) -> np.ndarray:
-        """Return the slots of a block that are not kept."""
-        kept = self._store.adopt(name)
-        return np.arange(count) if kept is None else np.flatnonzero(kept.status == HOLE)
 
     def _compute(self, count: int, pixels: np.ndarray) -> np.ndarray | None:
         """Return the rows of a block; None when it was stopped on the way."""
@@ -263,12 +259,17 @@ class BlockWriter:
             self._runtime.batch_size,
             self._runtime.environment(),
         )
+        name = block_id(self._store.key, block.batch_size, sha256)
+        kept = self._store.adopt(name)
+        if kept is not None and len(kept.unserved()) == len(slots):
+            # What is kept under this name answers nothing, and would keep these rows out.
+            self._store.withdraw(name)
         self._store.publish(block)
         if self._unknown:
             try:
                 probe.check_others(self._store, self._runtime, self._side)
             except CacheEnvironmentError:
-                self._store.withdraw(block_id(self._store.key, block.batch_size, sha256))
+                self._store.withdraw(name)
                 raise
             self._unknown = False
         lead = {digest for digest, _ in self._lead}

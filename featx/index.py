@@ -51,6 +51,11 @@ class ShardFacts:
             name, about, layout, block.sha256, block.status, block.failures, block.environment
         )
 
+    def unserved(self) -> np.ndarray:
+        """Return the slots that answer nothing here: holes, and what another Pillow refused."""
+        own = self.environment.get("pillow", PILLOW) == PILLOW
+        return np.flatnonzero(self.status == HOLE if own else self.status != ROW)
+
     def copy(
         self, content: memoryview, slots: np.ndarray, sha256: np.ndarray, rows: np.ndarray,
         at: np.ndarray,

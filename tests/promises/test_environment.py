@@ -169,3 +169,33 @@ def test_a_verdict_of_another_pillow_is_decoded_again(
     assert not decoded()
     monkeypatch.setattr(index, "PILLOW", "99.0")
     assert len(decoded()) == 1
+
+
+def test_what_an_older_pillow_refused_alone_in_its_block_gets_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import featx
+    from featx import images, index
+
+    monkeypatch.setattr(blocks, "BLOCK", 32)
+    drawn = stub.draw(tmp_path / "p", 31, seed=1)  # with the two pictures: a block, and the last
+    last = max((tmp_path / "p").rglob("*.bmp")).read_bytes()
+    at_side = images.at_side
+
+    def refusing(content: bytes, *rest: object, **options: object) -> np.ndarray:
+        if content == last:
+            raise errors.ImageDecodeError("not yet")
+        return at_side(content, *rest, **options)  # type: ignore[arg-type]
+
+    def skip() -> featx.Features:
+        return featx.extract(
+            tmp_path / "p", stub.BACKBONE, cache=tmp_path / "c", runtime=stub.Thumbnail(),
+            on_error="skip", progress=False,
+        )  # fmt: skip
+
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "at_side", refusing)
+        patch.setattr(index, "PILLOW", "99.0")  # what is kept here is of another one later on
+        assert len(skip().failures) == 1
+    monkeypatch.setattr(index, "PILLOW", "99.1")
+    np.testing.assert_array_equal(skip().X, drawn)
