@@ -155,4 +155,6 @@ def now_ns() -> int:
 
 
 def _about(status: os.stat_result) -> _Stat:
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & MAX_INT64
+    # Years after 2262 do not fit, and are never safe.
+    modified, changed = (min(ns, MAX_INT64) for ns in (status.st_mtime_ns, status.st_ctime_ns))
+    return status.st_size, modified, changed, status.st_ino & MAX_INT64

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import __version__ as PILLOW  # noqa: N812
 
-from featx.disk import Stat
+from featx.disk import MAX_INT64, Stat
 from featx.errors import IMAGE_ERRORS, CacheCorruptError, ImageError
 from featx.sealed import pack, unpack, unseal
 from featx.shards import HOLE, MAX_DIM, MAX_ROWS, ROW, Layout, decode
@@ -210,7 +210,10 @@ class ShardIndex:
         layouts = [(s.layout.n, s.layout.dim, s.layout.features, s.layout.sha256)
                    for s in self.shards]  # fmt: skip
         arrays = {
-            "about": np.array([s.about for s in self.shards], np.int64).reshape(-1, 4),
+            # Of a time after 2262 another is kept: that shard is read anew at each start.
+            "about": np.array(
+                [[min(value, MAX_INT64) for value in s.about] for s in self.shards], np.int64
+            ).reshape(-1, 4),
             "layout": np.array(layouts, np.int64).reshape(-1, 4),
             "sha256": self._sha256,
             "status": self._status,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,8 @@ def open_key(folder: Path) -> Store:
                 f"{folder} has format {recipe['format']!r}; this featx knows format {FORMAT}. "
                 "It was left untouched."
             )
+        if not isinstance(recipe["backbone"], str):
+            raise TypeError("a backbone without a name")
         store = Store(folder.parent, {name: recipe[name] for name in recipe if name != "format"})
     except OSError as error:
         raise CacheError(f"{path} cannot be read: {error.strerror}") from error
@@ -140,31 +143,33 @@ def last_used(folder: Path) -> float:
 
 def size_of(path: Path) -> int:
     """Return the bytes of a file, or of all files below a folder; links are not followed."""
-    total = 0
-    try:
-        if not path.is_dir() or path.is_symlink():
-            return path.lstat().st_size
-        with os.scandir(path) as entries:
-            for entry in entries:
-                total += size_of(Path(entry.path))
-    except OSError:
-        pass  # gone, or not ours to look at
+    total, pending = 0, [os.fspath(path)]
+    while pending:  # no recursion: folders may be deeper than Python's stack
+        name = pending.pop()
+        with suppress(OSError):  # gone, or not ours to look at
+            about = os.lstat(name)
+            if stat.S_ISDIR(about.st_mode):
+                with os.scandir(name) as entries:
+                    pending += [entry.path for entry in entries]
+            else:
+                total += about.st_size
     return total
 
 
 def options_of(recipe: dict[str, Any]) -> str:
     """Return what differs from a network's default options, the weights always."""
-    weights = recipe["weights"]
+    # Whatever JSON says: a key of another hand, or with fewer options, is listed like the others.
+    weights = recipe.get("weights")
     parts = [
-        f"{recipe['side']} px",
-        "untrained" if weights == UNTRAINED else f"weights {weights[:8]}",
+        f"{recipe.get('side')} px",
+        "untrained" if weights == UNTRAINED else f"weights {str(weights)[:8]}",
     ]
-    if recipe["layer"] is not None:
+    if recipe.get("layer") is not None:
         parts.append(f"layer {recipe['layer']}")
-    if recipe["pooling"] != "avg":
+    if recipe.get("pooling", "avg") != "avg":
         parts.append(f"pooling {recipe['pooling'] or 'none'}")
-    if recipe["precision"] != "float32":
-        parts.append(recipe["precision"])
+    if recipe.get("precision", "float32") != "float32":
+        parts.append(str(recipe["precision"]))
     if recipe.get("pixels") == images.policy(scaled=True):
         parts.append("JPEG scaled")
     return "  ".join(parts)

@@ -28,35 +28,38 @@ class Listing:
 
     def pictures(self) -> Iterator[str]:
         """Yield the relative posix path of every file that looks like a picture."""
-        return self._walk(os.fspath(self.root), "")
+        pending = [(os.fspath(self.root), "")]
+        while pending:  # no recursion: folders may be deeper than Python's stack
+            folder, prefix = pending.pop()
+            for entry in self._entries(folder):
+                path = prefix + entry.name
+                if entry.name.startswith(".") or entry.name.lower() in _CLUTTER:
+                    self.noticed["hidden or system files and folders, skipped"] += 1
+                elif entry.is_symlink() and not self._may_follow(entry):
+                    self.noticed[
+                        "links that lead out of the folder, not followed "
+                        "(Dataset.from_folder(..., follow_links=True) follows them)"
+                    ] += 1
+                elif _is_folder(entry):
+                    if not prefix:
+                        self._classes.add(entry.name)
+                    pending.append((entry.path, path + "/"))
+                elif self._looks_like_a_picture(entry):
+                    yield path
 
-    def _walk(self, folder: str, prefix: str) -> Iterator[str]:
+    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+        """Return what a folder holds; nothing the second time."""
         try:
             about = os.stat(folder)
             if (about.st_dev, about.st_ino) in self._visited:
                 self.noticed["folders met twice through links, visited once"] += 1
-                return
+                return []
             self._visited.add((about.st_dev, about.st_ino))
-            entries = list(os.scandir(folder))
+            return list(os.scandir(folder))
         except OSError as error:
             raise DatasetError(
                 f"the folder {folder} cannot be listed: {error.strerror}."
             ) from error
-        for entry in entries:
-            path = prefix + entry.name
-            if entry.name.startswith(".") or entry.name.lower() in _CLUTTER:
-                self.noticed["hidden or system files and folders, skipped"] += 1
-            elif entry.is_symlink() and not self._may_follow(entry):
-                self.noticed[
-                    "links that lead out of the folder, not followed "
-                    "(Dataset.from_folder(..., follow_links=True) follows them)"
-                ] += 1
-            elif _is_folder(entry):
-                if not prefix:
-                    self._classes.add(entry.name)
-                yield from self._walk(entry.path, path + "/")
-            elif self._looks_like_a_picture(entry):
-                yield path
 
     def _may_follow(self, entry: os.DirEntry[str]) -> bool:
         target = os.path.realpath(entry.path)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from featx import errors, index
+from featx.digests import KnownFiles
 from featx.index import ShardFacts, ShardIndex
 from featx.shards import BAD, HOLE, ROW, Layout
+from tests.promises import stub
 
 
 def digests(*names: str) -> np.ndarray:
@@ -87,3 +91,21 @@ def test_an_empty_index_finds_nothing() -> None:
     assert ShardIndex().find(digests("a")).tolist() == [-1]
     assert ShardIndex().find(digests()).tolist() == []
     assert ShardIndex.unpack(ShardIndex().pack()).shards == []
+
+
+def test_files_of_a_far_year_are_read_and_kept(tmp_path: Path) -> None:
+    stub.draw(tmp_path / "p", 4, seed=1)
+    stub.extract(tmp_path / "p", tmp_path / "c")
+    (shard,) = (tmp_path / "c").glob("k-*/shards/*.h5")
+    picture = next((tmp_path / "p").rglob("*.bmp"))
+    far = 10_413_792_000  # 2300-01-01
+    for path in (shard, picture):
+        os.utime(path, (far, far))
+    if shard.stat().st_mtime < far:
+        pytest.skip("this file system has no such year")
+    again = stub.Thumbnail()
+    stub.extract(tmp_path / "p", tmp_path / "c", again)
+    assert again.seen == 0
+    assert KnownFiles(tmp_path / "c", tmp_path / "p").find(picture) is None  # never safe
+    (folder,) = (tmp_path / "c").glob("k-*")
+    assert len(ShardIndex.unpack((folder / "index").read_bytes()).shards) == 1

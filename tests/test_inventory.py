@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from featx.errors import CacheCorruptError, CacheError, CacheKeyMismatchError, CacheVersionError
-from featx.inventory import key_folders, open_key, size_of, take_stock
+from featx.inventory import key_folders, open_key, options_of, size_of, take_stock
 from featx.root import chosen, existing_root, find_root
+from featx.store import Store
 from tests.promises import stub
 
 
@@ -87,3 +88,17 @@ def test_size_follows_no_link(tmp_path: Path) -> None:
     (tmp_path / "d" / "self").symlink_to(tmp_path / "d")
     assert size_of(tmp_path / "d") == 10 + (tmp_path / "d" / "self").lstat().st_size
     assert size_of(tmp_path / "nothing") == 0
+
+
+def test_a_key_of_another_hand_is_listed_or_named(root: Path) -> None:
+    assert (
+        options_of({"backbone": "golden", "weights": "none", "side": 32}) == "32 px  weights none"
+    )
+    assert options_of({"weights": 5, "side": [], "precision": 7}) == "[] px  weights 5  7"
+    (folder,) = key_folders(root)
+    nameless = Store(root, {})
+    nameless.prepare(0)
+    assert [bool(kept.problem) for kept in take_stock(root)] == [
+        path == nameless.folder for path in key_folders(root)
+    ]
+    assert nameless.folder != folder

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from featx.datasets import Dataset
 from featx.errors import DatasetError
+from featx.inventory import size_of
 from featx.listing import Listing
 from tests.promises import pictures as made
 
@@ -59,3 +61,16 @@ def test_a_folder_that_may_not_be_listed(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("featx.listing.os.scandir", refuse)
     with pytest.raises(DatasetError, match="cannot be listed: Permission denied"):
         Dataset.from_folder(folder)
+
+
+def test_folders_may_be_deeper_than_pythons_stack(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder / "a")
+    for _ in range(1200):
+        os.mkdir("d")
+        os.chdir("d")
+    Path("last.png").write_bytes(made.png())
+    monkeypatch.chdir(folder)
+    assert Dataset.from_folder(folder).ids[3] == f"a/{'d/' * 1200}last.png"
+    assert size_of(folder) == 6 * len(made.png())
