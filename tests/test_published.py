@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.base import clone
+from sklearn.model_selection import train_test_split
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import benchmarks.published.__main__ as command  # noqa: E402
-from benchmarks.published import SYSTEMS, audit, mistakes, results, running  # noqa: E402
+from benchmarks.published import SYSTEMS, audit, dividing, results, running  # noqa: E402
 from benchmarks.published.system import (  # noqa: E402
     Parts,
     System,
@@ -322,15 +323,90 @@ def test_params_are_printed_beside_the_published_ones() -> None:
     assert "2,265,670 / 7,686 / 2,257,984 | equal" in text
 
 
+def test_different_counts_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = SYSTEMS["trucks_mobilenet_v2"]
+    wrong = replace(system, counts=replace(system.counts, total=1))
+    monkeypatch.setattr(command, "SYSTEMS", {"trucks_mobilenet_v2": wrong})
+    monkeypatch.setattr(sys, "argv", ["published", "--params"])
+    with pytest.raises(SystemExit, match="not the published ones"):
+        command.main()
+
+
+def test_look_alikes_stay_on_one_side() -> None:
+    labels = np.repeat(np.array(["a", "b"], dtype=object), 60)
+    groups = np.arange(120) // 4
+    fit, score = dividing.divided(labels, groups, 50, 20, 0)
+    assert dividing.shared(groups[fit], groups[score]) == 0
+    assert (len(fit), len(score)) == (50, 20)
+    assert min(Counter(labels[score]).values()) >= 5
+    alone = np.arange(120)  # nothing alike: the plain stratified division
+    plain = train_test_split(alone, train_size=50, test_size=20, stratify=labels, random_state=0)
+    for ours, theirs in zip(dividing.divided(labels, alone, 50, 20, 0), plain, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_class_that_is_one_group_cannot_be_divided() -> None:
+    labels = np.repeat(np.array(["a", "b"], dtype=object), 40)
+    groups = np.where(labels == "a", 0, np.arange(80) // 2)
+    with pytest.raises(DatasetError, match="one group of look-alikes"):
+        dividing.divided(labels, groups, 30, 10, 0)
+
+
+def test_look_alikes_found_in_a_division_are_kept_together_in_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The whole shows nothing; what looks alike is seen only once the pictures are divided.
+    true = np.arange(60) // 3
+    pictures = Dataset.from_array(
+        np.arange(60, dtype=np.uint8).reshape(60, 1, 1, 1).repeat(3, axis=3), list("ab" * 30)
+    )
+    number = {name: position for position, name in enumerate(pictures.ids)}
+
+    def alike(train: Dataset, _: Path, test: Dataset | None = None) -> dict[str, np.ndarray]:
+        if test is None:
+            return {"train": np.arange(60)}
+        return {
+            part: true[[number[name] for name in some.ids]]
+            for part, some in (("train", train), ("test", test))
+        }
+
+    monkeypatch.setattr(dividing, "alike", alike)
+    fit, score = dividing.apart(pictures, Path(), 30, 10, 0)
+    assert dividing.shared(true[fit], true[score]) == 0
+
+
+def test_groups_are_merged_by_what_a_division_shows() -> None:
+    groups = dividing.merged(np.array([0, 1, 1, 2, 3]), np.array([4, 0, 1]), np.array([7, 8, 7]))
+    assert groups.tolist() == [0, 1, 1, 2, 1]
+
+
+def test_steps_of_another_version_are_not_mixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "STATE", tmp_path / "results.json")
+    asked = {"epochs": 1}
+    state = audit._state(asked)
+    audit.STATE.write_text(json.dumps(state), encoding="utf-8")
+    assert audit._state(asked) == state
+    with pytest.raises(SystemExit, match="asked"):
+        audit._state({"epochs": 2})
+    state["versions"]["keras"] = "2.0"
+    audit.STATE.write_text(json.dumps(state), encoding="utf-8")
+    with pytest.raises(SystemExit, match="versions"):
+        audit._state(asked)
+
+
 def test_results_are_those_of_the_runs_and_no_head_is_worse() -> None:
     state = json.loads(audit.STATE.read_text(encoding="utf-8"))
-    assert audit.RESULTS.read_text(encoding="utf-8") == results.page(state, list(state["steps"]))
-    assert "Not measured" not in audit.RESULTS.read_text(encoding="utf-8")
-    systems = {name for name in state["steps"] if name.startswith("system ")}
-    assert systems == {f"system {name}" for name in SYSTEMS}
-    for name in systems:
-        found = running.Paired(**state["steps"][name]["found"]["versus"])
+    assert list(state["steps"]) == audit.step_names(), "all is measured"
+    page = audit.RESULTS.read_text(encoding="utf-8")
+    assert page == results.page(state, audit.step_names())
+    assert "Not measured" in results.page(state, [*audit.step_names(), "one more"])
+    for name in SYSTEMS:
+        step = state["steps"][f"system {name}"]["found"]
+        found = running.Paired(**step["versus"])
         assert not found.worse, name
         assert found.ratio > 1, name
-    measured = {name.removeprefix("mistake ") for name in state["steps"] if "mistake" in name}
-    assert measured == {measure.__name__ for measure in mistakes.MISTAKES}
+        assert step["look_alikes"] == 0 or (
+            f"on both sides: {step['look_alikes']} of the {step['test']} test" in page
+        ), name

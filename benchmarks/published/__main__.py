@@ -12,6 +12,8 @@ from benchmarks.published.system import System
 from featx import HEADS
 from featx.errors import FeatxError, WeightsUnavailableError
 
+DIFFERENT = "DIFFERENT"
+
 
 def main() -> None:
     """Read the command line and run what it asks for."""
@@ -20,7 +22,10 @@ def main() -> None:
     logging.disable(logging.WARNING)  # keras saves and featx notes: the tables are the output
     systems = [SYSTEMS[asked.name]] if asked.name else list(SYSTEMS.values())
     if asked.params:
-        print(_params(systems))
+        text = _params(systems)
+        print(text)
+        if DIFFERENT in text:
+            raise SystemExit("some parameter counts are not the published ones.")
     elif asked.audit:
         from benchmarks.published import audit
 
@@ -78,7 +83,7 @@ def _params(systems: list[running.System]) -> str:
             "equal"
             if (found["total"], found["trainable"])
             == (system.counts.total, system.counts.trainable)
-            else "DIFFERENT",
+            else DIFFERENT,
         )
         for system, found in running.params(systems)
     ]

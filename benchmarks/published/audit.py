@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -13,10 +15,9 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import train_test_split
 
 import featx
-from benchmarks.published import SYSTEMS, mistakes, results, running
+from benchmarks.published import SYSTEMS, dividing, mistakes, results, running
 from benchmarks.published.dog_breeds_inception_resnet_v2 import labelled
 from benchmarks.published.system import Parts
 from featx import Backbone, Dataset
@@ -55,6 +56,7 @@ def run(datasets: Path, epochs: int, most: int) -> None:
     """
     asked = {"epochs": epochs, "most": most, "test": TEST}
     steps = _steps(datasets, epochs, most)
+    assert list(steps) == step_names()
     for name, step in steps.items():
         if name in _state(asked)["steps"]:
             continue
@@ -72,14 +74,32 @@ def run(datasets: Path, epochs: int, most: int) -> None:
 
 
 def _state(asked: dict[str, int]) -> dict[str, Any]:
-    """Return what was measured so far, with the same arguments."""
+    """Return what was measured so far, with the same arguments, versions and number of cores."""
+    now = {
+        "asked": asked,
+        "versions": {"featx": featx.__version__, "keras": keras.__version__},
+        "cores": os.cpu_count(),
+    }
     if not STATE.exists():
-        versions = {"featx": featx.__version__, "keras": keras.__version__}
-        return {"asked": asked, "versions": versions, "steps": {}}
+        return {**now, "steps": {}}
     state: dict[str, Any] = json.loads(STATE.read_text(encoding="utf-8"))
-    if state["asked"] != asked:
-        raise SystemExit(f"{STATE} is of a run with {state['asked']}: delete it, or ask the same.")
+    for what, value in now.items():
+        if state[what] != value:
+            raise SystemExit(
+                f"{STATE} is of a run with {what} {state[what]}, and this one has {value}: delete "
+                "it to measure all anew, or run with the same."
+            )
     return state
+
+
+def step_names() -> list[str]:
+    """Return the names of all that is measured, in order."""
+    return [
+        "parameters",
+        *(f"system {name}" for name in SYSTEMS),
+        *(f"mistake {measure.__name__}" for measure in mistakes.MISTAKES),
+        *(f"untrained {name}" for name in TRUE_NETWORKS),
+    ]
 
 
 def _steps(datasets: Path, epochs: int, most: int) -> dict[str, Callable[[], Any]]:
@@ -94,7 +114,7 @@ def _steps(datasets: Path, epochs: int, most: int) -> dict[str, Callable[[], Any
     steps: dict[str, Callable[[], Any]] = {"parameters": _params}
     for name in SYSTEMS:
         parts = partial(_parts, name, pictures, datasets, most, cache)
-        steps[f"system {name}"] = partial(_system, name, parts, epochs)
+        steps[f"system {name}"] = partial(_system, name, parts, epochs, cache)
     for measure in mistakes.MISTAKES:
         steps[f"mistake {measure.__name__}"] = partial(_mistake, measure, pictures, cache)
     for name in TRUE_NETWORKS:
@@ -126,10 +146,8 @@ def _parts(
         return Parts(
             _contest(flowers / "train", most, cache), _contest(flowers / "test", TEST, cache)
         )
-    labels, most = [item.label for item in whole.items], most * (2 if name in SMALL else 1)
-    fit, score = train_test_split(
-        np.arange(len(labels)), train_size=most, test_size=TEST, stratify=labels, random_state=0
-    )
+    most *= 2 if name in SMALL else 1
+    fit, score = dividing.apart(whole, cache, most, TEST, 0)
     return Parts(whole.subset(fit), whole.subset(score))
 
 
@@ -143,7 +161,7 @@ def _contest(folder: Path, most: int, cache: Path) -> Dataset:
     return labelled(table, folder)
 
 
-def _system(name: str, divided: Callable[[], Parts], epochs: int) -> dict[str, Any]:
+def _system(name: str, divided: Callable[[], Parts], epochs: int, cache: Path) -> dict[str, Any]:
     """Run one system three ways; the trucks, whose pictures are few, as long as they say."""
     parts = divided()
     most = None if name == TRUCKS else epochs * 3 // 5 if name in HEAVY else epochs
@@ -156,8 +174,11 @@ def _system(name: str, divided: Callable[[], Parts], epochs: int) -> dict[str, A
         "train": len(parts.train),
         "validation": 0 if parts.validation is None else len(parts.validation),
         "test": len(parts.test),
+        "largest": max(Counter(parts.test.labels).values()) / len(parts.test),
+        "look_alikes": dividing.look_alikes(parts, cache),
         "lines": [asdict(line) for line in found.lines],
         "versus": asdict(found.versus),
+        "tests": [asdict(test) for test in found.tests],
     }
 
 

@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import accuracy_score
-from sklearn.model_selection import train_test_split
 
 import featx
-from benchmarks.published import SYSTEMS, running
+from benchmarks.published import SYSTEMS, dividing, running
 from benchmarks.published.system import changed, misprepared
 from benchmarks.published.tables import interval
 from featx import Backbone, Dataset, Recipe
@@ -42,23 +41,33 @@ class Found:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows of one stand-in, divided into training and test rows by a seed."""
+    """Rows of one stand-in, divided into training and test rows by a seed.
+
+    Look-alikes among the pictures are on one side of a division.
+    """
 
     X: np.ndarray
     y: np.ndarray
+    pictures: Dataset
+    cache: Path
 
     def split(self, seed: int, share: float = 0.3) -> tuple[np.ndarray, ...]:
         """Return X_train, X_test, y_train, y_test."""
-        return tuple(
-            train_test_split(self.X, self.y, test_size=share, stratify=self.y, random_state=seed)
-        )
+        fit, score = dividing.apart(self.pictures, self.cache, 1 - share, share, seed)
+        return self.X[fit], self.X[score], self.y[fit], self.y[score]
 
 
-def rows_of(pictures: Dataset, mode: str | None = None, cache: Path | None = None) -> Rows:
+def rows_of(pictures: Dataset, mode: str | None, cache: Path) -> Rows:
     """Return the rows of the stand-in network, fed rightly or as another family's is fed."""
     used = BACKBONE if mode is None else misprepared(BACKBONE, mode)
     found = featx.extract(pictures, used, cache=cache, progress=False)
-    return Rows(found.X, np.asarray(found.y, dtype=object))
+    return Rows(found.X, np.asarray(found.y, dtype=object), pictures, cache)
+
+
+def plain_rows(pictures: Dataset, cache: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and labels of pictures that are divided already."""
+    found = featx.extract(pictures, BACKBONE, cache=cache, progress=False)
+    return found.X, np.asarray(found.y, dtype=object)
 
 
 def on_rows(recipe: Recipe, rows: Rows, seed: int) -> tuple[float, Any]:
@@ -103,10 +112,17 @@ def wrong_preprocessing(stand_ins: dict[str, Dataset], cache: Path) -> list[Foun
 
 
 def tested_on_training(stand_ins: dict[str, Dataset], cache: Path) -> list[Found]:
-    """Cracks: 32 training pictures as the test; the recipe has a rate that does not vanish."""
+    """Cracks: 32 training pictures as the test, with the layers and the rate of the README."""
     rows = rows_of(stand_ins["steel"], None, cache)
-    # Longer than published, so that there is something to have learned by heart.
-    recipe = replace(SYSTEMS["concrete_cracks_readme"].published.recipe, epochs=30, patience=None)
+    # A rate that does not vanish, longer than published, so that there is something to have
+    # learned by heart; and, as the script has it, nothing held back from training.
+    recipe = replace(
+        SYSTEMS["concrete_cracks_readme"].published.recipe,
+        epochs=30,
+        patience=None,
+        validation_fraction=0.0,
+        monitor="loss",
+    )
     claimed, real = [], []
     for seed in SEEDS:
         accuracy, head = on_rows(recipe, rows, seed)
@@ -122,8 +138,10 @@ def tested_on_training(stand_ins: dict[str, Dataset], cache: Path) -> list[Found
             "steel",
             mean(claimed),
             mean(real),
-            f"scored on 32 training pictures, and on the 30 % held out; {recipe.epochs} epochs, "
-            f"{len(SEEDS)} seeds; 32 of 32 would leave {low:.3f} to 1 even on held-out pictures",
+            f"the layers and the learning rate of the same repository's README, since the script's "
+            "own rate vanishes; all training pictures are trained on; scored on 32 of them, and on "
+            f"the 30 % held out; {recipe.epochs} epochs, {len(SEEDS)} seeds; "
+            f"32 of 32 would leave {low:.3f} to 1 even on held-out pictures",
         )
     ]
 
@@ -131,27 +149,24 @@ def tested_on_training(stand_ins: dict[str, Dataset], cache: Path) -> list[Found
 def augmented_test(stand_ins: dict[str, Dataset], cache: Path, n: int = 240) -> list[Found]:
     """Corrosion: one trained head, test pictures changed at random or left alone."""
     system, whole = SYSTEMS["corrosion_resnet50"], stand_ins["magnetic_tile"]
-    labels = [item.label for item in whole.items]
-    fit, score = train_test_split(
-        np.arange(len(labels)), train_size=n, test_size=n // 2, stratify=labels, random_state=0
-    )
+    fit, score = dividing.apart(whole, cache, n, n // 2, 0)
     train, test = whole.subset(fit), whole.subset(score)
     changes = system.published.recipe.augmentation
-    drawn = [rows_of(changed(train, changes, BACKBONE.side, k), None, cache) for k in range(3)]
-    X, y = np.concatenate([one.X for one in drawn]), np.concatenate([one.y for one in drawn])
+    drawn = [plain_rows(changed(train, changes, BACKBONE.side, k), cache) for k in range(3)]
+    X, y = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     recipe = replace(system.corrected.recipe, layers=(), epochs=25)
     head = featx.heads.dense(_for_rows(recipe)).fit(X, y)
-    clean, draws = rows_of(test, None, cache), []
+    (clean, labelled), draws = plain_rows(test, cache), []
     for k in range(DRAWS):
-        rows = rows_of(changed(test, changes, BACKBONE.side, 100 + k), None, cache)
-        draws.append(float(accuracy_score(rows.y, head.predict(rows.X))))
+        X, y = plain_rows(changed(test, changes, BACKBONE.side, 100 + k), cache)
+        draws.append(float(accuracy_score(y, head.predict(X))))
     return [
         Found(
             "augmentation on the test set",
             system.name,
             "magnetic_tile",
             mean(draws),
-            f"{accuracy_score(clean.y, head.predict(clean.X)):.3f}",
+            f"{accuracy_score(labelled, head.predict(clean)):.3f}",
             f"one Dense layer trained on {n} pictures, each changed at random {len(drawn)} times; "
             f"{len(test)} test pictures changed at random, {DRAWS} times over, and left "
             "alone, which gives the same figure every time",
@@ -193,7 +208,7 @@ def rate_reaches_zero(stand_ins: dict[str, Dataset], cache: Path) -> list[Found]
         [on_rows(replace(recipe, learning_rate=rate), rows, seed)[0] for seed in SEEDS]
         for rate in (recipe.learning_rate, 5e-4)
     ]
-    steps = recipe.epochs * -(-int(0.7 * len(rows.y)) // recipe.batch_size)
+    steps = recipe.epochs * -(-len(rows.split(0)[0]) // recipe.batch_size)
     return [
         Found(
             "learning rate zero after 50 steps",
@@ -227,7 +242,7 @@ def last_batch_only(stand_ins: dict[str, Dataset], cache: Path) -> list[Found]:
             "trashnet",
             shown[0],
             shown[1],
-            "training accuracy epoch by epoch of one and the same training: as the last 28 of 60 "
+            "training accuracy epoch by epoch of two trainings with one seed: as the last 28 of 60 "
             f"pictures have it, and of all 60; up to {100 * apart:.1f} points apart",
         )
     ]

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import binomtest
 from sklearn.base import clone
 
 import featx
 from benchmarks.published.system import Parts, System, changed, misprepared
-from benchmarks.published.tables import Line, interval
+from benchmarks.published.tables import Against, Line, against, interval
 from featx import Backbone, Dataset, FineTuned
 from featx.dense import GlobalAveragePooling
 from featx.errors import FeatxError
@@ -68,6 +67,8 @@ class Heads:
     layers : Line or None
         The corrected recipe's own layers on the same rows, with all its epochs and without
         augmentation; None for layers that stand on no row.
+    layers_right : ndarray of bool or None
+        Whether these got each test picture right.
     """
 
     lines: list[Line]
@@ -76,6 +77,7 @@ class Heads:
     alone: float
     chosen: float
     layers: Line | None = None
+    layers_right: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,15 @@ class Paired:
 
 @dataclass(frozen=True)
 class Compared:
-    """One system run all three ways; `corrected` is the trained network of the corrected one."""
+    """One system run all three ways; `corrected` is the trained network of the corrected one.
+
+    `versus` is the verdict, of the head against the corrected recipe; `tests` are of other pairs.
+    """
 
     lines: list[Line]
     versus: Paired
     corrected: FineTuned
+    tests: list[Against]
 
 
 def model(system: System, which: str, options: Options) -> FineTuned:
@@ -224,12 +230,13 @@ def heads(system: System, parts: Parts, options: Options) -> Heads:
         lines.append(Line(f"head {one.method}", float(correct.mean()), low, high, seconds, None))
         if one.chosen:
             best, right, alone = one.method, correct, seconds
-    return Heads(lines, best, right, alone, alone + report.selection.seconds, own)
+    chosen = alone + report.selection.seconds
+    return Heads(lines, best, right, alone, chosen, *(own or (None, None)))
 
 
 def _own_layers(
     system: System, parts: Parts, backbone: Backbone, cache: Path, spent: float
-) -> Line | None:
+) -> tuple[Line, np.ndarray] | None:
     """Train the corrected recipe's layers on the rows that the heads were trained on."""
     recipe = system.corrected.recipe
     if system.corrected.backbone.pooling is None:
@@ -241,21 +248,21 @@ def _own_layers(
     )
     started = time.perf_counter()
     head = featx.heads.dense(replace(recipe, layers=layers, augmentation=())).fit(rows.X, rows.y)
-    right = head.predict(asked.X) == asked.y
+    right = np.asarray(head.predict(asked.X) == asked.y)
     seconds = spent + time.perf_counter() - started
-    return Line(OWN_LAYERS, float(right.mean()), *interval(right), seconds, head.n_epochs_)
+    line = Line(OWN_LAYERS, float(right.mean()), *interval(right), seconds, head.n_epochs_)
+    return line, right
 
 
 def paired(head: Heads, theirs: np.ndarray, seconds: float) -> Paired:
     """Compare two methods picture by picture (McNemar 1947, the exact binomial form)."""
-    only_ours, only_theirs = int((head.right & ~theirs).sum()), int((theirs & ~head.right).sum())
-    differ = only_ours + only_theirs
+    found = against(head.best, head.right, "the corrected recipe", theirs)
     return Paired(
         head=head.best,
-        difference=float(head.right.mean() - theirs.mean()),
-        only_head=only_ours,
-        only_recipe=only_theirs,
-        p_value=float(binomtest(only_ours, differ).pvalue) if differ else 1.0,
+        difference=found.difference,
+        only_head=found.only_one,
+        only_recipe=found.only_other,
+        p_value=found.p_value,
         ratio=seconds / head.chosen,
         ratio_alone=seconds / head.alone,
     )
@@ -272,7 +279,8 @@ def side_by_side(
         Is given a few words before each step, since a step can take minutes.
     """
     tell(f"{system.name}: as published")
-    found, published, right = fitted(system, "published", parts, options)
+    found, published, as_published = fitted(system, "published", parts, options)
+    right = as_published
     corrected = replace(published, way="as corrected (nothing to mend)", claimed=None)
     if system.mistakes:
         tell(f"{system.name}: as corrected")
@@ -287,7 +295,22 @@ def side_by_side(
         [published, corrected, chosen, *([ours.layers] if ours.layers else []), *ours.lines],
         paired(ours, right, corrected.seconds),
         found,
+        _tests(system, ours, as_published, right),
     )
+
+
+def _tests(
+    system: System, ours: Heads, published: np.ndarray, corrected: np.ndarray
+) -> list[Against]:
+    """Compare the other pairs of ways that the table invites to compare."""
+    found = []
+    if system.mistakes:
+        found.append(against("corrected", corrected, "published", published))
+        found.append(against(ours.best, ours.right, "published", published))
+    if ours.layers_right is not None:
+        found.append(against(OWN_LAYERS, ours.layers_right, "corrected", corrected))
+        found.append(against(ours.best, ours.right, OWN_LAYERS, ours.layers_right))
+    return found
 
 
 def params(systems: Sequence[System]) -> list[tuple[System, dict[str, int]]]:

@@ -26,6 +26,40 @@ class Line:
     claimed_how: str = ""
 
 
+@dataclass(frozen=True)
+class Against:
+    """Two ways on the same pictures: McNemar's test in its exact binomial form (1947)."""
+
+    one: str
+    other: str
+    difference: float
+    only_one: int
+    only_other: int
+    p_value: float
+
+    @property
+    def p(self) -> str:
+        """The p-value with its sign of relation, three digits."""
+        return "< 0.001" if self.p_value < 0.001 else f"= {self.p_value:.3f}"
+
+    def __str__(self) -> str:
+        """Return the test in words."""
+        return (
+            f"{self.one} against {self.other}: {100 * self.difference:+.1f} points "
+            f"({self.only_one} pictures only the first got right, {self.only_other} only the "
+            f"second; p {self.p})"
+        )
+
+
+def against(one: str, right: np.ndarray, other: str, theirs: np.ndarray) -> Against:
+    """Compare two ways picture by picture; `right` and `theirs` are of the same pictures."""
+    only_one, only_other = int((right & ~theirs).sum()), int((theirs & ~right).sum())
+    differ = only_one + only_other
+    p_value = float(binomtest(only_one, differ).pvalue) if differ else 1.0
+    apart = float(right.mean() - theirs.mean())
+    return Against(one, other, apart, only_one, only_other, p_value)
+
+
 def interval(right: np.ndarray) -> tuple[float, float]:
     """Return the exact 95 % interval of a share (Clopper & Pearson 1934)."""
     found = binomtest(int(right.sum()), len(right)).proportion_ci(0.95, method="exact")
