@@ -134,8 +134,8 @@ def _verify(kept: Kept) -> bool:
     found = len(store.damaged)
     say(f"{name}: {len(store.index.shards):,} shards whole, {found:,} damaged")
     for shard, reason in store.damaged.items():
-        say(f"  {shard}: {reason}")
-    if found:
+        say(f"  {shard}: {reason}" + ("; cannot be moved away" * (shard in store.ignored)))
+    if found > len(store.ignored):
         say("  set aside; the next extraction computes their rows again")
     return not found
 

@@ -70,7 +70,7 @@ class KnownFiles:
         """Return the digest of the file if it is surely the one that was read before."""
         if not self._known:  # and a Path that is not asked for its text does not keep it
             return None
-        known = self._known.get(os.fspath(path))
+        known = self._known.get(os.path.abspath(path))
         if known is None:
             return None
         try:
@@ -84,7 +84,8 @@ class KnownFiles:
     def remember(self, path: Path, about: os.stat_result, read_at: int, digest: Digest) -> None:
         """Note what a file held; `about` was taken before it was read at `read_at` (ns)."""
         if self._path is not None:
-            name = os.fsencode(path)
+            # Whoever asks where a picture is may do so from another folder.
+            name = os.fsencode(os.path.abspath(path))
             with self._adding:
                 self._lengths.append(len(name))
                 self._names += name

@@ -43,8 +43,8 @@ class Store:
         sha256 of the recipe, 64 hexadecimal digits.
     folder : Path
         Where this key's shards lie.
-    damaged : dict
-        Name and reason of the shards that were found damaged and set aside so far.
+    damaged, ignored : dict, set
+        Name and reason of the shards found damaged so far; those that could not be moved away.
     """
 
     def __init__(self, root: Path, recipe: dict[str, Any], dim: int | None = None) -> None:
@@ -55,7 +55,7 @@ class Store:
         self.folder = root / f"k-{self.key[:32]}"
         self._text = text.encode()
         self._dim = dim
-        self._ignored: set[str] = set()
+        self.ignored: set[str] = set()
         self.damaged: dict[str, str] = {}
         self._shards = {shard.name: shard for shard in self._saved_index().shards}
         self._unsaved = self._adopted = False
@@ -83,7 +83,7 @@ class Store:
             The folder or a shard may not be read; CacheSecurityError where a folder is a link.
         """
         refuse_links_in(self.folder)
-        names = [name for name in self._names() if name not in self._ignored]
+        names = [name for name in self._names() if name not in self.ignored]
         for name in set(self._shards) - set(names):
             self._forget(name)
         for name in names:
@@ -100,7 +100,7 @@ class Store:
     def verify(self) -> None:
         """Read and check every shard anew, as if nothing were known of any."""
         self._shards.clear()
-        self._ignored.clear()
+        self.ignored.clear()
         self._unsaved = True
         self.refresh()
 
@@ -291,7 +291,7 @@ class Store:
                 return  # another process was faster
             done = f"moved to {aside}"
         except OSError as refused:
-            self._ignored.add(name)
+            self.ignored.add(name)
             done = f"ignored, because it cannot be moved to quarantine/ ({refused.strerror})"
         warnings.warn(
             f"{path}: {error}; {done}. Its rows are computed again when needed.",

@@ -90,6 +90,21 @@ def test_verify_finds_a_flipped_bit_and_the_rows_come_back(
     )
 
 
+def test_verify_does_not_say_that_it_moved_what_it_could_not(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    damage(shards_of(cache)[0])
+    monkeypatch.setattr(disk, "set_aside", refuse)
+    result = run("cache", "verify")
+    assert result.exit_code == 1
+    assert "2 shards whole, 1 damaged" in result.stdout
+    assert "cannot be moved away" in result.stdout
+    assert "set aside" not in result.stdout
+
+
 def test_verify_recomputes_rows(cache: Path) -> None:
     result = run("cache", "verify", "--recompute", "5", "--seed", "1")
     assert result.exit_code == 0, result.output

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from featx.digests import RACY_NS, KnownFiles, now_ns, of_content
+from featx.digests import RACY_NS, KnownFiles, known_sources, now_ns, of_content
 
 
 def test_bytes_and_pixels() -> None:
@@ -65,3 +66,13 @@ def test_garbage_is_as_good_as_nothing(tmp_path: Path) -> None:
     for path in (tmp_path / "cache" / "statindex").iterdir():
         path.write_bytes(b"garbage")
     assert KnownFiles(tmp_path / "cache", tmp_path).find(tmp_path / "picture") is None
+
+
+def test_what_was_read_by_a_relative_path_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    known(Path(), now_ns() + 2 * RACY_NS)
+    assert KnownFiles(tmp_path / "cache", Path()).find(Path("picture")) == b"d" * 32
+    monkeypatch.chdir("/")
+    assert known_sources(tmp_path / "cache") == {b"d" * 32: tmp_path / "picture"}
