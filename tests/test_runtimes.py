@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -340,3 +341,30 @@ def test_other_backends_compute_the_same_rows(
         check=True,
     )
     assert apart(np.load(tmp_path / "rows.npy"), by_keras(TINY, pixels)) < 1e-4
+
+
+def test_openvino_without_room_for_its_temporary_file_says_so_and_auto_goes_on(
+    here: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino")
+
+    def full(self: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    here.setattr(Path, "write_bytes", full)
+    with pytest.raises(RuntimeUnavailableError, match="No space left on device.*TMPDIR.*'keras'"):
+        start(TINY, 4, "openvino", tmp_path)
+    assert start(TINY, 4, "auto").name.startswith("keras")
+
+
+def test_a_converted_network_that_cannot_be_kept_computes_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+
+    def full(model: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(on_openvino, "_serialized", full)
+    assert OpenVINORuntime(TINY, 4, tmp_path).batch_size == 4
+    assert not (tmp_path / KEPT_AS).exists()

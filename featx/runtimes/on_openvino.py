@@ -146,7 +146,10 @@ def _network(backbone: Backbone, core: Any, folder: Path | None) -> tuple[Any, A
             logger.debug("%s is converted anew: %s", path, error)
     model = _converted(backbone, core)
     if path is not None:
-        disk.save_lightly(path, pack(_serialized(model), about))
+        try:
+            disk.save_lightly(path, pack(_serialized(model), about))
+        except (OSError, RuntimeError) as error:  # it would only have saved time
+            logger.debug("the converted network is not kept: %s", error)
     return model, None
 
 
@@ -165,17 +168,28 @@ def _converted(backbone: Backbone, core: Any) -> Any:
     model = replace(backbone, precision="float32").build()
     shape = (None, backbone.side, backbone.side, 3)
     frozen = freeze_tensorflow(model, shape)
-    with tempfile.TemporaryDirectory(prefix="featx-") as folder:
-        path = Path(folder, "network.pb")
-        path.write_bytes(frozen.graph.as_graph_def().SerializeToString())
-        try:
-            converted = core.read_model(path)
-        except RuntimeError as error:
-            raise RuntimeUnavailableError(
-                f"OpenVINO cannot read {backbone.name}: {error}. Use runtime='keras'."
-            ) from error
-        _check(backbone, core, converted, frozen)
+    converted = _read(backbone, core, frozen.graph.as_graph_def().SerializeToString())
+    _check(backbone, core, converted, frozen)
     return converted
+
+
+def _read(backbone: Backbone, core: Any, graph: bytes) -> Any:
+    """Return TensorFlow's graph as OpenVINO reads it, which is from a file."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="featx-") as folder:
+            path = Path(folder, "network.pb")
+            path.write_bytes(graph)
+            return core.read_model(path)
+    except RuntimeError as error:
+        raise RuntimeUnavailableError(
+            f"OpenVINO cannot read {backbone.name}: {error}. Use runtime='keras'."
+        ) from error
+    except OSError as error:
+        raise RuntimeUnavailableError(
+            f"OpenVINO reads {backbone.name} from a temporary file of {len(graph):,} bytes, which "
+            f"cannot be written in {tempfile.tempdir or 'any folder'}: {error.strerror or error}. "
+            "Free some space, set TMPDIR to another folder, or use runtime='keras'."
+        ) from error
 
 
 def _check(backbone: Backbone, core: Any, converted: Any, frozen: Any) -> None:
