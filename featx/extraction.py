@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,14 @@ from featx.backbones import Backbone
 from featx.blocks import BLOCK
 from featx.claims import Claims
 from featx.datasets import Dataset, as_dataset, label_array
-from featx.errors import BadImagesError, CacheCorruptError, FeatxError, OutOfMemoryError
+from featx.digests import of_content
+from featx.errors import (
+    BadImagesError,
+    CacheCorruptError,
+    CacheSpaceError,
+    FeatxError,
+    OutOfMemoryError,
+)
 from featx.features import ExtractionReport, Features
 from featx.root import drop_if_empty, find_root, mark_used
 from featx.runtimes import Runtime
@@ -102,7 +110,7 @@ def extract(
         else None,  # a runtime of the user's own may differ
     )
     mark_used(store.folder)
-    network = _Network(backbone, batch_size, runtime, store, dataset.known_length)
+    network = _Network(backbone, batch_size, runtime, store, dataset)
     seen = remarks.Remarks()
     passes = _Passes(dataset, store, network, seen, progress)
     scan, rows = passes.run(backbone)
@@ -190,13 +198,13 @@ class _Network:
         batch_size: int | None,
         runtime: str | Runtime,
         store: Store,
-        pictures: int | None,
+        dataset: Dataset,
     ) -> None:
         self._backbone = backbone
         self._batch_size = batch_size
         self._asked = runtime
         self._store = store
-        self._pictures = pictures or 0
+        self._dataset = dataset
         self._runtime = None if isinstance(runtime, str) else runtime
         self._checked = False
         self._halvings = 0
@@ -223,11 +231,23 @@ class _Network:
     def _prepare(self) -> None:
         row = 4 * (self._store.dim or self._backbone.dim or 0)
         # All that is kept may be of other pictures: then more is needed, and said when it is.
-        new = self._pictures - self._store.index.count()
+        kept = self._store.index.count()
+        new = (self._dataset.known_length or 0) - kept
         if new > 2 * BLOCK:
-            self._store.prepare(new * row, f"{new:,} new pictures need")
-        else:
-            self._store.prepare(2 * BLOCK * row)
+            try:
+                self._store.prepare(new * row, f"{new:,} new pictures need")
+                return
+            except CacheSpaceError:
+                new = self._distinct() - kept
+                if new > 2 * BLOCK:
+                    self._store.prepare(new * row, f"{new:,} new pictures need")
+                    return
+        self._store.prepare(2 * BLOCK * row)
+
+    def _distinct(self) -> int:
+        """Return how many pictures there are; one that is listed twice needs one row."""
+        sources = (item.source for item in self._dataset)
+        return len({each if isinstance(each, Path) else of_content(each) for each in sources})
 
     def shrink(self, error: OutOfMemoryError) -> None:
         """Drop the runtime; the next one gets half as many pictures at a time.

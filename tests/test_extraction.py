@@ -400,5 +400,7 @@ def test_a_request_that_the_disk_cannot_hold_is_refused_before_it_is_computed(
     with pytest.raises(errors.CacheSpaceError, match=r"2,000 new pictures need 10,240,000"):
         extract(pixels, runtime)
     assert runtime.batches == 0
+    extract(np.tile(pixels[:20], (100, 1, 1, 1)), runtime)
+    assert runtime.seen == 20 + PROBES  # 2,000 are listed, and twenty need a row
     extract(pixels[:300], runtime)
     assert runtime.seen == 300 + PROBES
