@@ -154,7 +154,9 @@ class Features:
                 if self.y is not None:
                     file.create_dataset("labels", data=_encoded(self.y))
                     file.create_dataset("classes", data=_encoded(self.classes))
-                failures = [f"{f.id}\t{f.error}\t{f.reason}" for f in self.failures]
+                # Of the three only an id keeps its tabs, so that it ends at the last but one.
+                failures = ["\t".join((f.id, f.error, f.reason.replace("\t", " ")))
+                            for f in self.failures]  # fmt: skip
                 file.create_dataset("failures", data=_encoded(failures))
             os.replace(aside, path)
         finally:
@@ -189,7 +191,7 @@ class Features:
                     y = np.empty(len(X), object)
                     y[:] = _decoded(file, "labels")
                 classes = _decoded(file, "classes") if "classes" in file else []
-                failures = [Failure(*(f.split("\t", 2))) for f in _decoded(file, "failures")]
+                failures = [Failure(*(f.rsplit("\t", 2))) for f in _decoded(file, "failures")]
                 recipe = json.loads(file.attrs["recipe"])
             return cls(X, y, ids, classes, failures, recipe)
         except Exception as error:  # the HDF5 library reports damage by many exceptions

@@ -128,3 +128,12 @@ def test_a_shape_bomb_is_refused(tmp_path: Path) -> None:
         file.create_dataset("features", (1 << 30, 1 << 10), "<f4", chunks=(1, 1024))
     with pytest.raises(ModelFileError, match="declares more than the file holds"):
         Features.load(path)
+
+
+def test_an_id_with_a_tab_comes_back_as_it_was(tmp_path: Path) -> None:
+    failed = Failure("a\tb.png", "NotAnImageError", "it is\tno picture")
+    features = Features(np.zeros((1, 2), np.float32), None, ["x\ty"], failures=[failed])
+    features.save(tmp_path / "f.h5")
+    loaded = Features.load(tmp_path / "f.h5")
+    assert loaded.ids == ["x\ty"]
+    assert loaded.failures == [Failure("a\tb.png", "NotAnImageError", "it is no picture")]
