@@ -23,6 +23,7 @@ from featx.errors import (
     CacheSpaceError,
     CacheWriteError,
 )
+from featx.sealed import SEAL, SEAL_BYTES
 
 fcntl: ModuleType | None
 try:
@@ -36,6 +37,8 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCE
 _GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)
 # Far above any shard (2 MB; 64 MB when compacted) and an index of some 50 million pictures.
 _MAX_BYTES = 2 << 30
+# Whatever is larger, featx sealed; a key.json or a mark has some hundred bytes.
+_PLAIN_BYTES = 16 << 20
 
 _Bytes = TypeVar("_Bytes", bytearray, bytearray | memoryview)
 
@@ -107,6 +110,8 @@ def _read(path: Path, room: Callable[[int], _Bytes]) -> _Bytes:
             raise CacheSecurityError(
                 f"{path.name} has {about.st_size:,} bytes; featx writes no such"
             )
+        if about.st_size > _PLAIN_BYTES:
+            _refuse_unsealed(descriptor, about.st_size, path)
         content = room(about.st_size)
         view = memoryview(content)
         done = 0
@@ -118,6 +123,16 @@ def _read(path: Path, room: Callable[[int], _Bytes]) -> _Bytes:
         return content
     finally:
         os.close(descriptor)
+
+
+def _refuse_unsealed(descriptor: int, size: int, path: Path) -> None:
+    """Raise before the memory is asked for that a file of holes would take."""
+    os.lseek(descriptor, size - SEAL_BYTES, os.SEEK_SET)
+    end = bytearray(SEAL_BYTES)
+    _read_into(descriptor, memoryview(end), path)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    if not end.startswith(SEAL):
+        raise CacheCorruptError(f"{path.name} ends without a seal: it is cut or not featx's")
 
 
 def _read_into(descriptor: int, view: memoryview, path: Path) -> int:

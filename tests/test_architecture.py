@@ -89,7 +89,7 @@ FLOORS = {
     "disk": 1.2,
     "folders": 1.1,
     "matrix": 1.2,
-    "sealed": 1.2,
+    "sealed": 1.1,
     "errors": 1,
     "quiet": 1,
     "terminal": 1,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from featx import disk, errors, folders
+from featx.sealed import seal
 
 
 def test_publish_never_replaces(tmp_path: Path) -> None:
@@ -88,3 +90,21 @@ def test_the_state_of_a_file_shows_a_change(tmp_path: Path) -> None:
     assert disk.about(path) != before
     assert disk.is_gone(FileNotFoundError(errno.ENOENT, ""))
     assert not disk.is_gone(PermissionError(errno.EACCES, ""))
+
+
+def test_a_large_file_without_a_seal_takes_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open(tmp_path / "x", "wb") as file:
+        file.truncate(1 << 30)  # all holes
+    tracemalloc.start()
+    try:
+        with pytest.raises(errors.CacheCorruptError, match="x ends without a seal"):
+            disk.read(tmp_path / "x")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    content = seal(bytes(1000))
+    (tmp_path / "x").write_bytes(content)
+    monkeypatch.setattr(disk, "_PLAIN_BYTES", 1000)
+    assert disk.read(tmp_path / "x") == content
