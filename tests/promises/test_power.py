@@ -201,6 +201,8 @@ def test_t7_the_order_of_calls_of_one_commit(tmp_path: Path, note: Callable[...,
         at = [i for i, line in enumerate(lines) if re.search(pattern, line)]
         assert at, f"no call like {pattern} in\n" + "\n".join(lines)
         found[name] = at[-1]
+        if name == "fsync(folder)":  # whoever opens the store anew syncs it once more, later
+            found[name] = min(i for i in at if i > found["link"])
     order = sorted(found, key=lambda name: found[name])
     note("T7", order=", ".join(order))
     assert order == list(expected)
