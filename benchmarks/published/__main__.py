@@ -19,7 +19,6 @@ def main() -> None:
     """Read the command line and run what it asks for."""
     parser = _parser()
     asked = parser.parse_args()
-    logging.disable(logging.WARNING)  # keras saves and featx notes: the tables are the output
     systems = [SYSTEMS[asked.name]] if asked.name else list(SYSTEMS.values())
     if asked.params:
         text = _params(systems)
@@ -126,4 +125,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)  # keras saves and featx notes: the tables are the output
     main()
