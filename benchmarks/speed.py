@@ -404,7 +404,13 @@ def write(bench: Bench, about: dict[str, Any]) -> Path:
     path = results / f"speed{kind}-{about['date'][:10]}-{about['short']}.json"
     lines = [{**asdict(line), "met": line.met} for line in bench.lines]
     content = {**about, "lines": lines, "skipped": bench.skipped, "raw": bench.raw}
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=1) + "\n"
+    # Where things lay on this machine tells nobody anything.
+    for place, name in (
+        (bench.work, "WORK"), (bench.flowers.parent, "DATASETS"), (bench.peers_python, "python"),
+    ):  # fmt: skip
+        text = text.replace(str(place), name)
+    path.write_text(text, encoding="utf-8")
     readme = Path(__file__).parent / "README.md"
     begin, end = "<!-- speed table -->", "<!-- end of speed table -->"
     if not bench.quick and not about["only"] and readme.is_file():
@@ -442,7 +448,9 @@ def main() -> int:
             options.peers_python, options.turns or (1 if options.quick else 3),
         )  # fmt: skip
         about = {
-            "command": " ".join(["python", "benchmarks/speed.py", *sys.argv[1:]]),
+            "command": " ".join(["python", "benchmarks/speed.py", *sys.argv[1:]]).replace(
+                options.peers_python, "PYTHON"
+            ),
             "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "hardware": sentence,
             "short": short,
