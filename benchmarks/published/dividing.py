@@ -18,8 +18,8 @@ from featx import Backbone, Dataset
 from featx.errors import DatasetError
 
 TENTHS = 3  # of the groups, which are tested where groups must stay together
-# The search looks at the nearest few of each picture, so that of many alike it may miss some until
-# others are left out: what it finds in a division is kept together in the next one.
+# The search looks at the likest few of each picture, so that of very many alike it may miss some
+# until others are left out: what it finds in a division is kept together in the next one.
 ROUNDS = 6
 
 

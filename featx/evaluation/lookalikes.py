@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -23,16 +23,21 @@ from featx.datasets import Item
 from featx.digests import of_content
 from featx.errors import ImageError
 
-# Measured on 500 planted copies among 850 flowers (MobileNetV2): the least cosine of a copy to its
-# original was 0.646 (40 % of the size, JPEG quality 30), its rank among the neighbours 3 at worst.
-# What these thresholds find in pictures that they were not chosen on: `leakage.inspect`, Notes.
+# Of 63 bits. The hashes of 1,600 planted copies differed in 10 at most; chance gives 31 +- 4. What
+# these thresholds find: `leakage.inspect`, Notes.
+MOST_BITS = 8
+# Of the middle frequencies. 99 % of the planted copies reach it; of tiles and of specks on plain
+# steel that are different ones, and whose hashes agree, hardly any.
+LEAST_DETAIL = 0.9
+# So many others are looked at more closely, those with the nearest hashes: of thousands of blank
+# pictures each is like each.
+MOST_ALIKE = 32
+# Comparing each hash with each takes about a minute of one core at this size. Beyond it only the
+# nearest rows are compared. These are too few where a set is of one texture: of copies of magnetic
+# tiles among 692, 17 % are not among the ten nearest of their original, nor it among theirs.
+MOST_HASHED = 20_000
 NEIGHBOURS = 10
 LEAST_COSINE = 0.6
-# Of 63 bits. The same copies came to 6 at most (5 % cut off a side); chance gives 31 +- 4.
-MOST_BITS = 6
-# Of the middle frequencies. The same copies came to 0.92 or more; of the other objects on white
-# paper or plain steel whose hashes agreed, none of trashnet and one pair of steel reached this.
-LEAST_DETAIL = 0.88
 # Brute-force cosine takes n^2 * dim multiplications: about a minute at this size on one machine.
 MOST_ROWS = 50_000
 
@@ -71,56 +76,42 @@ class Twins:
     bits: int
 
 
-@dataclass(frozen=True, eq=False)
-class Neighbours:
-    """The nearest rows of each row: the one graph that every check reads.
-
-    Attributes
-    ----------
-    indices : ndarray of int, shape (n, k)
-        Nearest first, the row itself left out.
-    cosines : ndarray of float32, shape (n, k)
-    """
-
-    indices: np.ndarray
-    cosines: np.ndarray
-
-
-def neighbours(X: np.ndarray, k: int = NEIGHBOURS) -> Neighbours:
-    """Return the `k` nearest rows of each row by cosine, exactly (sklearn's NearestNeighbors)."""
-    k = min(k, len(X) - 1)
-    if k < 1:
-        return Neighbours(np.empty((len(X), 0), np.intp), np.empty((len(X), 0), np.float32))
-    graph = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(X)
-    # Without an argument the row itself is left out, also where others are equal to it.
-    distances, indices = graph.kneighbors()
-    return Neighbours(indices, (1 - distances).astype(np.float32))
-
-
-def twins(items: Sequence[Item], X: np.ndarray, graph: Neighbours | None) -> list[Twins]:
+def twins(items: Sequence[Item], X: np.ndarray) -> list[Twins]:
     """Return the pairs that are the same or nearly, exact ones first.
+
+    Of more than `MOST_ROWS` pictures only exact ones are sought.
 
     Parameters
     ----------
     items : sequence of n Item
     X : ndarray of float32, shape (n, dim)
         Their rows, of one backbone.
-    graph : Neighbours or None
-        None: only exact ones are sought.
     """
     exact = _exact(items, X)
-    if graph is None:
+    if len(X) > MOST_ROWS:
         return exact
-    same = groups(len(X), exact)
-    candidates = sorted(
-        {
-            (min(i, int(j)), max(i, int(j)))
-            for i, (near, cosines) in enumerate(zip(graph.indices, graph.cosines, strict=True))
-            for j, cosine in zip(near, cosines, strict=True)
-            if cosine >= LEAST_COSINE and same[i] != same[j]
-        }
-    )
-    return exact + _confirmed(items, X, candidates)
+    # One of each set of equal files stands for all.
+    single = np.unique(groups(len(X), exact), return_index=True)[1]
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        read = pool.map(lambda n: _codes(items[n]), single)
+        codes = {int(n): code for n, code in zip(single, read, strict=True) if code is not None}
+        seen = np.array(sorted(codes), np.intp)
+        if len(seen) < 2:
+            return exact
+        stacked = np.stack([codes[n].ravel() for n in seen.tolist()])
+        near = (
+            _agreeing(stacked, pool)
+            if len(seen) <= MOST_HASHED
+            else _agreeing_neighbours(stacked, X[seen])
+        )
+        alike = [(int(seen[i]), int(seen[j]), bits) for i, j, bits in near]
+        doubtful = sorted({position for *pair, _ in alike for position in pair})
+        waves = dict(
+            zip(doubtful, pool.map(lambda n: _waves(items[n], 64, 16), doubtful), strict=True)
+        )
+    kept = [(i, j, bits) for i, j, bits in alike if _detail(waves[i], waves[j]) >= LEAST_DETAIL]
+    rows = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12)
+    return exact + [Twins(i, j, "near", float(rows[i] @ rows[j]), bits) for i, j, bits in kept]
 
 
 def groups(n: int, pairs: Sequence[Twins]) -> np.ndarray:
@@ -171,31 +162,55 @@ def contents(items: Sequence[Item]) -> str | None:
     return hashlib.sha256(b"".join(known)).hexdigest() if len(known) == len(found) else None
 
 
-def _confirmed(
-    items: Sequence[Item], X: np.ndarray, candidates: Sequence[tuple[int, int]]
-) -> list[Twins]:
-    """Return the candidates whose hashes agree, and whose finer detail does so, too."""
-    wanted = sorted({position for pair in candidates for position in pair})
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        codes = dict(zip(wanted, pool.map(lambda one: _codes(items[one]), wanted), strict=True))
-        alike = [
-            (i, j, bits) for i, j in candidates if (bits := _bits(codes[i], codes[j])) <= MOST_BITS
-        ]
-        doubtful = sorted({position for *pair, _ in alike for position in pair})
-        read = pool.map(lambda one: _waves(items[one], 64, 16), doubtful)
-        waves = dict(zip(doubtful, read, strict=True))
-    kept = [(i, j, bits) for i, j, bits in alike if _detail(waves[i], waves[j]) >= LEAST_DETAIL]
-    rows = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12)
-    return [Twins(i, j, "near", float(rows[i] @ rows[j]), bits) for i, j, bits in kept]
+def _agreeing(codes: np.ndarray, pool: ThreadPoolExecutor) -> list[tuple[int, int, int]]:
+    """Return pairs whose hashes agree, and in how many bits they differ: each is put to each.
+
+    Parameters
+    ----------
+    codes : ndarray of uint64, shape (n, views)
+        The first view is the picture as it is; it is put to every view of the other one.
+    """
+    views = np.ascontiguousarray(codes.T)
+    blocks = np.array_split(np.arange(len(codes)), -(-len(codes) // 64))
+
+    def least(block: np.ndarray) -> list[tuple[int, int, int]]:
+        differ = np.full((len(block), len(codes)), 64, np.uint8)
+        for view in views:
+            one = np.bitwise_count(codes[block, :1] ^ view)
+            np.minimum(differ, one, out=differ)
+        differ[np.arange(len(block)), block] = 64
+        found = []
+        for i, line in zip(block.tolist(), differ, strict=True):
+            others = np.flatnonzero(line <= MOST_BITS)
+            others = others[np.argsort(line[others], kind="stable")[:MOST_ALIKE]]
+            found += [(i, int(j), int(line[j])) for j in others]
+        return found
+
+    return _paired(one for found in pool.map(least, blocks) for one in found)
 
 
-def _bits(one: np.ndarray | None, two: np.ndarray | None) -> int:
-    """Return in how many bits of 63 two pictures differ at the best window and flip of either."""
-    if one is None or two is None:
-        return 63
-    return int(
-        min(np.bitwise_count(one ^ two[0, 0]).min(), np.bitwise_count(two ^ one[0, 0]).min())
-    )
+def _agreeing_neighbours(codes: np.ndarray, X: np.ndarray) -> list[tuple[int, int, int]]:
+    """Return such pairs among the nearest rows by cosine (sklearn's exact NearestNeighbors)."""
+    graph = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(X) - 1), metric="cosine")
+    # Without an argument the row itself is left out, also where others are equal to it.
+    distances, indices = graph.fit(X).kneighbors()
+    first, rank = np.nonzero(1 - distances >= LEAST_COSINE)
+    second = indices[first, rank]
+    found = []
+    for i, j in [*zip(first, second, strict=True), *zip(second, first, strict=True)]:
+        bits = int(np.bitwise_count(codes[i, 0] ^ codes[j]).min())
+        if bits <= MOST_BITS:
+            found.append((int(i), int(j), bits))
+    return _paired(found)
+
+
+def _paired(found: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Return each pair once, the lower position first, with the fewer bits of its two orders."""
+    least: dict[tuple[int, int], int] = {}
+    for i, j, bits in found:
+        key = min(i, j), max(i, j)
+        least[key] = min(bits, least.get(key, 64))
+    return [(i, j, bits) for (i, j), bits in sorted(least.items())]
 
 
 def _codes(item: Item) -> np.ndarray | None:
