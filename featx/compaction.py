@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featx import disk, shards
+from featx import disk, reading, shards
 from featx.index import ShardFacts, ShardIndex
 from featx.shards import HOLE, Block
 from featx.store import Store
@@ -60,6 +61,8 @@ def compact(
     ------
     CacheSpaceError, CacheWriteError
         As for publishing any shard; nothing was removed.
+    CacheError
+        A shard cannot be read; nothing was removed.
     """
     store.refresh()
     published = 0
@@ -77,7 +80,8 @@ def compact(
     removed = 0
     for name, heirs in redundant.items():
         # Largest name first: of equal pictures the smallest name is served, to the last moment.
-        if all((store.folder / "shards" / heir).exists() for heir in heirs):
+        # Not known to be there is as good as gone.
+        if all(os.path.exists(store.folder / "shards" / heir) for heir in heirs):
             _remove(store.folder / "shards" / name)
             removed += 1
     store.refresh()
@@ -208,7 +212,13 @@ def _merged(store: Store, group: Sequence[ShardFacts]) -> Block:
 
 
 def _read(store: Store, name: str) -> Block:
-    return shards.decode(disk.read(store.folder / "shards" / name), store.key, name[:-3])[0]
+    path = store.folder / "shards" / name
+    try:
+        return shards.decode(reading.read(path), store.key, name[:-3])[0]
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise disk.unreadable(error, path) from error
 
 
 def _remove(path: Path) -> None:

@@ -7,23 +7,17 @@ import hashlib
 import os
 import platform
 import secrets
-import stat
-from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
 
-from featx import folders
+from featx import folders, reading
 from featx.errors import (
-    CacheCorruptError,
     CacheError,
-    CacheSecurityError,
     CacheSpaceError,
     CacheWriteError,
 )
-from featx.sealed import SEAL, SEAL_BYTES
 
 fcntl: ModuleType | None
 try:
@@ -35,13 +29,6 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What file systems without hard links say: FAT EPERM, sshfs ENOSYS, SMB ENOTSUP, Android EACCES.
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
 _GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)
-# Far above any shard (2 MB; 64 MB when compacted) and an index of some 50 million pictures.
-_MAX_BYTES = 2 << 30
-# Whatever is larger, featx sealed; a key.json or a mark has some hundred bytes.
-_PLAIN_BYTES = 16 << 20
-
-_Bytes = TypeVar("_Bytes", bytearray, bytearray | memoryview)
-
 # Inodes of some file systems are larger.
 MAX_INT64 = 2**63 - 1
 
@@ -73,75 +60,9 @@ def load_lightly(path: Path) -> bytearray | None:
     """Return the bytes of an accelerator file, or None where there is none to use."""
     try:
         folders.refuse_links(path.parent)
-        return read(path)
+        return reading.read(path)
     except (OSError, CacheError):
         return None
-
-
-def read(path: Path) -> bytearray:
-    """Return the bytes of a regular file; a link, pipe or folder is refused, not followed."""
-    return _read(path, bytearray)
-
-
-def read_into(path: Path, buffer: bytearray) -> memoryview:
-    """Return the bytes of a regular file as ``read`` does, in `buffer` where they fit.
-
-    Asking for fresh memory for each of many files takes longer than reading them.
-    """
-    fits = memoryview(buffer)
-    return memoryview(
-        _read(path, lambda size: fits[:size] if size <= len(fits) else bytearray(size))
-    )
-
-
-def _read(path: Path, room: Callable[[int], _Bytes]) -> _Bytes:
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    try:
-        descriptor = os.open(path, flags)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
-            raise CacheSecurityError(f"{path.name} is a link or a pipe, not a file") from error
-        raise
-    try:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode):
-            raise CacheSecurityError(f"{path.name} is not a regular file")
-        if about.st_size > _MAX_BYTES:
-            raise CacheSecurityError(
-                f"{path.name} has {about.st_size:,} bytes; featx writes no such"
-            )
-        if about.st_size > _PLAIN_BYTES:
-            _refuse_unsealed(descriptor, about.st_size, path)
-        content = room(about.st_size)
-        view = memoryview(content)
-        done = 0
-        while done < len(view):
-            count = _read_into(descriptor, view[done:], path)
-            if not count:
-                raise CacheCorruptError(f"{path.name} was cut while it was read")
-            done += count
-        return content
-    finally:
-        os.close(descriptor)
-
-
-def _refuse_unsealed(descriptor: int, size: int, path: Path) -> None:
-    """Raise before the memory is asked for that a file of holes would take."""
-    os.lseek(descriptor, size - SEAL_BYTES, os.SEEK_SET)
-    end = bytearray(SEAL_BYTES)
-    _read_into(descriptor, memoryview(end), path)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    if not end.startswith(SEAL):
-        raise CacheCorruptError(f"{path.name} ends without a seal: it is cut or not featx's")
-
-
-def _read_into(descriptor: int, view: memoryview, path: Path) -> int:
-    try:
-        return os.readv(descriptor, [view])
-    except OSError as error:
-        if error.errno != errno.EIO:
-            raise
-        raise CacheCorruptError(f"{path.name} cannot be read: {error.strerror}") from error
 
 
 def _sync_file(descriptor: int) -> None:

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from featx import disk
+from featx import reading
 from featx.errors import CacheCorruptError
 from featx.index import ShardFacts
 
@@ -45,14 +45,42 @@ def gather(
         shard, at, slots = group
         buffer = buffers.get()
         try:
-            content = disk.read_into(folder / shard.name, buffer)
-            shard.copy(content, slots, sha256, rows, wanted[at])
+            content = memoryview(buffer)[: shard.about[0]]
+            places = wanted[at]
+            if _whole(shard, slots, places):
+                # Straight to where the rows are wanted; what stands there is refused or right.
+                parts = _around(shard, content, rows[places[0] : places[-1] + 1])
+            else:
+                parts = [content]
+            reading.read_into(folder / shard.name, parts)
+            shard.verify(parts, content, slots, sha256[places])
+            if len(parts) == 1:
+                rows[places] = shard.layout.rows(content)[slots]
         except (CacheCorruptError, OSError):
             doubtful.append(group)
         finally:
             buffers.put(buffer)
 
-    # sha256 and the copies leave the interpreter's lock, so threads share the work.
+    # Reading, checksums and copies leave the interpreter's lock, so threads share the work.
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(copy, groups))
     return doubtful
+
+
+def _whole(shard: ShardFacts, slots: np.ndarray, places: np.ndarray) -> bool:
+    """Say whether every row of a shard is wanted, in its order and one after the other."""
+    return (
+        len(slots) == shard.layout.n
+        and bool((np.diff(slots) == 1).all())
+        and bool((np.diff(places) == 1).all())
+    )
+
+
+def _around(shard: ShardFacts, content: memoryview, rows: np.ndarray) -> list[memoryview]:
+    """Return a shard's bytes in pieces: `rows` where its rows are, `content` before and behind."""
+    begin = shard.layout.features
+    return [
+        content[:begin],
+        rows.data.cast("B"),
+        content[begin + rows.nbytes :],
+    ]

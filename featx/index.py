@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import xxhash
 from PIL import __version__ as PILLOW  # noqa: N812
 
 from featx.disk import MAX_INT64, Stat
 from featx.errors import IMAGE_ERRORS, CacheCorruptError, ImageError
-from featx.sealed import pack, unpack, unseal
+from featx.sealed import pack, unpack
 from featx.shards import HOLE, MAX_DIM, MAX_ROWS, ROW, Layout, decode
+
+DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,9 @@ class ShardFacts:
     failures : list of (slot, code, reason)
     environment : dict
         What computed it.
+    digest : bytes
+        The XXH3-128 of the whole file, taken when its sha256 was right: as sure against damage,
+        and read 14 times as fast (24 against 1.8 GB/s of one core).
     """
 
     name: str
@@ -42,51 +48,45 @@ class ShardFacts:
     status: np.ndarray
     failures: list[tuple[int, int, str]]
     environment: dict[str, Any]
+    digest: bytes
 
     @classmethod
     def read(cls, name: str, about: Stat, content: bytes | bytearray, key: str) -> ShardFacts:
         """Return what a shard's bytes say, after every check of ``shards.decode``."""
         block, layout = decode(content, key, name[:-3], with_features=False)
         return cls(
-            name, about, layout, block.sha256, block.status, block.failures, block.environment
-        )
+            name, about, layout, block.sha256, block.status, block.failures, block.environment,
+            xxhash.xxh3_128_digest(content),
+        )  # fmt: skip
 
     def unserved(self) -> np.ndarray:
         """Return the slots that answer nothing here: holes, and what another Pillow refused."""
         own = self.environment.get("pillow", PILLOW) == PILLOW
         return np.flatnonzero(self.status == HOLE if own else self.status != ROW)
 
-    def copy(
-        self, content: memoryview, slots: np.ndarray, sha256: np.ndarray, rows: np.ndarray,
-        at: np.ndarray,
+    def verify(
+        self, parts: Sequence[memoryview], content: memoryview, slots: np.ndarray,
+        sha256: np.ndarray,
     ) -> None:  # fmt: skip
-        """Copy the rows in some slots of this shard's file to rows[at], after verifying all of it.
+        """Raise CacheCorruptError if this shard's file is not what it was when it was verified.
 
         Parameters
         ----------
+        parts : sequence of memoryview
+            The whole file, in pieces.
         content : memoryview
-            The whole file.
-        slots, at : numpy.ndarray of shape (k,) and dtype int64
-        sha256 : numpy.ndarray of shape (n, 32) and dtype uint8
-            The pictures that `rows` is for.
-        rows : numpy.ndarray of shape (n, dim) and dtype float32
-
-        Raises
-        ------
-        CacheCorruptError
-            The file is not what was sealed, or holds other pictures than this index says.
+            As long as the file; at least its digests are filled.
+        slots : numpy.ndarray of shape (k,) and dtype int64
+        sha256 : numpy.ndarray of shape (k, 32) and dtype uint8
+            The pictures whose rows are wanted from these slots.
         """
-        body = unseal(content, self.name)
-        try:
-            kept, digests = self.layout.rows(body), self.layout.digests(body)
-        except ValueError as error:
-            raise CacheCorruptError(f"{self.name} is shorter than its index says") from error
-        if not np.array_equal(digests[slots], sha256[at]):
+        digest = xxhash.xxh3_128()
+        for part in parts:
+            digest.update(part)
+        if digest.digest() != self.digest:
+            raise CacheCorruptError(f"{self.name} does not have the content that was verified")
+        if not np.array_equal(self.layout.digests(content)[slots], sha256):
             raise CacheCorruptError(f"{self.name} holds other pictures than its index says")
-        if (np.diff(slots) == 1).all() and (np.diff(at) == 1).all():
-            rows[at[0] : at[-1] + 1] = kept[slots[0] : slots[-1] + 1]
-        else:
-            rows[at] = kept[slots]
 
 
 def of_odd_width(shards: Collection[ShardFacts], dim: int | None) -> list[ShardFacts]:
@@ -209,12 +209,15 @@ class ShardIndex:
         """Return the table as sealed bytes."""
         layouts = [(s.layout.n, s.layout.dim, s.layout.features, s.layout.sha256)
                    for s in self.shards]  # fmt: skip
-        arrays = {
+        arrays: dict[str, np.ndarray] = {
             # Of a time after 2262 another is kept: that shard is read anew at each start.
             "about": np.array(
                 [[min(value, MAX_INT64) for value in s.about] for s in self.shards], np.int64
             ).reshape(-1, 4),
             "layout": np.array(layouts, np.int64).reshape(-1, 4),
+            "digest": np.frombuffer(b"".join(s.digest for s in self.shards), np.uint8).reshape(
+                -1, DIGEST_BYTES
+            ),
             "sha256": self._sha256,
             "status": self._status,
         }
@@ -245,7 +248,8 @@ class ShardIndex:
                     raise TypeError("a shard without a name or an environment")
                 shards.append(
                     ShardFacts(name, about, layout, arrays["sha256"][part],
-                               arrays["status"][part], verdicts, environment)
+                               arrays["status"][part], verdicts, environment,
+                               arrays["digest"][i].tobytes())
                 )  # fmt: skip
             return cls(shards)
         except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
@@ -258,6 +262,7 @@ def _check(arrays: Mapping[str, np.ndarray], count: int) -> None:
     expected: dict[str, tuple[tuple[int, ...], str]] = {
         "about": ((count, 4), "<i8"),
         "layout": ((count, 4), "<i8"),
+        "digest": ((count, DIGEST_BYTES), "|u1"),
         "sha256": ((n, 32), "|u1"),
         "status": ((n,), "|u1"),
     }

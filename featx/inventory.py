@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featx import disk, images
+from featx import disk, images, reading
 from featx.errors import CacheCorruptError, CacheError, CacheKeyMismatchError, CacheVersionError
 from featx.networks import UNTRAINED
 from featx.root import FORMAT
@@ -69,23 +69,36 @@ def take_stock(root: Path) -> list[Kept]:
 
 
 def key_folders(root: Path) -> list[Path]:
-    """Return the folders of the feature keys, sorted."""
-    return sorted(path for path in root.glob("k-*") if path.is_dir() and not path.is_symlink())
+    """Return the folders of the feature keys, sorted.
+
+    Raises
+    ------
+    CacheError
+        The cache folder cannot be listed.
+    """
+    try:
+        names = sorted(name for name in os.listdir(root) if name.startswith("k-"))
+    except OSError as error:
+        raise disk.unreadable(error, root) from error
+    paths = [root / name for name in names]
+    return [path for path in paths if os.path.isdir(path) and not os.path.islink(path)]
 
 
 def is_of_later_format(folder: Path) -> bool:
-    """Say whether a key's key.json names a format that this version does not know."""
+    """Say whether a key's key.json names a format that this version does not know, or may do so."""
     try:
         return _recipe(folder)["format"] != FORMAT
-    except (OSError, CacheError, ValueError, TypeError, KeyError, RecursionError):
-        return False  # damaged, or not there: no format at all
+    except OSError as error:
+        return not disk.is_gone(error)  # there, but not readable now
+    except (CacheError, ValueError, TypeError, KeyError, RecursionError):
+        return False  # damaged: no format at all
 
 
 def _recipe(folder: Path) -> Any:
     path = folder / "key.json"
     if path.lstat().st_size > _MAX_KEY_BYTES:
         raise CacheCorruptError(f"{path} is too large")
-    return json.loads(bytes(disk.read(path)))
+    return json.loads(bytes(reading.read(path)))
 
 
 def open_key(folder: Path) -> Store:
@@ -131,14 +144,15 @@ def last_used(folder: Path) -> float:
     """Return when an extraction last began with a key or kept rows in it; 0 where unknown."""
     shards = folder / "shards"
     try:
-        newest = (folder / "key.json").lstat().st_mtime
+        newest = os.lstat(folder / "key.json").st_mtime
+        # A run notes its use when it begins, and may go on for days: each shard is a use as well.
+        names = os.listdir(shards) if os.path.lexists(shards) else []
+        for path in (shards, *(shards / name for name in names)):
+            with suppress(FileNotFoundError):  # gone this moment
+                newest = max(newest, os.lstat(path).st_mtime)
+        return newest
     except OSError:
         return 0.0
-    # A run notes its use when it begins, and may go on for days: each shard is a use as well.
-    for path in (shards, *shards.glob("*")):
-        with suppress(OSError):  # gone this moment
-            newest = max(newest, path.lstat().st_mtime)
-    return newest
 
 
 def size_of(path: Path) -> int:

@@ -8,7 +8,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from featx import disk, folders
+from featx import disk, folders, reading
 from featx.errors import CacheCorruptError, CacheError, CacheVersionError, CacheWriteError
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def _check(root: Path) -> None:
     """Raise unless the mark says a format that this version knows, and nothing leads away."""
     folders.refuse_links(root / "statindex")
     try:
-        about = json.loads(bytes(disk.read(root / MARKER)))
+        about = json.loads(bytes(reading.read(root / MARKER)))
     except (ValueError, RecursionError) as error:
         raise CacheCorruptError(
             f"{root / MARKER} is damaged: {error}. If this is a featx cache, its content is "

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from featx import disk, folders, gathering, matrix, shards
+from featx import disk, folders, gathering, matrix, reading, shards
 from featx.disk import Stat
 from featx.errors import CacheCorruptError, CacheCorruptWarning, CacheError, CacheWriteError
 from featx.index import ShardFacts, ShardIndex, of_odd_width
@@ -226,7 +226,7 @@ class Store:
                 return True
             self._forget(name)
             try:
-                self._enter(ShardFacts.read(name, about, disk.read(path), self.key))
+                self._enter(ShardFacts.read(name, about, reading.read(path), self.key))
                 self._adopted = True
             except CacheCorruptError as error:
                 self._set_aside(name, about, error)

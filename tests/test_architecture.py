@@ -87,6 +87,7 @@ FLOORS = {
     "weightfiles": 1.4,
     "filetypes": 1.2,
     "disk": 1.2,
+    "reading": 1.15,
     "folders": 1.1,
     "matrix": 1.2,
     "sealed": 1.1,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from featx import disk, errors, folders
+from featx import disk, errors, folders, reading
 from featx.sealed import seal
 
 
@@ -45,15 +45,15 @@ def test_what_is_no_file_is_not_read(tmp_path: Path, kind: str) -> None:
     else:
         path.mkdir()
     with pytest.raises(errors.CacheSecurityError):
-        disk.read(path)
+        reading.read(path)
     assert disk.load_lightly(path) is None
 
 
 def test_read_gives_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"content")
-    assert bytes(disk.read(tmp_path / "x")) == b"content"
+    assert bytes(reading.read(tmp_path / "x")) == b"content"
     with pytest.raises(FileNotFoundError):
-        disk.read(tmp_path / "y")
+        reading.read(tmp_path / "y")
     assert disk.load_lightly(tmp_path / "y") is None
 
 
@@ -100,11 +100,21 @@ def test_a_large_file_without_a_seal_takes_no_memory(
     tracemalloc.start()
     try:
         with pytest.raises(errors.CacheCorruptError, match="x ends without a seal"):
-            disk.read(tmp_path / "x")
+            reading.read(tmp_path / "x")
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
     content = seal(bytes(1000))
     (tmp_path / "x").write_bytes(content)
-    monkeypatch.setattr(disk, "_PLAIN_BYTES", 1000)
-    assert disk.read(tmp_path / "x") == content
+    monkeypatch.setattr(reading, "_PLAIN_BYTES", 1000)
+    assert reading.read(tmp_path / "x") == content
+
+
+def test_a_file_fills_the_parts_it_is_read_into(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abcdefgh")
+    parts = [bytearray(3), bytearray(), bytearray(5)]
+    reading.read_into(tmp_path / "x", list(map(memoryview, parts)))
+    assert parts == [b"abc", b"", b"defgh"]
+    for size in (7, 9):
+        with pytest.raises(errors.CacheCorruptError, match="another size"):
+            reading.read_into(tmp_path / "x", [memoryview(bytearray(size))])

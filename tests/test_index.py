@@ -28,7 +28,7 @@ def facts(name: str, pictures: str, status: list[int], pillow: str | None = None
     environment = {} if pillow is None else {"pillow": pillow}
     return ShardFacts(
         name, (4000, 2, 3, 4), Layout(n, 8, 100, 200), digests(*pictures),
-        np.array(status, np.uint8), bad, environment,
+        np.array(status, np.uint8), bad, environment, bytes(16),
     )  # fmt: skip
 
 
@@ -61,7 +61,8 @@ def test_another_pillows_verdict_is_not_asked_and_its_rows_are() -> None:
 def test_digests_that_begin_alike_are_told_apart() -> None:
     same = np.zeros((40, 32), np.uint8)
     same[:, 31] = np.arange(40)
-    shard = ShardFacts("1", (0, 0, 0, 0), Layout(40, 1, 0, 0), same, np.zeros(40, np.uint8), [], {})
+    layout, status = Layout(40, 1, 0, 0), np.zeros(40, np.uint8)
+    shard = ShardFacts("1", (0, 0, 0, 0), layout, same, status, [], {}, bytes(16))
     order = np.random.default_rng(0).permutation(40)
     np.testing.assert_array_equal(ShardIndex([shard]).find(same[order]), order)
     assert ShardIndex([shard]).find(np.full((1, 32), 7, np.uint8)).tolist() == [-1]

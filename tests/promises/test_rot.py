@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import shutil
 import warnings
@@ -112,21 +113,22 @@ def test_t8_no_damage_is_silent(
     assert wrong == 0
 
 
+@pytest.mark.parametrize("step", [1, -1], ids=["in one piece", "row by row"])
 def test_t8_damage_that_hides_behind_restored_times_is_found_when_it_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     """As if change times could be restored as well: the index believes what it is told."""
     from featx import disk
 
     rotting = Rotting(tmp_path / "cache")
-    monkeypatch.setattr(disk, "about", lambda path: (1, 2, 3, 4))
+    monkeypatch.setattr(disk, "about", lambda path: (os.path.getsize(path), 2, 3, 4))
     Store(rotting.root, GOLDEN_RECIPE).verify()
     store = Store(rotting.root, GOLDEN_RECIPE)
     changed = bytearray(rotting.contents[0])
     changed[5000] ^= 1
     rotting.files[0].write_bytes(changed)
     with pytest.warns(errors.CacheCorruptWarning):
-        _, missing = store.gather(rotting.blocks[0].sha256, 64)
+        _, missing = store.gather(rotting.blocks[0].sha256[::step], 64)
     assert missing.all()
 
 

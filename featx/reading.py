@@ -1,0 +1,100 @@
+"""Regular files read whole; links, pipes and what featx cannot have written are refused."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from featx.errors import CacheCorruptError, CacheSecurityError
+from featx.sealed import SEAL, SEAL_BYTES
+
+# Far above any shard (2 MB; 64 MB when compacted) and an index of some 50 million pictures.
+_MAX_BYTES = 2 << 30
+# Whatever is larger, featx sealed; a key.json or a mark has some hundred bytes.
+_PLAIN_BYTES = 16 << 20
+
+
+def read(path: Path) -> bytearray:
+    """Return the bytes of a regular file; a link, pipe or folder is refused, not followed."""
+    descriptor, size = _opened(path)
+    try:
+        content = bytearray(size)
+        _fill(descriptor, memoryview(content), path)
+        return content
+    finally:
+        os.close(descriptor)
+
+
+def read_into(path: Path, parts: Sequence[memoryview]) -> None:
+    """Fill `parts`, one after the other, with the bytes of a regular file as ``read`` does.
+
+    Asking for fresh memory for each of many files takes longer than reading them.
+
+    Raises
+    ------
+    CacheCorruptError
+        The file is longer or shorter than the parts together.
+    """
+    descriptor, size = _opened(path)
+    try:
+        if size != sum(map(len, parts)):
+            raise CacheCorruptError(f"{path.name} has another size than when it was verified")
+        for part in parts:
+            _fill(descriptor, part, path)
+    finally:
+        os.close(descriptor)
+
+
+def _opened(path: Path) -> tuple[int, int]:
+    """Return a descriptor of a regular file that featx may have written, and its size."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
+            raise CacheSecurityError(f"{path.name} is a link or a pipe, not a file") from error
+        raise
+    try:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            raise CacheSecurityError(f"{path.name} is not a regular file")
+        if about.st_size > _MAX_BYTES:
+            raise CacheSecurityError(
+                f"{path.name} has {about.st_size:,} bytes; featx writes no such"
+            )
+        if about.st_size > _PLAIN_BYTES:
+            _refuse_unsealed(descriptor, about.st_size, path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, about.st_size
+
+
+def _fill(descriptor: int, view: memoryview, path: Path) -> None:
+    while view:
+        count = _read_some(descriptor, view, path)
+        if not count:
+            raise CacheCorruptError(f"{path.name} was cut while it was read")
+        view = view[count:]
+
+
+def _refuse_unsealed(descriptor: int, size: int, path: Path) -> None:
+    """Raise before the memory is asked for that a file of holes would take."""
+    os.lseek(descriptor, size - SEAL_BYTES, os.SEEK_SET)
+    end = bytearray(SEAL_BYTES)
+    _read_some(descriptor, memoryview(end), path)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    if not end.startswith(SEAL):
+        raise CacheCorruptError(f"{path.name} ends without a seal: it is cut or not featx's")
+
+
+def _read_some(descriptor: int, view: memoryview, path: Path) -> int:
+    try:
+        return os.readv(descriptor, [view])
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        raise CacheCorruptError(f"{path.name} cannot be read: {error.strerror}") from error
