@@ -245,7 +245,7 @@ class Store:
             self._make_durable()
         self.index = ShardIndex(self._shards.values())
         self._unsaved = False
-        if is_marked(self.root) and self.folder.is_dir():  # else it stays removed
+        if is_marked(self.root) and os.path.isdir(self.folder):  # else it stays removed
             disk.save_lightly(self.folder / "index", self.index.pack())
 
     def _make_durable(self) -> None:
