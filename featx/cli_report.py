@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -69,16 +69,12 @@ def benchmark(
 ) -> None:
     """Compare heads on kept rows with a Keras head trained end to end."""
     from featx.backbones import Backbone
-    from featx.datasets import as_dataset
     from featx.evaluation.comparison import benchmark as compare
 
-    sets: list[Any] = [train, test]
-    if (path_column, label_column) != ("path", "label"):
-        columns = {"path_column": path_column, "label_column": label_column}
-        sets = [None if part is None else as_dataset(part, **columns) for part in sets]
     own = None if weights.lower() == "none" else weights
     found = compare(
-        *sets,
+        train,
+        test,
         backbones=[Backbone(name, weights=own, image_size=image_size) for name in backbone],
         heads=head or None,
         baseline=baseline,
@@ -92,6 +88,8 @@ def benchmark(
         runtime=runtime,
         on_error=on_error,
         progress=ctx.obj,
+        path_column=path_column,
+        label_column=label_column,
     )
     found.save(out)
     if tensorboard is not None:

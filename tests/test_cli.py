@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +122,14 @@ def test_benchmark_of_a_csv_with_columns_of_other_names(tmp_path: Path) -> None:
     heads = ["--head", "nearest", "--no-baseline", "--no-evidence"]
     result = run("benchmark", table, *TINY, *columns, *heads, "--out", tmp_path / "report")
     assert result.exit_code == 0, result.output
+    first = json.loads((tmp_path / "report" / "report.json").read_bytes())
+    words = shlex.split(first["command"])
+    assert words[:2] == ["featx", "benchmark"]
+    again = run(*words[1:-1], tmp_path / "again")
+    assert again.exit_code == 0, again.output
+    second = json.loads((tmp_path / "again" / "report.json").read_bytes())
+    assert second["command"] == first["command"]
+    assert second["predictions"] == first["predictions"]
 
 
 def test_bad_pictures_stop_the_run_or_are_skipped(picture_folder: Path) -> None:

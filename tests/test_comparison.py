@@ -18,12 +18,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from typer.testing import CliRunner
 
+import featx
 from featx import cli
 from featx.backbones import Backbone
 from featx.datasets import Dataset, Item
-from featx.dense import Recipe
+from featx.dense import Dense, Dropout, Recipe
 from featx.errors import DatasetError, Failure, FeatxError
-from featx.evaluation import circumstances, comparison, passes, plan, splits, trials
+from featx.evaluation import circumstances, comparison, passes, plan, repeating, splits, trials
 from featx.evaluation.comparison import benchmark
 from featx.features import ExtractionReport, Features
 
@@ -421,16 +422,24 @@ def test_two_recipes_of_one_network_are_kept_apart(seam: Seam) -> None:
             "--runtime keras --out report",
         ),
         (
+            {"path_column": "my file", "label_column": "kind"},
+            "featx benchmark 'my flowers' --test t -b resnet50 --epochs 8 --seeds 1 --path-column "
+            "'my file' --label-column kind --out report",
+        ),
+        (
             {"heads": None},
-            "featx.benchmark('my flowers', 't', backbones=[Backbone(name='resnet50', "
+            "import featx\nfrom featx import Backbone\n"
+            "# No command can repeat heads: the estimators that this run was given.\n"
+            "report = featx.benchmark('my flowers', 't', backbones=[Backbone(name='resnet50', "
             "weights='imagenet', layer=None, pooling='avg', image_size=None, "
-            "precision='float32', decode='full')], baseline=True, epochs=8, seeds=1)",
+            "precision='float32', decode='full')], baseline=True, epochs=8, seeds=1, heads=heads)\n"
+            "report.save('report')",
         ),
     ],
 )
 def test_command_to_run_it_again(change: dict[str, Any], expected: str) -> None:
     options = {"heads": [], "baseline": True, "epochs": 8, "seeds": 1, "folds": None, **change}
-    found = circumstances.command("my flowers", Path("t"), [Backbone("resnet50")], options)
+    found = repeating.command("my flowers", Path("t"), [Backbone("resnet50")], options)
     assert found == expected
 
 
@@ -458,11 +467,54 @@ def test_the_printed_command_is_one_that_the_command_line_takes(
     monkeypatch.setattr(comparison, "benchmark", stand_in)
     given = {"folds": 3, "leaks": False, "cache": "rows", "batch_size": 4, "runtime": "keras"}
     options = {"heads": ["mlp"], "baseline": True, "epochs": 2, "seeds": 2, "evidence": False}
-    options |= given | {"on_error": "skip"}
-    words = shlex.split(circumstances.command("x", None, [TINY], options))
+    options |= given | {"on_error": "skip", "path_column": "file", "label_column": "kind"}
+    words = shlex.split(repeating.command("x", None, [TINY], options))
     CliRunner().invoke(cli.app, words[1:])
     for name, value in options.items():
         assert (str(asked[name]) if name == "cache" else asked[name]) == value, name
+
+
+def test_the_printed_call_is_python_that_runs(seam: Seam, quick: dict[str, Any]) -> None:
+    """And it says in words what it cannot repeat: pictures in memory, estimators."""
+    given = {"baseline": Recipe(layers=(Dropout(0.5), Dense(8)), epochs=2), "seeds": [3]}
+    options = quick | given | {"heads": {"mine": DummyClassifier()}, "evidence": False}
+    report = benchmark(pictures(TRAIN), pictures(TEST), **options)
+    printed = report.circumstances.command
+    n = sum(TRAIN.values())
+    assert f"# No command can repeat train: the Dataset of {n} pictures" in printed
+    assert "# No command can repeat test: the Dataset of" in printed
+    asked: dict[str, Any] = {}
+
+    class Report:
+        def save(self, folder: str) -> None:
+            asked["saved"] = folder
+
+    def stand_in(*sets: Any, **options: Any) -> Report:
+        asked.update(options, sets=sets)
+        return Report()
+
+    names = {"train": "my train", "test": "my test", "heads": "my heads"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(featx, "benchmark", stand_in)
+        exec(printed, names)
+    assert asked["sets"] == ("my train", "my test")
+    assert asked["heads"] == "my heads"
+    assert asked["backbones"] == [TINY]
+    assert (asked["baseline"], asked["seeds"], asked["saved"]) == (
+        given["baseline"],
+        [3],
+        "report",
+    )
+
+
+def test_a_network_of_one_s_own_is_to_be_registered_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(repeating, "BACKBONES", {})
+    options = {"heads": [], "baseline": True, "epochs": 8, "seeds": 1}
+    found = repeating.command("x", None, [TINY], options)
+    assert "# Register the network 'mobilenet_v2' first" in found
+    assert "report = featx.benchmark('x', backbones=[Backbone(name='mobilenet_v2'" in found
 
 
 def test_what_was_tested_is_known_by_its_content(seam: Seam, quick: dict[str, Any]) -> None:
@@ -476,7 +528,7 @@ def test_what_was_tested_is_known_by_its_content(seam: Seam, quick: dict[str, An
 
 def test_command_keeps_weights_and_size() -> None:
     options = {"heads": [], "baseline": True, "epochs": 8, "seeds": 1, "folds": None}
-    found = circumstances.command("x", None, [TINY], options)
+    found = repeating.command("x", None, [TINY], options)
     assert "-b mobilenet_v2 --weights none --image-size 32 " in found
 
 

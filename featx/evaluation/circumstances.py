@@ -1,18 +1,13 @@
-"""When, where and with what a comparison ran: the versions, the machine, the command."""
+"""When, where and with what a comparison ran: the versions and the machine."""
 
 from __future__ import annotations
 
 import datetime
 import os
 import platform
-import shlex
 import sys
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-from featx.backbones import Backbone
 
 LIBRARIES = (
     "featx",
@@ -100,57 +95,3 @@ def _accelerators() -> str:
         return "not asked: no network was started in this run"
     devices = [name for name in keras.distribution.list_devices() if not name.startswith("cpu")]
     return ", ".join(devices) or "none"
-
-
-def command(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[str, Any]) -> str:
-    """Return what to type to run the comparison again.
-
-    The command line where every argument has a form there, else the Python call.
-
-    Parameters
-    ----------
-    options : dict
-        `heads` (list of str, empty for all, or None where they are objects), `baseline` (bool, or
-        another object), `epochs`, `seeds` (int or list), and where they are not the default, else
-        None or absent: `folds`, `leaks` and `evidence` (False), `cache` (str), `batch_size`,
-        `runtime` and `on_error`.
-    """
-    paths = all(isinstance(path, (str, Path)) for path in (train, test) if path is not None)
-    shared = {(one.weights, one.image_size) for one in backbones}
-    plain = len(shared) == 1 and all(
-        one == Backbone(one.name, weights=one.weights, image_size=one.image_size)
-        for one in backbones
-    )
-    simple = isinstance(options["baseline"], bool) and isinstance(options["seeds"], int)
-    if paths and plain and simple and options["heads"] is not None:
-        return _shell(train, test, backbones, options)
-    shown = "".join(f", {key}={value!r}" for key, value in options.items() if value is not None)
-    sets = ", ".join(
-        repr(str(part)) if isinstance(part, (str, Path)) else kind
-        for part, kind in ((train, "train"), (test, "test"))
-        if part is not None
-    )
-    return f"featx.benchmark({sets}, backbones={list(backbones)!r}{shown})"
-
-
-def _shell(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[str, Any]) -> str:
-    words = ["featx", "benchmark", str(train)]
-    if test is not None:
-        words += ["--test", str(test)]
-    for backbone in backbones:
-        words += ["-b", backbone.name]
-    weights, size = backbones[0].weights, backbones[0].image_size
-    if weights != "imagenet":
-        words += ["--weights", "none" if weights is None else str(weights)]
-    if size is not None:
-        words += ["--image-size", str(size)]
-    for name in options["heads"]:
-        words += ["--head", name]
-    words += ["--epochs", str(options["epochs"])] if options["baseline"] else ["--no-baseline"]
-    words += [f"--no-{name}" for name in ("leaks", "evidence") if options.get(name) is False]
-    words += ["--seeds", str(options["seeds"])]
-    for name in ("folds", "cache", "batch_size", "runtime", "on_error"):
-        if options.get(name) is not None:
-            words += ["--" + name.replace("_", "-"), str(options[name])]
-    words += ["--out", "report"]
-    return shlex.join(words)

@@ -16,7 +16,7 @@ from featx.backbones import Backbone
 from featx.datasets import Dataset, as_dataset
 from featx.dense import Recipe
 from featx.errors import FeatxError
-from featx.evaluation import circumstances, leakage, passes, plan, splits, trials
+from featx.evaluation import circumstances, leakage, passes, plan, repeating, splits, trials
 from featx.evaluation.evidence import Material, gather
 from featx.evaluation.leakage import Leaks
 from featx.evaluation.passes import Rows
@@ -66,6 +66,8 @@ def benchmark(
     runtime: str = "auto",
     on_error: str = "raise",
     progress: bool = True,
+    path_column: str = "path",
+    label_column: str = "label",
 ) -> Report:
     """Compare heads on kept rows with a Keras head trained end to end, in accuracy and seconds.
 
@@ -102,6 +104,8 @@ def benchmark(
     cache, batch_size, runtime, on_error, progress
         As `featx.extract` takes them. Pictures skipped by `on_error="skip"` are left out for
         every method and listed in the report.
+    path_column, label_column : str
+        Of tables.
 
     Returns
     -------
@@ -136,7 +140,8 @@ def benchmark(
     )
     if not asked.steps:
         raise FeatxError("nothing to compare: give a head, or leave the baseline in.")
-    sets = as_dataset(train), None if test is None else as_dataset(test)
+    columns = {"path_column": path_column, "label_column": label_column}
+    sets = as_dataset(train, **columns), None if test is None else as_dataset(test, **columns)
     splits.check(*sets, folds)
     run = _run(asked, *sets, leaks)
     report = _report(asked, run, asked.selection_folds(*sets), created)
@@ -154,10 +159,11 @@ def benchmark(
         "batch_size": batch_size,
         "runtime": None if runtime == "auto" else runtime,
         "on_error": None if on_error == "raise" else on_error,
+        **{key: name for key, name in columns.items() if name != repeating.COLUMNS[key]},
     }
     report.circumstances = Circumstances(
         created=created,
-        command=circumstances.command(train, test, asked.backbones, options),
+        command=repeating.command(train, test, asked.backbones, options),
         seconds=time.perf_counter() - started,
         versions=circumstances.versions(),
         hardware=circumstances.hardware(),

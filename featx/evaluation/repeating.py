@@ -1,0 +1,107 @@
+"""What to type to run a comparison again."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from featx import dense
+from featx.backbones import BACKBONES, Backbone
+
+COLUMNS = {"path_column": "path", "label_column": "label"}
+_FLAGS = ("folds", "cache", "batch_size", "runtime", "on_error", *COLUMNS)
+
+
+def command(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[str, Any]) -> str:
+    """Return what to type to run the comparison again.
+
+    The command line where every argument has a form there. Else the Python call, and in comments
+    above it what no command can name: pictures that were made in the caller's process, estimators
+    and networks of the user's own.
+
+    Parameters
+    ----------
+    options : dict
+        `heads` (list of str, empty for all, or None where they are objects), `baseline` (bool, or
+        another object), `epochs`, `seeds` (int or list), and where they are not the default, else
+        None or absent: `folds`, `leaks` and `evidence` (False), `cache` (str), `batch_size`,
+        `runtime`, `on_error`, `path_column` and `label_column`.
+    """
+    paths = all(_is_path(part) for part in (train, test) if part is not None)
+    shared = {(one.weights, one.image_size) for one in backbones}
+    plain = len(shared) == 1 and all(
+        one.name in BACKBONES
+        and one == Backbone(one.name, weights=one.weights, image_size=one.image_size)
+        for one in backbones
+    )
+    simple = isinstance(options["baseline"], bool) and isinstance(options["seeds"], int)
+    if paths and plain and simple and options["heads"] is not None:
+        return _shell(train, test, backbones, options)
+    return _python(train, test, backbones, options)
+
+
+def _is_path(part: Any) -> bool:
+    return isinstance(part, (str, Path))
+
+
+def _shell(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[str, Any]) -> str:
+    words = ["featx", "benchmark", str(train)]
+    if test is not None:
+        words += ["--test", str(test)]
+    for backbone in backbones:
+        words += ["-b", backbone.name]
+    weights, size = backbones[0].weights, backbones[0].image_size
+    if weights != "imagenet":
+        words += ["--weights", "none" if weights is None else str(weights)]
+    if size is not None:
+        words += ["--image-size", str(size)]
+    for name in options["heads"]:
+        words += ["--head", name]
+    words += ["--epochs", str(options["epochs"])] if options["baseline"] else ["--no-baseline"]
+    words += [f"--no-{name}" for name in ("leaks", "evidence") if options.get(name) is False]
+    words += ["--seeds", str(options["seeds"])]
+    for name in _FLAGS:
+        if options.get(name) is not None:
+            words += ["--" + name.replace("_", "-"), str(options[name])]
+    words += ["--out", "report"]
+    return shlex.join(words)
+
+
+def _python(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[str, Any]) -> str:
+    told, sets = [], []
+    for part, name in ((train, "train"), (test, "test")):
+        if part is None:
+            continue
+        sets.append(repr(str(part)) if _is_path(part) else name)
+        if not _is_path(part):
+            told.append(
+                f"# No command can repeat {name}: the {_kind(part)} that this run was given. Make "
+                "it as you did then."
+            )
+    own = [one.name for one in backbones if one.name not in BACKBONES]
+    told += [f"# Register the network {name!r} first: Backbone.register(...)." for name in own]
+    heads = options["heads"]
+    shown = {"heads": repr(heads)} if heads else {}
+    shown |= {k: repr(v) for k, v in options.items() if k != "heads" and v is not None}
+    if heads is None:
+        told.append("# No command can repeat heads: the estimators that this run was given.")
+        shown["heads"] = "heads"
+    listed = "".join(f", {key}={value}" for key, value in shown.items())
+    call = f"featx.benchmark({', '.join(sets)}, backbones={list(backbones)!r}{listed})"
+    return "\n".join([*_imports(call), *told, f"report = {call}", "report.save('report')"])
+
+
+def _kind(part: Any) -> str:
+    size = f" of {len(part):,} pictures" if hasattr(part, "__len__") else ""
+    return f"{type(part).__name__}{size}"
+
+
+def _imports(call: str) -> list[str]:
+    """Return the imports of the classes that the call names."""
+    names = sorted(set(re.findall(r"\b[A-Z]\w*(?=\()", call)))
+    layers = [name for name in names if name in dense.__all__]
+    more = [f"from featx.dense import {', '.join(layers)}"] if layers else []
+    return ["import featx", "from featx import Backbone", *more]
