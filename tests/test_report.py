@@ -706,6 +706,15 @@ def test_ticks_are_few_round_and_inside(low: float, high: float, expected: int) 
     assert low - 1e-9 <= found[0] <= found[-1] <= high + 1e-9
 
 
+@pytest.mark.parametrize("interval", [(0.804, 0.892), (0.97, 1.0), (0.3, 0.9), (0.0, 0.01)])
+def test_a_forest_s_ticks_stand_where_their_figures_say(interval: tuple[float, float]) -> None:
+    found = charts.forest([interval])
+    assert len(found.ticks) >= 3
+    for tick in found.ticks:
+        at = found.low + tick.at / 100 * (found.high - found.low)
+        assert 100 * at == pytest.approx(float(tick.text.removesuffix(" %")))
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

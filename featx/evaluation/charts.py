@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from featx.evaluation import wording
+
 WIDTH, HEIGHT = 360, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 38
 
@@ -241,3 +243,26 @@ def span(intervals: Sequence[tuple[float, float]]) -> tuple[float, float]:
     low = math.floor(min(low for low, _ in intervals) * 20 + 1e-9) / 20
     high = math.ceil(max(high for _, high in intervals) * 20 - 1e-9) / 20
     return (low, high) if high - low >= 0.1 else (max(0.0, high - 0.1), max(0.1, high))
+
+
+@dataclass(frozen=True)
+class Forest:
+    """The scale under intervals that are drawn one below the other; ticks in percent of it."""
+
+    low: float
+    high: float
+    ticks: list[Tick]
+
+
+def forest(intervals: Sequence[tuple[float, float]]) -> Forest:
+    """Return the scale of a forest plot of shares.
+
+    >>> [f"{tick.at:.0f} {tick.text}" for tick in forest([(0.804, 0.892)]).ticks]
+    ['0 80 %', '50 85 %', '100 90 %']
+    """
+    low, high = span(intervals)
+    # In whole percents: a step of 2.5 points would be rounded.
+    found = ticks(low, high, 4, 0.05)
+    return Forest(
+        low, high, [Tick(100 * (at - low) / (high - low), wording.percent(at, 0)) for at in found]
+    )

@@ -15,7 +15,7 @@ import numpy as np
 from jinja2 import TemplateError
 
 from featx.errors import FeatxError
-from featx.evaluation import certainty, charts, document, figures, pages, publishing, wording
+from featx.evaluation import certainty, charts, document, figures, pages, publishing
 from featx.evaluation.certainty import PairedTest
 
 VERSION = 1
@@ -235,7 +235,6 @@ def _kept(data: dict[str, Any]) -> dict[str, Any]:
 
 def _view(joined: Joined) -> dict[str, Any]:
     subjects = [run.subject for run in joined.runs]
-    low, high = charts.span([(m["interval"]["low"], m["interval"]["high"]) for m in subjects])
     keys = list(
         dict.fromkeys(
             (m["backbone"], m["method"]) for run in joined.runs for m in run.data["methods"]
@@ -249,14 +248,7 @@ def _view(joined: Joined) -> dict[str, Any]:
         "matches": joined.matches,
         "grid": [_grid_row(joined, key) for key in keys],
         "several": len({backbone for backbone, _ in keys}) > 1,
-        "forest": {
-            "low": low,
-            "high": high,
-            "ticks": [
-                charts.Tick(100 * (at - low) / (high - low), wording.percent(at, 0))
-                for at in charts.ticks(low, high, 4)
-            ],
-        },
+        "forest": charts.forest([(m["interval"]["low"], m["interval"]["high"]) for m in subjects]),
         "WIDTH": charts.WIDTH,
         "HEIGHT": charts.HEIGHT,
         "edges": (charts.LEFT, charts.RIGHT, charts.TOP, charts.BOTTOM),

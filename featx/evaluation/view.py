@@ -31,7 +31,6 @@ def view(report: Report) -> dict[str, Any]:
     )
     behind = report.evidence
     cooled = {(one.backbone, one.method): one for one in (behind.temperatures if behind else ())}
-    low, high = charts.span([(one.interval.low, one.interval.high) for one in found])
     return {
         "report": report,
         "verdict": report.verdict,
@@ -44,14 +43,7 @@ def view(report: Report) -> dict[str, Any]:
             _detail(one, report.pictures.classes, cooled.get((one.backbone, one.method)))
             for one in _in_turn(found, subject, rival)
         ],
-        "forest": {
-            "low": low,
-            "high": high,
-            "ticks": [
-                charts.Tick(100 * (at - low) / (high - low), wording.percent(at, 0))
-                for at in charts.ticks(low, high, 4)
-            ],
-        },
+        "forest": charts.forest([(one.interval.low, one.interval.high) for one in found]),
         "longest": max(one.cost.total or one.cost.each * one.cost.trainings for one in found),
         "payback": _payback(chosen, rival),
         "curves": _curves(report),
