@@ -9,9 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from tests.promises import stub
 from tests.promises.processes import Processes
+
+pytest.register_assert_rewrite(
+    *(f"tests.promises.{kind}_cases" for kind in ("content", "file", "dataset", "cache"))
+)
 
 SEED = int(os.environ["FEATX_SEED"])  # drawn once a run, in the conftest above
 LONG = os.environ.get("FEATX_PROMISES") == "long"
@@ -45,3 +51,11 @@ def note() -> Callable[..., None]:
 def processes() -> Iterator[Processes]:
     with Processes() as warm:
         yield warm
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> tuple[Path, Path, np.ndarray]:
+    """Return a data set, a cache that holds its rows, and the rows."""
+    expected = stub.draw(tmp_path / "d", 12, seed=1)
+    stub.extract(tmp_path / "d", tmp_path / "c")
+    return tmp_path / "d", tmp_path / "c", expected

@@ -1,36 +1,41 @@
-"""The table of picture contents: what a file holds, and what featx must make of it.
-
-The numbers are those of the reliability study's list of bad inputs, so that none is forgotten.
-`why` stands where featx decides otherwise than that list.
-"""
+"""Cases 1-47, picture contents: what a file holds, and what featx must make of it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from featx import images
 from tests.promises import pictures as made
+from tests.promises.cases import HANDLED, case
+from tests.promises.isolated import Reader
+
+MAX_SECONDS, MAX_RSS_MB = 2, 600
+READINGS: list[dict[str, Any]] = []
 
 Check = Callable[[np.ndarray], bool]
 
 
 @dataclass(frozen=True)
 class Content:
-    """One case.
+    """One file; those of one number are variants of one case, with one outcome.
 
     Attributes
     ----------
-    make : bytes, or callable that returns them
-        A callable returning (head, size) stands for a sparse file of that size.
-    outcome : str
-        "handled", or the name of the error.
+    make : callable that returns bytes
     kinds : tuple of str
         The remarks on it.
     check : callable, optional
         Judges the decoded (height, width, 3) pixels.
+    size : int, optional
+        The file is sparse up to this size.
     """
 
     id: int
@@ -70,7 +75,6 @@ def grey16(pixels: np.ndarray) -> bool:
     return np.array_equal(pixels, np.repeat(made.pixels()[..., :1], 3, axis=2))
 
 
-HANDLED = "handled"
 NOT_AN_IMAGE = "NotAnImageError"
 TRUNCATED = "TruncatedImageError"
 DECODE = "ImageDecodeError"
@@ -222,12 +226,6 @@ CONTENTS = [
         why="refused at once: each scan passes over the whole picture, here 4 s in 31 kB",
     ),
     Content(
-        43,
-        "JPEG with 20 scans",
-        lambda: made.progressive_scans(10),
-        HANDLED,
-    ),
-    Content(
         44, "PNG with 100 MB of compressed text", made.png_with_text, DECODE,
         "x.png",
     ),
@@ -237,3 +235,33 @@ CONTENTS = [
     Content(46, "file of 65 MiB", made.jpeg, TOO_LARGE, size=65 << 20),
     Content(47, "sparse file of 10 GB", made.jpeg, TOO_LARGE, size=10_000_000_000),
 ]  # fmt: skip
+
+
+def written(content: Content, folder: Path) -> Path:
+    """Write the file, and return where."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / content.name
+    path.write_bytes(content.make())
+    if content.size is not None:
+        os.truncate(path, content.size)  # sparse: only the declared size is large
+    return path
+
+
+def read_alone(variant: Content, tmp_path: Path, reader: Reader) -> str:
+    """Read the file in a process of its own, within its limits of time and memory."""
+    path = written(variant, tmp_path)
+    result = reader.read(path)
+    READINGS.append(result)
+    assert result["seconds"] < MAX_SECONDS
+    assert result["rss_mb"] < MAX_RSS_MB
+    if result["outcome"] == HANDLED and variant.check is not None:
+        assert variant.check(images.decode(path.read_bytes()))
+    outcome: str = result["outcome"]
+    return outcome
+
+
+for number, group in groupby(CONTENTS, key=lambda content: content.id):
+    files = tuple(group)
+    case(number, files[0].outcome, title=files[0].title, variants=files, why=files[0].why)(
+        read_alone
+    )

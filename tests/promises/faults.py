@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from featx import claims, digests, disk, folders, root, store
+from featx import claims, digests, disk, folders, garbage, inventory, matrix, reading, root, store
 
-MODULES = (disk, folders, store, root, claims, digests)
+# With those that featx's modules reach the disk through: the methods of a Path, and rmtree.
+MODULES = (
+    disk, reading, folders, store, root, claims, digests, garbage, inventory, matrix, shutil,
+    sys.modules[Path.unlink.__module__],
+)  # fmt: skip
 # Every call by which featx's cache touches the disk.
 CALLS = (
-    "open", "read", "readv", "write", "fsync", "close", "fstat", "stat", "statvfs", "link",
-    "unlink", "rename", "replace", "mkdir", "makedirs", "rmdir", "listdir",
+    "open", "read", "readv", "write", "fsync", "close", "fstat", "stat", "lstat", "statvfs", "link",
+    "unlink", "rename", "replace", "mkdir", "makedirs", "rmdir", "listdir", "scandir", "utime",
+    "posix_fallocate",
 )  # fmt: skip
 
 
@@ -30,7 +38,7 @@ class FaultyOs:
     """
 
     def __init__(
-        self, hook: Callable[[int, str, tuple[Any, ...]], Callable[[], Any] | None]
+        self, hook: Callable[[int, str, tuple[Any, ...]], Callable[..., Any] | None]
     ) -> None:
         self._hook = hook
         self.count = 0
@@ -45,7 +53,7 @@ class FaultyOs:
             number, self.count = self.count, self.count + 1
             self.names.append(name)
             instead = self._hook(number, name, args)
-            return real(*args, **kwargs) if instead is None else instead()
+            return real(*args, **kwargs) if instead is None else instead(**kwargs)
 
         return call
 
@@ -73,7 +81,7 @@ def failing(at: int, error: int, *, for_ever: bool) -> FaultyOs:
     """
     failed: set[str] = set()
 
-    def hook(number: int, name: str, args: tuple[Any, ...]) -> Callable[[], Any] | None:
+    def hook(number: int, name: str, args: tuple[Any, ...]) -> Callable[..., Any] | None:
         if number == at:
             failed.add(name)
         elif not (for_ever and name in failed):
@@ -104,3 +112,11 @@ def dying(at: int) -> FaultyOs:
 
 
 ERRORS = {name: getattr(errno, name) for name in ("EIO", "ENOSPC", "EDQUOT", "EACCES", "EINTR")}
+
+
+def cases(names: list[str]) -> Iterator[tuple[int, int, bool]]:
+    """Yield each way in which calls of these names can fail: number, error, whether for ever."""
+    for at, name in enumerate(names):
+        for error in (*ERRORS.values(), *([0] if name == "write" else [])):
+            for for_ever in (False, True):
+                yield at, error, for_ever

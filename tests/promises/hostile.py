@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
+import socket
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -412,3 +414,33 @@ def known_files() -> dict[str, bytes]:
 
 # Folders of a cache in whose place a link may stand that leads to a stranger's folder.
 LINKED_FOLDERS = ("k-*", "k-*/shards", "k-*/quarantine", "k-*/claims", "statindex")
+
+
+def _fifo(path: Path, secret: Path) -> None:
+    os.mkfifo(path)
+
+
+def _socket(path: Path, secret: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        # The path of a socket is at most 108 bytes long.
+        here = os.getcwd()
+        os.chdir(path.parent)
+        server.bind(path.name)
+        os.chdir(here)
+
+
+def _huge(path: Path, secret: Path) -> None:
+    with open(path, "wb") as file:
+        file.truncate(1 << 42)
+
+
+# What may lie where featx has a file, and is none.
+ODD_FILES: dict[str, Callable[[Path, Path], None]] = {
+    "link": lambda path, secret: path.symlink_to(secret),
+    "link to nothing": lambda path, secret: path.symlink_to(secret.with_name("nothing")),
+    "link to itself": lambda path, secret: path.symlink_to(path),
+    "fifo": _fifo,
+    "socket": _socket,
+    "folder": lambda path, secret: path.mkdir(),
+    "sparse file of 4 TB": _huge,
+}

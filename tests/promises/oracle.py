@@ -10,6 +10,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from featx.digests import of_content
+
 
 def shards(cache: Path) -> dict[str, bytes]:
     """Return the bytes of every published shard."""
@@ -64,3 +66,8 @@ def truth_of_files(folder: Path, rows: np.ndarray) -> dict[bytes, np.ndarray]:
         hashlib.sha256(path.read_bytes()).digest(): row
         for path, row in zip(files, rows, strict=True)
     }
+
+
+def truth_of_pixels(drawn: np.ndarray, rows: np.ndarray) -> dict[bytes, np.ndarray]:
+    """Return the row of each picture that was given as pixels."""
+    return {of_content(picture): row for picture, row in zip(drawn, rows, strict=True)}

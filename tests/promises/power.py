@@ -51,19 +51,23 @@ class Recorder:
         """Note something that happened between two changes."""
         self.steps.append((what, detail))
 
-    def _hook(self, number: int, name: str, args: tuple[Any, ...]) -> Callable[[], Any] | None:
+    def _hook(self, number: int, name: str, args: tuple[Any, ...]) -> Callable[..., Any] | None:
         done = getattr(self, f"_do_{name}", None)
-        return None if done is None else (lambda: done(*args))
+        return None if done is None else (lambda **kwargs: done(*args, **kwargs))
 
-    def _inside(self, path: Any) -> str | None:
+    def _inside(self, path: Any, dir_fd: int | None = None) -> str | None:
+        if dir_fd in self._open:  # as rmtree names what it removes
+            return os.path.join(self._open[dir_fd], path)
         text = os.path.abspath(os.fspath(path))
         inside = (text + os.sep).startswith(self._top + os.sep)
         return os.path.relpath(text, self._top) if inside else None
 
-    def _do_open(self, path: Any, flags: int, mode: int = 0o777) -> int:
+    def _do_open(
+        self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None
+    ) -> int:
         new = bool(flags & os.O_CREAT) and not os.path.lexists(path)
-        descriptor = os.open(path, flags, mode)
-        inside = self._inside(path)
+        descriptor = os.open(path, flags, mode, dir_fd=dir_fd)
+        inside = self._inside(path, dir_fd)
         if inside is not None:
             self._open[descriptor] = inside
             if new:
@@ -104,9 +108,16 @@ class Recorder:
         assert new is not None
         self.steps.append(lambda disk: disk.add(new, disk.find(old)))
 
-    def _do_unlink(self, path: Any) -> None:
-        os.unlink(path)
-        inside = self._inside(path)
+    def _do_unlink(self, path: Any, *, dir_fd: int | None = None) -> None:
+        os.unlink(path, dir_fd=dir_fd)
+        self._gone(path, dir_fd)
+
+    def _do_rmdir(self, path: Any, *, dir_fd: int | None = None) -> None:
+        os.rmdir(path, dir_fd=dir_fd)
+        self._gone(path, dir_fd)
+
+    def _gone(self, path: Any, dir_fd: int | None) -> None:
+        inside = self._inside(path, dir_fd)
         if inside is not None:
             self.steps.append(lambda disk: disk.add(inside, None))
 

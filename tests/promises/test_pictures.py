@@ -1,11 +1,10 @@
-"""Picture contents 1-47: each is read in a process of its own, and met as a user meets it."""
+"""The picture contents of the table as a user meets them, and what stands beside it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,53 +14,8 @@ from featx import images
 from featx.errors import BadImagesError, ImageError
 from tests.fakes import TINY, CountingRuntime
 from tests.promises import pictures as made
-from tests.promises.content_cases import CONTENTS, HANDLED, Content
-from tests.promises.isolated import Reader
-
-MAX_SECONDS, MAX_RSS_MB = 2, 600
-READINGS: list[dict[str, Any]] = []
-
-
-@pytest.fixture(scope="module")
-def reader() -> Iterator[Reader]:
-    with Reader() as running:
-        yield running
-
-
-def written(case: Content, folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / case.name
-    path.write_bytes(case.make())
-    if case.size is not None:
-        os.truncate(path, case.size)  # sparse: only the declared size is large
-    return path
-
-
-def test_every_case_is_in_the_table() -> None:
-    assert {case.id for case in CONTENTS} == set(range(1, 48))
-
-
-@pytest.mark.parametrize("case", CONTENTS, ids=str)
-def test_outcome_in_a_process_of_its_own(case: Content, tmp_path: Path, reader: Reader) -> None:
-    result = reader.read(written(case, tmp_path))
-    READINGS.append(result)
-    assert result["outcome"] == case.outcome, result
-    assert result["seconds"] < MAX_SECONDS
-    assert result["rss_mb"] < MAX_RSS_MB
-    if case.outcome == HANDLED and case.check is not None:
-        assert case.check(images.decode((tmp_path / case.name).read_bytes()))
-
-
-def test_figures_of_the_readings(note: Callable[..., None]) -> None:
-    """T13 for RESULTS.md; the limits are those of the test above."""
-    if not READINGS:
-        pytest.skip("no case was read")
-    note(
-        "T13",
-        files=len(READINGS),
-        slowest=round(max(reading["seconds"] for reading in READINGS), 2),
-        most_mb=round(max(reading["rss_mb"] for reading in READINGS)),
-    )
+from tests.promises.cases import HANDLED
+from tests.promises.content_cases import CONTENTS, Content, written
 
 
 @pytest.mark.parametrize("case", CONTENTS, ids=str)
@@ -99,6 +53,20 @@ def test_all_eight_orientations_give_the_same_pixels() -> None:
     for orientation in range(2, 9):
         turned = images.decode(made.exif_jpeg(orientation)).astype(int)
         assert np.abs(turned - upright).mean() < 2, orientation
+
+
+def test_a_progressive_jpeg_of_20_scans_is_read() -> None:
+    """Only hundreds of them are refused (case 43)."""
+    assert images.decode(made.progressive_scans(10)).shape == (2000, 2000, 3)
+
+
+def test_a_few_bad_ones_do_not_stop_a_small_set(tmp_path: Path) -> None:
+    """Only half of many pictures stop it (case 85)."""
+    picture_set(tmp_path / "d", set(range(20)), 24)
+    features = featx.extract(
+        tmp_path / "d", TINY, runtime=CountingRuntime(), on_error="skip", progress=False
+    )
+    assert len(features) == 4
 
 
 def test_no_ghostscript_for_eps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

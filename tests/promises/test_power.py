@@ -65,7 +65,7 @@ def test_t6_after_a_loss_of_power(
     note: Callable[..., None],
 ) -> None:
     recorder, drawn = record
-    truth = {_digest(picture): row for picture, row in zip(drawn, stub.rows(drawn), strict=True)}
+    truth = oracle.truth_of_pixels(drawn, stub.rows(drawn))
     syncs = lost = wrong = refused = 0
     losses = scale(120, 1000)
     for _ in range(losses):
@@ -97,12 +97,6 @@ def test_t6_after_a_loss_of_power(
     syncs = sum(name == "fsync" for name in recorder.os.names)
     note("T6", losses=losses, syncs=syncs, blocks_lost=lost, wrong_rows=wrong, set_aside=refused)
     assert (lost, wrong) == (0, 0)
-
-
-def _digest(picture: np.ndarray) -> bytes:
-    from featx.digests import of_content
-
-    return of_content(picture)
 
 
 def test_t6_the_simulation_finds_a_missing_sync(tmp_path: Path, rng: Any) -> None:

@@ -1,4 +1,4 @@
-"""Picture cases 48-66: files that vanish, change, block, or have names of every kind."""
+"""Cases 48-66: picture files that vanish, change, block, or have names of every kind."""
 
 from __future__ import annotations
 
@@ -20,21 +20,15 @@ from featx import images
 from featx.errors import BadImagesError, DatasetError, Failure
 from tests.fakes import TINY, CountingRuntime
 from tests.promises import pictures as made
+from tests.promises.cases import case
+
+READ = "ImageReadError"
 
 GOOD = made.encoded(made.pixels(), "PNG")
 
 
 def other(seed: int) -> bytes:
     return made.encoded(made.pixels(seed=seed), "PNG")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Return a data set of classes a and b with a good picture each."""
-    for seed, label in enumerate("ab", start=1):
-        (tmp_path / "d" / label).mkdir(parents=True)
-        (tmp_path / "d" / label / "good.png").write_bytes(other(seed))
-    return tmp_path / "d"
 
 
 def extract(dataset: Any, **options: Any) -> featx.Features:
@@ -44,7 +38,7 @@ def extract(dataset: Any, **options: Any) -> featx.Features:
     )  # fmt: skip
 
 
-def only_failure(dataset: Any) -> Failure:
+def only_failure(dataset: Any, id: str) -> Failure:
     """Extract twice; return the one failure, which must come again: it is not kept."""
     first = extract(dataset)
     runtime = CountingRuntime()
@@ -54,6 +48,7 @@ def only_failure(dataset: Any) -> Failure:
     with pytest.raises(BadImagesError, match=re.escape(str(first.failures[0]))):
         extract(dataset, on_error="raise")
     (failure,) = first.failures
+    assert failure.id == id
     return failure
 
 
@@ -75,23 +70,20 @@ def refusing(number: int, suffix: str) -> FaultyOs:
     return FaultyOs(open=open_)
 
 
-def test_every_case_is_here() -> None:
-    found = {int(name.split("_")[1]) for name in globals() if re.match(r"test_\d", name)}
-    assert found == set(range(48, 67))
-
-
-def test_48_deleted_after_listing(folder: Path) -> None:
+@case(48, READ)
+def deleted_after_listing(folder: Path) -> str:
     (folder / "a" / "gone.png").write_bytes(GOOD)
     dataset = featx.Dataset.from_folder(folder)
     (folder / "a" / "gone.png").unlink()
-    failure = only_failure(dataset)
-    assert (failure.id, failure.error) == ("a/gone.png", "ImageReadError")
+    failure = only_failure(dataset, "a/gone.png")
     assert "No such file" in failure.reason
     (folder / "a" / "gone.png").write_bytes(GOOD)
     assert len(extract(dataset)) == 3
+    return failure.error
 
 
-def test_49_rewritten_while_it_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@case(49, "ImageChangedError")
+def rewritten_while_it_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     path = folder / "a" / "busy.png"
     path.write_bytes(GOOD)
     stats = []
@@ -106,16 +98,17 @@ def test_49_rewritten_while_it_is_read(folder: Path, monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patched:
         patched.setattr(images, "os", FaultyOs(fstat=fstat))
         (failure,) = extract(folder).failures
-    assert (failure.id, failure.error) == ("a/busy.png", "ImageChangedError")
+    assert failure.id == "a/busy.png"
     assert "run again" in failure.reason
     assert not extract(folder).failures  # and so it is not kept
+    return failure.error
 
 
-@pytest.mark.parametrize("restore_times", [False, True])
-def test_50_same_size_edit(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, restore_times: bool
-) -> None:
-    """The change time cannot be set back, so a restored modification time does not hide it."""
+@case(
+    50, variants=(False, True),
+    why="no verify='content': the change time cannot be set back, so restored times hide nothing",
+)  # fmt: skip
+def same_size_edit(folder: Path, monkeypatch: pytest.MonkeyPatch, variant: bool) -> None:
     path = folder / "a" / "edited.png"
     one, two = other(5), other(6)
     size = max(len(one), len(two))
@@ -126,7 +119,7 @@ def test_50_same_size_edit(
     monkeypatch.setattr("featx.digests.RACY_NS", -(10**18))
     first = extract(folder)
     path.write_bytes(two)
-    if restore_times:
+    if variant:
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert path.stat().st_size == before.st_size
     second = extract(folder)
@@ -134,25 +127,28 @@ def test_50_same_size_edit(
     assert not np.array_equal(first.X[where], second.X[where])
 
 
-def test_51_permission_denied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@case(51, READ)
+def permission_denied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (folder / "a" / "mine.png").write_bytes(GOOD)
     # The tests may run as root, whom no permission stops.
     monkeypatch.setattr(images, "os", refusing(errno.EACCES, "mine.png"))
-    failure = only_failure(folder)
-    assert (failure.id, failure.error) == ("a/mine.png", "ImageReadError")
+    failure = only_failure(folder, "a/mine.png")
     assert "Permission denied" in failure.reason
+    return failure.error
 
 
-def test_52_the_disk_fails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@case(52, READ)
+def the_disk_fails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (folder / "a" / "bad-sector.png").write_bytes(GOOD)
     with monkeypatch.context() as patched:
         patched.setattr(images, "os", refusing(errno.EIO, "bad-sector.png"))
-        failure = only_failure(folder)
-    assert (failure.id, failure.error) == ("a/bad-sector.png", "ImageReadError")
+        failure = only_failure(folder, "a/bad-sector.png")
     assert not extract(folder).failures
+    return failure.error
 
 
-def test_53_a_folder_named_like_a_picture(folder: Path) -> None:
+@case(53)
+def a_folder_named_like_a_picture(folder: Path) -> None:
     (folder / "a" / "x.jpg").mkdir()
     (folder / "c.jpg").mkdir()
     features = extract(folder)
@@ -172,20 +168,20 @@ def _device(path: Path) -> None:
         pytest.skip("only root makes devices")
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, _socket, _device], ids=["fifo", "socket", "device"])
-def test_54_no_regular_file(folder: Path, make: Callable[[Path], None]) -> None:
-    make(folder / "a" / "x.jpg")
-    failure = only_failure(folder)
-    assert (failure.id, failure.error) == ("a/x.jpg", "ImageReadError")
+@case(54, READ, variants=(os.mkfifo, _socket, _device))
+def no_regular_file(folder: Path, variant: Callable[[Path], None]) -> str:
+    variant(folder / "a" / "x.jpg")
+    return only_failure(folder, "a/x.jpg").error
 
 
-def test_55_broken_link(folder: Path) -> None:
+@case(55, READ)
+def broken_link(folder: Path) -> str:
     (folder / "a" / "x.jpg").symlink_to(folder / "a" / "nothing.jpg")
-    failure = only_failure(folder)
-    assert (failure.id, failure.error) == ("a/x.jpg", "ImageReadError")
+    return only_failure(folder, "a/x.jpg").error
 
 
-def test_56_links_in_a_circle(folder: Path) -> None:
+@case(56)
+def links_in_a_circle(folder: Path) -> None:
     (folder / "a" / "up").symlink_to(folder)
     (folder / "a" / "self").symlink_to(folder / "a" / "self")
     features = extract(folder)
@@ -193,7 +189,8 @@ def test_56_links_in_a_circle(folder: Path) -> None:
     assert any("visited once" in note for note in features.notes)
 
 
-def test_57_a_link_out_of_the_folder(folder: Path, tmp_path: Path) -> None:
+@case(57)
+def a_link_out_of_the_folder(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "x.png").write_bytes(GOOD)
     (folder / "a" / "out").symlink_to(tmp_path / "outside")
@@ -204,7 +201,8 @@ def test_57_a_link_out_of_the_folder(folder: Path, tmp_path: Path) -> None:
     assert "a/out/x.png" in followed.ids
 
 
-def test_58_a_hard_link_is_computed_once(folder: Path) -> None:
+@case(58)
+def a_hard_link_is_computed_once(folder: Path) -> None:
     os.link(folder / "a" / "good.png", folder / "a" / "same.png")
     features = extract(folder)
     assert features.report is not None
@@ -212,7 +210,8 @@ def test_58_a_hard_link_is_computed_once(folder: Path) -> None:
     np.testing.assert_array_equal(features.X[0], features.X[1])
 
 
-def test_59_the_same_picture_in_two_classes(folder: Path) -> None:
+@case(59)
+def the_same_picture_in_two_classes(folder: Path) -> None:
     (folder / "b" / "copy.png").write_bytes((folder / "a" / "good.png").read_bytes())
     for _ in range(2):  # also when nothing has to be read
         features = extract(folder)
@@ -221,7 +220,8 @@ def test_59_the_same_picture_in_two_classes(folder: Path) -> None:
         assert "a/good.png and b/copy.png" in note
 
 
-def test_60_a_name_that_is_no_utf8(folder: Path, tmp_path: Path) -> None:
+@case(60)
+def a_name_that_is_no_utf8(folder: Path, tmp_path: Path) -> None:
     name = os.fsencode(folder / "a") + b"/\xff\xfe.png"
     with open(name, "wb") as file:
         file.write(GOOD)
@@ -235,7 +235,8 @@ def test_60_a_name_that_is_no_utf8(folder: Path, tmp_path: Path) -> None:
     assert os.fsencode(failure.id) == b"a/\xff\xfe.png"
 
 
-def test_61_names_that_differ_in_their_unicode_form(folder: Path) -> None:
+@case(61)
+def names_that_differ_in_their_unicode_form(folder: Path) -> None:
     for form in ("NFC", "NFD"):
         (folder / "a" / unicodedata.normalize(form, "é.png")).write_bytes(other(len(form) + 4))
     features = extract(folder)
@@ -243,8 +244,9 @@ def test_61_names_that_differ_in_their_unicode_form(folder: Path) -> None:
     assert any("Unicode form" in note for note in features.notes)
 
 
-@pytest.mark.parametrize("name", ["a\nb.png", "a\tb.png", "a'\"b.png", "<script>.png", "=1+1.png"])
-def test_62_odd_characters(folder: Path, tmp_path: Path, name: str) -> None:
+@case(62, variants=("a\nb.png", "a\tb.png", "a'\"b.png", "<script>.png", "=1+1.png"))
+def odd_characters(folder: Path, tmp_path: Path, variant: str) -> None:
+    name = variant
     (folder / "a" / name).write_bytes(GOOD)
     features = extract(folder)
     assert f"a/{name}" in features.ids
@@ -255,22 +257,13 @@ def test_62_odd_characters(folder: Path, tmp_path: Path, name: str) -> None:
     assert failure.id == f"a/{name}"
 
 
-def test_63_long_names(folder: Path) -> None:
+@case(63, READ, why="a folder too deep to be listed is a DatasetError: its files have no names")
+def long_names(folder: Path) -> str:
     (folder / "a" / ("x" * 251 + ".png")).write_bytes(GOOD)
     assert len(extract(folder)) == 3
     too_long = folder / "/".join(["d" * 200] * 25) / "x.png"
-    failure = only_failure([folder / "a" / "good.png", too_long])
-    assert (failure.id, failure.error) == (too_long.as_posix(), "ImageReadError")
+    failure = only_failure([folder / "a" / "good.png", too_long], too_long.as_posix())
     assert "too long" in failure.reason
-
-
-def test_63_a_zero_byte_in_a_path(folder: Path) -> None:
-    failure = only_failure([folder / "a" / "good.png", f"{folder}/a\0b.png"])
-    assert (failure.id, failure.error) == (f"{folder}/a\0b.png", "ImageReadError")
-
-
-def test_63_a_tree_deeper_than_any_path(folder: Path) -> None:
-    """Decided otherwise for folders: one that no program can list is an error, not a row."""
     home = os.getcwd()
     try:
         os.chdir(folder)
@@ -281,9 +274,11 @@ def test_63_a_tree_deeper_than_any_path(folder: Path) -> None:
             featx.Dataset.from_folder(folder)
     finally:
         os.chdir(home)
+    return failure.error
 
 
-def test_64_names_that_differ_in_case(folder: Path) -> None:
+@case(64)
+def names_that_differ_in_case(folder: Path) -> None:
     (folder / "a" / "X.png").write_bytes(other(7))
     (folder / "a" / "x.png").write_bytes(other(8))
     if len(list((folder / "a").iterdir())) < 3:
@@ -291,7 +286,8 @@ def test_64_names_that_differ_in_case(folder: Path) -> None:
     assert extract(folder).ids == ["a/X.png", "a/good.png", "a/x.png", "b/good.png"]
 
 
-def test_65_files_that_systems_leave(folder: Path) -> None:
+@case(65)
+def files_that_systems_leave(folder: Path) -> None:
     for name in (".DS_Store", "Thumbs.db", "._good.png", "desktop.ini"):
         (folder / "a" / name).write_bytes(GOOD)
     (folder / "__MACOSX").mkdir()
@@ -300,7 +296,8 @@ def test_65_files_that_systems_leave(folder: Path) -> None:
     assert any(note.startswith("5 hidden or system files") for note in features.notes)
 
 
-def test_66_the_content_decides(folder: Path) -> None:
+@case(66)
+def the_content_decides(folder: Path) -> None:
     (folder / "a" / "UPPER.JPG").write_bytes(made.jpeg())
     (folder / "a" / "no-suffix").write_bytes(GOOD)
     (folder / "a" / "notes.txt").write_bytes(b"words")
