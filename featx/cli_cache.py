@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featx.errors import BackboneError, CacheCorruptWarning, CacheError, FeatxError
+from featx.errors import CacheCorruptWarning, CacheError, FeatxError
 from featx.terminal import say, show, table, tell
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ def verify(
 ) -> None:
     """Read every kept byte and compare it with its checksum; set damaged shards aside.
 
-    Exit code 1: something was damaged, or a row is not what its picture gives.
+    Exit code 1: something was damaged, a row is not what its picture gives, or no row of a network
+    could be computed again although --recompute asked for it.
     """
     with warnings.catch_warnings():  # what is damaged is listed below
         warnings.simplefilter("ignore", CacheCorruptWarning)
@@ -114,7 +115,7 @@ def verify(
         say(f"Rows are drawn with --seed {seed}")
         sources = _sources(root, dataset)
         for kept in stock:
-            if kept.store is not None:
+            if kept.store is not None and kept.rows:
                 sound &= _recompute(kept.store, sources, recompute, seed, weights)
     if not sound:
         raise typer.Exit(1)
@@ -162,19 +163,23 @@ def _sources(root: Path, dataset: str | None) -> dict[bytes, Path]:
 def _recompute(
     store: Store, sources: dict[bytes, Path], count: int, seed: int, weights: str | None
 ) -> bool:
-    """Compute rows of one key again and say what came of it; False where one differs."""
+    """Compute rows of one key again and say what came of it; False where one differs or none is."""
     from featx import verification
 
     name = _name(store)
     try:
         backbone = verification.backbone_of(store, weights)
-    except BackboneError as error:
-        say(f"{name}: not computed again: {error}")
-        return True
-    try:
         done = verification.recompute(store, backbone, sources, count, seed)
     except FeatxError as error:
-        tell(f"{name}: not computed again: {error}", style="red")
+        tell(f"{name}: no row was computed again: {error}", style="red")
+        return False
+    lacking = (
+        f"the pictures of {done.rows - done.known:,} rows are not known"
+        + (f", {done.changed:,} are gone or changed" if done.changed else "")
+        + "; name their folder: featx cache verify FOLDER --recompute N"
+    )
+    if done.rows and not done.compared:
+        tell(f"{name}: no row was computed again of {done.rows:,}: {lacking}", style="red")
         return False
     say(
         f"{name}: {done.compared:,} of {done.rows:,} rows computed again, "
@@ -184,11 +189,7 @@ def _recompute(
     for path, distance in done.different:
         say(f"  {path}: {distance:.1e}")
     if done.compared < min(count, done.rows):
-        say(
-            f"  the pictures of {done.rows - done.known:,} rows are not known"
-            + (f", {done.changed:,} are gone or changed" if done.changed else "")
-            + "; name their folder: featx cache verify FOLDER --recompute N"
-        )
+        say(f"  {lacking}")
     return not done.different
 
 

@@ -17,6 +17,9 @@ from featx.errors import BackboneError, ImageError
 from featx.shards import ROW
 from featx.store import Store
 
+# What a key.json must say, besides the backbone's name, for its network to be had again.
+_ASKED = ("weights", "layer", "pooling", "side", "precision")
+
 
 @dataclass
 class Recomputation:
@@ -67,6 +70,9 @@ def backbone_of(store: Store, weights: str | None = None) -> Backbone:
     wanted = recipe.pop("pixels", None)
     if wanted not in (images.policy(), images.policy(scaled=True)):
         raise BackboneError(f"its pictures were prepared in another way ({wanted})")
+    absent = [name for name in _ASKED if name not in recipe]
+    if absent:
+        raise BackboneError(f"its key.json does not say its {' and '.join(absent)}")
     untrained = recipe["weights"] == networks.UNTRAINED
     backbone = Backbone(
         recipe["backbone"],

@@ -13,8 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 import featx
-from featx import cli, disk
+from featx import cli, disk, images
 from featx.inventory import key_folders
+from featx.root import find_root
+from featx.shards import Block
+from featx.store import Store
 from tests.conftest import draw_folder
 
 TINY = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
@@ -117,9 +120,10 @@ def test_verify_says_which_rows_it_cannot_recompute(
 ) -> None:
     picture_folder.rename(tmp_path / "moved")
     result = run("cache", "verify", "--recompute", "5")
-    assert result.exit_code == 0, result.output
-    assert "0 of 26 rows computed again" in result.stdout
-    assert "24 are gone or changed" in result.stdout
+    assert result.exit_code == 1, result.output
+    assert "no row was computed again of 26" in result.stderr
+    assert "24 are gone or changed; name their folder" in result.stderr
+    assert run("cache", "verify").exit_code == 0
     named = run("cache", "verify", tmp_path / "moved", "--recompute", "99")
     assert "24 of 26 rows computed again" in named.stdout
     assert "the pictures of 2 rows are not known" in named.stdout
@@ -150,8 +154,22 @@ def test_verify_names_weights_it_lacks(
     monkeypatch.setattr("featx.networks.UNTRAINED", "another scheme")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     result = run("cache", "verify", "--recompute", "3")
-    assert result.exit_code == 0
-    assert "not computed again: its weights are not on disk" in result.stdout
+    assert result.exit_code == 1
+    assert "no row was computed again: its weights are not on disk" in result.stderr
+
+
+def test_verify_of_a_key_that_says_too_little(own_cache: Path) -> None:
+    store = Store(find_root(own_cache), {"backbone": "resnet50", "pixels": images.policy()})
+    store.publish(Block(np.ones((1, 4), np.float32), np.ones((1, 32), np.uint8),
+                        np.zeros(1, np.uint8), [], 4))  # fmt: skip
+    result = run("cache", "verify", "--recompute", "3")
+    assert result.exit_code == 1
+    assert "does not say its weights and layer and pooling and side" in result.stderr
+
+
+def test_verify_of_no_rows(own_cache: Path) -> None:
+    Store(find_root(own_cache), {"backbone": "resnet50"}).prepare(0)
+    assert run("cache", "verify", "--recompute", "3").exit_code == 0
 
 
 def leftovers(cache: Path) -> list[Path]:
@@ -254,7 +272,7 @@ def test_a_row_that_cannot_be_computed_again_is_told(
     monkeypatch.setattr(verification, "recompute", refuse)
     result = run("cache", "verify", "--recompute", "2")
     assert result.exit_code == 1
-    assert "not computed again: no runtime here" in result.stderr
+    assert "no row was computed again: no runtime here" in result.stderr
 
 
 def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
