@@ -8,9 +8,10 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import benchmarks.published.__main__ as command  # noqa: E402
-from benchmarks.published import SYSTEMS, audit, dividing, results, running  # noqa: E402
+from benchmarks.published import SYSTEMS, audit, dividing, results, running, tables  # noqa: E402
 from benchmarks.published.system import (  # noqa: E402
     Parts,
     System,
@@ -394,6 +395,35 @@ def test_steps_of_another_version_are_not_mixed(
     audit.STATE.write_text(json.dumps(state), encoding="utf-8")
     with pytest.raises(SystemExit, match="versions"):
         audit._state(asked)
+
+
+def test_the_head_is_tested_against_the_better_recipe() -> None:
+    right = np.array([True] * 6 + [False] * 6)
+    head, weaker = right | (np.arange(12) == 7), np.zeros(12, bool)
+    heads = running.Heads([], "mlp", head, 1.0, 2.0)
+
+    def found(published: np.ndarray, corrected: np.ndarray) -> dict[str, Any]:
+        lines = [tables.Line("as x", one.mean(), 0, 1, 1, 1) for one in (published, corrected)]
+        pairs = running._tests(SYSTEMS["corrosion_resnet50"], heads, published, corrected)
+        return {
+            "lines": [asdict(line) for line in lines],
+            "versus": asdict(running.paired(heads, corrected, 4.0)),
+            "tests": [asdict(pair) for pair in pairs],
+        }
+
+    for published, corrected in ((right, weaker), (weaker, right)):
+        test = results._better(found(published, corrected))
+        assert test is not None
+        assert test.difference == pytest.approx(1 / 12)
+        assert test.p_value == 1.0
+    untested = found(right, weaker) | {"tests": []}
+    assert results._better(untested) is None
+
+
+def test_an_audit_without_a_cut_says_so() -> None:
+    whole = results._cut({"epochs": None, "most": 200, "test": 150})
+    assert "as many epochs as published" in whole
+    assert "cut to 10 epochs (6 where" in results._cut({"epochs": 10, "most": 200, "test": 150})
 
 
 def test_results_are_those_of_the_runs_and_no_head_is_worse() -> None:

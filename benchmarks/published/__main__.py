@@ -28,7 +28,7 @@ def main() -> None:
     elif asked.audit:
         from benchmarks.published import audit
 
-        audit.run(asked.audit, asked.epochs or audit.EPOCHS, asked.most or audit.MOST)
+        audit.run(asked.audit, asked.epochs, asked.most or audit.MOST)
     elif asked.train:
         failed = [system.name for system in systems if not _run(system, asked)]
         if failed:

@@ -72,6 +72,8 @@ class System:
         one batch of the "training" pictures.
     validated_on : str or None
         "test" where the test pictures watched the training, too; None: the recipe's own share.
+    steps : int
+        Steps of one of its epochs.
     callbacks : tuple of callables
         Folder for logs -> a Keras callback.
     mistakes : tuple of str
@@ -86,6 +88,7 @@ class System:
     published: FineTuned
     corrected: FineTuned
     counts: Counts
+    steps: int
     figures: Mapping[str, str]
     split: str
     test_share: float = 0.2
