@@ -174,9 +174,31 @@ def set_aside(path: Path, state: Stat, folder: Path) -> Path | None:
         if about(path) != state:
             return None
         os.rename(path, aside)
+        moved = about(aside)
     except FileNotFoundError:
         return None
+    # What moved may be what another process put there this very moment. The third number, the
+    # change time, is that of the move now.
+    if (*moved[:2], moved[3]) != (*state[:2], state[3]):
+        _put_back(aside, path)
+        return None
     return aside
+
+
+def _put_back(aside: Path, path: Path) -> None:
+    """Undo a move; where the name was taken meanwhile, what was moved stays aside."""
+    try:
+        os.link(aside, path)
+        os.unlink(aside)
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(path):
+            return
+        os.rename(aside, path)
+    folders.sync(path.parent)
 
 
 def rehearse(folder: Path) -> None:

@@ -224,6 +224,40 @@ def test_a_damaged_shard_that_cannot_be_moved_says_why(tmp_path: Path) -> None:
         stub.extract(drawn, tmp_path / "cache")
 
 
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_good_shard_that_comes_as_a_damaged_one_goes_stays(
+    tmp_path: Path, links: bool, again: bool
+) -> None:
+    """Another process set the damaged one aside, and published: between our look and our move."""
+    drawn = stub.pixels(40, seed=25)
+    stub.extract(drawn, tmp_path / "cache")
+    shard = next((tmp_path / "cache").rglob("shards/*.h5"))
+    good = shard.read_bytes()
+    shard.write_bytes(b"damaged")
+    meanwhile: list[str] = []
+
+    def hook(number: int, name: str, args: tuple[Any, ...]) -> None:
+        if name == "rename" and name not in meanwhile:
+            os.rename(shard, tmp_path / "damaged")
+            shard.write_bytes(good)
+        if name == "link" and "quarantine" in str(args[0]):
+            if again:  # and a third process publishes it, before ours is back
+                shard.write_bytes(good)
+            if not links:
+                raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        meanwhile.append(name)
+
+    state = disk.about(shard)
+    with faults.in_place(faults.FaultyOs(hook)):
+        assert disk.set_aside(shard, state, shard.parents[1] / "quarantine") is None
+    assert shard.read_bytes() == good
+    assert len(list((tmp_path / "cache").rglob("quarantine/*"))) == again
+    runtime = stub.Thumbnail()
+    stub.extract(drawn, tmp_path / "cache", runtime)
+    assert runtime.seen == 0
+
+
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """Yield a folder that every user can reach, as pytest's own cannot."""
