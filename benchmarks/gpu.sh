@@ -6,7 +6,7 @@
 # It runs from the checkout and installs nothing but what lies as wheels in ./wheels, into a
 # folder of its own. Where the machine has no network, fill that folder elsewhere, for its Python:
 #
-#   pip download -d wheels --no-deps keras absl-py namex optree ml-dtypes h5py pillow rich tqdm
+#   pip download -d wheels --no-deps keras absl-py namex optree ml-dtypes h5py pillow rich tqdm xxhash
 #
 # Needed besides: numpy. The result is written to benchmarks/results/gpu-<date>-<device>.json.
 set -eu

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from typing import Any
 
@@ -20,7 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from featx import heads
 from featx.dense import BatchNorm, Recipe
 from featx.errors import DatasetError
-from featx.heads import checked, regression
+from featx.heads import checked, regression, trees
 
 QUICK = Recipe(
     layers=(BatchNorm(momentum=0.9),),
@@ -280,6 +281,33 @@ def test_xgboost_draws_the_columns_it_says() -> None:
     narrow = heads.xgboost(n_estimators=2, columns=25).fit(X[:, :10], y)
     assert wide.model_.get_params()["colsample_bytree"] == 0.25
     assert narrow.model_.get_params()["colsample_bytree"] == 1.0
+
+
+def test_xgboost_grows_on_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = blobs()
+    asked: list[str] = []
+    fit = xgboost.XGBClassifier.fit
+
+    def noted(self: Any, *rows: Any, **options: Any) -> Any:
+        asked.append(self.device)
+        # No GPU is needed to see which device is asked for.
+        return fit(self.set_params(device="cpu"), *rows, **options)
+
+    monkeypatch.setattr(xgboost.XGBClassifier, "fit", noted)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(trees, "SMALL", 100)
+    there = os.path.exists
+    monkeypatch.setattr(os.path, "exists", lambda path: path == "/dev/nvidiactl" or there(path))
+    monkeypatch.setattr(xgboost, "build_info", lambda: {"USE_CUDA": True})
+    head = heads.xgboost(n_estimators=2).fit(X, y)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    heads.xgboost(n_estimators=2).fit(X, y)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(trees, "SMALL", 1 << 20)
+    heads.xgboost(n_estimators=2).fit(X, y)
+    heads.xgboost(n_estimators=2, device="cuda").fit(X, y)
+    assert asked == ["cuda", "cpu", "cpu", "cuda"]
+    assert '"device":"cpu"' in head.model_.get_booster().save_config()
 
 
 def test_xgboost_does_not_hang_on_the_last_bits_of_its_training_rows() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ROWS = Recipe(
     layers=(BatchNorm(momentum=0.9, epsilon=1e-5), Dropout(0.5), Dense(256), Dropout(0.5)),
     epochs=100,
-    patience=10,
+    patience=6,
 )
 """The recipe of `DenseClassifier` where none is given.
 
@@ -28,7 +28,8 @@ BatchNorm first, since networks differ in the scale of their rows: when rows of 
 times larger, the log loss of Dropout and a softmax alone went from 0.43 to 1.42, that of layers
 like these from 0.59 to 0.60. Its memory is short (0.9), since an epoch of a few hundred rows has
 few batches. Two strong dropouts, since there are often more columns than rows. Many epochs, since
-here one costs milliseconds; early stopping ends them.
+here one costs milliseconds; early stopping ends them. Six epochs of patience: ten gave the same
+layers on three of four data sets and 0.6 points more on the fourth, in 1.1 to 2.3 times the time.
 """
 
 

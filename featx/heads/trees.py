@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,8 +32,9 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
     n_jobs : int or None
         Threads; None takes all cores for large matrices and one for small ones, whose threads
         would wait for each other most of the time.
-    device : str
-        "cpu" or "cuda".
+    device : {"auto", "cpu", "cuda"}
+        Where trees are grown; they are asked on the CPU. "auto" takes an NVIDIA GPU, where there is
+        one and this XGBoost can use it, for large matrices.
 
     Attributes
     ----------
@@ -53,7 +55,7 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
         columns: int = 64,
         seed: int = 0,
         n_jobs: int | None = None,
-        device: str = "cpu",
+        device: str = "auto",
     ) -> None:
         self.n_estimators = n_estimators
         self.max_depth = max_depth
@@ -82,6 +84,10 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
 
         values, labels = rows_and_labels(self, X, y)
         self.classes_, codes = np.unique(labels, return_inverse=True)
+        small = values.size <= SMALL
+        device = self.device
+        if device == "auto":
+            device = "cuda" if not small and _has_cuda() else "cpu"
         self.model_ = xgboost.XGBClassifier(
             n_estimators=self.n_estimators,
             max_depth=self.max_depth,
@@ -90,10 +96,13 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
             colsample_bytree=min(1.0, self.columns / values.shape[1]),
             tree_method="hist",
             random_state=self.seed,
-            n_jobs=1 if self.n_jobs is None and values.size <= SMALL else self.n_jobs,
-            device=self.device,
+            n_jobs=1 if self.n_jobs is None and small else self.n_jobs,
+            device=device,
         )
         self.model_.fit(values, codes)
+        # Rows to be asked about lie in main memory, and the head may leave for another machine.
+        self.model_.set_params(device="cpu")
+        self.model_.get_booster().set_param({"device": "cpu"})
         thresholds.settle(self.model_, values)
         return self
 
@@ -107,3 +116,12 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
         """Return the most probable label of each row, (n,)."""
         best = self.predict_proba(X).argmax(axis=1)
         return self.classes_[best]
+
+
+def _has_cuda() -> bool:
+    """Say whether XGBoost may find an NVIDIA GPU; where it finds none it says so and goes on."""
+    import xgboost
+
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    driver = os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/dxg")
+    return driver and not hidden and bool(xgboost.build_info().get("USE_CUDA"))
