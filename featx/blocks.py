@@ -57,7 +57,7 @@ class BlockWriter:
     side : int
         Pixels along each edge.
     lead : sequence of (Digest, pixels), optional
-        Pictures that go before the first one, where they are not kept; they are not counted.
+        Pictures before the first, where this environment keeps no row of them; not counted.
     claims : Claims, optional
         Which blocks other processes compute; without, none is left to others.
 
@@ -154,9 +154,9 @@ class BlockWriter:
         # Two: while one block is computed the next is collected.
         shape = (self._size, self._side, self._side, 3)
         self._pixels, self._spare = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-        kept = np.array([list(digest) for digest, _ in self._lead], np.uint8).reshape(-1, 32)
-        for (digest, pixels), at in zip(self._lead, self._store.find(kept), strict=True):
-            if at < 0 and digest not in self._seen:
+        kept = probe.kept_by(self._store, self._runtime.environment())
+        for digest, pixels in self._lead:
+            if digest not in kept and digest not in self._seen:
                 self._fill(_Slot("", digest, None), pixels)
         self._seen.update(digest for digest, _ in self._lead)
         for slot in self._early:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from featx import images
+from featx import images, reading
 from featx.digests import Digest, of_content
-from featx.errors import CacheEnvironmentError
-from featx.index import ShardIndex
+from featx.errors import CacheCorruptError, CacheEnvironmentError
+from featx.index import ShardFacts
 from featx.runtimes import Runtime
+from featx.shards import ROW, decode
 from featx.store import Store
 
 # The relative distance (L2) up to which two rows of one picture count as the same. Other kernels
@@ -54,23 +58,51 @@ def pictures(side: int) -> list[tuple[Digest, np.ndarray]]:
     return list(zip(digests(), pixels, strict=True))
 
 
-def check(store: Store, runtime: Runtime, side: int, precision: str) -> None:
-    """Raise unless the runtime gives the kept rows of the two pictures.
+def kept_by(store: Store, environment: dict[str, Any]) -> set[Digest]:
+    """Return those of the two pictures whose rows by an environment are kept."""
+    own = (shard for shard in store.index.shards if shard.environment == environment)
+    return {digest for shard in own for digest in _slots(shard)}
 
-    Nothing is computed while the store is empty, or where a shard by this very environment is
-    there: that one passed.
+
+def check(store: Store, runtime: Runtime, side: int, precision: str) -> None:
+    """Raise unless this environment's rows of the two pictures are those of all others.
+
+    Its own rows are kept with its first block: nothing is computed where they are there. They are
+    compared even so: a process that was killed may have kept them and not come to compare them.
 
     Raises
     ------
     CacheEnvironmentError
-        A row differs from the kept one by more than ``TOLERANCE``; nothing was added.
+        A row differs from the kept one by more than ``TOLERANCE``; nothing was added, and rows of
+        this environment that came later than those were taken back.
     """
-    if runtime.environment() not in store.environments():
-        _compare(store, runtime, side, precision)
+    here = runtime.environment()
+    if all(environment == here for environment in store.environments()):
+        return
+    kept = list(_kept(store))
+    mine = [each for each in kept if each.environment == here]
+    others = [each for each in kept if each.environment != here]
+    if not others:  # their shards were damaged: they are compared with ours when they add rows
+        return
+    rows = mine[0].rows if mine else _computed(runtime, side)
+    for other in others:
+        distance = _distance(rows, other.rows)
+        if not distance <= TOLERANCE[precision]:  # NaN, too
+            for each in mine:
+                if each.published > other.published:
+                    store.withdraw(each.block)
+            raise CacheEnvironmentError(
+                f"rows computed here differ from the kept ones by {distance:.2g} (relative; "
+                f"{TOLERANCE[precision]:g} is allowed for {precision}).\n"
+                f"kept: {_named(other.environment, here)} (shards/{other.block}.h5)\n"
+                f"here: {_named(here, other.environment)}\n"
+                f"Nothing was added to {store.folder}. Use the environment that made the cache, or "
+                "another cache folder (cache=..., --cache, or FEATX_CACHE)."
+            )
 
 
 def check_others(store: Store, runtime: Runtime, side: int) -> None:
-    """Raise unless the runtime gives the rows that other environments keep of the two pictures.
+    """Do the same with all that is kept now, whoever kept it since the store was opened.
 
     For an environment that is new to a key, when its first rows are kept: of two that began at
     once, each of which found nothing to compare with, one at least sees the other's rows now.
@@ -82,36 +114,61 @@ def check_others(store: Store, runtime: Runtime, side: int) -> None:
     recipe = {name: value for name, value in store.recipe.items() if name != "format"}
     # Anew, since this runs in a thread: the index of the store is asked in others.
     now = Store(store.root, recipe, store.dim)
-    here = runtime.environment()
-    now.index = ShardIndex(shard for shard in now.index.shards if shard.environment != here)
-    _compare(now, runtime, side, recipe.get("precision", "float32"))
+    check(now, runtime, side, recipe.get("precision", "float32"))
 
 
-def _compare(store: Store, runtime: Runtime, side: int, precision: str) -> None:
-    dim, shards = store.dim, store.index.shards
-    if dim is None or not shards:
-        return
-    wanted = np.frombuffer(b"".join(digests()), np.uint8).reshape(-1, 32)
-    kept, missing = store.gather(wanted, dim)
-    if missing.all():  # their shard was damaged: there is nothing to compare with
-        return
+@dataclass(frozen=True)
+class _Kept:
+    """The rows of the two pictures, or of one of them, in one shard."""
+
+    published: int
+    block: str
+    environment: dict[str, Any]
+    rows: dict[Digest, np.ndarray]
+
+
+def _kept(store: Store) -> Iterator[_Kept]:
+    for shard in store.index.shards:
+        slots = _slots(shard)
+        if not slots:
+            continue
+        block = shard.name.removesuffix(".h5")
+        # Read here and not by the store, which would give the rows of one environment alone.
+        with suppress(CacheCorruptError, OSError):
+            content = reading.read(store.folder / "shards" / shard.name)
+            features = decode(content, store.key, block)[0].features
+            rows = {digest: features[slot] for digest, slot in slots.items()}
+            yield _Kept(shard.about[1], block, shard.environment, rows)
+
+
+def _slots(shard: ShardFacts) -> dict[Digest, int]:
+    """Return where the two pictures have their rows in a shard."""
+    return {
+        digest: int(slot)
+        for digest in digests()
+        for slot in np.flatnonzero((shard.sha256[:, 0] == digest[0]) & (shard.status == ROW))
+        if bytes(shard.sha256[slot]) == digest
+    }
+
+
+def _computed(runtime: Runtime, side: int) -> dict[Digest, np.ndarray]:
     batch = np.zeros((runtime.batch_size, side, side, 3), np.uint8)
-    where = np.arange(2) % runtime.batch_size
-    fresh = np.empty_like(kept)
-    for i, (_, pixels) in enumerate(pictures(side)):
-        batch[where[i]] = pixels
-        fresh[i] = runtime.run(batch)[where[i]]
-    length = np.maximum(np.linalg.norm(kept, axis=1), np.finfo(np.float32).tiny)
-    distance = float((np.linalg.norm(fresh - kept, axis=1) / length)[~missing].max())
-    if not distance <= TOLERANCE[precision]:  # NaN, too
-        here, other = runtime.environment(), shards[0].environment
-        raise CacheEnvironmentError(
-            f"rows computed here differ from the kept ones by {distance:.2g} (relative; "
-            f"{TOLERANCE[precision]:g} is allowed for {precision}).\n"
-            f"kept: {_named(other, here)}\nhere: {_named(here, other)}\n"
-            f"Nothing was added to {store.folder}. Use the environment that made the cache, or "
-            "another cache folder (cache=..., --cache, or FEATX_CACHE)."
-        )
+    rows = {}
+    for i, (digest, pixels) in enumerate(pictures(side)):
+        batch[i % runtime.batch_size] = pixels
+        rows[digest] = runtime.run(batch)[i % runtime.batch_size]
+    return rows
+
+
+def _distance(rows: dict[Digest, np.ndarray], kept: dict[Digest, np.ndarray]) -> float:
+    """Return the largest relative distance (L2) of the pictures that both have."""
+    tiny = np.finfo(np.float32).tiny
+    found = [
+        np.linalg.norm(rows[digest] - row) / max(np.linalg.norm(row), tiny)
+        for digest, row in kept.items()
+        if digest in rows
+    ]
+    return float(np.max(found, initial=0.0))
 
 
 def _named(environment: dict[str, Any], other: dict[str, Any]) -> str:

@@ -114,6 +114,58 @@ def test_two_that_begin_at_once_on_a_new_key_are_not_mixed(
     assert len(Store(find_root(tmp_path), recipe()).environments()) == 1
 
 
+def killed_before_it_compared(cache: Path, runtime: stub.Thumbnail) -> None:
+    """Keep a block of an environment that found nothing to compare with, and did not look again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probe, "check", lambda *_: None)
+        patch.setattr(probe, "check_others", lambda *_: None)
+        stub.extract(stub.pixels(40, seed=2), cache, runtime)
+
+
+def test_a_kill_between_keeping_and_comparing_is_found_by_its_own_environment(
+    tmp_path: Path,
+) -> None:
+    stub.extract(stub.pixels(40, seed=1), tmp_path)
+    before = sorted(tmp_path.rglob("*.h5"))
+    killed_before_it_compared(tmp_path, Elsewhere(2.0))
+    assert len(sorted(tmp_path.rglob("*.h5"))) == 2
+    with pytest.raises(errors.CacheEnvironmentError, match="keras 9.9.9"):
+        stub.extract(stub.pixels(40, seed=3), tmp_path, Elsewhere(2.0))
+    assert sorted(tmp_path.rglob("*.h5")) == before
+
+
+def test_a_kill_between_keeping_and_comparing_is_found_by_another_environment(
+    tmp_path: Path,
+) -> None:
+    stub.extract(stub.pixels(40, seed=1), tmp_path)
+    before = sorted(tmp_path.rglob("*.h5"))
+    killed_before_it_compared(tmp_path, Elsewhere(2.0))
+    (foreign,) = {*tmp_path.rglob("*.h5")} - {*before}
+    with pytest.raises(errors.CacheEnvironmentError, match=f"shards/{foreign.name}"):
+        stub.extract(stub.pixels(40, seed=3), tmp_path)
+    foreign.unlink()
+    assert len(stub.extract(stub.pixels(40, seed=3), tmp_path)) == 40
+
+
+@pytest.mark.parametrize("factor", [2.0, 1.0])
+def test_an_environment_whose_two_rows_were_damaged_is_compared_when_it_adds_rows(
+    tmp_path: Path, factor: float
+) -> None:
+    stub.extract(stub.pixels(40, seed=1), tmp_path)
+    (leading,) = tmp_path.rglob("*.h5")
+    stub.extract(stub.pixels(40, seed=4), tmp_path)
+    leading.write_bytes(b"damaged")
+    with pytest.warns(errors.CacheCorruptWarning):
+        stub.extract(stub.pixels(40, seed=2), tmp_path, Elsewhere(factor))
+    before = sorted(tmp_path.rglob("*.h5"))
+    if factor == 1.0:
+        stub.extract(stub.pixels(40, seed=3), tmp_path)
+        return
+    with pytest.raises(errors.CacheEnvironmentError, match="keras 9.9.9"):
+        stub.extract(stub.pixels(40, seed=3), tmp_path)
+    assert sorted(tmp_path.rglob("*.h5")) == before
+
+
 def test_the_two_pictures_are_kept_first_and_not_counted(tmp_path: Path) -> None:
     features = stub.extract(stub.pixels(40, seed=1), tmp_path)
     assert features.report is not None
