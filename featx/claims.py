@@ -69,7 +69,9 @@ class Claims:
         descriptor = -1
         try:
             folders.refuse_links(self._folder.parent, self._folder)
-            os.makedirs(self._folder, 0o700, exist_ok=True)
+            # Not its parents: a cache that was removed is not made anew for a claim.
+            with suppress(FileExistsError):
+                os.mkdir(self._folder, 0o700)
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK
             descriptor = os.open(path, flags, 0o600)
             error = _lock(descriptor)

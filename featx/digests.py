@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from array import array
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,8 @@ class KnownFiles:
             "names": np.frombuffer(b"".join(names) + self._names, np.uint8),
             **{field: entries[field] for field in ("about", "read_at", "sha256")},
         }
+        with suppress(OSError):  # there already, or may not be made
+            os.mkdir(self._path.parent, 0o700)
         disk.save_lightly(self._path, pack(arrays))
 
     def _load(self) -> None:

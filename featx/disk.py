@@ -49,10 +49,12 @@ def about(path: Path) -> Stat:
 
 
 def save_lightly(path: Path, content: bytes) -> None:
-    """Put an accelerator file in place in one step; say nothing where that is not allowed."""
+    """Put an accelerator file in place in one step; say nothing where that is not allowed.
+
+    Its folder is not made: one that was removed under way stays so.
+    """
     with suppress(OSError, CacheError):
         folders.refuse_links(path.parent)
-        folders.make(path.parent)
         replace(path, content)
 
 

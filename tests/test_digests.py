@@ -24,6 +24,7 @@ def test_bytes_and_pixels() -> None:
 def known(tmp_path: Path, read_at: int, location: Path | None = None) -> KnownFiles:
     path = tmp_path / "picture"
     path.write_bytes(b"content")
+    (tmp_path / "cache").mkdir(exist_ok=True)
     first = KnownFiles(tmp_path / "cache", location or tmp_path)
     first.remember(path, os.stat(path), read_at, b"d" * 32)
     first.save()

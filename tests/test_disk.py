@@ -28,6 +28,14 @@ def test_replace_replaces_even_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "other").read_bytes() == b"other"
 
 
+def test_an_accelerator_makes_no_folder(tmp_path: Path) -> None:
+    """Such as a converted network, whose key was removed while it was converted."""
+    disk.save_lightly(tmp_path / "removed" / "k-0" / "openvino", b"network")
+    assert not list(tmp_path.iterdir())
+    disk.save_lightly(tmp_path / "openvino", b"network")
+    assert (tmp_path / "openvino").read_bytes() == b"network"
+
+
 def test_only_the_owner_may_enter(tmp_path: Path) -> None:
     folders.make(tmp_path / "a" / "b")
     disk.publish(tmp_path / "a" / "b" / "x", b"")

@@ -22,7 +22,7 @@ MODULES = (
 # Every call by which featx's cache touches the disk.
 CALLS = (
     "open", "read", "readv", "write", "fsync", "close", "fstat", "stat", "lstat", "statvfs", "link",
-    "unlink", "rename", "replace", "mkdir", "makedirs", "rmdir", "listdir", "scandir", "utime",
+    "unlink", "rename", "replace", "mkdir", "rmdir", "listdir", "scandir", "utime",
     "posix_fallocate",
 )  # fmt: skip
 

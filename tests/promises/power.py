@@ -97,10 +97,6 @@ class Recorder:
         if inside is not None:
             self.steps.append(lambda disk: disk.add(inside, _Folder()))
 
-    def _do_makedirs(self, path: Any, mode: int = 0o777, exist_ok: bool = False) -> None:
-        if not os.path.isdir(path):
-            self._do_mkdir(path, mode)
-
     def _do_link(self, source: Any, target: Any) -> None:
         os.link(source, target)
         old, new = self._inside(source), self._inside(target)

@@ -110,6 +110,7 @@ def test_a_block_that_another_process_has_is_waited_for(tmp_path: Path) -> None:
     calm = stub.extract(drawn, tmp_path / "calm")
     block = next((tmp_path / "calm").rglob("shards/*.h5")).stem
     key = next((tmp_path / "calm").glob("k-*")).name
+    (tmp_path / "cache" / key).mkdir(parents=True)
     claim = Claims(tmp_path / "cache" / key / "claims").take(block)
     assert claim is not None
     from featx import blocks
@@ -141,3 +142,11 @@ def test_claims_in_a_folder_that_cannot_be_written_are_all_granted() -> None:
     claims = Claims(Path("/proc/featx/claims"))
     assert claims.take("block") is not None
     assert claims.take("block") is not None
+
+
+def test_a_claim_makes_no_cache_where_there_is_none(tmp_path: Path) -> None:
+    """As where the cache was removed while it was used: nothing unmarked is made in its place."""
+    claim = Claims(tmp_path / "removed" / "k-0" / "claims").take("block")
+    assert claim is not None  # and the work goes on without it
+    claim.release()
+    assert not list(tmp_path.iterdir())
