@@ -17,7 +17,7 @@ from featx.backbones import Backbone
 from featx.blocks import BLOCK
 from featx.claims import Claims
 from featx.datasets import Dataset, as_dataset, label_array
-from featx.digests import of_content
+from featx.digests import KnownFiles, of_content
 from featx.errors import (
     BadImagesError,
     CacheCorruptError,
@@ -245,9 +245,13 @@ class _Network:
         self._store.prepare(2 * BLOCK * row)
 
     def _distinct(self) -> int:
-        """Return how many pictures there are; one that is listed twice needs one row."""
+        """Return how many pictures there are; one that is there twice needs one row.
+
+        Copies among files count once where they were read before; none is read for it.
+        """
+        known = KnownFiles(self._store.root, self._dataset.location)
         sources = (item.source for item in self._dataset)
-        return len({each if isinstance(each, Path) else of_content(each) for each in sources})
+        return len({known.find(s) or s if isinstance(s, Path) else of_content(s) for s in sources})
 
     def shrink(self, error: OutOfMemoryError) -> None:
         """Drop the runtime; the next one gets half as many pictures at a time.

@@ -404,3 +404,24 @@ def test_a_request_that_the_disk_cannot_hold_is_refused_before_it_is_computed(
     assert runtime.seen == 20 + PROBES  # 2,000 are listed, and twenty need a row
     extract(pixels[:300], runtime)
     assert runtime.seen == 300 + PROBES
+
+
+def test_copies_that_were_read_before_are_asked_room_for_once(
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from featx import folders
+
+    for i in range(600):
+        picture = np.full((32, 32, 3), 10 + 10 * (i % 20), np.uint8)
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+    monkeypatch.setattr("featx.digests.RACY_NS", -(10**18))  # as if they were of long ago
+    extract(tmp_path)
+
+    class Small:
+        f_frsize, f_bavail = 1, 550 * 1280 * 4
+
+    monkeypatch.setattr(folders.os, "statvfs", lambda folder: Small)
+    runtime = CountingRuntime(batch_size=32)
+    other = replace(TINY, pooling="max")
+    featx.extract(tmp_path, other, runtime=runtime, progress=False)
+    assert runtime.seen == 20 + PROBES
