@@ -68,6 +68,32 @@ def test_a_report_s_curves_and_rows(build: Callable[..., Report], tmp_path: Path
     assert sprite.width % embedding.SIDE == 0
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_the_projector_s_own_code_reads_them(build: Callable[..., Report], tmp_path: Path) -> None:
+    plugin = pytest.importorskip(
+        "tensorboard.plugins.projector.projector_plugin", reason="tensorboard is not installed"
+    )
+    from google.protobuf import text_format
+    from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+
+    folder = build().save_tensorboard(tmp_path / "tb")
+    config = ProjectorConfig()
+    text_format.Parse((folder / "projector_config.pbtxt").read_text(), config)
+    (one,) = config.embeddings
+    rows = plugin._read_tensor_tsv_file(str(folder / one.tensor_path))
+    lines = (folder / one.metadata_path).read_text().splitlines()
+    assert len(rows) == len(lines) - 1  # the first names the columns, as there are several
+    with Image.open(folder / one.sprite.image_path) as sprite:
+        across, down = one.sprite.single_image_dim
+        assert sprite.width % across == sprite.height % down == 0
+
+
+def test_the_largest_sprite_is_one_that_the_projector_shows() -> None:
+    """It shows none of more than 8,192 pixels along an edge."""
+    columns = math.ceil(math.sqrt(embedding.MOST))
+    assert columns * embedding.SIDE <= 8192
+
+
 def test_names_stay_in_their_cells_and_folders(
     build: Callable[..., Report], tmp_path: Path
 ) -> None:
