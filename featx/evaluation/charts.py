@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from featx.evaluation import wording
 
-WIDTH, HEIGHT = 360, 230
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 38
+WIDTH, HEIGHT = 360, 244
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 26, 38
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,12 @@ def _learning(curves: Sequence[Data]) -> dict[str, Any] | None:
         f"{wording.percent(line[-1][1])} with {line[-1][0]}"
         for (name, _), line in series.items()
     )
-    words = ("Accuracy over training pictures per class", f"{ends}.", "pictures per class", "right")
+    words = (
+        "Accuracy over training pictures per class",
+        f"{ends}.",
+        "pictures per class",
+        "share right",
+    )
     return {"chart": charts.growth(words, series), "curves": curves, "says": _gain(curves)}
 
 
@@ -137,8 +142,8 @@ def _proof(one: Data) -> dict[str, Any]:
         else f"{one['pictures']} of {one['of']} tested pictures, at even steps"
     )
     text = (
-        f"{name} on kept rows and {wording.label(one['method'])} on the network, from pixels to "
-        f"probabilities in one piece: the largest difference of any probability is "
+        f"{name}: its answers from kept rows against those of the whole network, from pixels to "
+        f"probabilities in one piece. The largest difference of any probability is "
         f"{one['largest']:.1e} ({many}; {one['worst']}). The tolerance is {one['tolerance']:.0e}"
         f"{'' if one['holds'] else ', so the two are NOT the same'}; the class is the same for "
         f"{one['same_class']}."
