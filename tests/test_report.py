@@ -281,7 +281,7 @@ def test_evidence_stands_in_all_three_forms(build: Callable[..., Report], tmp_pa
     found = data["evidence"]
     nearest, logistic = found["parity"]
     assert (nearest["holds"], logistic["holds"], logistic["largest"]) == (None, True, 2e-6)
-    for words in ("the largest difference of any probability is 2.0e-06", "cannot be folded"):
+    for words in ("The largest difference of any probability is 2.0e-06", "cannot be folded"):
         assert words in page.text
         assert words in markdown.replace("\\", "")
     assert f"at temperature {found['temperatures'][0]['value']:.2f}" in markdown
