@@ -121,7 +121,12 @@ class Leaks:
             pair = next(pair for pair in self.pairs if pair.conflicting)
             said.append(
                 f"{_counted(self.conflicting, 'pair', 'pairs')} of copies with different labels, "
-                f"such as {pair.first.id} and {pair.second.id}: at least one label is wrong."
+                f"such as {pair.first.id} and {pair.second.id}: "
+                + (
+                    "at least one label is wrong."
+                    if pair.kind == "exact"
+                    else "look at both, for a label is wrong, or what tells them apart is small."
+                )
             )
         if self.pairs:
             said.append(
