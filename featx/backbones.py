@@ -15,7 +15,9 @@ from featx import networks, weightfiles
 from featx.architectures import BACKBONES, FAMILY_OF_MODE, ROWS
 from featx.errors import BackboneError, UnknownBackboneError, WeightsUnavailableError
 
-PRECISIONS = ("float32", "bfloat16", "float16")
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")
+# The pictures on which a network's ranges are measured for int8; another number, other rows.
+CALIBRATION = 1
 POOLINGS = ("avg", "max", None)
 DECODINGS = ("full", "scaled")
 
@@ -48,8 +50,9 @@ class Backbone:
         How a (height, width, channels) output becomes a row; None flattens it.
     image_size : int, optional
         Pixels along each edge; the network's published side unless given.
-    precision : {"float32", "bfloat16", "float16"}, default="float32"
-        What the network computes in. Rows are float32 in every case.
+    precision : {"float32", "bfloat16", "float16", "int8"}, default="float32"
+        What the network computes in. Rows are float32 in every case. "int8" is OpenVINO's alone
+        (``pip install 'featx[int8]'``); its ranges are measured once a network, on drawn pictures.
     decode : {"full", "scaled"}, default="full"
         "scaled" lets the JPEG decoder make large pictures smaller, to no less than twice the side:
         7 times as fast on photos of 12 megapixels, and no other on those below four times the
@@ -189,6 +192,7 @@ class Backbone:
             "side": self.side,
             "preprocessing": self.preprocessing,
             "precision": self.precision,
+            **({"calibration": CALIBRATION} if self.precision == "int8" else {}),
         }
 
     def weights_digest(self) -> str:
@@ -237,7 +241,8 @@ class Backbone:
         -------
         keras.Model
             Takes (n, side, side, 3) float32 RGB 0-255, gives (n, dim) float32 rows. The network
-            itself is its layer "network"; nothing of it is trainable.
+            itself is its layer "network"; nothing of it is trainable. Keras has no int8: that
+            network is in float32 here.
 
         Raises
         ------
@@ -251,7 +256,8 @@ class Backbone:
             if self.name in BACKBONES
             else FAMILY_OF_MODE[self.preprocessing]
         )
-        with networks.dtype_policy(self.precision):
+        precision = "float32" if self.precision == "int8" else self.precision
+        with networks.dtype_policy(precision):
             network = networks.cut(self._network(), self.layer, self.name)
         network.trainable = False
         image = keras.Input((self.side, self.side, 3), dtype="float32", name="image")
@@ -259,7 +265,7 @@ class Backbone:
         if len(rows.shape) > 2:
             pool = {"avg": "GlobalAveragePooling2D", "max": "GlobalMaxPooling2D", None: "Flatten"}
             rows = getattr(keras.layers, pool[self.pooling])(name="pooling", dtype="float32")(rows)
-        elif self.precision != "float32":
+        elif precision != "float32":
             rows = keras.layers.Activation("linear", dtype="float32", name="to_float32")(rows)
         return keras.Model(image, rows, name=self.name)
 

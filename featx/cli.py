@@ -145,7 +145,8 @@ def extract(
     layer: Annotated[str | None, typer.Option(help="Take this layer's output.")] = None,
     pooling: Annotated[Literal["avg", "max", "none"], typer.Option(help="none: flatten.")] = "avg",
     precision: Annotated[
-        Literal["float32", "bfloat16", "float16"], typer.Option(help="The network computes in.")
+        Literal["float32", "bfloat16", "float16", "int8"],
+        typer.Option(help="The network computes in."),
     ] = "float32",
     decode: Annotated[
         Literal["full", "scaled"], typer.Option(help="scaled: large JPEGs are read faster.")

@@ -79,8 +79,21 @@ def folded(backbone: Backbone, head: Any) -> Any:
 
 
 def pixels_to_rows(backbone: Backbone) -> Any:
-    """Return the network as a `keras.Model` that takes uint8 pictures, and gives float32 rows."""
+    """Return the network as a `keras.Model` that takes uint8 pictures, and gives float32 rows.
+
+    Raises
+    ------
+    ExportError
+        The rows were computed in int8, which no Keras model does.
+    """
     import keras
+
+    if backbone.precision == "int8":
+        raise ExportError(
+            "the head was trained on rows in int8, which only OpenVINO computes: as one network "
+            "in float32 it would get other rows. Train it on rows of precision='float32' or "
+            "'bfloat16' to export it."
+        )
 
     image = keras.Input((backbone.side, backbone.side, 3), dtype="uint8", name="image")
     pixels = keras.layers.Rescaling(1.0, dtype="float32", name="pixels")(image)

@@ -110,7 +110,7 @@ def test_unknown_name_gets_the_nearest_and_all() -> None:
     ("options", "text"),
     [
         ({"pooling": "gap"}, "pooling='gap': expected one of"),
-        ({"precision": "int8"}, "precision='int8': expected one of"),
+        ({"precision": "int4"}, "precision='int4': expected one of"),
         ({"image_size": 0}, "image_size=0: expected whole pixels"),
         ({"image_size": 224.5}, "image_size=224.5: expected whole pixels"),
     ],

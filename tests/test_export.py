@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import featx
-from featx import Recipe, dense, heads
+from featx import Backbone, Recipe, dense, heads
 from featx.classifier import ImageClassifier
 from featx.datasets import as_dataset
 from featx.errors import ExportError
-from featx.folding import folded
+from featx.folding import folded, pixels_to_rows
 from featx.parity import verify_parity
 from tests.conftest import draw_folder
 from tests.fakes import TINY
@@ -201,3 +201,9 @@ def test_a_folder_of_something_else_is_left_alone(
     with pytest.raises(ExportError, match="holds something else; it was left alone"):
         model.export(tmp_path / "photos", format="savedmodel")
     assert (tmp_path / "photos" / "mine.txt").read_text() == "mine"
+
+
+def test_rows_in_int8_are_not_folded() -> None:
+    backbone = Backbone("mobilenet_v2", weights=None, image_size=32, precision="int8")
+    with pytest.raises(ExportError, match="only OpenVINO computes"):
+        pixels_to_rows(backbone)

@@ -11,6 +11,8 @@ import sys
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import numpy as np
 import pytest
 
 from featx import images
-from featx.backbones import Backbone
+from featx.backbones import CALIBRATION, Backbone
 from featx.errors import RuntimeUnavailableError
 from featx.runtimes import (
     RUNTIMES,
@@ -28,6 +30,7 @@ from featx.runtimes import (
     explain,
     forget,
     on_openvino,
+    quantization,
     start,
     versions,
 )
@@ -36,6 +39,8 @@ from featx.sealed import pack, unpack
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = Backbone("mobilenet_v2", weights=None, image_size=32)
+# Of the first four drawn pictures of 64 pixels.
+MEANS, DEVIATIONS = (156.3, 107.1, 104.7, 143.7), (70.4, 56.1, 83.6, 64.7)
 NAMES = [name for name in RUNTIMES if name != "auto"]
 
 
@@ -112,6 +117,64 @@ def test_bfloat16_is_near_float32_and_not_equal_to_it(runtime_name: str, dataset
     rows = start(backbone, 8, runtime_name).run(pictures)
     distance = apart(rows, by_keras(Backbone("mobilenet_v2"), pictures))
     assert 1e-4 < distance < 0.25
+
+
+def int8(backbone: Backbone, count: int, folder: Path | None = None) -> Runtime:
+    """Return the runtime, where it can be had."""
+    pytest.importorskip("openvino")
+    if find_spec("nncf") is None:
+        pytest.skip("nncf is not installed")
+    if on_openvino.refusal(backbone):
+        pytest.skip(str(on_openvino.refusal(backbone)))
+    return OpenVINORuntime(backbone, count, folder)
+
+
+@pytest.mark.weights
+def test_int8_is_as_near_to_float32_as_bfloat16(
+    datasets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backbone = Backbone("mobilenet_v2", precision="int8")
+    pictures = photos(datasets / "flowers/test", backbone.side, 8)
+    first = int8(backbone, 8, tmp_path)
+    assert capsys.readouterr().out == "", "the library prints nothing"
+    rows = first.run(pictures)
+    distance = apart(rows, by_keras(Backbone("mobilenet_v2"), pictures))
+    assert 1e-3 < distance < 0.25
+    assert first.environment()["nncf"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "nncf", None)
+        again = OpenVINORuntime(backbone, 8, tmp_path)  # kept: nothing is measured a second time
+    assert np.array_equal(again.run(pictures), rows)
+    assert again.environment() == first.environment()
+
+
+def test_int8_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = replace(TINY, precision="int8")
+    with pytest.raises(RuntimeUnavailableError, match=r"featx\[int8\]"):
+        start(backbone, 4, "keras")
+    # Untrained, and 32 pixels small: what it computes does not survive the rounding.
+    with pytest.raises(RuntimeUnavailableError, match="not made for 8-bit integers"):
+        int8(backbone, 4)
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(RuntimeUnavailableError, match=r"featx\[int8\]"):
+        OpenVINORuntime(backbone, 4)
+
+
+def test_int8_has_keys_of_its_own() -> None:
+    recipe = replace(TINY, precision="int8").recipe()
+    assert (recipe.pop("precision"), recipe.pop("calibration")) == ("int8", CALIBRATION)
+    plain = TINY.recipe()
+    del plain["precision"]
+    assert recipe == plain
+
+
+def test_the_pictures_that_int8_is_measured_on_are_always_the_same() -> None:
+    drawn = quantization.drawn(4, 64)
+    assert drawn.shape == (4, 64, 64, 3)
+    assert np.array_equal(drawn, quantization.drawn(4, 64))
+    # Other pictures give other rows: then CALIBRATION, which is in the key, must change.
+    np.testing.assert_allclose(drawn.mean(axis=(1, 2, 3)), MEANS, atol=0.5)
+    np.testing.assert_allclose(drawn.std(axis=(1, 2, 3)), DEVIATIONS, atol=0.5)
 
 
 def test_a_batch_gives_the_same_bytes_in_every_stream(
@@ -222,6 +285,14 @@ def test_openvino_reports_its_use_to_nobody() -> None:
         "from featx.runtimes import start\n"
         "tiny = Backbone('mobilenet_v2', weights=None, image_size=32)\n"
         "start(tiny, 2, 'openvino').run(np.zeros((2, 32, 32, 3), np.uint8))\n"
+        "from dataclasses import replace\n"
+        "from importlib.util import find_spec\n"
+        "from featx.errors import RuntimeUnavailableError\n"
+        "if find_spec('nncf'):\n"
+        "    try:\n"
+        "        start(replace(tiny, precision='int8'), 2, 'openvino')\n"
+        "    except RuntimeUnavailableError:\n"
+        "        assert 'nncf' in sys.modules\n"
         "import openvino\n"
         "assert not [name for name in sys.modules if 'openvino_telemetry' in name]\n"
         "time.sleep(1)\n"  # its sender would work in a thread

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from featx.backbones import Backbone
+from featx.errors import RuntimeUnavailableError
 from featx.runtimes.runtime import Runtime, out_of_memory
 
 # 16 to 32 measured fastest on CPUs; a GPU wants more work at a time.
@@ -22,9 +23,19 @@ class KerasRuntime(Runtime):
     backbone : Backbone
     batch_size : int, optional
         32 on a CPU and 256 on a GPU or TPU unless given.
+
+    Raises
+    ------
+    RuntimeUnavailableError
+        The precision is "int8".
     """
 
     def __init__(self, backbone: Backbone, batch_size: int | None = None) -> None:
+        if backbone.precision == "int8":
+            raise RuntimeUnavailableError(
+                "precision='int8' is computed by OpenVINO alone, on a processor: pip install "
+                "'featx[int8]' there, or use precision='bfloat16'."
+            )
         import keras
 
         backend = keras.backend.backend()

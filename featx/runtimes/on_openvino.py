@@ -6,7 +6,10 @@ import logging
 import queue
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import numpy as np
 from featx import disk
 from featx.backbones import Backbone
 from featx.errors import CacheCorruptError, RuntimeUnavailableError
+from featx.runtimes.quantization import quantized
 from featx.runtimes.runtime import Runtime, out_of_memory
 from featx.sealed import pack, unpack
 
@@ -25,7 +29,8 @@ KEPT_AS = "openvino"
 
 # How far OpenVINO's float32 may be from Keras's own, relative; 1e-6 measured on photos.
 TOLERANCE = 1e-4
-_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+_HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
+_CAPABILITIES = {"bfloat16": "BF16", "int8": "INT8"}
 
 
 class OpenVINORuntime(Runtime):
@@ -37,7 +42,7 @@ class OpenVINORuntime(Runtime):
     Parameters
     ----------
     backbone : Backbone
-        Its precision is "float32" or, where the processor computes in it, "bfloat16".
+        Its precision is "float32" or, where the processor computes in it, "bfloat16" or "int8".
     batch_size : int, optional
         16 unless given.
     folder : Path, optional
@@ -59,7 +64,7 @@ class OpenVINORuntime(Runtime):
         if reason is not None:
             raise RuntimeUnavailableError(f"runtime='openvino': {reason}. Use runtime='keras'.")
         self.batch_size = batch_size or BATCH
-        model, self._content = _network(backbone, core, folder)
+        model, self._quantizer, self._content = _network(backbone, core, folder)
         model.reshape([self.batch_size, backbone.side, backbone.side, 3])
         compiled = core.compile_model(
             model,
@@ -89,7 +94,8 @@ class OpenVINORuntime(Runtime):
 
     def environment(self) -> dict[str, str]:
         """Return the runtime, the device and the versions."""
-        return {**super().environment(), "device": "cpu"}
+        made_by = {} if self._quantizer is None else {"nncf": self._quantizer}
+        return {**super().environment(), "device": "cpu", **made_by}
 
 
 def load() -> Any:
@@ -103,54 +109,69 @@ def load() -> Any:
     RuntimeUnavailableError
         It is not installed, or does not start here.
     """
-    absent = "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules
-    if absent:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
-        import openvino
+        with _without_telemetry():
+            import openvino
     except ImportError as error:
         raise RuntimeUnavailableError(
             f"runtime='openvino' needs the package openvino ({error}): "
             "pip install 'featx[openvino]'."
         ) from error
+    return openvino
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Keep openvino_telemetry from being imported, unless it was already."""
+    absent = "openvino_telemetry" not in sys.modules
+    if absent:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        yield
     finally:
         if absent:
             del sys.modules["openvino_telemetry"]
-    return openvino
 
 
 def refusal(backbone: Backbone) -> str | None:
     """Return why OpenVINO cannot compute this backbone here, or None if it can."""
     if backbone.precision not in _HINTS:
         return f"precision {backbone.precision!r} is not one of {tuple(_HINTS)}"
-    if backbone.precision == "bfloat16":
+    capability = _CAPABILITIES.get(backbone.precision)
+    if capability is not None:
         able = load().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if "BF16" not in able:
-            return "this processor does not compute in bfloat16"
+        if capability not in able:
+            return f"this processor does not compute in {backbone.precision}"
     return None
 
 
-def _network(backbone: Backbone, core: Any, folder: Path | None) -> tuple[Any, Any]:
-    """Return the network as an OpenVINO model, and what must live as long as it."""
+def _network(backbone: Backbone, core: Any, folder: Path | None) -> tuple[Any, str | None, Any]:
+    """Return the network as an OpenVINO model, what quantised it, and what must live as long."""
     about = {"openvino": load().__version__, "side": backbone.side}
     path = None if folder is None else folder / KEPT_AS
     content = None if path is None else disk.load_lightly(path)
     if content is not None:
         try:
             arrays, kept = unpack(content, KEPT_AS)
-            if kept == about:
+            if {name: kept.get(name) for name in about} == about:
                 # Shared, not copied: the arrays are kept alive by whoever holds them.
                 weights = load().Tensor(arrays["weights"])
-                return core.read_model(arrays["graph"].tobytes(), weights), (arrays, weights)
-        except (CacheCorruptError, KeyError, RuntimeError) as error:
+                model = core.read_model(arrays["graph"].tobytes(), weights)
+                return model, kept.get("nncf"), (arrays, weights)
+        except (CacheCorruptError, KeyError, AttributeError, RuntimeError) as error:
             logger.debug("%s is converted anew: %s", path, error)
     model = _converted(backbone, core)
+    quantizer = None
+    if backbone.precision == "int8":
+        with _without_telemetry():
+            model = quantized(model, core, backbone.side, backbone.name)
+        quantizer = version("nncf")
     if path is not None:
         try:
-            disk.save_lightly(path, pack(_serialized(model), about))
+            disk.save_lightly(path, pack(_serialized(model), {**about, "nncf": quantizer}))
         except (OSError, RuntimeError) as error:  # it would only have saved time
             logger.debug("the converted network is not kept: %s", error)
-    return model, None
+    return model, quantizer, None
 
 
 def _converted(backbone: Backbone, core: Any) -> Any:
