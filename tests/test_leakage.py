@@ -13,6 +13,7 @@ from PIL import Image, ImageFilter, ImageOps
 import featx
 from featx.datasets import Dataset, as_dataset
 from featx.evaluation import leakage, lookalikes, splits
+from featx.evaluation.wording import percent
 
 KINDS = ("exact", "reencoded", "resized", "flipped", "cropped")
 
@@ -300,6 +301,13 @@ def test_folds_keep_copies_together(clean: Path) -> None:
     assert any(set(groups[fit]) & set(groups[score]) for fit, score in parted)
     loose = featx.benchmark(clean / "train", folds=4, leaks=False, **options)
     assert loose.summaries[0].accuracy > report.summaries[0].accuracy
+    # What the other folds would have said stands beside it.
+    assert report.leaks.divided == pytest.approx(loose.summaries[0].accuracy)
+    (caution,) = [text for text in report.verdict.cautions if text.startswith("Folds keep")]
+    assert f"would seem to get {percent(report.leaks.divided)}" in caution
+    assert report.to_dict()["leaks"]["divided"] == report.leaks.divided
+    brief = featx.benchmark(clean / "train", folds=4, evidence=False, **options)
+    assert brief.leaks.divided is None
 
 
 def test_a_class_of_copies_only_is_still_trained() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,7 @@ def benchmark(
     run = _run(asked, *sets, leaks)
     report = _report(asked, run, asked.selection_folds(*sets), created)
     if evidence:
+        report.leaks = _divided(asked, run, report)
         report.evidence = gather(_material(asked, run, report))
     options = {
         "heads": _names(heads),
@@ -242,6 +243,22 @@ def _train(asked: Plan, run: _Run, done: Pass, backbone: Backbone, bar: Any) -> 
             cuts = splits.splits(fit, score, asked.folds, seed, groups=run.groups)
             trials.run(run.record, method, seed, cuts, asked.blank(done, method, seed), ids)
             bar.update()
+
+
+def _divided(asked: Plan, run: _Run, report: Report) -> Leaks | None:
+    """Return the leaks with what folds that divide copies would make of the verdict's head."""
+    subject = next((one for one in report.summaries if one.chosen), None)
+    leaks = run.leaks
+    if report.pictures.test is not None or subject is None or leaks is None:
+        return leaks
+    if leaks.copied < leakage.MANY_COPIES:
+        return leaks
+    _, fit, _ = run.rows[subject.backbone]
+    y, seed = splits.labels_of(fit[1]), asked.seeds[0]
+    cuts = splits.folds_of(y, asked.folds, seed)
+    head = next(head for head in asked.heads if head.name == subject.method)
+    accuracy = trials.cross_validate(head, fit[1].X, y, cuts, seed).accuracy
+    return leaks if np.isnan(accuracy) else replace(leaks, divided=accuracy)
 
 
 def _material(asked: Plan, run: _Run, report: Report) -> Material:

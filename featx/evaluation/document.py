@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from featx.evaluation.results import Predictions
     from featx.evaluation.summary import Summary
 
-VERSION = 3
+VERSION = 4
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -117,6 +117,7 @@ def _leaks(found: Leaks) -> dict[str, Any]:
         ],
         "leaked": found.leaked,
         "groups": found.groups,
+        "divided": found.divided,
         "small": found.small,
         "shortcuts": found.shortcuts,
         "sentences": found.sentences(),

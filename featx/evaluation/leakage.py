@@ -19,10 +19,13 @@ from featx.errors import ImageError
 from featx.evaluation import lookalikes, shortcuts
 from featx.evaluation.lookalikes import Twins
 from featx.evaluation.shortcuts import Shortcut
+from featx.evaluation.wording import percent
 
 # Ten a class is what a stratified split of 10 % needs to hold out one; below it, a class's own
 # score rests on hardly any picture.
 FEWEST_PICTURES = 10
+# From this share of copied pictures on it is tried what folds that divide copies would have said.
+MANY_COPIES = 0.05
 # Pairs that are kept as pictures for the report, the most suspicious ones first.
 SHOWN = 12
 _THUMBNAIL = 160
@@ -89,6 +92,9 @@ class Leaks:
     seconds : float
     near : bool
         False where there are too many pictures to look for more than equal files.
+    divided : float or None
+        What the verdict's head would seem to get on folds that divide copies, 0 to 1; None where
+        it was not tried: there is a test set, or fewer than `MANY_COPIES` of the pictures have one.
     """
 
     pictures: int
@@ -100,6 +106,13 @@ class Leaks:
     thumbnails: Mapping[Place, bytes] = field(default_factory=dict)
     seconds: float = 0.0
     near: bool = True
+    divided: float | None = None
+
+    @property
+    def copied(self) -> float:
+        """The share of the training pictures that have a copy among them, 0 to 1."""
+        counts = np.unique(self.groups["train"], return_counts=True)[1]
+        return float(counts[counts > 1].sum() / counts.sum())
 
     @property
     def conflicting(self) -> int:
@@ -133,6 +146,14 @@ class Leaks:
                 f"{_counted(exact, 'pair', 'pairs')} of equal files and "
                 f"{_counted(near, 'pair', 'pairs')} of near copies among {self.pictures:,} "
                 "pictures."
+            )
+        if self.divided is not None:
+            counts = np.unique(self.groups["train"], return_counts=True)[1]
+            said.append(
+                f"Folds keep copies together: the {counts.sum():,} pictures are {len(counts):,} "
+                f"different ones, one of them {counts.max()} times. On folds that divide copies "
+                f"the same head would seem to get {percent(self.divided)}, for it would have seen "
+                "much of what it is asked."
             )
         if self.small:
             listed = ", ".join(f"{name} ({count})" for name, count in self.small.items())
