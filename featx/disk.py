@@ -77,24 +77,27 @@ def _sync_file(descriptor: int) -> None:
     os.fsync(descriptor)
 
 
-def _write_aside(path: Path, content: bytes, *, durable: bool) -> Path:
-    """Return a new temporary file beside `path` that holds the content; nothing on failure."""
-    aside = path.parent / f".tmp-{this_host()}-{os.getpid()}-{secrets.token_hex(8)}"
+def _aside(path: Path) -> Path:
+    """Return the name of a new temporary file beside `path`.
+
+    Its maker removes it whatever happens: Ctrl-C may come as soon as the file is there, before
+    the call that made it has returned.
+    """
+    return path.parent / f".tmp-{this_host()}-{os.getpid()}-{secrets.token_hex(8)}"
+
+
+def _write(aside: Path, content: bytes, *, durable: bool) -> None:
+    """Make a temporary file that holds the content."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     descriptor = os.open(aside, flags, 0o600)
     try:
-        try:
-            view = memoryview(content)
-            while view:
-                view = view[os.write(descriptor, view) :]
-            if durable:
-                _sync_file(descriptor)
-        finally:
-            os.close(descriptor)
-    except BaseException:
-        _remove(aside)
-        raise
-    return aside
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        if durable:
+            _sync_file(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _remove(aside: Path) -> None:
@@ -107,30 +110,25 @@ def publish(path: Path, content: bytes) -> bool:
 
     Either way what stands at `path` is durable when this returns.
     """
+    aside = _aside(path)
     try:
-        aside, won = _named(path, content)
-    except OSError as error:
-        # EIO: a failed fsync may drop the pages and then succeed, so never a second one on the
-        # same file (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
-        # ENOENT: somebody tidied the temporary file away before it had its name.
-        if error.errno not in (errno.EIO, errno.ENOENT):
-            raise
-        aside, won = _named(path, content)
-    try:
+        try:
+            _write(aside, content, durable=True)
+            won = _put(aside, path)
+        except OSError as error:
+            # EIO: a failed fsync may drop the pages and then succeed, so never a second one on the
+            # same file (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
+            # ENOENT: somebody tidied the temporary file away before it had its name.
+            if error.errno not in (errno.EIO, errno.ENOENT):
+                raise
+            _remove(aside)
+            aside = _aside(path)
+            _write(aside, content, durable=True)
+            won = _put(aside, path)
         folders.sync(path.parent)
     finally:
         _remove(aside)
     return won
-
-
-def _named(path: Path, content: bytes) -> tuple[Path, bool]:
-    """Write a temporary file and give it its name; return it, and whether the name was free."""
-    aside = _write_aside(path, content, durable=True)
-    try:
-        return aside, _put(aside, path)
-    except BaseException:
-        _remove(aside)
-        raise
 
 
 def _put(aside: Path, path: Path) -> bool:
@@ -160,8 +158,9 @@ def _is_linked(aside: Path) -> bool:
 
 def replace(path: Path, content: bytes) -> None:
     """Put the content at `path` in one step, in place of what is there; not durable."""
-    aside = _write_aside(path, content, durable=False)
+    aside = _aside(path)
     try:
+        _write(aside, content, durable=False)
         os.replace(aside, path)
     finally:
         _remove(aside)
@@ -205,7 +204,11 @@ def _put_back(aside: Path, path: Path) -> None:
 
 def rehearse(folder: Path) -> None:
     """Raise OSError if no file can be made in a folder."""
-    _remove(_write_aside(folder / "rehearsal", b"", durable=False))
+    aside = _aside(folder / "rehearsal")
+    try:
+        _write(aside, b"", durable=False)
+    finally:
+        _remove(aside)
 
 
 def is_gone(error: OSError) -> bool:

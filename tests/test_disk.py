@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,3 +128,20 @@ def test_a_file_fills_the_parts_it_is_read_into(tmp_path: Path) -> None:
     for size in (7, 9):
         with pytest.raises(errors.CacheCorruptError, match="another size"):
             reading.read_into(tmp_path / "x", [memoryview(bytearray(size))])
+
+
+@pytest.mark.parametrize("write", [disk.publish, disk.replace], ids=["publish", "replace"])
+def test_ctrl_c_while_a_file_is_made_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, bytes], object]
+) -> None:
+    made = os.open
+
+    def interrupted(*args: Any, **kwargs: Any) -> int:
+        os.close(made(*args, **kwargs))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk.os, "open", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write(tmp_path / "x", b"content")
+    assert list(tmp_path.iterdir()) == []

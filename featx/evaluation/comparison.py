@@ -146,8 +146,7 @@ def benchmark(
     run = _run(asked, *sets, leaks)
     report = _report(asked, run, asked.selection_folds(*sets), created)
     if evidence:
-        report.leaks = _divided(asked, run, report)
-        report.evidence = gather(_material(asked, run, report))
+        _add_evidence(asked, run, report)
     options = {
         "heads": _names(heads),
         "baseline": baseline,
@@ -243,6 +242,11 @@ def _train(asked: Plan, run: _Run, done: Pass, backbone: Backbone, bar: Any) -> 
             cuts = splits.splits(fit, score, asked.folds, seed, groups=run.groups)
             trials.run(run.record, method, seed, cuts, asked.blank(done, method, seed), ids)
             bar.update()
+
+
+def _add_evidence(asked: Plan, run: _Run, report: Report) -> None:
+    report.leaks = _divided(asked, run, report)
+    report.evidence = gather(_material(asked, run, report))
 
 
 def _divided(asked: Plan, run: _Run, report: Report) -> Leaks | None:
