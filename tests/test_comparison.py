@@ -587,3 +587,19 @@ def test_each_backbone_is_compared_in_each_precision() -> None:
     half = Backbone("resnet50", precision="bfloat16")
     assert plan.several(half) == [half]
     assert plan.several(half, "float32") == [Backbone("resnet50")]
+
+
+def test_backbones_of_one_name_are_told_apart_by_what_differs() -> None:
+    backbones = (
+        Backbone("mobilenet_v2"),
+        Backbone("mobilenet_v2", precision="int8"),
+        Backbone("mobilenet_v2", precision="int8", image_size=160),
+        Backbone("resnet50", weights=None),
+    )
+    asked = plan.Plan(("x", None), backbones, (), None, (0,), 5, {}, "")
+    assert [asked.label(each) for each in backbones] == [
+        "mobilenet_v2 float32",
+        "mobilenet_v2 int8",
+        "mobilenet_v2 image_size=160 int8",
+        "resnet50",
+    ]

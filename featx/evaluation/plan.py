@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from featx import backbones as networks
@@ -56,9 +56,18 @@ class Plan:
         return len(self.backbones) * len(self.seeds) * per_seed
 
     def label(self, backbone: Backbone) -> str:
-        """Return the name, or the whole recipe where two backbones share a name."""
-        twice = sum(other.name == backbone.name for other in self.backbones) > 1
-        return repr(backbone) if twice else backbone.name
+        """Return the name, and the options by which it differs from others of that name."""
+        namesakes = [other for other in self.backbones if other.name == backbone.name]
+        words = [backbone.name]
+        for field in fields(Backbone):
+            value = getattr(backbone, field.name)
+            if all(getattr(other, field.name) == value for other in namesakes):
+                continue
+            if field.name == "precision":
+                words.append(value)
+            elif value != field.default:
+                words.append(f"{field.name}={value}")
+        return " ".join(words)
 
     def methods(self, backbone: Backbone) -> list[trials.Method]:
         """Return the heads and, last because it is slow, the baseline."""
