@@ -252,7 +252,7 @@ class ShardIndex:
                                arrays["digest"][i].tobytes())
                 )  # fmt: skip
             return cls(shards)
-        except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        except (LookupError, ArithmeticError, ValueError, TypeError, AttributeError) as error:
             raise CacheCorruptError(f"the index is not what featx packed: {error}") from error
 
 

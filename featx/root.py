@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from featx import disk, folders, reading
 from featx.errors import CacheCorruptError, CacheError, CacheVersionError, CacheWriteError
@@ -112,6 +114,18 @@ def mark_used(folder: Path) -> None:
 def refuse_links_in(folder: Path) -> None:
     """Raise CacheSecurityError if a key's folder, or one of those in it, is a link."""
     folders.refuse_links(folder, *(folder / name for name in ("shards", "quarantine", "claims")))
+
+
+def key_of(recipe: dict[str, Any]) -> tuple[str, bytes]:
+    """Return the feature key of a recipe, 64 hexadecimal digits, and the JSON it is taken from."""
+    whole = {"format": FORMAT, **recipe}
+    text = json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return hashlib.sha256(text).hexdigest(), text
+
+
+def key_folder(root: Path, key: str) -> Path:
+    """Return where the shards of a feature key lie."""
+    return root / f"k-{key[:32]}"
 
 
 def make_key_folder(folder: Path, text: bytes) -> None:

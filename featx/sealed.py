@@ -64,7 +64,7 @@ def unpack(content: bytes | bytearray, name: str) -> tuple[dict[str, np.ndarray]
     body = unseal(content, name)
     try:
         end = content.index(b"\n") + 1
-        header = json.loads(bytes(body[:end]))
+        header = json.loads(bytes(body[:end]), parse_constant=_refused)
         arrays = {}
         for array, (dtype, shape) in header["arrays"].items():
             kind = np.dtype(dtype)
@@ -79,3 +79,7 @@ def unpack(content: bytes | bytearray, name: str) -> tuple[dict[str, np.ndarray]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CacheCorruptError(f"{name} is not what featx packed: {error}") from error
     return arrays, header["about"]
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -13,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from featx import disk, folders, gathering, matrix, reading, shards
+from featx import disk, folders, gathering, matrix, reading, root, shards
 from featx.disk import Stat
 from featx.errors import CacheCorruptError, CacheCorruptWarning, CacheError, CacheWriteError
 from featx.index import ShardFacts, ShardIndex, of_odd_width
-from featx.root import FORMAT, MARKER, find_root, is_marked, make_key_folder, refuse_links_in
+from featx.root import FORMAT, find_root, is_marked, key_folder, key_of, make_key_folder
 from featx.shards import Block
 
-__all__ = ["FORMAT", "MARKER", "Store", "find_root"]
+__all__ = ["Store", "find_root"]
 
 _SHARD = re.compile(r"[0-9a-f]{32}\.h5")
 
@@ -50,10 +49,8 @@ class Store:
     def __init__(self, root: Path, recipe: dict[str, Any], dim: int | None = None) -> None:
         self.root = root
         self.recipe = {"format": FORMAT, **recipe}
-        text = json.dumps(self.recipe, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        self.key = hashlib.sha256(text.encode()).hexdigest()
-        self.folder = root / f"k-{self.key[:32]}"
-        self._text = text.encode()
+        self.key, self._text = key_of(recipe)
+        self.folder = key_folder(root, self.key)
         self._dim = dim
         self.ignored: set[str] = set()
         self.damaged: dict[str, str] = {}
@@ -82,7 +79,7 @@ class Store:
         CacheError
             The folder or a shard may not be read; CacheSecurityError where a folder is a link.
         """
-        refuse_links_in(self.folder)
+        root.refuse_links_in(self.folder)
         names = [name for name in self._names() if name not in self.ignored]
         for name in set(self._shards) - set(names):
             self._forget(name)

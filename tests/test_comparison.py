@@ -394,7 +394,7 @@ def test_two_recipes_of_one_network_are_kept_apart(seam: Seam) -> None:
     )  # fmt: skip
     names = {row.backbone for row in report.rows}
     assert len(names) == 2
-    assert any("pooling='max'" in name for name in names)
+    assert any("pooling=max" in name for name in names)
 
 
 @pytest.mark.parametrize(
@@ -595,6 +595,7 @@ def test_backbones_of_one_name_are_told_apart_by_what_differs() -> None:
         Backbone("mobilenet_v2", precision="int8"),
         Backbone("mobilenet_v2", precision="int8", image_size=160),
         Backbone("resnet50", weights=None),
+        Backbone("vgg16", precision="bfloat16"),
     )
     asked = plan.Plan(("x", None), backbones, (), None, (0,), 5, {}, "")
     assert [asked.label(each) for each in backbones] == [
@@ -602,4 +603,24 @@ def test_backbones_of_one_name_are_told_apart_by_what_differs() -> None:
         "mobilenet_v2 int8",
         "mobilenet_v2 image_size=160 int8",
         "resnet50",
+        "vgg16 bfloat16",
     ]
+
+
+def test_the_baseline_is_not_trained_a_second_time_for_int8() -> None:
+    backbones = (Backbone("mobilenet_v2"), Backbone("mobilenet_v2", precision="int8"))
+    asked = plan.Plan(("x", None), backbones, (), Recipe(layers=()), (0, 1), 5, {"progress": 0}, "")
+    assert [len(asked.methods(each)) for each in backbones] == [1, 0]
+    assert asked.steps == 2
+
+
+def test_what_no_command_can_say_is_said_in_words(tmp_path: Path) -> None:
+    options = {"heads": [], "baseline": False, "epochs": 1, "seeds": np.arange(2)}
+    backbones = [Backbone("resnet50", weights=tmp_path / "w.h5")]
+    told = repeating.command("x", None, backbones, {**options, "runtime": object()})
+    assert "# No command can repeat runtime" in told
+    assert f"weights='{tmp_path / 'w.h5'}'" in told
+    assert "seeds=[0, 1]" in told
+    assert "runtime=runtime" in told
+    once = repeating.command("x", None, [Backbone("resnet50")], {**options, "seeds": np.int64(2)})
+    assert "--seeds 2" in once

@@ -315,3 +315,18 @@ def test_a_class_of_copies_only_is_still_trained() -> None:
     groups = np.asarray([*range(8), 8, 8, 8, 8])
     for fit, score in splits.folds_of(y, 4, 0, groups):
         assert set(y[score]) <= set(y[fit])
+
+
+@pytest.mark.parametrize("same", [["a"], ["a", "b"]], ids=["one class", "every class"])
+def test_copies_that_folds_must_divide_are_told(clean: Path, same: list[str]) -> None:
+    for label in same:
+        content = (clean / "train" / label / "000.jpg").read_bytes()
+        for path in (clean / "train" / label).iterdir():
+            path.write_bytes(content)
+    options = {"backbones": [TINY], "heads": ["nearest"], "baseline": False, "progress": False}
+    report = featx.benchmark(clean / "train", folds=4, evidence=False, **options)
+    assert report.leaks.apart
+    (caution,) = [text for text in report.verdict.cautions if text.startswith("Folds ")]
+    assert caution.startswith("Folds divide copies")
+    page = (report.save(clean / "report") / "report.html").read_text(encoding="utf-8")
+    assert "Folds keep copies together" not in page

@@ -155,6 +155,8 @@ def test_int8_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     # Untrained, and 32 pixels small: what it computes does not survive the rounding.
     with pytest.raises(RuntimeUnavailableError, match="not made for 8-bit integers"):
         int8(backbone, 4)
+    with pytest.raises(RuntimeUnavailableError, match="not made for 8-bit integers"):
+        start(backbone, 4)
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(RuntimeUnavailableError, match=r"featx\[int8\]"):
         OpenVINORuntime(backbone, 4)
@@ -272,6 +274,19 @@ def test_a_wrong_conversion_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert start(TINY, 4, "auto").name == "keras-tensorflow"
 
 
+def test_telemetry_that_was_imported_before_is_not_found() -> None:
+    name = "openvino_telemetry"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, name, sys)
+        with on_openvino._without_telemetry(), pytest.raises(ImportError):
+            __import__(name)
+        assert sys.modules[name] is sys
+        patch.delitem(sys.modules, name)
+        with on_openvino._without_telemetry():
+            assert sys.modules[name] is None
+        assert name not in sys.modules
+
+
 def test_openvino_reports_its_use_to_nobody() -> None:
     pytest.importorskip("openvino")
     script = (
@@ -310,6 +325,11 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     monkeypatch.setattr(choice, "has_gpu", lambda: False)
     monkeypatch.setattr(choice.platform, "machine", lambda: "x86_64")
     return monkeypatch
+
+
+def test_int8_is_openvinos_whatever_else_is_there(here: pytest.MonkeyPatch) -> None:
+    here.setattr(choice, "keras_backend", lambda: "jax")
+    assert explain(replace(TINY, precision="int8"))[0] == "openvino"
 
 
 def test_auto_means_openvino_on_a_processor(here: pytest.MonkeyPatch) -> None:

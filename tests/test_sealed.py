@@ -60,3 +60,9 @@ def test_a_header_that_lies_is_refused(header: object) -> None:
     content = seal(json.dumps(header).encode() + b"\n" + bytes(8))
     with pytest.raises(errors.CacheCorruptError, match="x is not what featx packed"):
         unpack(content, "x")
+
+
+def test_a_number_that_json_does_not_have_is_refused() -> None:
+    line = b'{"about": NaN, "arrays": {}}\n'
+    with pytest.raises(errors.CacheCorruptError, match="NaN is no number"):
+        unpack(seal(line), "x")

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from featx import disk, errors, folders
+from featx.root import MARKER
 from featx.shards import ROW, Block, block_id
-from featx.store import MARKER, Store, find_root
+from featx.store import Store, find_root
 
 RECIPE = {"backbone": "none"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,16 @@ from featx.backbones import Backbone
 from featx.datasets import Dataset, as_dataset
 from featx.dense import Recipe
 from featx.errors import FeatxError
-from featx.evaluation import circumstances, leakage, passes, plan, repeating, splits, trials
+from featx.evaluation import (
+    circumstances,
+    copying,
+    leakage,
+    passes,
+    plan,
+    repeating,
+    splits,
+    trials,
+)
 from featx.evaluation.evidence import Material, gather
 from featx.evaluation.leakage import Leaks
 from featx.evaluation.passes import Rows
@@ -212,6 +221,9 @@ def _report(asked: Plan, run: _Run, folds: int, created: str) -> Report:
     _, fit, score = next(reversed(run.rows.values()))
     pictures = splits.describe(asked.names, fit, score, asked.folds)
     scores = {key: held.accuracy for key, held in run.held.items()}
+    leaks = run.leaks
+    if leaks is not None and score is None:
+        leaks = copying.judged(leaks, splits.labels_of(fit[1]), asked.folds, asked.seeds[0])
     return Report(
         pictures=pictures,
         rows=record.rows,
@@ -222,7 +234,7 @@ def _report(asked: Plan, run: _Run, folds: int, created: str) -> Report:
         method_failures=record.failures,
         remarks=record.remarks,
         baseline=plan.in_words(asked.recipe),
-        leaks=run.leaks,
+        leaks=leaks,
         circumstances=Circumstances(created, "", 0.0),
     )
 
@@ -245,24 +257,13 @@ def _train(asked: Plan, run: _Run, done: Pass, backbone: Backbone, bar: Any) -> 
 
 
 def _add_evidence(asked: Plan, run: _Run, report: Report) -> None:
-    report.leaks = _divided(asked, run, report)
-    report.evidence = gather(_material(asked, run, report))
-
-
-def _divided(asked: Plan, run: _Run, report: Report) -> Leaks | None:
-    """Return the leaks with what folds that divide copies would make of the verdict's head."""
     subject = next((one for one in report.summaries if one.chosen), None)
-    leaks = run.leaks
-    if report.pictures.test is not None or subject is None or leaks is None:
-        return leaks
-    if leaks.copied < leakage.MANY_COPIES:
-        return leaks
-    _, fit, _ = run.rows[subject.backbone]
-    y, seed = splits.labels_of(fit[1]), asked.seeds[0]
-    cuts = splits.folds_of(y, asked.folds, seed)
-    head = next(head for head in asked.heads if head.name == subject.method)
-    accuracy = trials.cross_validate(head, fit[1].X, y, cuts, seed).accuracy
-    return leaks if np.isnan(accuracy) else replace(leaks, divided=accuracy)
+    if report.leaks is not None and report.pictures.test is None and subject is not None:
+        fit = run.rows[subject.backbone][1][1]
+        head = next(head for head in asked.heads if head.name == subject.method)
+        cut = splits.labels_of(fit), asked.folds, asked.seeds[0]
+        report.leaks = copying.tried(report.leaks, head, fit.X, *cut)
+    report.evidence = gather(_material(asked, run, report))
 
 
 def _material(asked: Plan, run: _Run, report: Report) -> Material:

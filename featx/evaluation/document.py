@@ -117,6 +117,7 @@ def _leaks(found: Leaks) -> dict[str, Any]:
         ],
         "leaked": found.leaked,
         "groups": found.groups,
+        "apart": found.apart,
         "divided": found.divided,
         "small": found.small,
         "shortcuts": found.shortcuts,

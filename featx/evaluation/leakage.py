@@ -92,6 +92,9 @@ class Leaks:
     seconds : float
     near : bool
         False where there are too many pictures to look for more than equal files.
+    apart : bool
+        Whether folds divide copies, since a class has too few different pictures to keep them
+        together; False with a test set.
     divided : float or None
         What the verdict's head would seem to get on folds that divide copies, 0 to 1; None where
         it was not tried: there is a test set, or fewer than `MANY_COPIES` of the pictures have one.
@@ -106,6 +109,7 @@ class Leaks:
     thumbnails: Mapping[Place, bytes] = field(default_factory=dict)
     seconds: float = 0.0
     near: bool = True
+    apart: bool = False
     divided: float | None = None
 
     @property
@@ -146,6 +150,11 @@ class Leaks:
                 f"{_counted(exact, 'pair', 'pairs')} of equal files and "
                 f"{_counted(near, 'pair', 'pairs')} of near copies among {self.pictures:,} "
                 "pictures."
+            )
+        if self.apart:
+            said.append(
+                "Folds divide copies: some class has too few different pictures to keep its copies "
+                "together, so that a part of what is scored is memory."
             )
         if self.divided is not None:
             counts = np.unique(self.groups["train"], return_counts=True)[1]

@@ -52,27 +52,28 @@ class Plan:
     @property
     def steps(self) -> int:
         """Methods to train, each seed counted."""
-        per_seed = len(self.heads) + (self.recipe is not None)
-        return len(self.backbones) * len(self.seeds) * per_seed
+        return len(self.seeds) * sum(len(self.methods(each)) for each in self.backbones)
 
     def label(self, backbone: Backbone) -> str:
-        """Return the name, and the options by which it differs from others of that name."""
+        """Return the name, a precision other than float32, and what tells it from namesakes."""
         namesakes = [other for other in self.backbones if other.name == backbone.name]
         words = [backbone.name]
         for field in fields(Backbone):
             value = getattr(backbone, field.name)
-            if all(getattr(other, field.name) == value for other in namesakes):
-                continue
-            if field.name == "precision":
+            alike = all(getattr(other, field.name) == value for other in namesakes)
+            if field.name == "precision" and (not alike or value != field.default):
                 words.append(value)
-            elif value != field.default:
+            elif not alike and value != field.default:
                 words.append(f"{field.name}={value}")
         return " ".join(words)
 
     def methods(self, backbone: Backbone) -> list[trials.Method]:
-        """Return the heads and, last because it is slow, the baseline."""
+        """Return the heads and, last because it is slow, the baseline.
+
+        Keras trains nothing on int8: the baseline of such a backbone would be that of float32.
+        """
         recipe = self.recipe
-        if recipe is None:
+        if recipe is None or backbone.precision == "int8":
             return list(self.heads)
 
         def make(seed: int) -> FineTuned:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from featx import dense
 from featx.backbones import BACKBONES, Backbone
@@ -37,7 +40,9 @@ def command(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[
         and one == Backbone(one.name, weights=one.weights, image_size=one.image_size)
         for one in backbones
     )
+    options = {**options, "seeds": np.asarray(options["seeds"]).tolist()}
     simple = isinstance(options["baseline"], bool) and isinstance(options["seeds"], int)
+    simple = simple and isinstance(options.get("runtime"), str | None)
     if paths and plain and simple and options["heads"] is not None:
         return _shell(train, test, backbones, options)
     return _python(train, test, backbones, options)
@@ -81,6 +86,13 @@ def _python(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[
                 f"# No command can repeat {name}: the {_kind(part)} that this run was given. Make "
                 "it as you did then."
             )
+    backbones = [
+        one if one.weights is None else replace(one, weights=str(one.weights)) for one in backbones
+    ]
+    options = dict(options)
+    if not isinstance(options.get("runtime", ""), str | None):
+        told.append("# No command can repeat runtime: the object that this run was given.")
+        options["runtime"] = _Name("runtime")
     own = [one.name for one in backbones if one.name not in BACKBONES]
     told += [f"# Register the network {name!r} first: Backbone.register(...)." for name in own]
     heads = options["heads"]
@@ -92,6 +104,12 @@ def _python(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[
     listed = "".join(f", {key}={value}" for key, value in shown.items())
     call = f"featx.benchmark({', '.join(sets)}, backbones={list(backbones)!r}{listed})"
     return "\n".join([*_imports(call), *told, f"report = {call}", "report.save('report')"])
+
+
+class _Name(str):
+    """What stands in a call as it is, without quotes."""
+
+    __repr__ = str.__str__
 
 
 def _kind(part: Any) -> str:

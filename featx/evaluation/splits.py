@@ -159,7 +159,7 @@ def folds_of(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return positions that train and that are scored, a pair a fold; groups stay together."""
     nothing = np.zeros(len(y))
-    if groups is None or len(np.unique(groups)) == len(groups):
+    if groups is None or not folds <= len(np.unique(groups)) < len(groups):
         plain = StratifiedKFold(folds, shuffle=True, random_state=seed)
         return list(plain.split(nothing, y))
     together = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)

@@ -247,8 +247,8 @@ def _cautions(
 
 def _memory(subject: Summary, leaks: Leaks | None) -> list[str]:
     """Return what the test pictures that training knows do to the figure."""
-    if leaks is not None and leaks.divided is not None:
-        return [next(text for text in leaks.sentences() if text.startswith("Folds keep"))]
+    if leaks is not None and (leaks.apart or leaks.divided is not None):
+        return [next(text for text in leaks.sentences() if text.startswith("Folds "))]
     if leaks is None or not leaks.leaked:
         return []
     answers, known = subject.first, set(leaks.leaked)

@@ -88,6 +88,8 @@ def _started(
             try:
                 return OpenVINORuntime(backbone, batch_size, folder)
             except RuntimeUnavailableError as error:
+                if backbone.precision == "int8":
+                    raise
                 logger.info("runtime keras after all: %s", error)
     return KerasRuntime(backbone, batch_size)
 
@@ -105,6 +107,8 @@ def explain(backbone: Backbone) -> tuple[str, str]:
     name : {"openvino", "keras"}
     reason : str
     """
+    if backbone.precision == "int8":
+        return "openvino", "nothing else computes in int8"
     backend = keras_backend()
     if backend != "tensorflow":
         return "keras", f"Keras runs on {backend}, by the user's choice"

@@ -122,15 +122,14 @@ def load() -> Any:
 
 @contextmanager
 def _without_telemetry() -> Iterator[None]:
-    """Keep openvino_telemetry from being imported, unless it was already."""
-    absent = "openvino_telemetry" not in sys.modules
-    if absent:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    """Let what is imported meanwhile find no openvino_telemetry, also where it was imported."""
+    before = {name: sys.modules[name] for name in ("openvino_telemetry",) if name in sys.modules}
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
         yield
     finally:
-        if absent:
-            del sys.modules["openvino_telemetry"]
+        del sys.modules["openvino_telemetry"]
+        sys.modules.update(before)
 
 
 def refusal(backbone: Backbone) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import random
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ def quantized(model: Any, core: Any, side: int, name: str) -> Any:
     RuntimeUnavailableError
         NNCF is missing, or the rows would be too far from those in float32.
     """
+    state = random.getstate()  # the import sets the seed of a generator that is not ours
     try:
         import nncf
     except ImportError as error:
@@ -50,6 +52,8 @@ def quantized(model: Any, core: Any, side: int, name: str) -> Any:
             f"precision='int8' needs the package nncf, once a network, to measure its ranges "
             f"({error}): pip install 'featx[int8]', or use precision='bfloat16'."
         ) from error
+    finally:
+        random.setstate(state)
     nncf.set_log_level(logging.ERROR)
     pictures = drawn(PICTURES, side)
     held = len(pictures) // 10
@@ -89,27 +93,29 @@ def drawn(count: int, side: int) -> np.ndarray:
     -------
     numpy.ndarray of shape (count, side, side, 3) and dtype uint8
     """
-    random = np.random.default_rng(1)
-    return np.stack([_picture(random, side) for _ in range(count)])
+    generator = np.random.default_rng(1)
+    return np.stack([_picture(generator, side) for _ in range(count)])
 
 
-def _picture(random: np.random.Generator, side: int) -> np.ndarray:
-    falloff = random.uniform(0.4, 0.8)  # of the amplitude, an octave
+def _picture(generator: np.random.Generator, side: int) -> np.ndarray:
+    falloff = generator.uniform(0.4, 0.8)  # of the amplitude, an octave
     total = np.zeros((side, side, 3), np.float32)
     for octave in range(8):
-        cells = random.standard_normal((3, 2**octave + 2, 2**octave + 2)).astype(np.float32)
+        cells = generator.standard_normal((3, 2**octave + 2, 2**octave + 2)).astype(np.float32)
         for channel, grid in enumerate(cells):
             image = Image.fromarray(grid).resize((side, side), Image.Resampling.BICUBIC)
             total[..., channel] += np.asarray(image) * falloff**octave
     # Channels that mostly say the same, as those of photographs do.
-    mixed = total @ (random.uniform(0.3, 1.0) + 0.5 * random.standard_normal((3, 3)) * np.eye(3))
-    mixed = (mixed - mixed.mean()) / (mixed.std() + 1e-6) * random.uniform(25, 80)
-    mixed += random.uniform(70, 190) + random.normal(0, 20, 3)
+    mixed = total @ (
+        generator.uniform(0.3, 1.0) + 0.5 * generator.standard_normal((3, 3)) * np.eye(3)
+    )
+    mixed = (mixed - mixed.mean()) / (mixed.std() + 1e-6) * generator.uniform(25, 80)
+    mixed += generator.uniform(70, 190) + generator.normal(0, 20, 3)
     picture = Image.fromarray(mixed.clip(0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(picture)
-    for _ in range(random.integers(0, 12)):
-        x, y, width, height = (random.uniform(-0.2, 1, 4) * side).astype(int)
+    for _ in range(generator.integers(0, 12)):
+        x, y, width, height = (generator.uniform(-0.2, 1, 4) * side).astype(int)
         box = [int(x), int(y), int(x + abs(width)), int(y + abs(height))]
-        colour = tuple(int(value) for value in random.integers(0, 256, 3))
-        (draw.ellipse, draw.rectangle)[random.integers(0, 2)](box, fill=colour)
+        colour = tuple(int(value) for value in generator.integers(0, 256, 3))
+        (draw.ellipse, draw.rectangle)[generator.integers(0, 2)](box, fill=colour)
     return np.asarray(picture)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from featx import images, runtimes
-from featx.backbones import find
-from featx.errors import HeadError
+from featx.backbones import Backbone, find
+from featx.errors import CacheError, HeadError
 from featx.explain import Explainer, inline
 from featx.matching import check_same_network
+from featx.root import existing_root, key_folder, key_of
 
 
 class Answers:
@@ -43,7 +45,7 @@ class Answers:
                 "CalibratedClassifierCV."
             )
         check_same_network(classifier.recipe_, classifier.dim_, self._backbone)
-        self._runtime = runtimes.start(self._backbone, 1)
+        self._runtime = runtimes.start(self._backbone, 1, folder=_kept_at(self._backbone))
         self._explainer = Explainer(classifier, k)
         # One picture at a time: a decoded one may have 89 million pixels.
         self._lock = threading.Lock()
@@ -99,3 +101,14 @@ class Answers:
 def _text(name: Any) -> str:
     """Return a class name as UTF-8 can hold it: that of a folder may be any bytes."""
     return str(name).encode("utf-8", "backslashreplace").decode()
+
+
+def _kept_at(backbone: Backbone) -> Path | None:
+    """Return where rows of this network are kept, and with them its form that starts fast."""
+    try:
+        root = existing_root()
+    except CacheError:  # nothing is needed of it
+        return None
+    recipe = {**backbone.recipe(), "pixels": images.policy(backbone.scaled)}
+    folder = None if root is None else key_folder(root, key_of(recipe)[0])
+    return folder if folder is not None and folder.is_dir() else None
