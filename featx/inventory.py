@@ -196,5 +196,7 @@ def environment_of(environment: dict[str, Any]) -> str:
     parts = [f"{runtime} {engine}" if engine else runtime]
     if "device" in environment:
         parts[0] += f" on {environment['device']}"
-    parts += [f"{name} {environment[name]}" for name in ("keras", "pillow") if name in environment]
+    parts += [
+        f"{name} {environment[name]}" for name in ("nncf", "keras", "pillow") if name in environment
+    ]
     return ", ".join(parts)
