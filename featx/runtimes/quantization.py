@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -54,10 +55,9 @@ def quantized(model: Any, core: Any, side: int, name: str) -> Any:
         ) from error
     finally:
         random.setstate(state)
-    nncf.set_log_level(logging.ERROR)
     pictures = drawn(PICTURES, side)
     held = len(pictures) // 10
-    with contextlib.redirect_stdout(io.StringIO()):  # its progress bar
+    with _hushed():
         found = nncf.quantize(
             model.clone(),
             nncf.Dataset([picture[None] for picture in pictures[held:]]),
@@ -66,6 +66,20 @@ def quantized(model: Any, core: Any, side: int, name: str) -> Any:
         )
     _check(model, found, core, pictures[:held], name)
     return found
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Hold back NNCF's log and its progress bar, which it writes to standard output."""
+    # Not by its own set_log_level, which also sets handlers that others share with it.
+    log = logging.getLogger("nncf")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def _check(model: Any, found: Any, core: Any, pictures: np.ndarray, name: str) -> None:
