@@ -93,7 +93,7 @@ def warm_up_heads() -> None:
 
 
 def heads(folders: list[str], weights: str | None, cache: str) -> dict[str, Any]:
-    """Time the XGBoost head and XGBoost's defaults, the sweep of C and one fit: medians of three."""
+    """Time XGBoost's head and defaults, the sweep of C and one fit: medians of three."""
     import xgboost
     from sklearn.model_selection import train_test_split
     from sklearn.preprocessing import LabelEncoder
