@@ -13,7 +13,7 @@ import pytest
 from featx.errors import FeatxError
 from tests.promises import cache_cases, dataset_cases, file_cases  # noqa: F401  (they enter theirs)
 from tests.promises.cases import CASES, HANDLED, Case
-from tests.promises.content_cases import READINGS
+from tests.promises.content_cases import MAX_RSS_MB, MAX_SECONDS, READINGS
 from tests.promises.isolated import Reader
 
 ROWS = [
@@ -62,9 +62,11 @@ def test_case(case: Case, variant: Any, request: pytest.FixtureRequest) -> None:
 
 
 def test_figures_of_the_readings(note: Callable[..., None]) -> None:
-    """T13 for RESULTS.md; the limits are those of `content_cases.read_alone`."""
+    """T13 for RESULTS.md; each reading was held to the same limits when it was made."""
     if not READINGS:
         pytest.skip("no case was read")
+    assert max(reading["seconds"] for reading in READINGS) < MAX_SECONDS
+    assert max(reading["rss_mb"] for reading in READINGS) < MAX_RSS_MB
     note(
         "T13",
         files=len(READINGS),

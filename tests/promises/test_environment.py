@@ -114,21 +114,28 @@ def test_two_that_begin_at_once_on_a_new_key_are_not_mixed(
     assert len(Store(find_root(tmp_path), recipe()).environments()) == 1
 
 
-def killed_before_it_compared(cache: Path, runtime: stub.Thumbnail) -> None:
-    """Keep a block of an environment that found nothing to compare with, and did not look again."""
+def killed_before_it_compared(cache: Path) -> tuple[list[Path], Path]:
+    """Keep a block of one environment, and one of another that was killed before it looked at it.
+
+    Returns
+    -------
+    tuple of (list of Path, Path)
+        The first's shards, and the other's.
+    """
+    stub.extract(stub.pixels(40, seed=1), cache)
+    before = sorted(cache.rglob("*.h5"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(probe, "check", lambda *_: None)
         patch.setattr(probe, "check_others", lambda *_: None)
-        stub.extract(stub.pixels(40, seed=2), cache, runtime)
+        stub.extract(stub.pixels(40, seed=2), cache, Elsewhere(2.0))
+    (foreign,) = {*cache.rglob("*.h5")} - {*before}
+    return before, foreign
 
 
 def test_a_kill_between_keeping_and_comparing_is_found_by_its_own_environment(
     tmp_path: Path,
 ) -> None:
-    stub.extract(stub.pixels(40, seed=1), tmp_path)
-    before = sorted(tmp_path.rglob("*.h5"))
-    killed_before_it_compared(tmp_path, Elsewhere(2.0))
-    assert len(sorted(tmp_path.rglob("*.h5"))) == 2
+    before, _ = killed_before_it_compared(tmp_path)
     with pytest.raises(errors.CacheEnvironmentError, match="keras 9.9.9"):
         stub.extract(stub.pixels(40, seed=3), tmp_path, Elsewhere(2.0))
     assert sorted(tmp_path.rglob("*.h5")) == before
@@ -137,10 +144,7 @@ def test_a_kill_between_keeping_and_comparing_is_found_by_its_own_environment(
 def test_a_kill_between_keeping_and_comparing_is_found_by_another_environment(
     tmp_path: Path,
 ) -> None:
-    stub.extract(stub.pixels(40, seed=1), tmp_path)
-    before = sorted(tmp_path.rglob("*.h5"))
-    killed_before_it_compared(tmp_path, Elsewhere(2.0))
-    (foreign,) = {*tmp_path.rglob("*.h5")} - {*before}
+    _, foreign = killed_before_it_compared(tmp_path)
     with pytest.raises(errors.CacheEnvironmentError, match=f"shards/{foreign.name}"):
         stub.extract(stub.pixels(40, seed=3), tmp_path)
     foreign.unlink()
