@@ -1,28 +1,31 @@
-"""The block being filled: pictures to the network batch by batch, whole blocks to the store."""
+"""The block being filled: its pictures to the network, and whole blocks to the store."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Event
 
 import numpy as np
 
 from featx import probe
+from featx.batches import Batches
 from featx.claims import Claim, Claims
 from featx.digests import Digest
-from featx.errors import CacheEnvironmentError, ExtractionError, ImageError, NonFiniteError
+from featx.errors import CacheEnvironmentError, ImageError, NonFiniteError
 from featx.runtimes import Runtime
 from featx.shards import BAD, HOLE, ROW, Block, block_id
 from featx.store import Store
 
 logger = logging.getLogger(__name__)
 
-# A shard is published about every 256 pictures: a kill costs at most some seconds of a CPU's
-# work, and writing one takes under 0.1 % of the time of computing it.
-BLOCK = 256
+# A shard is published about every 192 pictures. While that is done, as many of the next as AHEAD
+# says are computed, so that no core rests: a kill costs at most 256, some seconds of a CPU's work.
+BLOCK, AHEAD = 192, 64
 # Where batches are large: a second or two of a GPU's work.
 LARGEST = 1024
 
@@ -45,8 +48,9 @@ class BlockWriter:
     with black; so what a picture is computed with depends on the pictures alone, and a run that
     was interrupted goes on as it would have. A bad picture keeps its slot, so that it never shifts
     its neighbours. A block is collected first, which gives it its name; then it is claimed,
-    computed and published by one thread, so that a kill never costs more than one block, while the
-    next one is collected. A block that another process has is left to it.
+    computed and published. Two are under way at a time: the first pictures of the second keep the
+    network busy while the first is published, the others wait for that. A block that another
+    process has is left to it.
 
     Parameters
     ----------
@@ -65,8 +69,6 @@ class BlockWriter:
     ----------
     computed : int
         Pictures that got a row so far.
-    dim : int or None
-        The width of a row; None before the first batch.
     """
 
     def __init__(
@@ -83,18 +85,25 @@ class BlockWriter:
         self._lead = lead
         self._claims = claims
         self._runtime: Runtime | None = None
-        self._unknown = False  # whether this environment is new to the key
+        self._known = Event()  # that this environment is not new to the key
         self._seen: set[Digest] = set()
         self._early: list[_Slot] = []
         self._slots: list[_Slot] = []
+        self._batches: list[np.ndarray] = []
         self._busy: set[str] = set()
         self._slowest = 0.0
         self._overflowed: list[str] = []
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="featx-compute")
-        self._working: Future[None] | None = None
+        self._worker = ThreadPoolExecutor(2, thread_name_prefix="featx-settle")
+        self._working: deque[Future[None]] = deque()
+        self._sent = Event()
+        self._sent.set()
         self._stopped = False
         self.computed = 0
-        self.dim: int | None = None
+
+    @property
+    def dim(self) -> int | None:
+        """The width of a row; None before the first batch."""
+        return None if self._runtime is None else self._network.dim
 
     def add(self, id: str, digest: Digest, picture: np.ndarray | ImageError) -> None:
         """Give a picture, or the verdict that it is none, the next slot; a repeat gets none."""
@@ -121,15 +130,21 @@ class BlockWriter:
         """
         if self._slots:
             self._hand_over()
-        self._wait()
-        self._await_others()
+        while self._working:
+            self._working.popleft().result()
+        if self._claims is not None and self._busy:
+            logger.info("waiting for %d blocks that other processes compute", len(self._busy))
+            patience = max(1.0, _PATIENCE * self._slowest) if self._slowest else _PATIENCE_SECONDS
+            self._claims.wait(self._busy, self._store.adopt, patience)
 
     def close(self) -> None:
         """Drop what is not published; at most one batch is waited for."""
         self._stopped = True
+        if self._runtime is not None:
+            self._network.stop()
         self._worker.shutdown(wait=True)
         if self._runtime is not None:
-            self._streams.shutdown(wait=True)
+            self._network.close()
 
     def refuse_overflow(self) -> None:
         """Raise NonFiniteError if a picture got NaN or infinity."""
@@ -143,18 +158,18 @@ class BlockWriter:
 
     def _begin(self) -> None:
         """Start the network, and give what waited for it its slots."""
-        self._runtime = self._start()
-        self._unknown = self._runtime.environment() not in self._store.environments()
-        size = self._runtime.batch_size
+        runtime = self._start()
+        size, streams = runtime.batch_size, runtime.streams
         # Two batches a stream, so that a GPU never waits for its next one; a CPU's are small.
-        streams = self._runtime.streams
         wanted = min(2 * streams, -(-LARGEST // size)) if streams > 1 else 1
-        self._size = max(-(-BLOCK // size), wanted) * size
-        self._streams = ThreadPoolExecutor(self._runtime.streams, "featx-run")
-        # Two: while one block is computed the next is collected.
-        shape = (self._size, self._side, self._side, 3)
-        self._pixels, self._spare = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-        kept = probe.kept_by(self._store, self._runtime.environment())
+        self._per_block = max(-(-BLOCK // size), wanted)
+        # Of the block that is collected and of most of the one before it.
+        count = self._per_block + max(1, 3 * self._per_block // 4)
+        self._network = Batches(runtime, self._side, self._store.dim, count)
+        self._runtime = runtime
+        if runtime.environment() in self._store.environments():
+            self._known.set()
+        kept = probe.kept_by(self._store, runtime.environment())
         for digest, pixels in self._lead:
             if digest not in kept and digest not in self._seen:
                 self._fill(_Slot("", digest, None), pixels)
@@ -163,81 +178,76 @@ class BlockWriter:
             self._fill(slot, None)
 
     def _fill(self, slot: _Slot, pixels: np.ndarray | None) -> None:
-        self._pixels[len(self._slots)] = 0 if pixels is None else pixels
+        assert self._runtime is not None
+        batch, place = divmod(len(self._slots), self._runtime.batch_size)
+        if place == 0:
+            self._batches.append(self._network.take())
+        self._batches[batch][place] = 0 if pixels is None else pixels
         self._slots.append(slot)
-        if len(self._slots) == self._size:
+        if len(self._slots) == self._per_block * self._runtime.batch_size:
             self._hand_over()
 
     def _hand_over(self) -> None:
-        """Give the collected block to the thread that computes."""
-        self._pixels[len(self._slots) :] = 0
-        self._wait()
-        self._working = self._worker.submit(self._settle, self._slots, self._pixels)
-        self._slots = []
-        self._pixels, self._spare = self._spare, self._pixels
+        """Give the collected block to a thread that settles it, once at most one is under way."""
+        while len(self._working) > 1:
+            self._working.popleft().result()  # its error is raised here
+        self._sent.wait()  # or it could overtake the one before
+        self._sent = Event()
+        before = self._working[-1] if self._working else None
+        work = (self._slots, self._batches, self._sent, before)
+        self._working.append(self._worker.submit(self._settle, *work))
+        self._slots, self._batches = [], []
 
-    def _wait(self) -> None:
-        """Wait for the block under way; its error is raised here."""
-        if self._working is not None:
-            working, self._working = self._working, None
-            working.result()
-
-    def _settle(self, slots: list[_Slot], pixels: np.ndarray) -> None:
-        """Compute and publish a block, unless another process did or does."""
+    def _settle(
+        self,
+        slots: list[_Slot],
+        batches: list[np.ndarray],
+        sent: Event,
+        before: Future[None] | None,
+    ) -> None:
+        """Compute and publish a block after the one before, unless another process did or does."""
         assert self._runtime is not None
         began = time.monotonic()
         sha256 = np.frombuffer(b"".join(slot.digest for slot in slots), np.uint8).reshape(-1, 32)
         name = block_id(self._store.key, self._runtime.batch_size, sha256)
-        claim = self._take(name)
-        if claim is None:
-            self._busy.add(name)
-            return
+        claim = None
         try:
+            claim = self._take(name)
+            if claim is None:
+                self._busy.add(name)
+                return
             # Asked after the claim: whoever had it before has published.
             kept = self._store.adopt(name)
             wanted = np.arange(len(slots)) if kept is None else kept.unserved()
-            features = self._compute(len(slots), pixels) if len(wanted) else None
+            features = None
+            if len(wanted):
+                given, batches = batches, []
+                features = self._network.compute(given, len(slots), sent, before, AHEAD)
+            if before is not None:
+                before.result()
             if features is not None:
                 self._publish([slots[i] for i in wanted], sha256[wanted], features[wanted])
                 self._slowest = max(self._slowest, time.monotonic() - began)
         finally:
-            claim.release()
+            sent.set()
+            self._network.give_back(batches)
+            if claim is not None:
+                claim.release()
 
     def _take(self, name: str) -> Claim | None:
         """Claim a block; None where it is left to the process that has it."""
-        claim = self._claims.take(name) if self._claims is not None else Claim()
-        if self._claims is None or not self._unknown:
+        if self._claims is None:
+            return Claim()
+        claim = self._claims.take(name)
+        if self._known.is_set():
             return claim
         # It may hold the two pictures by which this environment's next block is judged.
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while claim is None and not self._stopped and time.monotonic() < deadline:
-            if self._store.adopt(name):
+            if self._store.adopt(name) or self._known.wait(0.05):
                 break
-            time.sleep(0.05)
             claim = self._claims.take(name)
         return claim
-
-    def _compute(self, count: int, pixels: np.ndarray) -> np.ndarray | None:
-        """Return the rows of a block; None when it was stopped on the way."""
-        assert self._runtime is not None
-        size = self._runtime.batch_size
-        batches = [pixels[begin : begin + size] for begin in range(0, count, size)]
-        rows = [part for part in self._streams.map(self._run, batches) if part is not None]
-        return np.concatenate(rows)[:count] if len(rows) == len(batches) else None
-
-    def _run(self, batch: np.ndarray) -> np.ndarray | None:
-        assert self._runtime is not None
-        if self._stopped:
-            return None
-        rows = self._runtime.run(batch)
-        expected = (self._runtime.batch_size, self.dim or self._store.dim or rows.shape[-1])
-        if rows.shape != expected or rows.dtype != np.float32:
-            raise ExtractionError(
-                f"the runtime {self._runtime.name} gave {rows.dtype} of shape {rows.shape}; "
-                f"expected float32 of shape {expected}."
-            )
-        self.dim = rows.shape[1]
-        return rows
 
     def _publish(self, slots: list[_Slot], sha256: np.ndarray, features: np.ndarray) -> None:
         assert self._runtime is not None
@@ -265,36 +275,15 @@ class BlockWriter:
             # What is kept under this name answers nothing, and would keep these rows out.
             self._store.withdraw(name)
         self._store.publish(block)
-        if self._unknown:
+        if not self._known.is_set():
             try:
                 probe.check_others(self._store, self._runtime, self._side)
             except CacheEnvironmentError:
                 self._store.withdraw(name)
                 raise
-            self._unknown = False
+            self._known.set()
         lead = {digest for digest, _ in self._lead}
         self.computed += sum(
             kind == ROW and slot.digest not in lead
             for slot, kind in zip(slots, status, strict=True)
         )
-
-    def _await_others(self) -> None:
-        """Wait for the blocks that other processes have, as long as that gets on."""
-        assert self._claims is not None or not self._busy
-        patience = max(1.0, _PATIENCE * self._slowest) if self._slowest else _PATIENCE_SECONDS
-        deadline = time.monotonic() + patience
-        if self._busy:
-            logger.info("waiting for %d blocks that other processes compute", len(self._busy))
-        while self._claims is not None and self._busy and time.monotonic() < deadline:
-            arrived = {name for name in self._busy if self._store.adopt(name)}
-            if arrived:
-                self._busy -= arrived
-                deadline = time.monotonic() + patience
-                continue
-            claim = self._claims.take(min(self._busy))
-            if claim is not None:
-                # Given back: published since, or its process is gone and the block is open.
-                claim.release()
-                if not self._store.adopt(min(self._busy)):
-                    return
-            time.sleep(0.05)

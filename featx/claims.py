@@ -6,6 +6,8 @@ import errno
 import logging
 import os
 import threading
+import time
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -88,6 +90,36 @@ class Claims:
         logger.debug("no claims in %s: %s", self._folder, error)
         self._usable = False
         return Claim()
+
+    def wait(
+        self, names: Collection[str], arrived: Callable[[str], object], patience: float
+    ) -> None:
+        """Wait for blocks that other processes have, as long as that gets on.
+
+        Parameters
+        ----------
+        names : collection of str
+            The blocks.
+        arrived : callable
+            Says whether a block is there.
+        patience : float
+            Seconds, after which nothing more is waited for where no block arrived.
+        """
+        missing = set(names)
+        deadline = time.monotonic() + patience
+        while missing and time.monotonic() < deadline:
+            came = {name for name in missing if arrived(name)}
+            if came:
+                missing -= came
+                deadline = time.monotonic() + patience
+                continue
+            claim = self.take(min(missing))
+            if claim is not None:
+                # Given back: published since, or its process is gone and the block is open.
+                claim.release()
+                if not arrived(min(missing)):
+                    return
+            time.sleep(0.05)
 
 
 def _lock(descriptor: int) -> OSError | None:

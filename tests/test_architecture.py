@@ -55,6 +55,7 @@ FLOORS = {
     "preflight": 4,
     "scan": 3.8,
     "blocks": 3.6,
+    "batches": 3.5,
     "verification": 3.6,
     "probe": 3.4,
     "doctor": 3.4,

@@ -29,7 +29,7 @@ def extract(
     out: str | None = None,
     die_at: int | None = None,
     locks: str = "",
-    block: int = 256,
+    block: int = blocks.BLOCK,
     begin: float = 0.0,
 ) -> int:
     """Extract a folder, or files in this order, with the stub; write what came out."""
