@@ -275,25 +275,49 @@ def test_mlp_has_the_hidden_sizes_asked_for() -> None:
     assert [w.shape for w in net.coefs_] == [(100, 9), (9, 5), (5, 3)]
 
 
-def test_xgboost_draws_the_columns_it_says() -> None:
+def test_xgboost_grows_few_rounds_on_few_columns() -> None:
     X, y = blobs()
-    wide = heads.xgboost(n_estimators=2, columns=25).fit(X, y)
-    narrow = heads.xgboost(n_estimators=2, columns=25).fit(X[:, :10], y)
-    assert wide.model_.get_params()["colsample_bytree"] == 0.25
-    assert narrow.model_.get_params()["colsample_bytree"] == 1.0
+    head = heads.xgboost(n_estimators=12, columns=10).fit(X, y)
+    # The columns of three trees a round, five rounds at a time.
+    used = [
+        {int(name[1:]) for name in head.model_.get_booster()[begin:end].get_score()}
+        for begin, end in ((0, 5), (5, 10), (10, 12))
+    ]
+    assert all(3 < len(columns) <= 20 for columns in used)
+    assert not used[0] & used[1], "all columns had their turn before one comes again"
+    assert not used[1] & used[2]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("columns", [4, 64, 1000])
+def test_xgboost_trees_grown_in_parts_are_one_model(classes: int, columns: int) -> None:
+    X, y = blobs()
+    if classes == 2:
+        X, y = X[y != y[0]], y[y != y[0]]
+    whole = heads.xgboost(n_estimators=13, columns=columns).fit(X, y)
+    start = heads.xgboost(n_estimators=5, columns=columns).fit(X, y)
+    assert whole.model_.get_booster().num_boosted_rounds() == 13
+    assert whole.model_.get_booster().num_features() == X.shape[1]
+    np.testing.assert_array_equal(
+        whole.model_.predict_proba(X, iteration_range=(0, 5)), start.predict_proba(X)
+    )
+    losses = [
+        log_loss(y, whole.model_.predict_proba(X, iteration_range=(0, end))) for end in (5, 10, 13)
+    ]
+    assert losses[0] > losses[1] > losses[2]
 
 
 def test_xgboost_grows_on_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = blobs()
     asked: list[str] = []
-    fit = xgboost.XGBClassifier.fit
+    train = xgboost.train
 
-    def noted(self: Any, *rows: Any, **options: Any) -> Any:
-        asked.append(self.device)
+    def noted(parameters: dict[str, Any], *rest: Any) -> Any:
+        asked.append(parameters["device"])
         # No GPU is needed to see which device is asked for.
-        return fit(self.set_params(device="cpu"), *rows, **options)
+        return train({**parameters, "device": "cpu"}, *rest)
 
-    monkeypatch.setattr(xgboost.XGBClassifier, "fit", noted)
+    monkeypatch.setattr(xgboost, "train", noted)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(trees, "SMALL", 100)
     there = os.path.exists

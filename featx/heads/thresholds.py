@@ -6,11 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from featx import ubj
 
-
-def between(model: bytes, rows: np.ndarray) -> bytes:
-    """Return the model with each threshold in the middle between two numbers of its column.
+def settle(document: Any, rows: np.ndarray) -> None:
+    """Move each threshold of a model to the middle between two numbers of its column.
 
     XGBoost puts a threshold on a number of a training row. The same picture's row, computed again
     by another runtime or in a batch of another size, differs in its last bits, and would take the
@@ -18,12 +16,11 @@ def between(model: bytes, rows: np.ndarray) -> bytes:
 
     Parameters
     ----------
-    model : bytes
-        UBJ, as XGBoost writes it.
+    document : dict
+        The model, decoded from UBJ; changed in place.
     rows : ndarray of shape (n, n_features)
         What the trees were grown on; finite.
     """
-    document = ubj.decoded(model)
     trees = document["learner"]["gradient_booster"]["model"]["trees"]
     inner = [tree["left_children"] != -1 for tree in trees]
     columns, places = (
@@ -36,7 +33,6 @@ def between(model: bytes, rows: np.ndarray) -> bytes:
     counts = np.cumsum([at.sum() for at in inner])[:-1]
     for tree, at, moved in zip(trees, inner, np.split(places, counts), strict=True):
         tree["split_conditions"][at] = moved
-    return ubj.encoded(document)
 
 
 def _middle(numbers: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
@@ -48,9 +44,3 @@ def _middle(numbers: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     middle = ((lower.astype(np.float64) + upper) / 2).astype(np.float32)
     # Between neighbours in float32 there is nothing.
     return np.where(has_both & (middle > lower), middle, thresholds)
-
-
-def settle(classifier: Any, rows: np.ndarray) -> None:
-    """Move the thresholds of a fitted `xgboost.XGBClassifier`."""
-    raw = bytes(classifier.get_booster().save_raw("ubj"))
-    classifier.load_model(bytearray(between(raw, rows)))

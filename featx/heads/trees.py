@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx.dense import rows_and_labels
-from featx.heads import thresholds
+from featx.heads import growing
 from featx.heads.regression import SMALL
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
     n_estimators, max_depth, max_bin, learning_rate
         As in `xgboost.XGBClassifier`.
     columns : int
-        Columns drawn for each tree; all of them where rows are no wider. An embedding says the
-        same thing in many columns, so that a tree loses little by seeing few.
+        Columns drawn for each tree, of twice as many that are drawn for five rounds; all of them
+        where rows are no wider. An embedding says the same thing in many columns, so that a tree
+        loses little by seeing few.
     seed : int
         Seed of the drawing.
     n_jobs : int or None
@@ -41,8 +42,8 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
     classes_ : ndarray of shape (n_classes,)
         Labels, sorted.
     model_ : xgboost.XGBClassifier
-        Fitted on positions in `classes_`; its thresholds then moved between the numbers of the
-        training rows, so that rows that another runtime rounds otherwise take the same branches.
+        Predicts positions in `classes_`. Its thresholds lie between the numbers of the training
+        rows, so that rows that another runtime rounds otherwise take the same branches.
     """
 
     def __init__(
@@ -88,22 +89,23 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
         device = self.device
         if device == "auto":
             device = "cuda" if not small and _has_cuda() else "cpu"
-        self.model_ = xgboost.XGBClassifier(
-            n_estimators=self.n_estimators,
-            max_depth=self.max_depth,
-            max_bin=self.max_bin,
-            learning_rate=self.learning_rate,
-            colsample_bytree=min(1.0, self.columns / values.shape[1]),
-            tree_method="hist",
-            random_state=self.seed,
-            n_jobs=1 if self.n_jobs is None and small else self.n_jobs,
-            device=device,
-        )
-        self.model_.fit(values, codes)
+        jobs = 1 if self.n_jobs is None and small else self.n_jobs
+        many = len(self.classes_) > 2
+        parameters = {
+            "objective": "multi:softprob" if many else "binary:logistic",
+            **({"num_class": len(self.classes_)} if many else {}),
+            "max_depth": self.max_depth,
+            "max_bin": self.max_bin,
+            "learning_rate": self.learning_rate,
+            "tree_method": "hist",
+            "seed": self.seed,
+            "nthread": 0 if jobs is None else jobs,
+            "device": device,
+        }
+        raw = growing.grown(values, codes, self.n_estimators, self.columns, parameters)
         # Rows to be asked about lie in main memory, and the head may leave for another machine.
-        self.model_.set_params(device="cpu")
-        self.model_.get_booster().set_param({"device": "cpu"})
-        thresholds.settle(self.model_, values)
+        self.model_ = xgboost.XGBClassifier(n_jobs=jobs, device="cpu")
+        self.model_.load_model(bytearray(raw))
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:
