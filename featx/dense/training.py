@@ -69,15 +69,19 @@ def train(
         loss, accuracy, seconds, and val_loss, val_accuracy where there is validation; an entry an
         epoch.
     """
+    import keras
+
     model.compile(
         optimizer=_optimizer(
             optimizer or recipe.optimizer,
             recipe.learning_rate if learning_rate is None else learning_rate,
         ),
         loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         steps_per_execution=steps_per_execution,
     )
+    # All variables are there now. TensorFlow traces a step that makes some of its own once more.
+    model.optimizer.build(model.trainable_variables)
     watching = validation is not None or not recipe.monitor.startswith("val_")
     history = model.fit(
         batches,
