@@ -72,7 +72,7 @@ class Batches:
         batches : sequence of ndarray
             Filled with `count` pictures; what is left of the last one becomes black.
         sent : Event
-            Set when these batches have their place among all others.
+            Set when all these batches are on their way, so that none of later ones is before them.
         before : Future or None
             What is waited for when `ahead` pictures, or one batch a stream, have been sent off; its
             error is raised here.
@@ -84,7 +84,6 @@ class Batches:
             for number, batch in enumerate(batches):
                 # Here and not in the streams, which what is waited for may need.
                 if before is not None and number == free:
-                    sent.set()
                     before.result()
                 tasks.append(self._streams.submit(self._run, batch))
             sent.set()
