@@ -112,8 +112,7 @@ def forward(name: str, weights: str | None, precision: str, runtime: str) -> dic
     import featx
 
     backbone = featx.Backbone(name, weights=weights)
-    ways = {"openvino": _openvino, "keras": _keras, "featx": _featx}
-    run, batch = ways[runtime](backbone, precision)
+    run, batch = {"openvino": _openvino, "keras": _keras}[runtime](backbone, precision)
     pixels = np.random.default_rng(0).integers(0, 256, (batch, SIDE, SIDE, 3), dtype=np.uint8)
     run([pixels] * 4)
     images, began = 0, time.perf_counter()
@@ -154,17 +153,6 @@ def _openvino(backbone: Any, precision: str) -> tuple[Any, int]:
         jobs.wait_all()
 
     return run, 16
-
-
-def _featx(backbone: Any, precision: str) -> tuple[Any, int]:
-    """Return the network as featx runs it: quantised by hand it would be another one."""
-    from dataclasses import replace
-
-    from featx import runtimes
-
-    runtime = runtimes.start(replace(backbone, precision=precision))
-    pool = ThreadPoolExecutor(runtime.streams)
-    return lambda batches: list(pool.map(runtime.run, batches)), runtime.batch_size
 
 
 def _keras(backbone: Any, precision: str) -> tuple[Any, int]:

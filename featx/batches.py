@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 
@@ -32,7 +32,7 @@ class Batches:
     Attributes
     ----------
     dim : int or None
-        The width of a row; None before the first batch.
+        The width of a row; None before it is known.
     """
 
     def __init__(self, runtime: Runtime, side: int, dim: int | None, count: int) -> None:
@@ -74,16 +74,14 @@ class Batches:
         sent : Event
             Set when all these batches are on their way, so that none of later ones is before them.
         before : Future or None
-            What is waited for when `ahead` pictures, or one batch a stream, have been sent off; its
-            error is raised here.
+            What is waited for when `ahead` batches have been sent off; its error is raised here.
         """
         batches[-1][count - (len(batches) - 1) * len(batches[-1]) :] = 0
-        free = max(ahead // self._runtime.batch_size, self._runtime.streams)
         tasks: list[Future[np.ndarray | None]] = []
         try:
             for number, batch in enumerate(batches):
                 # Here and not in the streams, which what is waited for may need.
-                if before is not None and number == free:
+                if before is not None and number == ahead:
                     before.result()
                 tasks.append(self._streams.submit(self._run, batch))
             sent.set()
@@ -92,6 +90,10 @@ class Batches:
             unused = [b for b, task in zip(batches, tasks, strict=False) if task.cancel()]
             self.give_back([*unused, *batches[len(tasks) :]])
         return np.concatenate(rows)[:count] if len(rows) == len(batches) else None
+
+    def between(self, work: Callable[[], None]) -> None:
+        """Do what calls the runtime itself, as if it were a batch: not beside too many others."""
+        self._streams.submit(work).result()
 
     def stop(self) -> None:
         """Begin no further batch."""

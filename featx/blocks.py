@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from threading import Event
 
 import numpy as np
@@ -23,9 +24,9 @@ from featx.store import Store
 
 logger = logging.getLogger(__name__)
 
-# A shard is published about every 192 pictures. While that is done, as many of the next as AHEAD
-# says are computed, so that no core rests: a kill costs at most 256, some seconds of a CPU's work.
-BLOCK, AHEAD = 192, 64
+# A kill costs at most this many pictures, some seconds of a CPU's work: those of a block that is
+# not published yet, and AHEAD of the next one, computed meanwhile so that no core rests.
+BLOCK, AHEAD = 256, 64
 # Where batches are large: a second or two of a GPU's work.
 LARGEST = 1024
 
@@ -102,7 +103,7 @@ class BlockWriter:
 
     @property
     def dim(self) -> int | None:
-        """The width of a row; None before the first batch."""
+        """The width of a row; None before it is known."""
         return None if self._runtime is None else self._network.dim
 
     def add(self, id: str, digest: Digest, picture: np.ndarray | ImageError) -> None:
@@ -162,7 +163,9 @@ class BlockWriter:
         size, streams = runtime.batch_size, runtime.streams
         # Two batches a stream, so that a GPU never waits for its next one; a CPU's are small.
         wanted = min(2 * streams, -(-LARGEST // size)) if streams > 1 else 1
-        self._per_block = max(-(-BLOCK // size), wanted)
+        at_risk = max(-(-BLOCK // size), wanted)
+        self._ahead = min(max(AHEAD // size, streams), at_risk - 1)
+        self._per_block = at_risk - self._ahead
         # Of the block that is collected and of most of the one before it.
         count = self._per_block + max(1, 3 * self._per_block // 4)
         self._network = Batches(runtime, self._side, self._store.dim, count)
@@ -189,7 +192,7 @@ class BlockWriter:
 
     def _hand_over(self) -> None:
         """Give the collected block to a thread that settles it, once at most one is under way."""
-        while len(self._working) > 1:
+        while len(self._working) > 1 or (self._working and self._working[0].done()):
             self._working.popleft().result()  # its error is raised here
         self._sent.wait()  # or it could overtake the one before
         self._sent = Event()
@@ -208,10 +211,11 @@ class BlockWriter:
         """Compute and publish a block after the one before, unless another process did or does."""
         assert self._runtime is not None
         began = time.monotonic()
-        sha256 = np.frombuffer(b"".join(slot.digest for slot in slots), np.uint8).reshape(-1, 32)
-        name = block_id(self._store.key, self._runtime.batch_size, sha256)
         claim = None
         try:
+            digests = b"".join(slot.digest for slot in slots)
+            sha256 = np.frombuffer(digests, np.uint8).reshape(-1, 32)
+            name = block_id(self._store.key, self._runtime.batch_size, sha256)
             claim = self._take(name)
             if claim is None:
                 self._busy.add(name)
@@ -222,7 +226,7 @@ class BlockWriter:
             features = None
             if len(wanted):
                 given, batches = batches, []
-                features = self._network.compute(given, len(slots), sent, before, AHEAD)
+                features = self._network.compute(given, len(slots), sent, before, self._ahead)
             if before is not None:
                 before.result()
             if features is not None:
@@ -277,7 +281,8 @@ class BlockWriter:
         self._store.publish(block)
         if not self._known.is_set():
             try:
-                probe.check_others(self._store, self._runtime, self._side)
+                check = partial(probe.check_others, self._store, self._runtime, self._side)
+                self._network.between(check)
             except CacheEnvironmentError:
                 self._store.withdraw(name)
                 raise

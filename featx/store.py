@@ -212,7 +212,8 @@ class Store:
         self._unsaved = True
 
     def _forget(self, name: str) -> None:
-        self._unsaved |= self._shards.pop(name, None) is not None
+        if self._shards.pop(name, None) is not None:
+            self._unsaved = True
 
     def _take_in(self, name: str) -> bool:
         """Enter a shard as it lies on the disk now; say whether it is there, whole."""

@@ -1,129 +1,173 @@
-"""Blocks on their way: in their order, one published while the next is begun, no buffer lost."""
+"""The block being filled: what meets the network together, and what is dropped."""
 
 from __future__ import annotations
 
-import time
+import threading
 from pathlib import Path
-from threading import Event
-from typing import Any
 
 import numpy as np
 import pytest
 
-import featx
 from featx import blocks, errors
-from featx.batches import Batches
-from featx.claims import Claim, Claims
-from featx.shards import Block
-from featx.store import Store
+from featx.blocks import BlockWriter
+from featx.digests import of_content
+from featx.runtimes import Runtime
+from featx.store import Store, find_root
 
-from .fakes import TINY, CountingRuntime
-
-
-def drawn(count: int) -> np.ndarray:
-    return np.random.default_rng(7).integers(1, 255, (count, 32, 32, 3), dtype=np.uint8)
+SIDE = 4
 
 
-class Noting(CountingRuntime):
-    """Notes the first number of each picture, in the order in which pictures come."""
+class Means(Runtime):
+    """Rows are the channel means; NaN for pictures of pure 255."""
 
-    def __init__(self, batch_size: int = 4) -> None:
-        super().__init__(batch_size)
-        self.order: list[tuple[int, ...]] = []
+    name = "means"
+
+    def __init__(self, batch_size: int = 4, streams: int = 1) -> None:
+        self.batch_size = batch_size
+        self.streams = streams
+        self.batches: list[np.ndarray] = []
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        self.order += [tuple(one[0, :4].ravel().tolist()) for one in pixels if one.any()]
-        return super().run(pixels)
+        self.batches.append(pixels.copy())
+        means = pixels.mean((1, 2)).astype(np.float32)
+        return np.where((means == 255).all(1, keepdims=True), np.float32(np.nan), means)
 
 
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "BLOCK", 16)
-    monkeypatch.setattr(blocks, "AHEAD", 8)
+def picture(number: int) -> np.ndarray:
+    return np.full((SIDE, SIDE, 3), number, np.uint8)
 
 
-def test_the_next_block_is_begun_while_one_is_published_and_no_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runtime = CountingRuntime()
-    publish = Store.publish
-    seen: list[int] = []
-
-    def slowly(self: Store, block: Block) -> None:
-        if not seen:
-            end = time.monotonic() + 10
-            while runtime.batches < 6 and time.monotonic() < end:
-                time.sleep(0.01)
-            time.sleep(0.3)  # time enough for others, were they let
-        seen.append(runtime.batches)
-        publish(self, block)
-
-    monkeypatch.setattr(Store, "publish", slowly)
-    pixels = drawn(100)
-    features = featx.extract(pixels, TINY, runtime=runtime, cache=tmp_path / "c", progress=False)
-    assert seen[0] == (16 + 8) // 4
-    monkeypatch.undo()
-    alone = featx.extract(pixels, TINY, runtime=CountingRuntime(), cache=tmp_path / "d",
-                          progress=False)  # fmt: skip
-    np.testing.assert_array_equal(features.X, alone.X)
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    # Blocks of two batches of four, while one more is computed ahead.
+    monkeypatch.setattr(blocks, "BLOCK", 12)
+    monkeypatch.setattr(blocks, "AHEAD", 4)
+    return Store(find_root(tmp_path / "cache"), {"backbone": "means"})
 
 
-def test_a_block_that_is_claimed_slowly_is_not_overtaken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    take = Claims.take
-    asked: list[str] = []
-
-    def slowly(self: Claims, name: str) -> Claim | None:
-        asked.append(name)
-        if len(asked) in (1, 3):
-            time.sleep(0.3)
-        return take(self, name)
-
-    monkeypatch.setattr(Claims, "take", slowly)
-    runtime, pixels = Noting(), drawn(100)
-    featx.extract(pixels, TINY, runtime=runtime, cache=tmp_path, progress=False)
-    assert len(asked) == 7
-    expected = [tuple(one[0, :4].ravel().tolist()) for one in pixels]
-    assert [each for each in runtime.order if each in set(expected)] == expected
+def write(
+    store: Store, runtime: Runtime, pictures: list[np.ndarray | errors.ImageError]
+) -> BlockWriter:
+    writer = BlockWriter(store, lambda: runtime, SIDE)
+    for i, each in enumerate(pictures):
+        content = each if isinstance(each, np.ndarray) else f"bad {i}".encode()
+        writer.add(str(i), of_content(content), each)
+    writer.finish()
+    writer.close()
+    return writer
 
 
-def test_a_block_is_not_kept_when_the_one_before_failed(tmp_path: Path) -> None:
-    class FailingOnce(CountingRuntime):
+def rows(store: Store, numbers: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    store.refresh()
+    digests = b"".join(of_content(picture(number)) for number in numbers)
+    return store.gather(np.frombuffer(digests, np.uint8).reshape(-1, 32), 3)
+
+
+def test_the_last_batch_is_padded_with_black(store: Store) -> None:
+    runtime = Means()
+    writer = write(store, runtime, [picture(i) for i in range(1, 11)])
+    assert writer.computed == 10
+    assert [len(batch) for batch in runtime.batches] == [4, 4, 4]
+    assert not runtime.batches[2][2:].any()
+    got, missing = rows(store, list(range(1, 11)))
+    assert not missing.any()
+    np.testing.assert_array_equal(got[:, 0], np.arange(1, 11))
+    assert len(store.index.shards) == 2
+
+
+def test_a_bad_picture_keeps_its_slot(store: Store) -> None:
+    clean, spoilt = Means(), Means()
+    bad = errors.NotAnImageError("no picture")
+    write(store, spoilt, [picture(1), bad, picture(2)])
+    assert [int(b[0, 0, 0]) for b in spoilt.batches[0]] == [1, 0, 2, 0]
+    got, missing = rows(store, [1, 2])
+    assert not missing.any()
+    write(store, clean, [])
+    assert not clean.batches
+
+
+def test_verdicts_alone_do_not_start_the_network(store: Store) -> None:
+    writer = BlockWriter(store, lambda: pytest.fail("started"), SIDE)
+    writer.add("0", b"0" * 32, errors.NotAnImageError("no picture"))
+    writer.finish()
+    writer.close()
+    assert not store.folder.exists()
+
+
+def test_a_repeat_is_computed_once(store: Store) -> None:
+    assert write(store, Means(), [picture(1), picture(1), picture(2)]).computed == 2
+
+
+def test_several_streams_keep_the_order(store: Store) -> None:
+    write(store, Means(batch_size=2, streams=3), [picture(i) for i in range(1, 30)])
+    got, missing = rows(store, list(range(1, 30)))
+    assert not missing.any()
+    np.testing.assert_array_equal(got[:, 1], np.arange(1, 30))
+
+
+def test_overflow_is_not_kept_and_found_again(store: Store) -> None:
+    for _ in range(2):  # the second time the block is there already
+        writer = write(store, Means(), [picture(1), picture(255), picture(3)])
+        with pytest.raises(errors.NonFiniteError, match=r"1 pictures \(such as 1\)"):
+            writer.refuse_overflow()
+    got, missing = rows(store, [1, 255, 3])
+    assert missing.tolist() == [False, True, False]
+
+
+def test_a_runtime_that_overflows_no_more_fills_the_hole(store: Store) -> None:
+    write(store, Means(), [picture(1), picture(255)])
+
+    class Better(Means):
         def run(self, pixels: np.ndarray) -> np.ndarray:
-            rows = super().run(pixels)
-            if self.batches == 10:  # of the third block
-                raise RuntimeError("the network failed")
-            return rows
+            return pixels.mean((1, 2)).astype(np.float32)
 
-    pixels = drawn(100)
-    with pytest.raises(RuntimeError, match="the network failed"):
-        featx.extract(pixels, TINY, runtime=FailingOnce(), cache=tmp_path, progress=False)
-    assert len(list(tmp_path.glob("k-*/shards/*.h5"))) == 2
-    runtime = CountingRuntime()
-    featx.extract(pixels, TINY, runtime=runtime, cache=tmp_path, progress=False)
-    assert runtime.seen == 100 + 2 - 32
+    writer = write(store, Better(), [picture(1), picture(255)])
+    writer.refuse_overflow()
+    assert rows(store, [255])[1].tolist() == [False]
 
 
-@pytest.mark.parametrize("fails_at", [0, 2, None])
-def test_buffers_come_back_whatever_happens(fails_at: int | None) -> None:
-    class Failing(CountingRuntime):
+def test_a_runtime_of_the_wrong_shape_is_named(store: Store) -> None:
+    class Wrong(Means):
         def run(self, pixels: np.ndarray) -> np.ndarray:
-            if self.batches == fails_at:
-                raise errors.OutOfMemoryError("no memory")
+            return np.zeros((3, 3), np.float32)
+
+    with pytest.raises(errors.ExtractionError, match=r"the runtime means gave float32 of shape"):
+        write(store, Wrong(), [picture(1)])
+
+
+def test_closing_drops_the_block_after_at_most_one_batch(store: Store) -> None:
+    going, on = threading.Event(), threading.Event()
+
+    class Slow(Means):
+        def run(self, pixels: np.ndarray) -> np.ndarray:
+            going.set()
+            on.wait(10)
             return super().run(pixels)
 
-    network = Batches(Failing(), 32, None, 5)
-    taken = [network.take() for _ in range(5)]
-    assert len({id(batch) for batch in taken}) == 5
-    sent = Event()
-    try:
-        rows: Any = network.compute(taken[:4], 14, sent, None, 0)
-        assert fails_at is None
-        assert rows.shape == (14, 1280)
-    except errors.OutOfMemoryError:
-        assert fails_at is not None
-    network.give_back(taken[4:])
-    network.close()
-    again = [network.take() for _ in range(5)]
-    assert {id(batch) for batch in again} == {id(batch) for batch in taken}
+    runtime = Slow()
+    writer = BlockWriter(store, lambda: runtime, SIDE)
+    for i in range(1, 9):
+        writer.add(str(i), of_content(picture(i)), picture(i))
+    going.wait(10)
+    writer._network.stop()
+    on.set()
+    writer.close()
+    assert len(runtime.batches) == 1
+    assert rows(store, [1])[1].all()
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "streams", "block"), [(4, 1, 8), (4, 2, 8), (16, 2, 16), (16, 1, 16)]
+)
+def test_a_block_and_what_is_computed_ahead_have_two_batches_a_stream(
+    store: Store, monkeypatch: pytest.MonkeyPatch, batch_size: int, streams: int, block: int
+) -> None:
+    monkeypatch.setattr(blocks, "LARGEST", 48)
+    runtime = Means(batch_size, streams)
+    writer = BlockWriter(store, lambda: runtime, SIDE)
+    for number in range(block + 1):
+        writer.add(str(number), of_content(picture(number)), picture(number))
+    writer.finish()
+    writer.close()
+    store.refresh()
+    assert sorted(len(shard.status) for shard in store.index.shards) == [1, block]

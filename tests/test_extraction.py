@@ -17,7 +17,7 @@ from PIL import Image
 
 import featx
 from featx import Backbone, errors
-from featx.blocks import AHEAD, BLOCK
+from featx.blocks import BLOCK
 
 from .conftest import ROOT, draw_folder
 from .fakes import TINY, CountingRuntime
@@ -289,9 +289,8 @@ def test_killed_and_run_again_is_bit_identical(tmp_path: Path) -> None:
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == -9
     runtime = CountingRuntime()
     resumed = extract(folder, runtime, cache=tmp_path / "killed")
-    # Of the 400 pictures computed before the kill at most 256 are computed again.
-    assert runtime.seen <= 450 + PROBES - (400 - (BLOCK + AHEAD))
-    assert BLOCK + AHEAD == 256
+    # Of the 400 pictures computed before the kill at most a block is computed again.
+    assert runtime.seen <= 450 + PROBES - (400 - BLOCK)
     assert resumed.X.tobytes() == whole.X.tobytes()
 
 

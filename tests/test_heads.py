@@ -288,6 +288,16 @@ def test_xgboost_grows_few_rounds_on_few_columns() -> None:
     assert not used[1] & used[2]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("n_estimators", 0), ("n_estimators", 2.5), ("columns", 0), ("columns", -3), ("seed", None),
+     ("seed", -1)],
+)  # fmt: skip
+def test_xgboost_refuses_what_grows_no_trees(name: str, value: float | None) -> None:
+    with pytest.raises(ValueError, match=f"{name}={value}: expected a whole number"):
+        heads.xgboost(**{name: value}).fit(*blobs())
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("columns", [4, 64, 1000])
 def test_xgboost_trees_grown_in_parts_are_one_model(classes: int, columns: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,8 +81,15 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
         ------
         DatasetError
             There is one class only, or rows are not finite.
+        ValueError
+            `n_estimators` or `columns` is below 1, or `seed` below 0, or no whole number.
         """
         import xgboost
+
+        for name, least in (("n_estimators", 1), ("columns", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < least:
+                raise ValueError(f"{name}={value!r}: expected a whole number, {least} or more.")
 
         values, labels = rows_and_labels(self, X, y)
         self.classes_, codes = np.unique(labels, return_inverse=True)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import featx
-from featx.blocks import AHEAD, BLOCK
+from featx.blocks import BLOCK
 
 from . import faults, oracle, stub
 from .processes import Processes
@@ -97,7 +97,7 @@ def test_t1_a_kill_costs_one_block_and_no_bit(
         course.forget("killed")
     note("T1", kills=kills, identical=identical, unreadable=unreadable, most_rows_lost=worst)
     assert (identical, unreadable) == (kills, 0)
-    assert worst <= BLOCK + AHEAD
+    assert worst <= BLOCK
 
 
 def test_t2_writers_are_killed_and_readers_never_notice(

@@ -331,7 +331,7 @@ def test_t9_a_full_disk_is_an_error_and_no_loss(tmp_path: Path, note: Callable[.
     assert [each[1] for each in said.values()] == [0, 0, 0, 0]
     assert saving[4] == 0
     assert same
-    assert done[3] - len(rows) <= blocks.BLOCK + blocks.AHEAD + 2
+    assert done[3] - len(rows) <= blocks.BLOCK + 2
 
 
 def test_t9_files_that_may_not_grow(

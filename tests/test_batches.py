@@ -1,0 +1,129 @@
+"""Batches on their way: in order, the next block's while one is published, no buffer lost."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+
+import featx
+from featx import blocks, errors
+from featx.batches import Batches
+from featx.claims import Claim, Claims
+from featx.shards import Block
+from featx.store import Store
+
+from .fakes import TINY, CountingRuntime
+
+
+def drawn(count: int) -> np.ndarray:
+    return np.random.default_rng(7).integers(1, 255, (count, 32, 32, 3), dtype=np.uint8)
+
+
+class Noting(CountingRuntime):
+    """Notes the first number of each picture, in the order in which pictures come."""
+
+    def __init__(self, batch_size: int = 4) -> None:
+        super().__init__(batch_size)
+        self.order: list[tuple[int, ...]] = []
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        self.order += [tuple(one[0, :4].ravel().tolist()) for one in pixels if one.any()]
+        return super().run(pixels)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK", 24)
+    monkeypatch.setattr(blocks, "AHEAD", 8)
+
+
+def test_the_next_block_is_begun_while_one_is_published_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = CountingRuntime()
+    publish = Store.publish
+    seen: list[int] = []
+
+    def slowly(self: Store, block: Block) -> None:
+        if not seen:
+            end = time.monotonic() + 10
+            while runtime.batches < 6 and time.monotonic() < end:
+                time.sleep(0.01)
+            time.sleep(0.3)  # time enough for others, were they let
+        seen.append(runtime.batches)
+        publish(self, block)
+
+    monkeypatch.setattr(Store, "publish", slowly)
+    pixels = drawn(100)
+    features = featx.extract(pixels, TINY, runtime=runtime, cache=tmp_path / "c", progress=False)
+    assert seen[0] == (16 + 8) // 4
+    monkeypatch.undo()
+    alone = featx.extract(pixels, TINY, runtime=CountingRuntime(), cache=tmp_path / "d",
+                          progress=False)  # fmt: skip
+    np.testing.assert_array_equal(features.X, alone.X)
+
+
+def test_a_block_that_is_claimed_slowly_is_not_overtaken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = Claims.take
+    asked: list[str] = []
+
+    def slowly(self: Claims, name: str) -> Claim | None:
+        asked.append(name)
+        if len(asked) in (1, 3):
+            time.sleep(0.3)
+        return take(self, name)
+
+    monkeypatch.setattr(Claims, "take", slowly)
+    runtime, pixels = Noting(), drawn(100)
+    featx.extract(pixels, TINY, runtime=runtime, cache=tmp_path, progress=False)
+    assert len(asked) == 7
+    expected = [tuple(one[0, :4].ravel().tolist()) for one in pixels]
+    assert [each for each in runtime.order if each in set(expected)] == expected
+
+
+def test_a_block_is_not_kept_when_the_one_before_failed(tmp_path: Path) -> None:
+    class FailingOnce(CountingRuntime):
+        def run(self, pixels: np.ndarray) -> np.ndarray:
+            rows = super().run(pixels)
+            if self.batches == 10:  # of the third block
+                raise RuntimeError("the network failed")
+            return rows
+
+    pixels = drawn(100)
+    with pytest.raises(RuntimeError, match="the network failed"):
+        featx.extract(pixels, TINY, runtime=FailingOnce(), cache=tmp_path, progress=False)
+    assert len(list(tmp_path.glob("k-*/shards/*.h5"))) == 2
+    runtime = CountingRuntime()
+    featx.extract(pixels, TINY, runtime=runtime, cache=tmp_path, progress=False)
+    assert runtime.seen == 100 + 2 - 32
+
+
+@pytest.mark.parametrize("fails_at", [0, 2, None])
+def test_buffers_come_back_whatever_happens(fails_at: int | None) -> None:
+    class Failing(CountingRuntime):
+        def run(self, pixels: np.ndarray) -> np.ndarray:
+            if self.batches == fails_at:
+                raise errors.OutOfMemoryError("no memory")
+            return super().run(pixels)
+
+    network = Batches(Failing(), 32, None, 5)
+    taken = [network.take() for _ in range(5)]
+    assert len({id(batch) for batch in taken}) == 5
+    sent = Event()
+    try:
+        rows: Any = network.compute(taken[:4], 14, sent, None, 0)
+        assert fails_at is None
+        assert rows.shape == (14, 1280)
+    except errors.OutOfMemoryError:
+        assert fails_at is not None
+    network.give_back(taken[4:])
+    network.close()
+    again = [network.take() for _ in range(5)]
+    assert {id(batch) for batch in again} == {id(batch) for batch in taken}
