@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -41,8 +42,8 @@ class FaultyOs:
         self, hook: Callable[[int, str, tuple[Any, ...]], Callable[..., Any] | None]
     ) -> None:
         self._hook = hook
-        self.count = 0
         self.names: list[str] = []
+        self._counting = threading.Lock()
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(os, name)
@@ -50,8 +51,9 @@ class FaultyOs:
             return real
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            number, self.count = self.count, self.count + 1
-            self.names.append(name)
+            with self._counting:  # two blocks are on their way at a time
+                number = len(self.names)
+                self.names.append(name)
             instead = self._hook(number, name, args)
             return real(*args, **kwargs) if instead is None else instead(**kwargs)
 

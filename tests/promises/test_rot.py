@@ -135,12 +135,14 @@ def test_t8_damage_that_hides_behind_restored_times_is_found_when_it_is_read(
 def test_two_damaged_passes_still_end_with_the_right_rows(tmp_path: Path) -> None:
     drawn = stub.pixels(600, seed=15)
     first = stub.extract(drawn, tmp_path / "cache")
-    for path in (tmp_path / "cache").rglob("shards/*.h5"):
+    kept = list((tmp_path / "cache").rglob("shards/*.h5"))
+    assert len(kept) > 2
+    for path in kept:
         path.write_bytes(path.read_bytes()[:-1])
     with pytest.warns(errors.CacheCorruptWarning, match="moved to"):
         again = stub.extract(drawn, tmp_path / "cache")
     np.testing.assert_array_equal(first.X, again.X)
-    assert len(list((tmp_path / "cache").rglob("quarantine/*"))) == 3
+    assert len(list((tmp_path / "cache").rglob("quarantine/*"))) == len(kept)
 
 
 def test_a_stream_is_begun_again_when_a_shard_is_damaged_under_way(
