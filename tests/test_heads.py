@@ -300,11 +300,25 @@ def test_xgboost_refuses_what_grows_no_trees(name: str, value: float | None) -> 
 
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("columns", [4, 64, 1000])
-def test_xgboost_trees_grown_in_parts_are_one_model(classes: int, columns: int) -> None:
+def test_xgboost_trees_grown_in_parts_are_one_model(
+    classes: int, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     X, y = blobs()
+    train, made = xgboost.train, []
+
+    def noted(parameters: dict[str, Any], data: Any, rounds: int) -> Any:
+        made.append((train(parameters, data, rounds), data))
+        return made[-1][0]
+
+    monkeypatch.setattr(xgboost, "train", noted)
     if classes == 2:
         X, y = X[y != y[0]], y[y != y[0]]
     whole = heads.xgboost(n_estimators=13, columns=columns).fit(X, y)
+    last, data = made[-1]
+    assert len(made) == (3 if 2 * columns < X.shape[1] else 1)
+    np.testing.assert_array_equal(
+        whole.model_.predict(X, output_margin=True), last.predict(data, output_margin=True)
+    )
     start = heads.xgboost(n_estimators=5, columns=columns).fit(X, y)
     assert whole.model_.get_booster().num_boosted_rounds() == 13
     assert whole.model_.get_booster().num_features() == X.shape[1]
