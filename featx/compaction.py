@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from featx import disk, reading, shards
-from featx.index import ShardFacts, ShardIndex
+from featx.facts import ShardFacts
+from featx.index import ShardIndex
 from featx.shards import HOLE, Block
 from featx.store import Store
 

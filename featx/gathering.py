@@ -12,7 +12,7 @@ import numpy as np
 
 from featx import reading
 from featx.errors import CacheCorruptError
-from featx.index import ShardFacts
+from featx.facts import ShardFacts
 
 # A shard, which of the wanted pictures it has, and in which of its slots.
 Group = tuple[ShardFacts, np.ndarray, np.ndarray]

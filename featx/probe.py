@@ -14,7 +14,7 @@ import numpy as np
 from featx import images, reading
 from featx.digests import Digest, of_content
 from featx.errors import CacheCorruptError, CacheEnvironmentError
-from featx.index import ShardFacts
+from featx.facts import ShardFacts
 from featx.runtimes import Runtime
 from featx.shards import ROW, decode
 from featx.store import Store

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,7 +58,7 @@ def of_picture(picture: Image, name: str) -> list[str]:
         kinds.append("cmyk")
     if _has_more(picture):
         kinds.append("frames")
-    expected = FORMAT_OF_SUFFIX.get(PurePath(name).suffix.lower())
+    expected = FORMAT_OF_SUFFIX.get(os.path.splitext(name)[1].lower())
     # An MPO is a JPEG with more pictures behind it, as phones write them.
     if expected is not None and picture.format not in (expected, "MPO"):
         kinds.append("misnamed")

@@ -22,7 +22,6 @@ from featx.digests import Digest, KnownFiles, now_ns, of_content
 from featx.errors import (
     Failure,
     ImageError,
-    ImageReadError,
     OutOfMemoryError,
     TooManyBadImagesError,
 )
@@ -152,20 +151,18 @@ class Scan:
             if isinstance(content, Path):
                 # A Path keeps its text once it was asked for it: this one is soon gone.
                 path, read_at = Path(content), now_ns()
-                about = os.stat(path)
-                content = images.read(path)
+                status: list[os.stat_result] = []
+                content = images.read(path, status.append)
                 digest = of_content(content)
-                self._known.remember(path, about, read_at, digest)
+                self._known.remember(path, status[0], read_at, digest)
             else:
                 digest = of_content(content)
         except ImageError as error:
             return _Prepared(None, error)
-        except (OSError, ValueError) as error:  # ValueError: a path with a zero byte in it
-            reason = getattr(error, "strerror", None) or error
-            return _Prepared(None, ImageReadError(f"cannot be read: {reason}"))
-        kept = self._kept([digest])
-        if digest in kept:
-            return _Prepared(digest, kept[digest], kept=True)
+        index = self.store.index
+        position = index.find_one(digest)
+        if position >= 0:
+            return _Prepared(digest, index.failure(position), kept=True)
         kinds: list[str] = []
         try:
             picture = images.at_side(

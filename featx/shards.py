@@ -96,11 +96,11 @@ def block_id(key: str, batch_size: int, sha256: np.ndarray) -> str:
     return digest.hexdigest()[:32]
 
 
-def encode(block: Block, key: str) -> bytes:
-    """Return the block as a sealed HDF5 file; the same block gives the same bytes.
+def encode(block: Block, key: str) -> tuple[bytes, tuple[Block, Layout]]:
+    """Return the block as a sealed HDF5 file, and what ``decode`` reads from that.
 
-    The file is reopened and compared before it is returned, so that what is published was read
-    once already.
+    The same block gives the same bytes. They are compared with the block as they are read again,
+    so that what is published was read once already.
     """
     failures = [(slot, code, text[:MAX_MESSAGE]) for slot, code, text in block.failures]
     values = {
@@ -124,10 +124,10 @@ def encode(block: Block, key: str) -> bytes:
                 name, data=value, chunks=value.shape, fletcher32=True, fillvalue=fill
             )
     sealed = seal(image.getvalue())
-    again, _ = decode(sealed, key, block_id(key, block.batch_size, block.sha256))
+    again, layout = decode(sealed, key, block_id(key, block.batch_size, block.sha256))
     if not np.array_equal(again.features, values["features"], equal_nan=True):
         raise CacheCorruptError("a shard built in memory did not read back as it was written")
-    return sealed
+    return sealed, (again, layout)
 
 
 def _new_file(image: io.BytesIO) -> Any:

@@ -15,7 +15,8 @@ import numpy as np
 from featx import disk, folders, gathering, matrix, reading, root, shards
 from featx.disk import Stat
 from featx.errors import CacheCorruptError, CacheCorruptWarning, CacheError, CacheWriteError
-from featx.index import ShardFacts, ShardIndex, of_odd_width
+from featx.facts import ShardFacts, of_odd_width
+from featx.index import ShardIndex
 from featx.root import FORMAT, find_root, is_marked, key_folder, key_of, make_key_folder
 from featx.shards import Block
 
@@ -178,7 +179,7 @@ class Store:
         CacheWriteError
             The folder cannot be written.
         """
-        content = shards.encode(block, self.key)
+        content, (kept, layout) = shards.encode(block, self.key)
         name = shards.block_id(self.key, block.batch_size, block.sha256) + ".h5"
         path = self._path(name)
         try:
@@ -187,7 +188,7 @@ class Store:
                     make_key_folder(self.folder, self._text)
                     folders.check_space(self.folder, 2 * len(content))
                     if disk.publish(path, content):
-                        self._enter(ShardFacts.read(name, disk.about(path), content, self.key))
+                        self._enter(ShardFacts.of(name, disk.about(path), content, kept, layout))
                         return
                     if self._take_in(name):
                         return  # another process published it first

@@ -75,6 +75,7 @@ FLOORS = {
     "dense": 2,
     "gathering": 1.9,
     "index": 1.8,
+    "facts": 1.7,
     "networks": 1.6,
     "shards": 1.6,
     "claims": 1.6,

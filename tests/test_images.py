@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,16 @@ def test_seen_gets_the_picture_as_it_was_in_the_file() -> None:
 
 def test_read_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x").write_bytes(bytes(100))
-    assert images.read(tmp_path / "x") == bytes(100)
+    seen: list[os.stat_result] = []
+    assert images.read(tmp_path / "x", seen.append) == bytes(100)
+    assert [status.st_size for status in seen] == [100]
     monkeypatch.setattr(images, "MAX_BYTES", 99)
     with pytest.raises(ImageTooLargeError, match="100 bytes; the limit is 99"):
         images.read(tmp_path / "x")
-    with pytest.raises(ImageReadError, match="cannot be read"):
+    with pytest.raises(ImageReadError, match="a folder"):
         images.read(tmp_path)
+    with pytest.raises(ImageReadError, match="cannot be read: No such file"):
+        images.read(tmp_path / "y")
 
 
 def test_pixels_over_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:

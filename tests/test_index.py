@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featx import errors, index
+from featx import errors
 from featx.digests import KnownFiles
-from featx.index import ShardFacts, ShardIndex
+from featx.facts import PILLOW, ShardFacts
+from featx.index import ShardIndex
 from featx.shards import BAD, HOLE, ROW, Layout
 from tests.promises import stub
 
@@ -32,9 +33,16 @@ def facts(name: str, pictures: str, status: list[int], pillow: str | None = None
     )  # fmt: skip
 
 
+def find(found: ShardIndex, sha256: np.ndarray) -> np.ndarray:
+    """Return where the pictures are; asked together and one by one, the answer is the same."""
+    positions = found.find(sha256)
+    assert [found.find_one(bytes(digest)) for digest in sha256] == positions.tolist()
+    return positions
+
+
 def test_rows_verdicts_and_holes() -> None:
     found = ShardIndex([facts("1", "abc", [ROW, BAD, HOLE]), facts("2", "de", [ROW, ROW])])
-    positions = found.find(digests(*"aebcx"))
+    positions = find(found, digests(*"aebcx"))
     assert (positions >= 0).tolist() == [True, True, True, False, False]
     assert found.is_row(positions).tolist() == [True, True, False, False, False]
     verdict = found.failure(int(positions[2]))
@@ -46,16 +54,14 @@ def test_rows_verdicts_and_holes() -> None:
 
 def test_of_equal_pictures_the_smallest_name_wins_and_a_row_goes_before_a_verdict() -> None:
     found = ShardIndex([facts("3", "a", [ROW]), facts("1", "a", [BAD]), facts("2", "a", [ROW])])
-    assert found.shard(int(found.find(digests("a"))[0])).name == "2"
+    assert found.shard(int(find(found, digests("a"))[0])).name == "2"
 
 
 def test_another_pillows_verdict_is_not_asked_and_its_rows_are() -> None:
     found = ShardIndex([facts("1", "ab", [BAD, ROW], pillow="1.0")])
-    assert (found.find(digests("a", "b")) >= 0).tolist() == [False, True]
-    both = ShardIndex(
-        [facts("1", "a", [BAD], pillow="1.0"), facts("2", "a", [BAD], pillow=index.PILLOW)]
-    )
-    assert both.shard(int(both.find(digests("a"))[0])).name == "2"
+    assert (find(found, digests("a", "b")) >= 0).tolist() == [False, True]
+    both = ShardIndex([facts("1", "a", [BAD], pillow="1.0"), facts("2", "a", [BAD], pillow=PILLOW)])
+    assert both.shard(int(find(both, digests("a"))[0])).name == "2"
 
 
 def test_digests_that_begin_alike_are_told_apart() -> None:
@@ -64,13 +70,13 @@ def test_digests_that_begin_alike_are_told_apart() -> None:
     layout, status = Layout(40, 1, 0, 0), np.zeros(40, np.uint8)
     shard = ShardFacts("1", (0, 0, 0, 0), layout, same, status, [], {}, bytes(16))
     order = np.random.default_rng(0).permutation(40)
-    np.testing.assert_array_equal(ShardIndex([shard]).find(same[order]), order)
-    assert ShardIndex([shard]).find(np.full((1, 32), 7, np.uint8)).tolist() == [-1]
+    np.testing.assert_array_equal(find(ShardIndex([shard]), same[order]), order)
+    assert find(ShardIndex([shard]), np.full((1, 32), 7, np.uint8)).tolist() == [-1]
 
 
 def test_groups_by_shard_cover_every_position_once() -> None:
     found = ShardIndex([facts("1", "abc", [ROW] * 3), facts("2", "de", [ROW] * 2)])
-    positions = found.find(digests(*"daebc"))
+    positions = find(found, digests(*"daebc"))
     seen = {}
     for shard, at, slots in found.by_shard(positions):
         seen |= {"daebc"[i]: (shard.name, int(slot)) for i, slot in zip(at, slots, strict=True)}

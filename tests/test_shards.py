@@ -36,8 +36,11 @@ def name_of(block: Block) -> str:
 
 def test_round_trip() -> None:
     block = draw()
-    content = shards.encode(block, KEY)
+    content, (read, found) = shards.encode(block, KEY)
     again, layout = shards.decode(content, KEY, name_of(block))
+    assert found == layout
+    assert (read.failures, read.environment) == (again.failures, again.environment)
+    np.testing.assert_array_equal(read.features, again.features)
     np.testing.assert_array_equal(again.features, block.features)
     np.testing.assert_array_equal(again.sha256, block.sha256)
     np.testing.assert_array_equal(again.status, block.status)
@@ -49,22 +52,22 @@ def test_round_trip() -> None:
 
 def test_any_hdf5_reader_can_open_it(tmp_path: Path) -> None:
     block = draw()
-    (tmp_path / "x.h5").write_bytes(shards.encode(block, KEY))
+    (tmp_path / "x.h5").write_bytes(shards.encode(block, KEY)[0])
     with h5py.File(tmp_path / "x.h5", "r") as file:
         np.testing.assert_array_equal(file["features"][:], block.features)
 
 
 def test_the_same_block_gives_the_same_bytes_at_any_time() -> None:
-    first = shards.encode(draw(), KEY)
+    first = shards.encode(draw(), KEY)[0]
     time.sleep(1.1)  # HDF5 keeps times in whole seconds
-    assert shards.encode(draw(), KEY) == first
+    assert shards.encode(draw(), KEY)[0] == first
 
 
 @pytest.mark.parametrize("locking", ["TRUE", "FALSE", "BEST_EFFORT", "nonsense"])
 def test_hdf5s_own_locking_has_no_say(locking: str) -> None:
     script = (
         "from tests.test_shards import *; block = draw(); import hashlib\n"
-        "content = shards.encode(block, KEY); shards.decode(content, KEY, name_of(block))\n"
+        "content = shards.encode(block, KEY)[0]; shards.decode(content, KEY, name_of(block))\n"
         "print(hashlib.sha256(content).hexdigest())"
     )
     answer = subprocess.run(
@@ -75,7 +78,7 @@ def test_hdf5s_own_locking_has_no_say(locking: str) -> None:
         text=True,
         check=True,
     )
-    assert answer.stdout.strip() == hashlib.sha256(shards.encode(draw(), KEY)).hexdigest()
+    assert answer.stdout.strip() == hashlib.sha256(shards.encode(draw(), KEY)[0]).hexdigest()
 
 
 def test_a_name_is_key_batch_size_and_pictures_in_order() -> None:
@@ -92,7 +95,7 @@ def test_a_name_is_key_batch_size_and_pictures_in_order() -> None:
 
 def test_another_key_or_name_is_refused() -> None:
     block = draw()
-    content = shards.encode(block, KEY)
+    content = shards.encode(block, KEY)[0]
     with pytest.raises(errors.CacheKeyMismatchError):
         shards.decode(content, "other", name_of(block))
     with pytest.raises(errors.CacheKeyMismatchError):

@@ -237,13 +237,13 @@ def pickled(key: str, secret: Path) -> bytes:
 
 
 def of_another_key(key: str, secret: Path) -> bytes:
-    return shards.encode(block(), "0" * 64)
+    return shards.encode(block(), "0" * 64)[0]
 
 
 def under_another_name(key: str, secret: Path) -> bytes:
     other = SHA256.copy()
     other[0] ^= 255
-    return shards.encode(block(sha256=other), key)
+    return shards.encode(block(sha256=other), key)[0]
 
 
 SECURITY, CORRUPT, MISMATCH = "CacheSecurityError", "CacheCorruptError", "CacheKeyMismatchError"
@@ -302,8 +302,8 @@ SHARDS: dict[str, tuple[Make, str]] = {
     "a seal alone behind the signature": (lambda key, secret: seal(shards.HDF5_MAGIC), CORRUPT),
     "nothing": (lambda key, secret: b"", CORRUPT),
     "text without a seal": (lambda key, secret: b"hello " * 99, CORRUPT),
-    "a shard without its seal": (lambda key, secret: shards.encode(block(), key)[:-40], CORRUPT),
-    "a shard cut in half": (lambda key, secret: shards.encode(block(), key)[:1000], CORRUPT),
+    "a shard without its seal": (lambda key, secret: shards.encode(block(), key)[0][:-40], CORRUPT),
+    "a shard cut in half": (lambda key, secret: shards.encode(block(), key)[0][:1000], CORRUPT),
 }  # fmt: skip
 
 

@@ -88,7 +88,7 @@ def test_t16_times_that_were_restored_rename_and_swap(
         from featx import images
 
         read = images.read
-        patch.setattr(images, "read", lambda path: reads.append(path) or read(path))  # type: ignore[func-returns-value]
+        patch.setattr(images, "read", lambda path, seen: reads.append(path) or read(path, seen))  # type: ignore[func-returns-value]
         assert gallery.check(ALL) == 0
         assert not reads  # the stat shortcut
         before = gallery.path(3).stat()

@@ -194,7 +194,7 @@ def test_a_verdict_of_another_pillow_is_decoded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import featx
-    from featx import index
+    from featx import facts
 
     folder = tmp_path / "pictures"
     stub.draw(folder, 40, seed=1)
@@ -223,7 +223,7 @@ def test_a_verdict_of_another_pillow_is_decoded_again(
 
     assert len(skip().failures) == 1
     assert not decoded()
-    monkeypatch.setattr(index, "PILLOW", "99.0")
+    monkeypatch.setattr(facts, "PILLOW", "99.0")
     assert len(decoded()) == 1
 
 
@@ -231,7 +231,7 @@ def test_what_an_older_pillow_refused_alone_in_its_block_gets_its_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import featx
-    from featx import images, index
+    from featx import facts, images
 
     monkeypatch.setattr(blocks, "BLOCK", 32)
     drawn = stub.draw(tmp_path / "p", 31, seed=1)  # with the two pictures: a block, and the last
@@ -251,7 +251,7 @@ def test_what_an_older_pillow_refused_alone_in_its_block_gets_its_row(
 
     with monkeypatch.context() as patch:
         patch.setattr(images, "at_side", refusing)
-        patch.setattr(index, "PILLOW", "99.0")  # what is kept here is of another one later on
+        patch.setattr(facts, "PILLOW", "99.0")  # what is kept here is of another one later on
         assert len(skip().failures) == 1
-    monkeypatch.setattr(index, "PILLOW", "99.1")
+    monkeypatch.setattr(facts, "PILLOW", "99.1")
     np.testing.assert_array_equal(skip().X, drawn)
