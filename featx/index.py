@@ -46,7 +46,7 @@ class ShardIndex:
         order = np.lexsort((self._status[usable], prefixes))
         self._order = usable[order]
         self._prefixes = prefixes[order]
-        self._sorted = memoryview(self._prefixes)
+        self._sorted = self._prefixes.data
 
     def find(self, sha256: np.ndarray) -> np.ndarray:
         """Return the position of each digest, -1 where there is none.
