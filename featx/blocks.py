@@ -92,7 +92,7 @@ class BlockWriter:
         self._slots: list[_Slot] = []
         self._batches: list[np.ndarray] = []
         self._busy: set[str] = set()
-        self._slowest = 0.0
+        self._slowest = self._published_at = 0.0
         self._overflowed: list[str] = []
         self._worker = ThreadPoolExecutor(2, thread_name_prefix="featx-settle")
         self._working: deque[Future[None]] = deque()
@@ -231,7 +231,10 @@ class BlockWriter:
                 before.result()
             if features is not None:
                 self._publish([slots[i] for i in wanted], sha256[wanted], features[wanted])
-                self._slowest = max(self._slowest, time.monotonic() - began)
+                # Waiting for the block before is that one's time.
+                now = time.monotonic()
+                self._slowest = max(self._slowest, now - max(began, self._published_at))
+                self._published_at = now
         finally:
             sent.set()
             self._network.give_back(batches)

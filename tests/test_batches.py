@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -127,3 +129,34 @@ def test_buffers_come_back_whatever_happens(fails_at: int | None) -> None:
     network.close()
     again = [network.take() for _ in range(5)]
     assert {id(batch) for batch in again} == {id(batch) for batch in taken}
+
+
+def test_a_runtime_of_one_stream_is_called_by_one_at_a_time() -> None:
+    class Single(CountingRuntime):
+        def __init__(self) -> None:
+            super().__init__()
+            self.busy = Lock()
+            self.clashes = 0
+
+        def run(self, pixels: np.ndarray) -> np.ndarray:
+            if not self.busy.acquire(blocking=False):
+                self.clashes += 1
+                return super().run(pixels)
+            try:
+                time.sleep(0.05)
+                return super().run(pixels)
+            finally:
+                self.busy.release()
+
+    runtime = Single()
+    assert runtime.streams == 1
+    network = Batches(runtime, 32, None, 4)
+    taken = [network.take() for _ in range(4)]
+    with ThreadPoolExecutor(1) as pool:
+        sent = Event()
+        rows = pool.submit(network.compute, taken, 16, sent, None, 0)
+        sent.wait(10)
+        network.between(partial(runtime.run, np.ones((4, 32, 32, 3), np.uint8)))  # type: ignore[arg-type]
+        assert rows.result() is not None
+    network.close()
+    assert (runtime.batches, runtime.clashes) == (5, 0)

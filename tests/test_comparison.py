@@ -23,7 +23,7 @@ from featx import cli
 from featx.backbones import Backbone
 from featx.datasets import Dataset, Item
 from featx.dense import Dense, Dropout, Recipe
-from featx.errors import DatasetError, Failure, FeatxError
+from featx.errors import DatasetError, Failure, FeatxError, RuntimeUnavailableError
 from featx.evaluation import circumstances, comparison, passes, plan, repeating, splits, trials
 from featx.evaluation.comparison import benchmark
 from featx.features import ExtractionReport, Features
@@ -605,6 +605,24 @@ def test_backbones_of_one_name_are_told_apart_by_what_differs() -> None:
         "resnet50",
         "vgg16 bfloat16",
     ]
+
+
+def test_a_backbone_that_is_refused_is_so_before_anything_is_trained(
+    seam: Seam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(dataset: Dataset, backbone: Backbone, **options: Any) -> Features:
+        if backbone.precision == "int8":
+            raise RuntimeUnavailableError("runtime='openvino' needs the package openvino")
+        return seam.extract(dataset, backbone, **options)
+
+    monkeypatch.setattr(passes, "extract", refusing)
+    with pytest.raises(RuntimeUnavailableError):
+        benchmark(
+            pictures(TRAIN), pictures(TEST), backbones=[TINY], precisions=["float32", "int8"],
+            heads=["nearest"], evidence=False, progress=False,
+        )  # fmt: skip
+    assert seam.extracted == [36, 18]
+    assert not seam.fitted
 
 
 def test_the_baseline_is_not_trained_a_second_time_for_int8() -> None:

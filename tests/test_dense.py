@@ -230,7 +230,10 @@ def noise(n: int = 60) -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(size=(n, 20)).astype(np.float32), rng.integers(0, 2, n)
 
 
-def test_stops_early_and_keeps_the_best_epoch() -> None:
+@pytest.mark.parametrize("asked", [1024, 7])
+def test_stops_early_and_keeps_the_best_epoch(asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("featx.dense.training.ASKED", asked)
+    monkeypatch.setattr("featx.dense.classifier.ASKED", asked)
     X, y = noise()
     recipe = Recipe(
         layers=(Dense(32),), learning_rate=0.05, epochs=60, patience=3, validation_fraction=0.3
@@ -242,6 +245,8 @@ def test_stops_early_and_keeps_the_best_epoch() -> None:
     _, held = split(y, 0.3, seed=0)
     kept = -np.log(head.predict_proba(X[held])[np.arange(len(held)), y[held]]).mean()
     assert kept == pytest.approx(min(losses), rel=1e-4)
+    right = (head.predict(X[held]) == y[held]).mean()
+    assert right == pytest.approx(head.history_["val_accuracy"][int(np.argmin(losses))])
     last = DenseClassifier(replace(recipe, restore_best=False)).fit(X, y)
     worse = -np.log(last.predict_proba(X[held])[np.arange(len(held)), y[held]]).mean()
     assert worse == pytest.approx(losses[-1], rel=1e-4)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-VALIDATION_BATCH = 1024
-"""Validation rows at a time: how many changes nothing but the time."""
+ASKED = 1024
+"""Rows asked, not trained on, at a time: how many changes nothing but the time."""
 
 
 def split(
@@ -58,8 +58,10 @@ def train(
 
     Parameters
     ----------
-    batches, validation
-        What `keras.Model.fit` takes; the batches bring their own order and weights.
+    batches
+        What `keras.Model.fit` takes; they bring their own order and weights.
+    validation
+        The same, or rows and codes as a pair of arrays.
     optimizer, learning_rate, epochs
         In place of the recipe's.
 
@@ -83,12 +85,17 @@ def train(
     # All variables are there now. TensorFlow traces a step that makes some of its own once more.
     model.optimizer.build(model.trainable_variables)
     watching = validation is not None or not recipe.monitor.startswith("val_")
+    rows = isinstance(validation, tuple)
     history = model.fit(
         batches,
-        validation_data=validation,
-        validation_batch_size=VALIDATION_BATCH if isinstance(validation, tuple) else None,
+        validation_data=None if rows else validation,
         epochs=recipe.epochs if epochs is None else epochs,
-        callbacks=[_clock(), *(_stops(recipe) if watching else ()), *callbacks],
+        callbacks=[
+            *([_watch(*validation)] if rows else ()),
+            _clock(),
+            *(_stops(recipe) if watching else ()),
+            *callbacks,
+        ],
         shuffle=False,
         verbose=0,
     )
@@ -101,6 +108,26 @@ def _optimizer(name: str, rate: float | CosineDecay) -> Any:
     if isinstance(rate, CosineDecay):
         rate = keras.optimizers.schedules.CosineDecay(rate.initial, rate.steps, rate.alpha)
     return keras.optimizers.get({"class_name": name, "config": {"learning_rate": rate}})
+
+
+def _watch(rows: NDArray[Any], codes: NDArray[Any]) -> Any:
+    """Return a callback that adds what `fit` says of validation rows, and makes no iterators.
+
+    Those of TensorFlow took 25 ms an epoch, a quarter of it with some hundred rows.
+    """
+    import keras
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            assert logs is not None
+            for begin in range(0, len(rows), ASKED):
+                part = slice(begin, begin + ASKED)
+                found = self.model.test_on_batch(rows[part], codes[part], return_dict=True)
+                share = len(codes[part]) / len(codes)
+                for name, value in found.items():
+                    logs[f"val_{name}"] = logs.get(f"val_{name}", 0.0) + share * float(value)
+
+    return Watch()
 
 
 def _clock() -> Any:

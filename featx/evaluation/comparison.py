@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,8 +35,6 @@ from featx.evaluation.trials import Held
 from featx.features import Features
 
 __all__ = ["Result", "benchmark"]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -193,10 +190,12 @@ def _run(asked: Plan, train: Dataset, test: Dataset | None, leaks: bool) -> _Run
     run = _Run(trials.Record(asked.seeds[0]))
     folds = asked.selection_folds(train, test)
     with tqdm(total=asked.steps, desc="compare", unit="fit", disable=not asked.progress) as bar:
+        # All passes first: a backbone that is refused here is so before anything is trained.
         for backbone in asked.backbones:
             fit, score, done = passes.take(asked, backbone, train, test)
             run.passes.append(done)
             run.rows[done.backbone] = backbone, fit, score
+        for done, (backbone, fit, score) in zip(run.passes, run.rows.values(), strict=True):
             if leaks and run.leaks is None:
                 bar.set_postfix_str("looking for copies")
                 run.leaks = leakage.inspect((fit[0], fit[1].X), score and (score[0], score[1].X))

@@ -75,6 +75,7 @@ def _environment(page: bool) -> Environment:
         points=wording.points,
         number=wording.number,
         seconds=wording.seconds,
+        epochs=wording.epochs,
         times=wording.times,
         p_value=wording.p_value,
         fenced=_fenced,

@@ -14,6 +14,7 @@ from featx.dense import Recipe
 from featx.errors import FeatxError
 from featx.evaluation import trials
 from featx.evaluation.results import Pass, Result
+from featx.evaluation.wording import epochs as epochs_in_words
 from featx.finetune import FineTuned
 
 BASELINE = "keras_baseline"
@@ -158,11 +159,15 @@ def in_words(recipe: Recipe | None) -> str:
     layers = " + ".join([*(type(layer).__name__ for layer in recipe.layers), "Dense softmax"])
     held = recipe.validation_fraction
     watched = f"{held:.0%} of the training pictures held out" if held else "all training pictures"
-    stop = "" if recipe.patience is None else f", early stopping after {recipe.patience} epochs"
+    stop = (
+        ""
+        if recipe.patience is None
+        else f", early stopping after {epochs_in_words(recipe.patience)}"
+    )
     augmented = ", ".join(type(step).__name__ for step in recipe.augmentation)
     return (
         f"Frozen network + {layers}; {recipe.optimizer}, learning rate {recipe.learning_rate}, "
-        f"batches of {recipe.batch_size}, {recipe.epochs} epochs{stop}; {watched}"
+        f"batches of {recipe.batch_size}, {epochs_in_words(recipe.epochs)}{stop}; {watched}"
         f"{f'; augmentation: {augmented}' if augmented else ''}; every picture is decoded and "
         "sent through the whole network every epoch"
     )

@@ -9,7 +9,16 @@ from featx.evaluation.certainty import PairedTest
 from featx.evaluation.leakage import Leaks
 from featx.evaluation.results import Pass, Pictures, Selection
 from featx.evaluation.summary import Summary, merits
-from featx.evaluation.wording import capitalized, label, p_value, percent, points, seconds, times
+from featx.evaluation.wording import (
+    capitalized,
+    epochs,
+    label,
+    p_value,
+    percent,
+    points,
+    seconds,
+    times,
+)
 
 # The usual threshold; the p-value itself is always shown beside the words.
 SIGNIFICANT = 0.05
@@ -164,7 +173,7 @@ def _against(head: Summary, rival: Summary) -> list[str]:
     cost, other = head.cost, rival.cost
     folds = "" if other.trainings == 1 else f" on each of {other.trainings} folds"
     took = (
-        f"The baseline took {seconds(other.total)} for {other.epochs:.3g} epochs{folds} and its "
+        f"The baseline took {seconds(other.total)} for {epochs(other.epochs)}{folds} and its "
         "predictions"
     )
     said = []

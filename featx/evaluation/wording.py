@@ -88,6 +88,15 @@ def times(value: float | None) -> str:
     return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
 
 
+def epochs(value: float | None) -> str:
+    """Return a number of epochs, which is no whole one where it is a mean.
+
+    >>> epochs(1), epochs(8), epochs(7.4321)
+    ('1 epoch', '8 epochs', '7.43 epochs')
+    """
+    return f"{DASH} epochs" if value is None else f"{value:.3g} epoch{'' if value == 1 else 's'}"
+
+
 def p_value(value: float) -> str:
     """Return a p-value as `= 0.56` or `< 0.001`."""
     if value < 0.001:
