@@ -29,6 +29,7 @@ from featx.dense import (
     attach,
     split,
     train,
+    train_on_rows,
 )
 
 QUICK = Recipe(layers=(Dense(8),), epochs=3, learning_rate=0.01, patience=None)
@@ -201,19 +202,14 @@ def test_a_learning_rate_falls_along_a_cosine() -> None:
     recipe = replace(QUICK, learning_rate=CosineDecay(0.1, 4), epochs=1, batch_size=10)
     model = built(recipe, (12,))
     before = model.get_weights()
-    train(model, recipe, _arrays(X, y, 10))
+    rows = X, np.unique(y, return_inverse=True)[1], np.ones(len(X), np.float32)
+    train_on_rows(model, recipe, rows, None, 0)
     rate = model.optimizer.learning_rate
     assert float(np.asarray(rate)) == pytest.approx(0.0, abs=1e-7)
     after = model.get_weights()
     assert not np.array_equal(before[0], after[0])
-    train(model, replace(recipe, learning_rate=CosineDecay(1e-30, 1)), _arrays(X, y, 10))
+    train_on_rows(model, replace(recipe, learning_rate=CosineDecay(1e-30, 1)), rows, None, 0)
     np.testing.assert_array_equal(after[0], model.get_weights()[0])
-
-
-def _arrays(X: np.ndarray, y: np.ndarray, size: int) -> Any:
-    from featx.dense.classifier import _shuffled
-
-    return _shuffled((X, np.unique(y, return_inverse=True)[1]), size, 0)
 
 
 @pytest.mark.parametrize("name", ["adam", "rmsprop", "sgd"])
@@ -335,19 +331,39 @@ def test_a_pickle_is_opened_without_keras() -> None:
     subprocess.run([sys.executable, "-c", code], input=content, check=True, timeout=60)
 
 
-def test_many_batches_in_one_call_train_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    X, y = blobs(300)
-    recipe = replace(QUICK, layers=(Dropout(0.3),), batch_size=2, epochs=2)
-    many = DenseClassifier(recipe).fit(X, y)
-    single = train
+def test_rows_are_trained_as_keras_trains_them() -> None:
+    import keras
 
-    def one_by_one(*args: Any, **options: Any) -> Any:
-        assert options["steps_per_execution"] > 1
-        return single(*args, **{**options, "steps_per_execution": 1})
+    X, y = blobs(93)
+    codes = np.unique(y, return_inverse=True)[1]
+    weights = (1 + codes % 2).astype(np.float32)
+    recipe = replace(QUICK, layers=(BatchNorm(), Dropout(0.3)), batch_size=10)
 
-    monkeypatch.setattr("featx.dense.classifier.train", one_by_one)
-    one = DenseClassifier(recipe).fit(X, y)
-    np.testing.assert_allclose(many.predict_proba(X), one.predict_proba(X), atol=1e-5)
+    class Batches(keras.utils.PyDataset):
+        def __init__(self) -> None:
+            super().__init__()
+            self.random = np.random.default_rng(0)
+            self.on_epoch_end()
+
+        def __len__(self) -> int:
+            return 8
+
+        def __getitem__(self, position: int) -> tuple[np.ndarray, ...]:
+            part = self.order[10 * position :][:10]
+            return X[part], codes[part], weights[part]
+
+        def on_epoch_end(self) -> None:
+            self.order = self.random.permutation(80)
+
+    ours, theirs = built(recipe, (12,)), built(recipe, (12,))
+    rows = X[:80], codes[:80], weights[:80]
+    found = train_on_rows(ours, recipe, rows, (X[80:], codes[80:]), 0)
+    expected = train(theirs, recipe, Batches(), (X[80:], codes[80:]))
+    for mine, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-6)
+    assert list(expected) == list(found)
+    for name in set(expected) - {"seconds"}:
+        assert found[name] == pytest.approx(expected[name], rel=1e-5), name
 
 
 def test_default_recipe_learns_embeddings() -> None:

@@ -21,7 +21,7 @@ from featx.dense.recipe import (
     Zoom,
     attach,
 )
-from featx.dense.training import split, train
+from featx.dense.training import split, train, train_on_rows
 
 __all__ = [
     "ROWS",
@@ -45,4 +45,5 @@ __all__ = [
     "rows_and_labels",
     "split",
     "train",
+    "train_on_rows",
 ]

@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx.dense.recipe import BatchNorm, Dense, Dropout, Recipe, attach
-from featx.dense.training import ASKED, split, train
+from featx.dense.training import ASKED, split, train_on_rows
 from featx.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -120,17 +120,13 @@ class DenseClassifier(ClassifierMixin, BaseEstimator):
         values = values.astype(np.float32, copy=False)
         weights = compute_sample_weight(recipe.class_weight, codes).astype(np.float32)
         rows, held = split(codes, recipe.validation_fraction, self.seed)
-        batches = _shuffled(
-            (values[rows], codes[rows], weights[rows]), recipe.batch_size, self.seed
-        )
         self._model = self._built()
-        self.history_ = train(
+        self.history_ = train_on_rows(
             self._model,
             recipe,
-            batches,
+            (values[rows], codes[rows], weights[rows]),
             (values[held], codes[held]) if len(held) else None,
-            # Many steps in one call spare Python; tracing the loop costs more than few steps do.
-            steps_per_execution=32 if len(batches) >= 128 else 1,
+            self.seed,
         )
         self.n_epochs_ = len(self.history_["loss"])
         self.weights_ = self._model.get_weights()
@@ -161,26 +157,3 @@ class DenseClassifier(ClassifierMixin, BaseEstimator):
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         return {name: value for name, value in state.items() if name != "_model"}
-
-
-def _shuffled(arrays: tuple[NDArray[Any], ...], size: int, seed: int) -> Any:
-    """Return a `keras.utils.PyDataset` of batches, in another order each epoch."""
-    import keras
-
-    class Batches(keras.utils.PyDataset):
-        def __init__(self) -> None:
-            super().__init__()
-            self.random = np.random.default_rng(seed)
-            self.order = self.random.permutation(len(arrays[0]))
-
-        def __len__(self) -> int:
-            return -(-len(self.order) // size)
-
-        def __getitem__(self, position: int) -> tuple[NDArray[Any], ...]:
-            rows = self.order[position * size : (position + 1) * size]
-            return tuple(array[rows] for array in arrays)
-
-        def on_epoch_end(self) -> None:
-            self.order = self.random.permutation(len(arrays[0]))
-
-    return Batches()

@@ -52,16 +52,13 @@ def train(
     learning_rate: float | None = None,
     epochs: int | None = None,
     callbacks: Sequence[Any] = (),
-    steps_per_execution: int = 1,
 ) -> dict[str, list[float]]:
     """Compile and fit `model` by `recipe`.
 
     Parameters
     ----------
-    batches
-        What `keras.Model.fit` takes; they bring their own order and weights.
-    validation
-        The same, or rows and codes as a pair of arrays.
+    batches, validation
+        What `keras.Model.fit` takes; the batches bring their own order and weights.
     optimizer, learning_rate, epochs
         In place of the recipe's.
 
@@ -71,6 +68,75 @@ def train(
         loss, accuracy, seconds, and val_loss, val_accuracy where there is validation; an entry an
         epoch.
     """
+    _compile(model, recipe, optimizer, learning_rate)
+    history = model.fit(
+        batches,
+        validation_data=validation,
+        epochs=recipe.epochs if epochs is None else epochs,
+        callbacks=[*_callbacks(recipe, validation is not None), *callbacks],
+        shuffle=False,
+        verbose=0,
+    )
+    return {name: [float(v) for v in values] for name, values in history.history.items()}
+
+
+def train_on_rows(
+    model: Any,
+    recipe: Recipe,
+    rows: Sequence[NDArray[Any]],
+    validation: Sequence[NDArray[Any]] | None,
+    seed: int,
+) -> dict[str, list[float]]:
+    """Do the same with rows in memory, in another order each epoch.
+
+    Without Keras's `fit`: the threads of its iterators took as long as the steps themselves.
+
+    Parameters
+    ----------
+    rows : (rows, codes, weights)
+    validation : (rows, codes) or None
+    """
+    import keras
+
+    _compile(model, recipe)
+    callbacks = keras.callbacks.CallbackList(
+        _callbacks(recipe, validation is not None), add_history=True, model=model
+    )
+    random = np.random.default_rng(seed)
+    # Keras's `fit` draws one order ahead: so does this, and gives the same weights for a seed.
+    random.permutation(len(rows[0]))
+    model.stop_training = False
+    callbacks.on_train_begin()
+    for epoch in range(recipe.epochs):
+        callbacks.on_epoch_begin(epoch)
+        order = random.permutation(len(rows[0]))
+        logs = _mean(model.train_on_batch, rows, order, recipe.batch_size)
+        if validation is not None:
+            watched = _mean(model.test_on_batch, validation, np.arange(len(validation[0])), ASKED)
+            logs |= {f"val_{name}": value for name, value in watched.items()}
+        callbacks.on_epoch_end(epoch, logs)
+        if model.stop_training:
+            break
+    callbacks.on_train_end()
+    return dict(model.history.history)
+
+
+def _mean(
+    step: Any, arrays: Sequence[NDArray[Any]], order: NDArray[np.intp], size: int
+) -> dict[str, float]:
+    """Return the means over all rows of what `step` says of each batch of them."""
+    means: dict[str, float] = {}
+    for begin in range(0, len(order), size):
+        batch = order[begin : begin + size]
+        found = step(*(array[batch] for array in arrays), return_dict=True)
+        for name, value in found.items():
+            means[name] = means.get(name, 0.0) + float(value) * len(batch) / len(order)
+    return means
+
+
+def _compile(
+    model: Any, recipe: Recipe, optimizer: str | None = None, learning_rate: float | None = None
+) -> None:
     import keras
 
     model.compile(
@@ -80,26 +146,9 @@ def train(
         ),
         loss="sparse_categorical_crossentropy",
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        steps_per_execution=steps_per_execution,
     )
     # All variables are there now. TensorFlow traces a step that makes some of its own once more.
     model.optimizer.build(model.trainable_variables)
-    watching = validation is not None or not recipe.monitor.startswith("val_")
-    rows = isinstance(validation, tuple)
-    history = model.fit(
-        batches,
-        validation_data=None if rows else validation,
-        epochs=recipe.epochs if epochs is None else epochs,
-        callbacks=[
-            *([_watch(*validation)] if rows else ()),
-            _clock(),
-            *(_stops(recipe) if watching else ()),
-            *callbacks,
-        ],
-        shuffle=False,
-        verbose=0,
-    )
-    return {name: [float(v) for v in values] for name, values in history.history.items()}
 
 
 def _optimizer(name: str, rate: float | CosineDecay) -> Any:
@@ -110,24 +159,10 @@ def _optimizer(name: str, rate: float | CosineDecay) -> Any:
     return keras.optimizers.get({"class_name": name, "config": {"learning_rate": rate}})
 
 
-def _watch(rows: NDArray[Any], codes: NDArray[Any]) -> Any:
-    """Return a callback that adds what `fit` says of validation rows, and makes no iterators.
-
-    Those of TensorFlow took 25 ms an epoch, a quarter of it with some hundred rows.
-    """
-    import keras
-
-    class Watch(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-            assert logs is not None
-            for begin in range(0, len(rows), ASKED):
-                part = slice(begin, begin + ASKED)
-                found = self.model.test_on_batch(rows[part], codes[part], return_dict=True)
-                share = len(codes[part]) / len(codes)
-                for name, value in found.items():
-                    logs[f"val_{name}"] = logs.get(f"val_{name}", 0.0) + share * float(value)
-
-    return Watch()
+def _callbacks(recipe: Recipe, watching: bool) -> list[Any]:
+    if not watching and recipe.monitor.startswith("val_"):
+        return [_clock()]
+    return [_clock(), *_stops(recipe)]
 
 
 def _clock() -> Any:
