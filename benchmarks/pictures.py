@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -45,9 +46,11 @@ def drawn(folder: Path, per_class: int = 120, classes: int = 5, seed: int = 0) -
 def repeated(sources: list[Path], folder: Path, count: int) -> Path:
     """Write `count` pictures under new names; each copy is new content, a byte after its end.
 
-    Decoders stop at a JPEG's end, so a copy costs as much as its original.
+    Decoders stop at a JPEG's end, so a copy costs as much as its original. The order is drawn, so
+    that few pictures and many are of the same mixture: those of one set cost less than another's.
     """
     jpegs = [path for source in sources for path in sorted(source.rglob("*.jp*g"))]
+    random.Random(0).shuffle(jpegs)
     for number, path in enumerate(islice(cycle(jpegs), count)):
         place = folder / f"class{number % 10}"
         if number < 10:
