@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 CS = np.logspace(-5, 1, 20)
 """The candidates for C, strongest penalty first."""
 
-START = 9
-"""Where the search begins: C = 0.007, near what embeddings of photographs asked for."""
+START = 10
+"""Where the search begins: C = 0.014, what embeddings of photographs asked for, or one step less.
+
+From one step below, four data sets got the same accuracy and took 5 to 11 % more time."""
 
 UNTUNED_C = 0.01
 """C where no folds can be formed, because fewer than two classes have two rows."""
