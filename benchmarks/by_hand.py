@@ -47,7 +47,8 @@ def _pictures(folder: str, **options: Any) -> Any:
 def extract(folder: str, name: str, weights: str | None) -> dict[str, Any]:
     """Time embeddings by `image_dataset_from_directory` and `predict`, after a warm-up."""
     model = _frozen_network(name, weights)
-    model.predict(np.zeros((32, SIDE, SIDE, 3), np.float32), verbose=0)
+    # With such batches as come later: TensorFlow traces the network anew for others.
+    model.predict(_pictures(folder, labels=None, shuffle=False).take(1), verbose=0)
     began = time.perf_counter()
     rows = model.predict(_pictures(folder, labels=None, shuffle=False), verbose=0)
     return {"images": len(rows), "seconds": time.perf_counter() - began}
@@ -67,6 +68,7 @@ def head(train: str, test: str, weights: str | None, epochs: list[int]) -> dict[
     outputs = keras.layers.Dense(classes, activation="softmax")(base.output)
     model = keras.Model(base.input, outputs)
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.optimizer.build(model.trainable_variables)
     truth = np.concatenate([labels for _, labels in testing])
     marks: dict[str, Any] = {}
     asked = 0.0
@@ -84,10 +86,20 @@ def head(train: str, test: str, weights: str | None, epochs: list[int]) -> dict[
                 "accuracy": float((found == truth).mean()),
             }
 
+    _warm_up(model, training, testing)
     began = time.perf_counter()
     watch = keras.callbacks.LambdaCallback(on_epoch_end=after)
     model.fit(training, epochs=max(epochs), verbose=0, callbacks=[watch])
     return {"after": marks}
+
+
+def _warm_up(model: Any, training: Any, testing: Any) -> None:
+    """Let TensorFlow trace both steps, as featx's network is started too, and forget the step."""
+    before = [variable.numpy() for variable in (*model.variables, *model.optimizer.variables)]
+    model.fit(training.take(1), verbose=0)
+    model.predict(testing.take(1), verbose=0)
+    for variable, value in zip((*model.variables, *model.optimizer.variables), before, strict=True):
+        variable.assign(value)
 
 
 def decode(folder: str, side: int = SIDE) -> dict[str, Any]:

@@ -111,8 +111,11 @@ class Scan:
             self.computed, self.dim = self._writer.computed, self._writer.dim
         if self.computed:
             self.compute_seconds = time.perf_counter() - began
+        writer = self._writer
+        # The rows come next: what was needed to make them need not lie beside them.
+        del self._writer, self._known
         self.store.refresh()
-        self._writer.refuse_overflow()
+        writer.refuse_overflow()
         return shortage
 
     def digests(self) -> np.ndarray:

@@ -474,7 +474,9 @@ def test_the_printed_command_is_one_that_the_command_line_takes(
         assert (str(asked[name]) if name == "cache" else asked[name]) == value, name
 
 
-def test_the_printed_call_is_python_that_runs(seam: Seam, quick: dict[str, Any]) -> None:
+def test_the_printed_call_is_python_that_runs(
+    seam: Seam, quick: dict[str, Any], tmp_path: Path
+) -> None:
     """And it says in words what it cannot repeat: pictures in memory, estimators."""
     given = {"baseline": Recipe(layers=(Dropout(0.5), Dense(8)), epochs=2), "seeds": [3]}
     options = quick | given | {"heads": {"mine": DummyClassifier()}, "evidence": False}
@@ -483,6 +485,10 @@ def test_the_printed_call_is_python_that_runs(seam: Seam, quick: dict[str, Any])
     n = sum(TRAIN.values())
     assert f"# No command can repeat train: the Dataset of {n} pictures" in printed
     assert "# No command can repeat test: the Dataset of" in printed
+    report.save(tmp_path)
+    for page in ("report.md", "report.html"):
+        lines = (tmp_path / page).read_text(encoding="utf-8").splitlines()
+        assert "import featx" in [line.rpartition(">")[2] for line in lines], page
     asked: dict[str, Any] = {}
 
     class Report:

@@ -143,8 +143,9 @@ class DenseClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         rows = validate_data(self, X, reset=False, dtype=np.float32)
         if getattr(self, "_model", None) is None:
-            self._model = self._built()
-            self._model.set_weights(self.weights_)
+            model = self._built()
+            model.set_weights(self.weights_)
+            self._model = model  # not before: other threads may ask at the same time
         # Not by `predict`, whose iterator over rows that are in memory takes 40 ms to make.
         parts = (rows[begin : begin + ASKED] for begin in range(0, len(rows), ASKED))
         return np.concatenate([self._model.predict_on_batch(part) for part in parts])

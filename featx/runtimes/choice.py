@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 RUNTIMES = ("auto", "keras", "openvino")
 
+_BACKENDS = ("tensorflow", "jax", "torch")
 _GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
@@ -79,6 +80,12 @@ def forget() -> None:
 def _started(
     backbone: Backbone, batch_size: int | None, runtime: str, folder: Path | None
 ) -> Runtime:
+    backend = keras_backend()
+    if backend in _BACKENDS and find_spec(backend) is None:
+        raise RuntimeUnavailableError(
+            f"Keras is to run on {backend} (KERAS_BACKEND, or keras.json), and that is not "
+            f"installed: pip install {backend}, or choose another backend."
+        )
     if runtime == "openvino":
         return OpenVINORuntime(backbone, batch_size, folder)
     if runtime == "auto":
