@@ -459,3 +459,10 @@ def test_a_converted_network_that_cannot_be_kept_computes_all_the_same(
     monkeypatch.setattr(on_openvino, "_serialized", full)
     assert OpenVINORuntime(TINY, 4, tmp_path).batch_size == 4
     assert not (tmp_path / KEPT_AS).exists()
+
+
+def test_a_keras_backend_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "keras_backend", lambda: "torch")
+    monkeypatch.setattr(choice, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeUnavailableError, match=r"run on torch .*pip install torch"):
+        choice.start(TINY)

@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 RUNTIMES = ("auto", "keras", "openvino")
 
-_BACKENDS = ("tensorflow", "jax", "torch")
+# Those that featx does not bring itself.
+_BACKENDS = ("jax", "torch")
 _GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 

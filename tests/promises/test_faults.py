@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -194,11 +195,13 @@ def test_a_cache_that_was_removed_under_way_can_begin_anew(
     if place is not stub.Thumbnail:
         stub.extract(tmp_path / "pictures", cache)
     step = getattr(place, name)
+    one_at_a_time = Lock()
 
     def removed(*args: Any) -> Any:
-        shutil.rmtree(cache, ignore_errors=True)
-        if not all_of_it:
-            cache.mkdir(exist_ok=True)
+        with one_at_a_time:
+            shutil.rmtree(cache, ignore_errors=True)
+            if not all_of_it:
+                cache.mkdir(exist_ok=True)
         return step(*args)
 
     with monkeypatch.context() as patch:
