@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from threading import Event
 
 import numpy as np
@@ -64,6 +65,7 @@ class Batches:
         sent: Event,
         before: Future[None] | None,
         ahead: int,
+        done: Callable[[int], None],
     ) -> np.ndarray | None:
         """Return the rows of `count` pictures, buffers given back; None when it was stopped.
 
@@ -75,6 +77,8 @@ class Batches:
             Set when all these batches are on their way, so that none of later ones is before them.
         before : Future or None
             What is waited for when `ahead` batches have been sent off; its error is raised here.
+        done : callable
+            Called with the number of each batch when its rows are there, in a stream's thread.
         """
         batches[-1][count - (len(batches) - 1) * len(batches[-1]) :] = 0
         tasks: list[Future[np.ndarray | None]] = []
@@ -83,7 +87,7 @@ class Batches:
                 # Here and not in the streams, which what is waited for may need.
                 if before is not None and number == ahead:
                     before.result()
-                tasks.append(self._streams.submit(self._run, batch))
+                tasks.append(self._streams.submit(self._run, batch, partial(done, number)))
             sent.set()
             rows = [part for task in tasks if (part := task.result()) is not None]
         finally:
@@ -104,7 +108,7 @@ class Batches:
         self.stop()
         self._streams.shutdown(wait=True)
 
-    def _run(self, batch: np.ndarray) -> np.ndarray | None:
+    def _run(self, batch: np.ndarray, done: Callable[[], None]) -> np.ndarray | None:
         try:
             if self._stopped:
                 return None
@@ -118,4 +122,5 @@ class Batches:
                 f"expected float32 of shape {expected}."
             )
         self.dim = rows.shape[1]
+        done()
         return rows

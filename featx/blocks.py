@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from threading import Event
 
@@ -19,7 +18,8 @@ from featx.claims import Claim, Claims
 from featx.digests import Digest
 from featx.errors import CacheEnvironmentError, ImageError, NonFiniteError
 from featx.runtimes import Runtime
-from featx.shards import BAD, HOLE, ROW, Block, block_id
+from featx.shards import HOLE, ROW, block_id
+from featx.slots import Slot, block_of, digests
 from featx.store import Store
 
 logger = logging.getLogger(__name__)
@@ -33,13 +33,6 @@ LARGEST = 1024
 # How long the blocks of other processes are waited for after the last of them arrived: some
 # times what a block takes here, and this long where none was computed here.
 _PATIENCE, _PATIENCE_SECONDS = 3.0, 120.0
-
-
-@dataclass(frozen=True)
-class _Slot:
-    id: str
-    digest: Digest
-    error: ImageError | None
 
 
 class BlockWriter:
@@ -65,6 +58,9 @@ class BlockWriter:
         Pictures before the first, where this environment keeps no row of them; not counted.
     claims : Claims, optional
         Which blocks other processes compute; without, none is left to others.
+    done : callable, optional
+        Called with how many more pictures have their rows, of those that ``add`` returned True
+        for; from other threads.
 
     Attributes
     ----------
@@ -79,19 +75,22 @@ class BlockWriter:
         side: int,
         lead: Sequence[tuple[Digest, np.ndarray]] = (),
         claims: Claims | None = None,
+        done: Callable[[int], None] = lambda count: None,
     ) -> None:
         self._store = store
         self._start = start
         self._side = side
         self._lead = lead
         self._claims = claims
+        self._done = done
+        self._leading = {digest for digest, _ in lead}
         self._runtime: Runtime | None = None
         self._known = Event()  # that this environment is not new to the key
         self._seen: set[Digest] = set()
-        self._early: list[_Slot] = []
-        self._slots: list[_Slot] = []
+        self._early: list[Slot] = []
+        self._slots: list[Slot] = []
         self._batches: list[np.ndarray] = []
-        self._busy: set[str] = set()
+        self._busy: dict[str, int] = {}  # the pictures of each block that is left to others
         self._slowest = self._published_at = 0.0
         self._overflowed: list[str] = []
         self._worker = ThreadPoolExecutor(2, thread_name_prefix="featx-settle")
@@ -106,22 +105,27 @@ class BlockWriter:
         """The width of a row; None before it is known."""
         return None if self._runtime is None else self._network.dim
 
-    def add(self, id: str, digest: Digest, picture: np.ndarray | ImageError) -> None:
-        """Give a picture, or the verdict that it is none, the next slot; a repeat gets none."""
+    def add(self, id: str, digest: Digest, picture: np.ndarray | ImageError) -> bool:
+        """Give a picture, or the verdict that it is none, the next slot; a repeat gets none.
+
+        Returns whether its row is still to come, and `done` will count it.
+        """
         if digest in self._seen:
-            return
+            return False
         self._seen.add(digest)
         if isinstance(picture, ImageError):
-            slot = _Slot(id, digest, picture)
+            slot = Slot(id, digest, picture)
             # A verdict alone is not worth starting the network: it waits for a good picture.
             if self._runtime is None:
                 self._early.append(slot)
             else:
                 self._fill(slot, None)
-            return
+            return False
         if self._runtime is None:
             self._begin()
-        self._fill(_Slot(id, digest, None), picture)
+        slot = Slot(id, digest, None)
+        self._fill(slot, picture)
+        return self._counts(slot)
 
     def finish(self) -> None:
         """Compute and publish what is left; durable when this returns.
@@ -136,7 +140,7 @@ class BlockWriter:
         if self._claims is not None and self._busy:
             logger.info("waiting for %d blocks that other processes compute", len(self._busy))
             patience = max(1.0, _PATIENCE * self._slowest) if self._slowest else _PATIENCE_SECONDS
-            self._claims.wait(self._busy, self._store.adopt, patience)
+            self._claims.wait(self._busy, self._arrived, patience)
 
     def close(self) -> None:
         """Drop what is not published; at most one batch is waited for."""
@@ -175,12 +179,21 @@ class BlockWriter:
         kept = probe.kept_by(self._store, runtime.environment())
         for digest, pixels in self._lead:
             if digest not in kept and digest not in self._seen:
-                self._fill(_Slot("", digest, None), pixels)
-        self._seen.update(digest for digest, _ in self._lead)
+                self._fill(Slot("", digest, None), pixels)
+        self._seen.update(self._leading)
         for slot in self._early:
             self._fill(slot, None)
 
-    def _fill(self, slot: _Slot, pixels: np.ndarray | None) -> None:
+    def _counts(self, slot: Slot) -> bool:
+        return slot.error is None and slot.digest not in self._leading
+
+    def _arrived(self, name: str) -> bool:
+        if self._store.adopt(name) is None:
+            return False
+        self._done(self._busy.pop(name, 0))
+        return True
+
+    def _fill(self, slot: Slot, pixels: np.ndarray | None) -> None:
         assert self._runtime is not None
         batch, place = divmod(len(self._slots), self._runtime.batch_size)
         if place == 0:
@@ -203,7 +216,7 @@ class BlockWriter:
 
     def _settle(
         self,
-        slots: list[_Slot],
+        slots: list[Slot],
         batches: list[np.ndarray],
         sent: Event,
         before: Future[None] | None,
@@ -211,14 +224,14 @@ class BlockWriter:
         """Compute and publish a block after the one before, unless another process did or does."""
         assert self._runtime is not None
         began = time.monotonic()
-        claim = None
+        claim, size = None, self._runtime.batch_size
+        # How many of each batch's pictures count.
+        news = [sum(map(self._counts, slots[i : i + size])) for i in range(0, len(slots), size)]
         try:
-            digests = b"".join(slot.digest for slot in slots)
-            sha256 = np.frombuffer(digests, np.uint8).reshape(-1, 32)
-            name = block_id(self._store.key, self._runtime.batch_size, sha256)
+            name = block_id(self._store.key, size, digests(slots))
             claim = self._take(name)
             if claim is None:
-                self._busy.add(name)
+                self._busy[name] = sum(news)
                 return
             # Asked after the claim: whoever had it before has published.
             kept = self._store.adopt(name)
@@ -226,11 +239,15 @@ class BlockWriter:
             features = None
             if len(wanted):
                 given, batches = batches, []
-                features = self._network.compute(given, len(slots), sent, before, self._ahead)
+                features = self._network.compute(
+                    given, len(slots), sent, before, self._ahead, lambda i: self._done(news[i])
+                )
+            else:
+                self._done(sum(news))
             if before is not None:
                 before.result()
             if features is not None:
-                self._publish([slots[i] for i in wanted], sha256[wanted], features[wanted])
+                self._publish([slots[i] for i in wanted], features[wanted])
                 # Waiting for the block before is that one's time.
                 now = time.monotonic()
                 self._slowest = max(self._slowest, now - max(began, self._published_at))
@@ -256,27 +273,13 @@ class BlockWriter:
             claim = self._claims.take(name)
         return claim
 
-    def _publish(self, slots: list[_Slot], sha256: np.ndarray, features: np.ndarray) -> None:
+    def _publish(self, slots: list[Slot], features: np.ndarray) -> None:
         assert self._runtime is not None
-        status = np.full(len(slots), ROW, np.uint8)
-        finite = np.isfinite(features).all(axis=1)
-        for i, slot in enumerate(slots):
-            if slot.error is not None:
-                status[i] = BAD
-            elif not finite[i]:
-                status[i] = HOLE
-                self._overflowed.append(slot.id)
-        if (status == HOLE).all():
+        block = block_of(slots, features, self._runtime)
+        self._overflowed += [slots[i].id for i in np.flatnonzero(block.status == HOLE)]
+        if (block.status == HOLE).all():
             return
-        block = Block(
-            np.where((status == ROW)[:, None], features, np.float32(np.nan)),
-            sha256,
-            status,
-            [(i, s.error.code, str(s.error)) for i, s in enumerate(slots) if s.error is not None],
-            self._runtime.batch_size,
-            self._runtime.environment(),
-        )
-        name = block_id(self._store.key, block.batch_size, sha256)
+        name = block_id(self._store.key, block.batch_size, block.sha256)
         kept = self._store.adopt(name)
         if kept is not None and len(kept.unserved()) == len(slots):
             # What is kept under this name answers nothing, and would keep these rows out.
@@ -290,8 +293,7 @@ class BlockWriter:
                 self._store.withdraw(name)
                 raise
             self._known.set()
-        lead = {digest for digest, _ in self._lead}
         self.computed += sum(
-            kind == ROW and slot.digest not in lead
-            for slot, kind in zip(slots, status, strict=True)
+            kind == ROW and self._counts(slot)
+            for slot, kind in zip(slots, block.status, strict=True)
         )

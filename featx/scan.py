@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -86,16 +87,20 @@ class Scan:
         """
         shortage = None
         self._known = KnownFiles(self.store.root, self.dataset.location)
-        self._writer = BlockWriter(self.store, self.start, self.side, self.lead, self.claims)
         began = time.perf_counter()
         threads = max(2, runtimes.cpu_count())
         pool = ThreadPoolExecutor(threads, thread_name_prefix="featx-read")
         bar = _Bar(self.dataset.known_length, self.progress)
+        self._writer = BlockWriter(
+            self.store, bar.after(self.start), self.side, self.lead, self.claims,
+            lambda count: bar.done(count, self._writer.dim),
+        )  # fmt: skip
         try:
             for item, work in _ahead(self._entries(pool), _AHEAD * threads):
                 prepared = work.result() if isinstance(work, Future) else work
-                self._take(item, prepared)
-                bar.step(isinstance(prepared.picture, np.ndarray), self._writer.dim)
+                if isinstance(prepared.picture, np.ndarray):
+                    bar.show()
+                bar.take(self._take(item, prepared))
             self._writer.finish()
         except TooManyBadImagesError:
             self._writer.finish()
@@ -178,51 +183,80 @@ class Scan:
         except ImageError as error:
             return _Prepared(digest, error)
 
-    def _take(self, item: Item, prepared: _Prepared) -> None:
-        """Enter one picture into the ledger, and into the current block if it is not kept."""
+    def _take(self, item: Item, prepared: _Prepared) -> bool:
+        """Enter one picture into the ledger, and into the current block if it is not kept.
+
+        Returns whether its row is still to come.
+        """
         self.total += 1
         digest, picture = prepared.digest, prepared.picture
+        new = False
         if digest is not None and picture is not None and not prepared.kept:
-            self._writer.add(item.id, digest, picture)
+            new = self._writer.add(item.id, digest, picture)
         if digest is not None and not isinstance(picture, ImageError):
             self.seen.add(item.id, prepared.remarks)
             self.good.append(digest)
             self.ids.append(item.id)
             self.labels.append(item.label)
-            return
+            return new
         self.failures.append(Failure(item.id, type(picture).__name__, str(picture)))
         expected = self.dataset.known_length or self.total
         if len(self.failures) > max(MAX_BAD, MAX_BAD_SHARE * expected):
             raise TooManyBadImagesError(self.failures, self.total)
+        return False
 
 
 class _Bar:
     """A progress bar that appears when something has to be computed, and not before.
 
-    tqdm shows images a second and the time left; behind them stands what there will be to keep,
-    on the assumption that as large a share of the rest is new as of the pictures so far.
+    A picture counts when its row is there. tqdm shows images a second and the time left; behind
+    them stands what there will be to keep, on the assumption that as large a share of the rest is
+    new as of the pictures so far.
     """
 
     def __init__(self, total: int | None, wanted: bool) -> None:
         self._total = total
         self._wanted = wanted
-        self._done = 0
-        self._new = 0
+        self._lock = Lock()
+        self._taken = self._new = self._done = 0
         self._bar: Any = None
 
-    def step(self, new: bool, dim: int | None) -> None:
-        """Count a picture; `dim` is the width of a row once it is known."""
-        if new and self._wanted and self._bar is None:
+    def show(self) -> None:
+        """Let the bar appear, if one is wanted."""
+        if self._wanted and self._bar is None:
             from tqdm.auto import tqdm
 
             self._bar = tqdm(total=self._total, initial=self._done, desc="extract", unit="img")
-        self._done += 1
-        self._new += new
-        if self._bar is not None:
-            if dim is not None and self._new % 64 == 1:
-                expected = self._new * (self._total or self._done) / self._done
+
+    def after(self, start: Callable[[], Runtime]) -> Callable[[], Runtime]:
+        """Return `start` so that the seconds it takes are not in the bar's images a second."""
+
+        def started() -> Runtime:
+            runtime = start()
+            if self._bar is not None:
+                self._bar.unpause()
+            return runtime
+
+        return started
+
+    def take(self, new: bool) -> None:
+        """Count a picture that was looked up; `new` says that its row is still to come."""
+        with self._lock:
+            self._taken += 1
+            self._new += new
+        if not new:
+            self.done(1)
+
+    def done(self, count: int, dim: int | None = None) -> None:
+        """Count pictures whose rows are there; `dim` is the width of a row where it is known."""
+        with self._lock:
+            self._done += count
+            if self._bar is None:
+                return
+            if dim is not None and self._taken:
+                expected = self._new * (self._total or self._taken) / self._taken
                 self._bar.set_postfix_str(f"{expected * 4 * dim / 1e6:,.1f} MB to keep", False)
-            self._bar.update()
+            self._bar.update(count)
 
     def close(self) -> None:
         if self._bar is not None:

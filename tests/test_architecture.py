@@ -56,6 +56,7 @@ FLOORS = {
     "scan": 3.8,
     "blocks": 3.6,
     "batches": 3.5,
+    "slots": 3.2,
     "verification": 3.6,
     "probe": 3.4,
     "doctor": 3.4,

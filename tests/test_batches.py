@@ -119,12 +119,14 @@ def test_buffers_come_back_whatever_happens(fails_at: int | None) -> None:
     taken = [network.take() for _ in range(5)]
     assert len({id(batch) for batch in taken}) == 5
     sent = Event()
+    told: list[int] = []
     try:
-        rows: Any = network.compute(taken[:4], 14, sent, None, 0)
+        rows: Any = network.compute(taken[:4], 14, sent, None, 0, told.append)
         assert fails_at is None
         assert rows.shape == (14, 1280)
     except errors.OutOfMemoryError:
         assert fails_at is not None
+    assert told == list(range(4 if fails_at is None else fails_at))
     network.give_back(taken[4:])
     network.close()
     again = [network.take() for _ in range(5)]
@@ -154,7 +156,7 @@ def test_a_runtime_of_one_stream_is_called_by_one_at_a_time() -> None:
     taken = [network.take() for _ in range(4)]
     with ThreadPoolExecutor(1) as pool:
         sent = Event()
-        rows = pool.submit(network.compute, taken, 16, sent, None, 0)
+        rows = pool.submit(network.compute, taken, 16, sent, None, 0, lambda number: None)
         sent.wait(10)
         network.between(partial(runtime.run, np.ones((4, 32, 32, 3), np.uint8)))  # type: ignore[arg-type]
         assert rows.result() is not None
