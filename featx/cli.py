@@ -14,9 +14,9 @@ from typer.core import TyperGroup
 
 import featx
 from featx import cli_cache, cli_model, cli_report
-from featx.errors import FeatxError
+from featx.errors import CacheSpaceError, FeatxError
 from featx.quiet import hush_tensorflow
-from featx.terminal import say, show, table, tell
+from featx.terminal import say, show, size, table, tell
 
 if TYPE_CHECKING:
     from featx.features import Features
@@ -206,20 +206,35 @@ def backbones() -> None:
 
 
 def _forecast(cost: Estimate) -> None:
-    """Print what an extraction would cost."""
+    """Print what an extraction would cost, and refuse it as `extract` would on a full disk."""
+    from featx.evaluation.wording import seconds
+
     about = "" if cost.exact else "about "
-    speed = f", {cost.images_per_second:,.0f} images/s" if cost.images_per_second else ""
+    time = "none"
+    if cost.seconds:
+        time = (
+            f"about {seconds(cost.seconds)}: {seconds(cost.start_seconds)} to start the network, "
+            f"then {cost.images_per_second:,.0f} images/s"
+        )
+    network = f", {size(cost.network_bytes)} of it the network" if cost.network_bytes else ""
+    left = f", which has {size(cost.bytes_free)} left" if cost.bytes_free is not None else ""
     facts = {
         "images": f"{cost.images:,}",
         "kept already": f"{about}{cost.kept:,}",
         "to compute": f"{about}{cost.images - cost.kept:,}",
-        "time": f"about {cost.seconds / 60:,.1f} minutes{speed}" if cost.seconds else "none",
-        "to be kept": f"{cost.bytes_to_keep / 1e9:,.3f} GB in {cost.cache}",
-        "in memory": f"{cost.rows_bytes / 1e9:,.3f} GB of rows",
+        "time": time,
+        "to be kept": f"{size(cost.bytes_to_keep)}{network}, in {cost.cache}{left}",
+        "in memory": f"{size(cost.rows_bytes)} of rows",
         "runtime": f"{cost.runtime} on {cost.device}" if cost.runtime else "not needed",
     }
     for name, value in facts.items():
         say(f"{name:<12} {value}")
+    if cost.bytes_free is not None and cost.bytes_free < cost.bytes_to_keep:
+        raise CacheSpaceError(
+            f"the disk of the cache {cost.cache} has {size(cost.bytes_free)} left, and "
+            f"{size(cost.bytes_to_keep)} are to be kept. Free some space, or choose another "
+            "folder (--cache, or FEATX_CACHE)."
+        )
 
 
 def _weights(text: str) -> str | None:

@@ -72,14 +72,19 @@ def sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def check_space(folder: Path, needed: int, what: str = "the next shard needs") -> None:
-    """Raise CacheSpaceError if the disk of a folder has fewer bytes left than needed."""
+def free_bytes(folder: Path) -> int | None:
+    """Return the bytes that the disk of a folder has left; None where that is not told."""
     try:
         about = os.statvfs(folder)
     except (OSError, AttributeError):
-        return
-    free = about.f_bavail * about.f_frsize
-    if free < needed:
+        return None
+    return about.f_bavail * about.f_frsize
+
+
+def check_space(folder: Path, needed: int, what: str = "the next shard needs") -> None:
+    """Raise CacheSpaceError if the disk of a folder has fewer bytes left than needed."""
+    free = free_bytes(folder)
+    if free is not None and free < needed:
         raise CacheSpaceError(
             f"the disk of the cache {folder} has {free:,} bytes left; {what} {needed:,}. Free "
             "some space and run again: what was kept is not computed again."

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from featx import backbones, images, runtimes
+from featx import backbones, disk, folders, images, runtimes
 from featx.backbones import Backbone
 from featx.datasets import Dataset, Item, as_dataset
 from featx.digests import KnownFiles, of_content
 from featx.errors import ImageError
-from featx.root import chosen, existing_root
+from featx.root import chosen, nearest_writable, refuse_foreign
 from featx.runtimes import Runtime
 from featx.store import Store
 
@@ -42,11 +44,17 @@ class Estimate:
     exact : bool
         False where `kept` was estimated from a sample of the files.
     seconds : float
-        Wall time of computing the others; 0 where there are none.
+        Wall time of starting the network and computing the others; 0 where there are none.
+    start_seconds : float
+        Those of them that the network took to start.
     images_per_second : float
         Of decoding and computing together; 0 where nothing has to be computed.
     bytes_to_keep : int
         What the cache would grow by.
+    network_bytes : int
+        Those of them that are the network's, kept for the next start.
+    bytes_free : int or None
+        What the cache's disk has left; None where it does not tell.
     rows_bytes : int
         What ``features.X`` would take in memory.
     runtime, device : str or None
@@ -59,8 +67,11 @@ class Estimate:
     kept: int
     exact: bool
     seconds: float
+    start_seconds: float
     images_per_second: float
     bytes_to_keep: int
+    network_bytes: int
+    bytes_free: int | None
     rows_bytes: int
     runtime: str | None
     device: str | None
@@ -77,17 +88,18 @@ def estimate(
 ) -> Estimate:
     """Return what ``extract`` with these arguments would cost; no row is computed to be kept.
 
-    Some pictures are decoded and some batches of them computed, as the extraction would do it.
+    The network is started, some pictures are decoded and some batches of them computed, as the
+    extraction would do it.
 
     Raises
     ------
     DatasetError, BackboneError, CacheError, RuntimeUnavailableError
-        As ``extract`` would.
+        As ``extract`` would; a disk that is too small is told, not refused.
     """
     backbone = backbones.find(backbone)
     dataset = as_dataset(dataset)
     runtimes.check_batch_size(batch_size)
-    root = existing_root(cache) or chosen(cache)
+    root = _root(cache)
     recipe = {**backbone.recipe(), "pixels": images.policy(backbone.scaled)}
     store = Store(root, recipe, backbone.dim)
     fresh, unread = _lookup(dataset, store)
@@ -95,10 +107,17 @@ def estimate(
     strangers = [item for item in sample if not _is_kept(item, store)]
     share = len(strangers) / len(sample) if sample else 0.0
     missing = fresh + round(share * len(unread))
-    speed, name, device, dim = 0.0, None, None, store.dim or backbone.dim or 0
+    speed, start, network, free = 0.0, 0.0, 0, None
+    name, device, dim = None, None, store.dim or backbone.dim or 0
     if missing:
-        folder = store.folder if store.folder.is_dir() else None
-        engine = runtimes.start(backbone, batch_size, runtime, folder)
+        free = folders.free_bytes(nearest_writable(store.folder / "shards"))
+        with _folder(store) as folder:
+            began = time.perf_counter()
+            engine = runtimes.start(backbone, batch_size, runtime, folder)
+            start = time.perf_counter() - began
+            if folder != store.folder:
+                runtimes.forget()  # it was started for a folder that is gone
+                network = sum(path.stat().st_size for path in folder.iterdir())
         tried = strangers or list(dataset.items[:_SAMPLE])
         speed, dim = _tried(tried, backbone, engine)
         name, device = engine.name, engine.environment().get("device")
@@ -106,14 +125,37 @@ def estimate(
         images=len(dataset),
         kept=len(dataset) - missing,
         exact=len(sample) == len(unread),
-        seconds=missing / speed if speed else 0.0,
+        seconds=start + missing / speed if speed else 0.0,
+        start_seconds=start,
         images_per_second=speed,
-        bytes_to_keep=int(missing * dim * 4 * _OVERHEAD),
+        bytes_to_keep=int(missing * dim * 4 * _OVERHEAD) + network,
+        network_bytes=network,
+        bytes_free=free,
         rows_bytes=len(dataset) * dim * 4,
         runtime=name,
         device=device,
         cache=os.fspath(root),
     )
+
+
+def _root(cache: str | os.PathLike[str] | None) -> Path:
+    """Return the cache folder that ``extract`` would use, or make."""
+    root = chosen(cache)
+    try:
+        refuse_foreign(root)
+    except OSError as error:
+        raise disk.unreadable(error, root) from error
+    return root
+
+
+@contextmanager
+def _folder(store: Store) -> Iterator[Path]:
+    """Where the runtime keeps the network: with the rows, or for the trial alone."""
+    if store.folder.is_dir():
+        yield store.folder
+        return
+    with tempfile.TemporaryDirectory(prefix="featx-") as folder:
+        yield Path(folder)
 
 
 def _lookup(dataset: Dataset, store: Store) -> tuple[int, list[Item]]:

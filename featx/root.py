@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -183,6 +184,22 @@ def refuse_foreign(root: Path) -> None:
             f"{root} holds other files and no {MARKER}: featx only writes to a folder it "
             "marked. Choose a new or an empty folder."
         )
+
+
+def nearest_writable(folder: Path) -> Path:
+    """Return the folder, or the nearest above it that is there; nothing is made.
+
+    Raises
+    ------
+    CacheWriteError
+        Nothing can be made there.
+    """
+    found = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if not found.is_dir():
+        raise disk.refusal(NotADirectoryError(errno.ENOTDIR, "it is not a folder"), found)
+    if not os.access(found, os.W_OK | os.X_OK):
+        raise disk.refusal(PermissionError(errno.EACCES, os.strerror(errno.EACCES)), found)
+    return found
 
 
 def _mark(root: Path) -> None:

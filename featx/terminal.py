@@ -69,6 +69,11 @@ def _plain(console: Console, cell: RenderableType) -> str:
     return " ".join(str(text).replace("-\n", "").split())
 
 
+def size(count: int) -> str:
+    """Return a number of bytes in the unit a reader would use."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
 def table(*columns: str) -> Table:
     """Return an empty table without lines, fit for a screen and for grep."""
     made = Table(box=None, pad_edge=False, header_style="bold")

@@ -19,11 +19,69 @@ def test_nothing_is_kept_and_nothing_is_made(picture_folder: Path, own_cache: Pa
     cost = estimate(picture_folder, TINY)
     assert (cost.images, cost.kept, cost.exact) == (24, 0, True)
     assert cost.seconds > 0
-    assert cost.images_per_second == pytest.approx(24 / cost.seconds)
-    assert 24 * 1280 * 4 <= cost.bytes_to_keep <= 1.1 * 24 * 1280 * 4
+    assert cost.start_seconds > 0
+    assert cost.images_per_second == pytest.approx(24 / (cost.seconds - cost.start_seconds))
+    rows = cost.bytes_to_keep - cost.network_bytes
+    assert 24 * 1280 * 4 <= rows <= 1.1 * 24 * 1280 * 4
     assert cost.rows_bytes == 24 * 1280 * 4
     assert (cost.device, cost.cache) == ("cpu", str(own_cache))
     assert not own_cache.exists()
+
+
+def test_what_is_told_is_what_the_cache_grows_by(picture_folder: Path, own_cache: Path) -> None:
+    cost = estimate(picture_folder, TINY)
+    featx.extract(picture_folder, TINY, progress=False)
+    kept = {path.name: path.stat().st_size for path in own_cache.glob("k-*/*") if path.is_file()}
+    network = kept.pop("openvino", 0)
+    assert cost.network_bytes == network
+    again = estimate(picture_folder, TINY)
+    assert (again.bytes_to_keep, again.network_bytes, again.start_seconds) == (0, 0, 0.0)
+
+
+def test_a_network_that_is_kept_is_not_kept_again(picture_folder: Path) -> None:
+    featx.extract(picture_folder / "blue", TINY, progress=False)
+    assert estimate(picture_folder, TINY).network_bytes == 0
+
+
+def test_an_empty_folder_becomes_a_cache_and_a_foreign_one_does_not(
+    picture_folder: Path, tmp_path: Path
+) -> None:
+    empty, foreign, file = tmp_path / "empty", tmp_path / "foreign", tmp_path / "file"
+    empty.mkdir()
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("dear to somebody")
+    file.write_text("a file")
+    assert estimate(picture_folder, TINY, cache=empty).images == 24
+    assert not list(empty.iterdir())
+    for cache in (foreign, file, file / "below"):
+        with pytest.raises(featx.errors.CacheError) as told:
+            estimate(picture_folder, TINY, cache=cache)
+        with pytest.raises(type(told.value)):
+            featx.extract(picture_folder, TINY, cache=cache, progress=False)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_network_starts(
+    picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Root may write anywhere: what the system says of others is said for it.
+    asked: list[object] = []
+    monkeypatch.setattr("os.access", lambda path, mode: bool(asked.append(path)))
+    monkeypatch.setattr("featx.runtimes.start", None)
+    with pytest.raises(featx.errors.CacheWriteError, match="cannot be written at"):
+        estimate(picture_folder, TINY, cache=tmp_path / "a" / "b")
+    assert asked == [tmp_path]
+
+
+def test_a_disk_that_is_too_small_is_told_with_the_figures(
+    picture_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("featx.folders.free_bytes", lambda folder: 1_000_000)
+    arguments = ["extract", str(picture_folder), "-b", "mobilenet_v2", "--weights", "none"]
+    answer = CliRunner().invoke(app, [*arguments, "--image-size", "32", "--dry-run"])
+    assert "which has 1.0 MB left" in answer.stdout
+    assert answer.exit_code == 1
+    assert answer.stderr.startswith("Error: the disk of the cache")
+    assert "has 1.0 MB left, and" in answer.stderr
 
 
 def test_what_is_kept_is_found_under_any_name(picture_folder: Path, tmp_path: Path) -> None:
@@ -59,7 +117,14 @@ def test_the_command_prints_it_and_stops(picture_folder: Path, own_cache: Path) 
     arguments = ["extract", str(picture_folder), "-b", "mobilenet_v2", "--weights", "none"]
     answer = CliRunner().invoke(app, [*arguments, "--image-size", "32", "--dry-run"])
     assert answer.exit_code == 0, answer.output
-    for text in ("images       24", "kept already 0", "to compute   24", "images/s", "on cpu"):
+    for text in (
+        "images       24",
+        "kept already 0",
+        "to compute   24",
+        "to start the network, then",
+        "images/s",
+        "on cpu",
+    ):
         assert text in answer.stdout
     assert not own_cache.exists()
 
