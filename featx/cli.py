@@ -247,7 +247,9 @@ def _summary(features: Features, out: Path | None) -> None:
     assert report is not None  # only features that were loaded from a file have none
     if features.failures:
         tell("\n".join(f"Skipped {failure}" for failure in features.failures))
-    speed = report.images / report.seconds if report.seconds else 0.0
+    speed = f"{report.images / report.seconds if report.seconds else 0.0:,.0f}"
+    if report.images_per_second is not None:
+        speed += f" ({report.images_per_second:,.0f} once the network had started)"
     facts = {
         "images": f"{report.images:,}",
         "computed": f"{report.computed:,}",
@@ -255,7 +257,7 @@ def _summary(features: Features, out: Path | None) -> None:
         "failures": f"{len(features.failures):,}",
         "rows": f"{len(features):,} x {features.X.shape[1]:,}",
         "seconds": f"{report.seconds:.1f}",
-        "images/s": f"{speed:,.0f}",
+        "images/s": speed,
         "kept in": report.cache,
     }
     if out is not None:

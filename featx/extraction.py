@@ -139,6 +139,7 @@ def extract(
             runtime=network.name,
             cache=os.fspath(store.root),
             gather_seconds=passes.gather_seconds,
+            start_seconds=network.start_seconds,
         ),
     )
 
@@ -209,9 +210,11 @@ class _Network:
         self._checked = False
         self._halvings = 0
         self.name: str | None = None
+        self.start_seconds = 0.0
 
     def start(self) -> Runtime:
         """Return the runtime; what would keep its rows from being kept is raised before."""
+        began = time.perf_counter()
         self._prepare()
         if self._runtime is None:
             assert isinstance(self._asked, str)
@@ -226,6 +229,7 @@ class _Network:
             probe.check(self._store, self._runtime, self._backbone.side, self._backbone.precision)
             self._checked = True
         self.name = self._runtime.name
+        self.start_seconds += time.perf_counter() - began
         return self._runtime
 
     def _prepare(self) -> None:

@@ -42,6 +42,8 @@ class ExtractionReport:
         The cache folder.
     gather_seconds : float
         Wall time of reading and verifying the kept rows.
+    start_seconds : float
+        Those of `compute_seconds` in which the network started.
     """
 
     images: int
@@ -52,6 +54,13 @@ class ExtractionReport:
     runtime: str | None
     cache: str
     gather_seconds: float = 0.0
+    start_seconds: float = 0.0
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Pictures computed a second once the network had started; None where none was."""
+        seconds = self.compute_seconds - self.start_seconds
+        return self.computed / seconds if self.computed and seconds > 0 else None
 
 
 @dataclass(eq=False)

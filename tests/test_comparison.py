@@ -57,6 +57,7 @@ class Seam:
         self.extracted: list[int] = []
         self.fitted: list[tuple[int, tuple[str, ...], tuple[str, ...]]] = []
         self.reused = 0
+        self.start = 0.0
 
     def extract(self, dataset: Dataset, backbone: Backbone, **options: Any) -> Features:
         self.extracted.append(len(dataset))
@@ -77,7 +78,14 @@ class Seam:
             failures=failures,
             notes=(*dataset.notes, "1 newly read picture is tiny"),
             report=ExtractionReport(
-                len(dataset), len(good) - reused, reused, 0.5, 0.5, "fake", "cache"
+                len(dataset),
+                len(good) - reused,
+                reused,
+                0.5,
+                0.5,
+                "fake",
+                "cache",
+                start_seconds=self.start,
             ),
         )
 
@@ -384,6 +392,19 @@ def test_the_cost_of_a_pass_says_where_it_comes_from(
     report = benchmark(pictures(TRAIN), pictures(TEST), heads=["nearest"], **QUICK)
     assert report.passes[0].cost == (None if cost is None else pytest.approx(cost, rel=0.2))
     assert report.passes[0].source.startswith(source)
+
+
+def test_the_start_of_the_network_is_told_apart_from_the_pace(
+    seam: Seam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock: Iterator[float] = iter(np.arange(0.0, 1e6, 0.5))
+    monkeypatch.setattr(comparison.time, "perf_counter", lambda: next(clock))
+    seam.start, seam.reused = 0.25, 9
+    report = benchmark(pictures(TRAIN), pictures(TEST), heads=["nearest"], **QUICK)
+    done = report.passes[0]
+    assert (done.seconds, done.start_seconds) == (1.0, 0.5)
+    assert done.images_per_second == 36 / (1.0 - 0.5)
+    assert done.cost == 0.5 + 0.5 * 54 / 36  # the start is there once, whatever the share
 
 
 def test_two_recipes_of_one_network_are_kept_apart(seam: Seam) -> None:

@@ -125,7 +125,7 @@ def _changed(folder: Path, change: Callable[[Any], Any]) -> Path:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda data: data.update(version=1), "version 1, and this featx reads version 4"),
+        (lambda data: data.update(version=1), "version 1, and this featx reads version 5"),
         (lambda data: data.update(schema="other"), "is no report of featx"),
         (lambda data: [1, 2], "is no report of featx"),
         (lambda data: data.update(seconds=float("nan")), "NaN is not JSON"),

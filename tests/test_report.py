@@ -120,8 +120,10 @@ BASELINE = {
     "epoch_seconds": 10.0,
     "extract_seconds": 0.0,
 }
-MEASURED = Pass("net", 850, 850, 0, 10.0, "keras", 10.0, "measured in this run", 64, False)
-KEPT = Pass("net", 850, 0, 850, 0.2, "", None, "not measured in this run", 64, False)
+MEASURED = Pass(
+    "net", 850, 850, 0, 10.0, "keras", 10.0, "measured in this run", 64, False, 2.0, 106.25
+)
+KEPT = Pass("net", 850, 0, 850, 0.2, "", None, "not measured in this run", 64, False, 0.0, None)
 
 
 @pytest.fixture(scope="session")

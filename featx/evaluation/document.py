@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from featx.evaluation.results import Predictions
     from featx.evaluation.summary import Summary
 
-VERSION = 4
+VERSION = 5
 
 
 def document(report: Report) -> dict[str, Any]:

@@ -20,7 +20,8 @@ def take(
 ) -> tuple[Rows, Rows | None, Pass]:
     """Return the pictures that have a row, with their rows, of both sets, and what it took."""
     parts: list[Rows] = []
-    seconds, computed, reused, images = 0.0, 0, 0, 0
+    seconds, start, computing = 0.0, 0.0, 0.0
+    computed, reused, images = 0, 0, 0
     runtimes = set()
     for pictures in (train, test):
         if pictures is None:
@@ -33,8 +34,10 @@ def take(
             computed += rows.report.computed
             reused += rows.report.reused
             images += rows.report.images
+            start += rows.report.start_seconds
+            computing += rows.report.compute_seconds
             runtimes.add(rows.report.runtime)
-    cost, source = _cost(computed, reused, seconds)
+    cost, source = _cost(computed, reused, seconds, start)
     done = Pass(
         backbone=asked.label(backbone),
         images=images,
@@ -46,21 +49,23 @@ def take(
         source=source,
         dim=int(parts[0][1].X.shape[1]),
         untrained=not backbone.trained,
+        start_seconds=start,
+        images_per_second=computed / (computing - start) if computing > start else None,
     )
     return parts[0], parts[1] if test is not None else None, done
 
 
-def _cost(computed: int, reused: int, seconds: float) -> tuple[float | None, str]:
+def _cost(computed: int, reused: int, seconds: float, start: float) -> tuple[float | None, str]:
     """Return what a whole pass costs, as far as this run shows it, and in words how it does.
 
-    A part of the pictures stands for all only if it is the larger part: else loading and compiling
-    the network, which a few pictures cost just as much, would be multiplied.
+    A part of the pictures stands for all only if it is the larger part: the first batches after
+    the network's start are slower than the others.
     """
     if computed and not reused:
         return seconds, "measured in this run"
     if computed > reused:
         return (
-            seconds * (computed + reused) / computed,
+            start + (seconds - start) * (computed + reused) / computed,
             f"scaled from the {computed} of {computed + reused} that were computed in this run",
         )
     return None, "not measured in this run, since the rows were kept from before"

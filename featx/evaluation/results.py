@@ -98,6 +98,11 @@ class Pass:
         Seconds that a whole pass takes; None where nothing known says so.
     source : str
         Where `cost` comes from, in words fit for the report.
+    start_seconds : float
+        Those of `seconds` in which the network started; the first backbone's include the start of
+        the framework.
+    images_per_second : float or None
+        Of the pictures computed in this run, once the network had started; None where none was.
     """
 
     backbone: str
@@ -110,6 +115,8 @@ class Pass:
     source: str
     dim: int
     untrained: bool
+    start_seconds: float
+    images_per_second: float | None
 
 
 @dataclass(frozen=True)
