@@ -33,7 +33,7 @@ from featx.dense import (
 )
 from featx.errors import DatasetError
 from featx.finetune import FineTuned, UnusableImagesError
-from featx.finetune.pictures import batches_of, decoding_threads
+from featx.finetune.pictures import batches_of
 
 SIDE = 24
 SHORT = Recipe(layers=(), epochs=2, batch_size=8, patience=None, validation_fraction=0.25)
@@ -286,18 +286,25 @@ def test_progress_is_shown_where_asked(
 
 def test_batches_are_shuffled_each_epoch_and_complete() -> None:
     pixels = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((4, 4, 3), np.uint8)
-    with decoding_threads() as pool:
-        batches = batches_of(as_dataset(pixels), 4, 4, pool, targets=(np.arange(10),), seed=0)
-        epochs = []
-        for _ in range(3):
-            seen = [batches[i] for i in range(len(batches))]
-            assert [len(x) for x, _ in seen] == [4, 4, 2]
-            for x, y in seen:
-                np.testing.assert_array_equal(x[:, 0, 0, 0], y)
-            epochs.append(np.concatenate([y for _, y in seen]).tolist())
-            batches.on_epoch_end()
+    batches = batches_of(as_dataset(pixels), 4, 4, targets=(np.arange(10),), seed=0)
+    epochs = []
+    for _ in range(3):
+        seen = [batches[i] for i in range(len(batches))]
+        assert [len(x) for x, _ in seen] == [4, 4, 2]
+        for x, y in seen:
+            np.testing.assert_array_equal(x[:, 0, 0, 0], y)
+        epochs.append(np.concatenate([y for _, y in seen]).tolist())
+        batches.on_epoch_end()
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_no_autotuner_holds_the_end_of_an_epoch() -> None:
+    from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
+
+    batches = batches_of(as_dataset(np.zeros((8, 4, 4, 3), np.uint8)), 4, 4)
+    stream = PyDatasetAdapter(batches).get_tf_dataset()
+    assert stream.options().autotune.enabled is False
 
 
 # The heads of five published systems: structure only, so the networks stay untrained.

@@ -407,31 +407,58 @@ def test_a_runtime_of_ones_own_needs_two_facts_and_a_method() -> None:
     assert Mean().streams == 1
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_other_backends_compute_the_same_rows(
-    backend: str, tmp_path: Path, pixels: np.ndarray
-) -> None:
+_ELSEWHERE = """
+import sys
+from pathlib import Path
+import numpy as np
+from featx.backbones import Backbone
+from featx.runtimes import start
+folder, backend, weights, side, precision = sys.argv[1:]
+weights = None if weights == "none" else weights
+backbone = Backbone("mobilenet_v2", weights=weights, image_size=int(side), precision=precision)
+pixels = np.load(Path(folder, "pixels.npy"))
+runtime = start(backbone, len(pixels))
+assert runtime.name == "keras-" + backend, runtime.name
+np.save(Path(folder, "rows.npy"), runtime.run(pixels))
+assert "tensorflow" not in sys.modules
+"""
+
+
+def on_backend(backend: str, backbone: Backbone, pixels: np.ndarray, folder: Path) -> np.ndarray:
+    """Return the rows that Keras's other backend computes, in a process of its own."""
     pytest.importorskip(backend, reason=f"{backend} is not installed")
-    np.save(tmp_path / "pixels.npy", pixels)
-    script = (
-        "import sys, numpy as np\n"
-        "from pathlib import Path\n"
-        "from featx.backbones import Backbone\n"
-        "from featx.runtimes import start\n"
-        "folder = Path(sys.argv[1])\n"
-        "tiny = Backbone('mobilenet_v2', weights=None, image_size=32)\n"
-        "runtime = start(tiny, 4)\n"
-        "assert runtime.name == 'keras-' + sys.argv[2], runtime.name\n"
-        "np.save(folder / 'rows.npy', runtime.run(np.load(folder / 'pixels.npy')))\n"
-        "assert 'tensorflow' not in sys.modules\n"
-    )
+    np.save(folder / "pixels.npy", pixels)
+    about = [backbone.weights or "none", str(backbone.side), backbone.precision]
     subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path), backend],
+        [sys.executable, "-c", _ELSEWHERE, str(folder), backend, *about],
         cwd=ROOT,
         env={**os.environ, "KERAS_BACKEND": backend},
         check=True,
     )
-    assert apart(np.load(tmp_path / "rows.npy"), by_keras(TINY, pixels)) < 1e-4
+    return np.asarray(np.load(folder / "rows.npy"))
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_other_backends_compute_the_same_rows(
+    backend: str, tmp_path: Path, pixels: np.ndarray
+) -> None:
+    rows = on_backend(backend, TINY, pixels, tmp_path)
+    assert apart(rows, by_keras(TINY, pixels)) < 1e-4
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_other_backends_compute_the_same_rows_of_photos(
+    backend: str, tmp_path: Path, datasets: Path
+) -> None:
+    trained = Backbone("mobilenet_v2")
+    pictures = np.concatenate(
+        [photos(datasets / data, 224, 4) for data in ("flowers/test", "steel", "magnetic_tile")]
+    )
+    expected = by_keras(trained, pictures)
+    assert apart(on_backend(backend, trained, pictures, tmp_path), expected) < 1e-4
+    half = replace(trained, precision="bfloat16")
+    assert 1e-4 < apart(on_backend(backend, half, pictures, tmp_path), expected) < 0.3
 
 
 def test_openvino_without_room_for_its_temporary_file_says_so_and_auto_goes_on(

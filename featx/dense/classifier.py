@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,6 +67,10 @@ def rows_and_labels(
             "rows of two classes or more: check the folder names or the label column."
         )
     return rows, labels
+
+
+# Keras on JAX writes a model's state while it predicts: 37 of 300 calls by eight threads failed.
+_ASKING = Lock()
 
 
 class DenseClassifier(ClassifierMixin, BaseEstimator):
@@ -142,13 +147,14 @@ class DenseClassifier(ClassifierMixin, BaseEstimator):
         """Return probabilities (n, n_classes), columns in the order of `classes_`."""
         check_is_fitted(self)
         rows = validate_data(self, X, reset=False, dtype=np.float32)
-        if getattr(self, "_model", None) is None:
-            model = self._built()
-            model.set_weights(self.weights_)
-            self._model = model  # not before: other threads may ask at the same time
-        # Not by `predict`, whose iterator over rows that are in memory takes 40 ms to make.
-        parts = (rows[begin : begin + ASKED] for begin in range(0, len(rows), ASKED))
-        return np.concatenate([self._model.predict_on_batch(part) for part in parts])
+        with _ASKING:
+            if getattr(self, "_model", None) is None:
+                model = self._built()
+                model.set_weights(self.weights_)
+                self._model = model
+            # Not by `predict`, whose iterator over rows that are in memory takes 40 ms to make.
+            parts = (rows[begin : begin + ASKED] for begin in range(0, len(rows), ASKED))
+            return np.concatenate([self._model.predict_on_batch(part) for part in parts])
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the most probable label of each row, (n,)."""

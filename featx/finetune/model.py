@@ -20,7 +20,6 @@ from featx.finetune.pictures import (
     bad_pictures_named,
     batches_of,
     classes_and_codes,
-    decoding_threads,
     known_codes,
     labels_of,
 )
@@ -141,21 +140,19 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         self.model_ = self._built(len(self.classes_))
         side = self.model_.input_shape[1]
         scaled = backbones.find(self.backbone).scaled
-        with decoding_threads() as pool:
-            batches = batches_of(
-                pictures.subset(rows),
-                side,
-                recipe.batch_size,
-                pool,
-                targets=(codes[rows], weights),
-                seed=self.seed,
-                scaled=scaled,
-            )
-            watch = batches_of(
-                watched, side, recipe.batch_size, pool, targets=(watched_codes,), scaled=scaled
-            )
-            with bad_pictures_named(pool, batches, watch):
-                self._train(recipe, batches, watch if len(watched) else None, callbacks)
+        batches = batches_of(
+            pictures.subset(rows),
+            side,
+            recipe.batch_size,
+            targets=(codes[rows], weights),
+            seed=self.seed,
+            scaled=scaled,
+        )
+        watch = batches_of(
+            watched, side, recipe.batch_size, targets=(watched_codes,), scaled=scaled
+        )
+        with bad_pictures_named(batches, watch):
+            self._train(recipe, batches, watch if len(watched) else None, callbacks)
         self.n_epochs_ = len(self.history_["loss"])
         self.fit_seconds_ = time.perf_counter() - start
         return self
@@ -231,11 +228,10 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         size = (self.recipe or Recipe()).batch_size
-        with decoding_threads() as pool:
-            side, scaled = self.model_.input_shape[1], backbones.find(self.backbone).scaled
-            batches = batches_of(as_dataset(dataset), side, size, pool, scaled=scaled)
-            with bad_pictures_named(pool, batches):
-                return self.model_.predict(batches, verbose=0)
+        side, scaled = self.model_.input_shape[1], backbones.find(self.backbone).scaled
+        batches = batches_of(as_dataset(dataset), side, size, scaled=scaled)
+        with bad_pictures_named(batches):
+            return self.model_.predict(batches, verbose=0)
 
     def predict(self, dataset: Any) -> np.ndarray:
         """Return the most probable class name of each picture, (n,)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,21 +59,10 @@ def known_codes(pictures: Dataset, classes: np.ndarray) -> np.ndarray:
     return np.searchsorted(classes, labels)
 
 
-@contextmanager
-def decoding_threads() -> Iterator[ThreadPoolExecutor]:
-    """Give one decoding thread a core, and end them all with the body."""
-    pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1), thread_name_prefix="featx-decode")
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def batches_of(
     pictures: Dataset,
     side: int,
     size: int,
-    pool: ThreadPoolExecutor,
     *,
     targets: Sequence[np.ndarray] = (),
     seed: int | None = None,
@@ -96,46 +85,35 @@ def batches_of(
 
     class PictureBatches(keras.utils.PyDataset):
         def __init__(self) -> None:
-            super().__init__()
+            # Two threads or more: with one, Keras leaves the work to tf.data's autotuner, which
+            # held the end of every other epoch for up to as long as the epoch had taken.
+            super().__init__(workers=max(2, min(16, os.cpu_count() or 1)), max_queue_size=AHEAD)
             self.pictures, self.failed = pictures, False
             self.random = None if seed is None else np.random.default_rng(seed)
-            self._reorder()
-
-        def _reorder(self) -> None:
-            self.order = np.arange(len(items))
-            if self.random is not None:
-                self.order = self.random.permutation(len(items))
-            self.begun: dict[int, list[Future[np.ndarray]]] = {}
+            self.on_epoch_end()
 
         def __len__(self) -> int:
             return -(-len(items) // size)
 
-        def _rows(self, position: int) -> np.ndarray:
-            return self.order[position * size : (position + 1) * size]
-
         def __getitem__(self, position: int) -> Any:
-            for ahead in range(position, min(position + AHEAD, len(self))):
-                if ahead not in self.begun:
-                    self.begun[ahead] = [
-                        pool.submit(images.load, items[i].source, side, scaled=scaled)
-                        for i in self._rows(ahead)
-                    ]
+            rows = self.order[position * size : (position + 1) * size]
             try:
-                decoded = [future.result() for future in self.begun.pop(position)]
+                decoded = [images.load(items[i].source, side, scaled=scaled) for i in rows]
             except ImageError:
                 self.failed = True
                 raise
-            rows = self._rows(position)
             return (np.stack(decoded), *(target[rows] for target in targets))
 
         def on_epoch_end(self) -> None:
-            self._reorder()
+            self.order = np.arange(len(items))
+            if self.random is not None:
+                self.order = self.random.permutation(len(items))
 
     return PictureBatches()
 
 
 @contextmanager
-def bad_pictures_named(pool: ThreadPoolExecutor, *many: Any) -> Iterator[None]:
+def bad_pictures_named(*many: Any) -> Iterator[None]:
     """Name all bad pictures of these batches if one of them ends the body.
 
     Keras shows the first one only, inside an error of its backend. Decoding all of them before
@@ -147,7 +125,8 @@ def bad_pictures_named(pool: ThreadPoolExecutor, *many: Any) -> Iterator[None]:
         if not any(batches.failed for batches in many):
             raise
         items = [item for batches in many for item in batches.pictures.items]
-        found = [failure for failure in pool.map(_failure, items) if failure is not None]
+        with ThreadPoolExecutor(thread_name_prefix="featx-decode") as pool:
+            found = [failure for failure in pool.map(_failure, items) if failure is not None]
         raise UnusableImagesError(found, len(items)) from error
 
 
