@@ -44,14 +44,48 @@ def _pictures(folder: str, **options: Any) -> Any:
     return stream.prefetch(tf.data.AUTOTUNE)
 
 
+def _stalls() -> Any:
+    """Return a callback that adds up how long TensorFlow stood still between epochs.
+
+    Where an iterator of tf.data ends, which Keras lets it do as the next epoch begins, it waits for
+    the thread of its autotuner. That may miss the call to end and then sleeps on until its period
+    is over: seen with TensorFlow 2.21 after every other epoch by chance, for up to as long as the
+    epoch had taken. What people write has it; a figure that chance does not move leaves it out.
+    """
+    import keras
+
+    class Stalls(keras.callbacks.Callback):
+        seconds = 0.0
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            self.last = time.perf_counter()
+
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            if batch == 0:
+                self.seconds += time.perf_counter() - self.last
+
+        def on_predict_end(self, logs: Any = None) -> None:
+            self.last = time.perf_counter()
+
+        def predicted(self) -> None:
+            """Add what passed since the rows were there."""
+            self.seconds += time.perf_counter() - self.last
+
+    return Stalls()
+
+
 def extract(folder: str, name: str, weights: str | None) -> dict[str, Any]:
     """Time embeddings by `image_dataset_from_directory` and `predict`, after a warm-up."""
     model = _frozen_network(name, weights)
     # With such batches as come later: TensorFlow traces the network anew for others.
     model.predict(_pictures(folder, labels=None, shuffle=False).take(1), verbose=0)
-    began = time.perf_counter()
-    rows = model.predict(_pictures(folder, labels=None, shuffle=False), verbose=0)
-    return {"images": len(rows), "seconds": time.perf_counter() - began}
+    stalls, began = _stalls(), time.perf_counter()
+    rows = model.predict(
+        _pictures(folder, labels=None, shuffle=False), verbose=0, callbacks=[stalls]
+    )
+    stalls.predicted()
+    seconds = time.perf_counter() - began - stalls.seconds
+    return {"images": len(rows), "seconds": seconds, "stalled_seconds": stalls.seconds}
 
 
 def head(train: str, test: str, weights: str | None, epochs: list[int]) -> dict[str, Any]:
@@ -77,19 +111,22 @@ def head(train: str, test: str, weights: str | None, epochs: list[int]) -> dict[
         nonlocal asked
         if epoch + 1 in epochs:
             trained = time.perf_counter() - began - asked
-            before = time.perf_counter()
-            found = model.predict(testing, verbose=0).argmax(axis=1)
+            testing_stalls, before = _stalls(), time.perf_counter()
+            found = model.predict(testing, verbose=0, callbacks=[testing_stalls])
+            testing_stalls.predicted()
             answer = time.perf_counter() - before
             asked += answer
+            stalled = stalls.seconds + testing_stalls.seconds
             marks[str(epoch + 1)] = {
-                "seconds": trained + answer,
-                "accuracy": float((found == truth).mean()),
+                "seconds": trained + answer - stalled,
+                "stalled_seconds": stalled,
+                "accuracy": float((found.argmax(axis=1) == truth).mean()),
             }
 
     _warm_up(model, training, testing)
-    began = time.perf_counter()
+    stalls, began = _stalls(), time.perf_counter()
     watch = keras.callbacks.LambdaCallback(on_epoch_end=after)
-    model.fit(training, epochs=max(epochs), verbose=0, callbacks=[watch])
+    model.fit(training, epochs=max(epochs), verbose=0, callbacks=[stalls, watch])
     return {"after": marks}
 
 

@@ -190,7 +190,8 @@ def end_to_end(bench: Bench) -> None:
                     theirs["seconds"] / ours["seconds"],
                     targets.get(count),
                     detail=f"{ours['seconds']:.1f} s at accuracy {ours['accuracy']:.3f} against "
-                    f"{theirs['seconds']:.1f} s at {theirs['accuracy']:.3f}",
+                    f"{theirs['seconds']:.1f} s at {theirs['accuracy']:.3f}, and "
+                    f"{theirs['stalled_seconds']:.1f} s in which TensorFlow stood still",
                     accurate=ours["accuracy"] >= theirs["accuracy"],
                 )
             )
