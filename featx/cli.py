@@ -207,14 +207,14 @@ def backbones() -> None:
 
 def _forecast(cost: Estimate) -> None:
     """Print what an extraction would cost, and refuse it as `extract` would on a full disk."""
-    from featx.evaluation.wording import seconds
+    from featx.evaluation.wording import pace, seconds
 
     about = "" if cost.exact else "about "
     time = "none"
     if cost.seconds:
         time = (
             f"about {seconds(cost.seconds)}: {seconds(cost.start_seconds)} to start the network, "
-            f"then {cost.images_per_second:,.0f} images/s"
+            f"then {pace(cost.images_per_second)} images/s"
         )
     network = f", {size(cost.network_bytes)} of it the network" if cost.network_bytes else ""
     left = f", which has {size(cost.bytes_free)} left" if cost.bytes_free is not None else ""
@@ -229,11 +229,11 @@ def _forecast(cost: Estimate) -> None:
     }
     for name, value in facts.items():
         say(f"{name:<12} {value}")
-    if cost.bytes_free is not None and cost.bytes_free < cost.bytes_to_keep:
+    if cost.bytes_free is not None and cost.bytes_free < cost.bytes_needed:
         raise CacheSpaceError(
             f"the disk of the cache {cost.cache} has {size(cost.bytes_free)} left, and "
-            f"{size(cost.bytes_to_keep)} are to be kept. Free some space, or choose another "
-            "folder (--cache, or FEATX_CACHE)."
+            f"{size(cost.bytes_needed)} are needed. Free some space, or choose another folder "
+            "(--cache, or FEATX_CACHE)."
         )
 
 
@@ -247,9 +247,11 @@ def _summary(features: Features, out: Path | None) -> None:
     assert report is not None  # only features that were loaded from a file have none
     if features.failures:
         tell("\n".join(f"Skipped {failure}" for failure in features.failures))
-    speed = f"{report.images / report.seconds if report.seconds else 0.0:,.0f}"
+    from featx.evaluation.wording import pace
+
+    speed = pace(report.images / report.seconds if report.seconds else 0.0)
     if report.images_per_second is not None:
-        speed += f" ({report.images_per_second:,.0f} once the network had started)"
+        speed += f" ({pace(report.images_per_second)} once the network had started)"
     facts = {
         "images": f"{report.images:,}",
         "computed": f"{report.computed:,}",

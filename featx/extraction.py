@@ -139,7 +139,7 @@ def extract(
             runtime=network.name,
             cache=os.fspath(store.root),
             gather_seconds=passes.gather_seconds,
-            start_seconds=network.start_seconds,
+            start_seconds=passes.start_seconds,
         ),
     )
 
@@ -159,6 +159,7 @@ class _Passes:
     progress: bool
     computed: int = 0
     compute_seconds: float = 0.0
+    start_seconds: float = 0.0
     gather_seconds: float = 0.0
 
     def run(self, backbone: Backbone) -> tuple[Scan, np.ndarray]:
@@ -172,7 +173,10 @@ class _Passes:
             )  # fmt: skip
             shortage = scan.run()
             self.computed += scan.computed
-            self.compute_seconds += scan.compute_seconds
+            if scan.computed:  # else neither its seconds nor the network's start count
+                self.compute_seconds += scan.compute_seconds
+                self.start_seconds += self.network.start_seconds
+            self.network.start_seconds = 0.0
             if shortage is not None:
                 self.network.shrink(shortage)
                 continue

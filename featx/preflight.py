@@ -16,10 +16,11 @@ import numpy as np
 
 from featx import backbones, disk, folders, images, runtimes
 from featx.backbones import Backbone
+from featx.blocks import BLOCK
 from featx.datasets import Dataset, Item, as_dataset
 from featx.digests import KnownFiles, of_content
-from featx.errors import ImageError
-from featx.root import chosen, nearest_writable, refuse_foreign
+from featx.errors import CacheError, ImageError
+from featx.root import chosen, is_marked, nearest_writable, refuse_foreign
 from featx.runtimes import Runtime
 from featx.store import Store
 
@@ -53,6 +54,8 @@ class Estimate:
         What the cache would grow by.
     network_bytes : int
         Those of them that are the network's, kept for the next start.
+    bytes_needed : int
+        What the disk must have left for ``extract`` to begin: two blocks at the least.
     bytes_free : int or None
         What the cache's disk has left; None where it does not tell.
     rows_bytes : int
@@ -71,6 +74,7 @@ class Estimate:
     images_per_second: float
     bytes_to_keep: int
     network_bytes: int
+    bytes_needed: int
     bytes_free: int | None
     rows_bytes: int
     runtime: str | None
@@ -89,7 +93,7 @@ def estimate(
     """Return what ``extract`` with these arguments would cost; no row is computed to be kept.
 
     The network is started, some pictures are decoded and some batches of them computed, as the
-    extraction would do it.
+    extraction would do it. Copies of one picture that was never read before count each.
 
     Raises
     ------
@@ -121,6 +125,7 @@ def estimate(
         tried = strangers or list(dataset.items[:_SAMPLE])
         speed, dim = _tried(tried, backbone, engine)
         name, device = engine.name, engine.environment().get("device")
+    grown = int(missing * dim * 4 * _OVERHEAD) + network
     return Estimate(
         images=len(dataset),
         kept=len(dataset) - missing,
@@ -128,7 +133,8 @@ def estimate(
         seconds=start + missing / speed if speed else 0.0,
         start_seconds=start,
         images_per_second=speed,
-        bytes_to_keep=int(missing * dim * 4 * _OVERHEAD) + network,
+        bytes_to_keep=grown,
+        bytes_needed=max(grown, 2 * BLOCK * dim * 4) if missing else 0,
         network_bytes=network,
         bytes_free=free,
         rows_bytes=len(dataset) * dim * 4,
@@ -143,8 +149,12 @@ def _root(cache: str | os.PathLike[str] | None) -> Path:
     root = chosen(cache)
     try:
         refuse_foreign(root)
+        if not is_marked(root):  # it is to be made
+            nearest_writable(root)
+    except CacheError:
+        raise
     except OSError as error:
-        raise disk.unreadable(error, root) from error
+        raise disk.refusal(error, root) from error
     return root
 
 

@@ -13,7 +13,7 @@ from sklearn.base import clone
 
 import featx
 from featx import backbones, images
-from featx.datasets import as_dataset
+from featx.datasets import Dataset, as_dataset
 from featx.dense import (
     BatchNorm,
     Brightness,
@@ -33,7 +33,7 @@ from featx.dense import (
 )
 from featx.errors import DatasetError
 from featx.finetune import FineTuned, UnusableImagesError
-from featx.finetune.pictures import batches_of
+from featx.finetune.pictures import batches_of, decoding_threads
 
 SIDE = 24
 SHORT = Recipe(layers=(), epochs=2, batch_size=8, patience=None, validation_fraction=0.25)
@@ -284,27 +284,37 @@ def test_progress_is_shown_where_asked(
     assert "2/2" in capfd.readouterr().err
 
 
-def test_batches_are_shuffled_each_epoch_and_complete() -> None:
-    pixels = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((4, 4, 3), np.uint8)
-    batches = batches_of(as_dataset(pixels), 4, 4, targets=(np.arange(10),), seed=0)
+def numbered(count: int) -> Dataset:
+    pixels = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((4, 4, 3), np.uint8)
+    return as_dataset(pixels)
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["Keras's own", "TensorFlow's"])
+def test_batches_are_shuffled_each_epoch_and_complete(streamed: bool) -> None:
     epochs = []
-    for _ in range(3):
-        seen = [batches[i] for i in range(len(batches))]
-        assert [len(x) for x, _ in seen] == [4, 4, 2]
-        for x, y in seen:
-            np.testing.assert_array_equal(x[:, 0, 0, 0], y)
-        epochs.append(np.concatenate([y for _, y in seen]).tolist())
-        batches.on_epoch_end()
+    with decoding_threads() as pool:
+        batches = batches_of(numbered(10), 4, 4, pool, targets=(np.arange(10),), seed=0)
+        stream = batches.stream()
+        assert stream.cardinality() == len(batches) == 3
+        next(iter(stream))  # as Keras looks before it begins: no order or picture is lost by it
+        for _ in range(3):
+            if streamed:
+                seen = [(x.numpy(), y.numpy()) for x, y in stream]
+            else:
+                seen = [batches[i] for i in range(len(batches))]
+                batches.on_epoch_end()
+            assert [len(x) for x, _ in seen] == [4, 4, 2]
+            for x, y in seen:
+                np.testing.assert_array_equal(x[:, 0, 0, 0], y)
+            epochs.append(np.concatenate([y for _, y in seen]).tolist())
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
 
 
 def test_no_autotuner_holds_the_end_of_an_epoch() -> None:
-    from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
-
-    batches = batches_of(as_dataset(np.zeros((8, 4, 4, 3), np.uint8)), 4, 4)
-    stream = PyDatasetAdapter(batches).get_tf_dataset()
-    assert stream.options().autotune.enabled is False
+    with decoding_threads() as pool:
+        stream = batches_of(numbered(8), 4, 4, pool).stream()
+        assert stream.options().autotune.enabled is False
 
 
 # The heads of five published systems: structure only, so the networks stay untrained.

@@ -56,8 +56,9 @@ def test_an_empty_folder_becomes_a_cache_and_a_foreign_one_does_not(
     for cache in (foreign, file, file / "below"):
         with pytest.raises(featx.errors.CacheError) as told:
             estimate(picture_folder, TINY, cache=cache)
-        with pytest.raises(type(told.value)):
+        with pytest.raises(featx.errors.CacheError) as refused:
             featx.extract(picture_folder, TINY, cache=cache, progress=False)
+        assert type(told.value) is type(refused.value)
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_the_network_starts(

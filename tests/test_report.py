@@ -23,7 +23,16 @@ from PIL import Image
 from rich.console import Console
 
 from featx.errors import Failure, FeatxError
-from featx.evaluation import calibration, certainty, charts, costs, embedding, metrics, wording
+from featx.evaluation import (
+    calibration,
+    certainty,
+    charts,
+    costs,
+    document,
+    embedding,
+    metrics,
+    wording,
+)
 from featx.evaluation.certainty import Interval
 from featx.evaluation.embedding import Map
 from featx.evaluation.evidence import Evidence, Proof
@@ -262,6 +271,7 @@ def test_json_is_strict_and_follows_its_schema(
     )
     data = saved(report, tmp_path)[2]
     jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["$id"].split(":")[-1] == schema["title"].split()[-1] == str(document.VERSION)
     jsonschema.validate(data, schema)
     assert data["histories"][0]["curves"]["loss"] == [1.0, 0.5, None]  # NaN is null
     assert len(data["rows"]) == 6

@@ -75,6 +75,7 @@ def _environment(page: bool) -> Environment:
         points=wording.points,
         number=wording.number,
         seconds=wording.seconds,
+        pace=wording.pace,
         epochs=wording.epochs,
         times=wording.times,
         p_value=wording.p_value,

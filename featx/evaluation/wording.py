@@ -55,6 +55,15 @@ def number(value: float | None, digits: int = 3) -> str:
     return DASH if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
+def pace(value: float) -> str:
+    """Return pictures a second; slow networks with a decimal.
+
+    >>> pace(1234.5), pace(0.42)
+    ('1,234', '0.4')
+    """
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}"
+
+
 def seconds(value: float | None) -> str:
     """Return a duration with about two significant digits, in the unit a reader would use.
 

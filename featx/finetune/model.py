@@ -20,6 +20,7 @@ from featx.finetune.pictures import (
     bad_pictures_named,
     batches_of,
     classes_and_codes,
+    decoding_threads,
     known_codes,
     labels_of,
 )
@@ -138,31 +139,34 @@ class FineTuned(ClassifierMixin, BaseEstimator):
             watched_codes = known_codes(watched, self.classes_)
         weights = compute_sample_weight(recipe.class_weight, codes[rows]).astype(np.float32)
         self.model_ = self._built(len(self.classes_))
-        side = self.model_.input_shape[1]
-        scaled = backbones.find(self.backbone).scaled
-        batches = batches_of(
-            pictures.subset(rows),
-            side,
-            recipe.batch_size,
-            targets=(codes[rows], weights),
-            seed=self.seed,
-            scaled=scaled,
-        )
-        watch = batches_of(
-            watched, side, recipe.batch_size, targets=(watched_codes,), scaled=scaled
-        )
-        with bad_pictures_named(batches, watch):
-            self._train(recipe, batches, watch if len(watched) else None, callbacks)
+        side, scaled = self.model_.input_shape[1], backbones.find(self.backbone).scaled
+        with decoding_threads() as pool:
+            batches = batches_of(
+                pictures.subset(rows),
+                side,
+                recipe.batch_size,
+                pool,
+                targets=(codes[rows], weights),
+                seed=self.seed,
+                scaled=scaled,
+            )
+            watch = batches_of(
+                watched, side, recipe.batch_size, pool, targets=(watched_codes,), scaled=scaled
+            )
+            with bad_pictures_named(pool, batches, watch):
+                self._train(recipe, batches, watch if len(watched) else None, callbacks)
         self.n_epochs_ = len(self.history_["loss"])
         self.fit_seconds_ = time.perf_counter() - start
         return self
 
     def _train(self, recipe: Recipe, batches: Any, watch: Any, callbacks: Sequence[Any]) -> None:
+        def given() -> tuple[Any, Any]:
+            return batches.stream(), watch and watch.stream()
+
         with _bar(recipe.epochs, "training the head", self.progress) as bar:
-            self.history_ = train(self.model_, recipe, batches, watch, callbacks=[*bar, *callbacks])
-        epochs = self.unfreeze_epochs
-        if epochs is None:
-            epochs = 5 if self.unfreeze else 0
+            self.history_ = train(self.model_, recipe, *given(), callbacks=[*bar, *callbacks])
+        default = 5 if self.unfreeze else 0
+        epochs = default if self.unfreeze_epochs is None else self.unfreeze_epochs
         if not epochs:
             return
         _unfreeze(self.model_.get_layer("backbone"), self.unfreeze)
@@ -170,8 +174,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
             second = train(
                 self.model_,
                 recipe,
-                batches,
-                watch,
+                *given(),
                 optimizer=self.unfreeze_optimizer,
                 learning_rate=self.unfreeze_learning_rate,
                 epochs=epochs,
@@ -228,10 +231,11 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         size = (self.recipe or Recipe()).batch_size
-        side, scaled = self.model_.input_shape[1], backbones.find(self.backbone).scaled
-        batches = batches_of(as_dataset(dataset), side, size, scaled=scaled)
-        with bad_pictures_named(batches):
-            return self.model_.predict(batches, verbose=0)
+        with decoding_threads() as pool:
+            side, scaled = self.model_.input_shape[1], backbones.find(self.backbone).scaled
+            batches = batches_of(as_dataset(dataset), side, size, pool, scaled=scaled)
+            with bad_pictures_named(pool, batches):
+                return self.model_.predict(batches.stream(), verbose=0)
 
     def predict(self, dataset: Any) -> np.ndarray:
         """Return the most probable class name of each picture, (n,)."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from featx import images
+from featx import images, streams
 from featx.datasets import Dataset, Item
 from featx.errors import BadImagesError, DatasetError, Failure, ImageError
 
@@ -59,16 +59,29 @@ def known_codes(pictures: Dataset, classes: np.ndarray) -> np.ndarray:
     return np.searchsorted(classes, labels)
 
 
+@contextmanager
+def decoding_threads() -> Iterator[ThreadPoolExecutor]:
+    """Give one decoding thread a core, and end them all with the body."""
+    pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1), thread_name_prefix="featx-decode")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def batches_of(
     pictures: Dataset,
     side: int,
     size: int,
+    pool: ThreadPoolExecutor,
     *,
     targets: Sequence[np.ndarray] = (),
     seed: int | None = None,
     scaled: bool = False,
 ) -> Any:
-    """Return a `keras.utils.PyDataset` of pictures (size, side, side, 3) uint8 and their targets.
+    """Return batches for Keras, of pictures (size, side, side, 3) uint8 and their targets.
+
+    A `keras.utils.PyDataset`; its method `stream` gives what `fit` and `predict` are to take.
 
     Parameters
     ----------
@@ -83,37 +96,74 @@ def batches_of(
 
     items = pictures.items
 
+    def begin(position: int) -> Future[np.ndarray]:
+        return pool.submit(images.load, items[position].source, side, scaled=scaled)
+
     class PictureBatches(keras.utils.PyDataset):
         def __init__(self) -> None:
-            # Two threads or more: with one, Keras leaves the work to tf.data's autotuner, which
-            # held the end of every other epoch for up to as long as the epoch had taken.
-            super().__init__(workers=max(2, min(16, os.cpu_count() or 1)), max_queue_size=AHEAD)
+            super().__init__()
             self.pictures, self.failed = pictures, False
             self.random = None if seed is None else np.random.default_rng(seed)
             self.on_epoch_end()
+
+        def on_epoch_end(self) -> None:
+            count = len(items)
+            order = np.arange(count) if self.random is None else self.random.permutation(count)
+            self.begun = _Epoch([order[i : i + size] for i in range(0, count, size)], begin)
 
         def __len__(self) -> int:
             return -(-len(items) // size)
 
         def __getitem__(self, position: int) -> Any:
-            rows = self.order[position * size : (position + 1) * size]
+            return self._batch(self.begun, position)
+
+        def _batch(self, epoch: _Epoch, position: int) -> Any:
             try:
-                decoded = [images.load(items[i].source, side, scaled=scaled) for i in rows]
+                decoded = epoch.pictures(position)
             except ImageError:
                 self.failed = True
                 raise
-            return (np.stack(decoded), *(target[rows] for target in targets))
+            return (decoded, *(target[epoch.rows[position]] for target in targets))
 
-        def on_epoch_end(self) -> None:
-            self.order = np.arange(len(items))
-            if self.random is not None:
-                self.order = self.random.permutation(len(items))
+        def epoch(self) -> Iterator[Any]:
+            begun = self.begun  # this epoch's own: an iterator that ends may still look ahead
+            self.on_epoch_end()
+            for position in range(len(self)):
+                yield self._batch(begun, position)
+
+        def stream(self) -> Any:
+            if keras.backend.backend() != "tensorflow":
+                return self
+            # Keras draws one order ahead where it is given `self`: so does this, and trains the
+            # same weights for a seed.
+            self.on_epoch_end()
+            shapes = [(None, side, side, 3), *((None,) for _ in targets)]
+            dtypes = [np.uint8, *(target.dtype for target in targets)]
+            return streams.without_autotuner(self.epoch, len(self), shapes, dtypes)
 
     return PictureBatches()
 
 
+class _Epoch:
+    """The batches of one epoch, some of them decoded ahead."""
+
+    def __init__(
+        self, rows: Sequence[np.ndarray], begin: Callable[[int], Future[np.ndarray]]
+    ) -> None:
+        self.rows = rows
+        self._begin = begin
+        self._begun: dict[int, list[Future[np.ndarray]]] = {}
+
+    def pictures(self, position: int) -> np.ndarray:
+        """Return the decoded pictures of a batch, once."""
+        for ahead in range(position, min(position + AHEAD, len(self.rows))):
+            if ahead not in self._begun:
+                self._begun[ahead] = [self._begin(i) for i in self.rows[ahead]]
+        return np.stack([future.result() for future in self._begun.pop(position)])
+
+
 @contextmanager
-def bad_pictures_named(*many: Any) -> Iterator[None]:
+def bad_pictures_named(pool: ThreadPoolExecutor, *many: Any) -> Iterator[None]:
     """Name all bad pictures of these batches if one of them ends the body.
 
     Keras shows the first one only, inside an error of its backend. Decoding all of them before
@@ -125,8 +175,7 @@ def bad_pictures_named(*many: Any) -> Iterator[None]:
         if not any(batches.failed for batches in many):
             raise
         items = [item for batches in many for item in batches.pictures.items]
-        with ThreadPoolExecutor(thread_name_prefix="featx-decode") as pool:
-            found = [failure for failure in pool.map(_failure, items) if failure is not None]
+        found = [failure for failure in pool.map(_failure, items) if failure is not None]
         raise UnusableImagesError(found, len(items)) from error
 
 
