@@ -13,8 +13,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import ModuleType
 
-from featx import folders
 from featx.errors import CacheSecurityError
+from featx.storage import folders
 
 fcntl: ModuleType | None
 try:

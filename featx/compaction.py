@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from featx import disk, reading, shards
+from featx import shards
 from featx.facts import ShardFacts
 from featx.index import ShardIndex
 from featx.shards import HOLE, Block
+from featx.storage import atomic, reading
 from featx.store import Store
 
 # A reader holds a whole shard in memory, some of them at a time; at 64 MB the cost of opening
@@ -219,14 +220,14 @@ def _read(store: Store, name: str) -> Block:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise disk.unreadable(error, path) from error
+        raise atomic.unreadable(error, path) from error
 
 
 def _remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise disk.refusal(error, path) from error
+        raise atomic.refusal(error, path) from error
 
 
 def _name(store: Store, block: Block) -> str:

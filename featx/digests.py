@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from featx import disk
-from featx.disk import MAX_INT64
 from featx.errors import CacheCorruptError
-from featx.sealed import pack, unpack
+from featx.storage import atomic
+from featx.storage.atomic import MAX_INT64
+from featx.storage.checksummed import pack, unpack
 
 # A file changed within this time of its reading may be changed again without a trace in its
 # times: git's "racy" rule (git documentation, technical/racy-git).
@@ -106,7 +106,7 @@ class KnownFiles:
         }
         with suppress(OSError):  # there already, or may not be made
             os.mkdir(self._path.parent, 0o700)
-        disk.save_lightly(self._path, pack(arrays))
+        atomic.save_lightly(self._path, pack(arrays))
 
     def _load(self) -> None:
         if self._path is not None:
@@ -114,7 +114,7 @@ class KnownFiles:
 
 
 def _loaded(path: Path) -> dict[str, bytes]:
-    content = disk.load_lightly(path)
+    content = atomic.load_lightly(path)
     known: dict[str, bytes] = {}
     if content is None:
         return known

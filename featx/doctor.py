@@ -16,11 +16,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from featx import disk, root
+from featx import root
 from featx.architectures import BACKBONES
 from featx.backbones import Backbone
 from featx.errors import CacheError, FeatxError
 from featx.runtimes import cpu_count, explain
+from featx.storage import atomic
 
 GOOD, FAIR, POOR = "good", "fair", "poor"
 
@@ -174,7 +175,7 @@ def _in_trial(place: Path) -> Iterator[Finding]:
                     finding = Finding(name, POOR, f"failed: {error}")
                 yield finding
     except OSError as error:
-        yield Finding("write", POOR, str(disk.refusal(error, place)).rstrip("."))
+        yield Finding("write", POOR, str(atomic.refusal(error, place)).rstrip("."))
 
 
 def _links(trial: Path) -> Finding:
@@ -205,7 +206,7 @@ def _sync(trial: Path) -> Finding:
     for number in range(5):
         began = time.perf_counter()
         try:
-            disk.publish(trial / f"shard-{number}", os.urandom(1 << 20))
+            atomic.publish(trial / f"shard-{number}", os.urandom(1 << 20))
         except (OSError, FeatxError) as error:
             return Finding("fsync", POOR, f"failed: {error}. Rows kept here may be lost")
         spent.append(time.perf_counter() - began)
@@ -219,7 +220,7 @@ def _sync(trial: Path) -> Finding:
 def _locks(trial: Path, patience: float = 6.0) -> Finding:
     """Try whether flock keeps processes apart; featx only saves double work by it."""
     harmless = "rows are right all the same, but processes may compute a block twice"
-    if disk.fcntl is None:
+    if atomic.fcntl is None:
         return Finding("flock", FAIR, f"not on this system: {harmless}")
     (trial / "lock").touch()
     holders = [
@@ -265,7 +266,7 @@ def _judged(spans: list[tuple[int, int]], harmless: str) -> Finding:
 @contextmanager
 def _trial_folder(place: Path) -> Iterator[Path]:
     # Named as the temporary files are, which gc knows and no extraction takes for somebody's.
-    trial = place / f".tmp-{disk.this_host()}-{os.getpid()}-{secrets.token_hex(8)}"
+    trial = place / f".tmp-{atomic.this_host()}-{os.getpid()}-{secrets.token_hex(8)}"
     trial.mkdir(0o700)
     try:
         yield trial

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from featx import disk, folders
 from featx.errors import CacheError
 from featx.inventory import is_of_later_format, key_folders, last_used, size_of
 from featx.root import DAY, refuse_links_in
+from featx.storage import atomic, folders
 
 _TEMPORARY = re.compile(r"\.tmp-(?:([0-9a-f]{8})-)?(\d+)-[0-9a-f]+")
 _TRASH = ".trash-"
@@ -123,7 +123,7 @@ def _is_abandoned(path: Path, host: str | None, pid: int, now: float) -> bool:
     if _is_old(path, now):
         return True
     # The processes of another machine cannot be asked.
-    return host == disk.this_host() and not _is_running(pid)
+    return host == atomic.this_host() and not _is_running(pid)
 
 
 def _is_running(pid: int) -> bool:

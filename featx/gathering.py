@@ -10,9 +10,9 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from featx import reading
 from featx.errors import CacheCorruptError
 from featx.facts import ShardFacts
+from featx.storage import reading
 
 # A shard, which of the wanted pictures it has, and in which of its slots.
 Group = tuple[ShardFacts, np.ndarray, np.ndarray]

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featx import disk, images, reading
+from featx import images
 from featx.errors import CacheCorruptError, CacheError, CacheKeyMismatchError, CacheVersionError
 from featx.networks import UNTRAINED
 from featx.root import FORMAT
 from featx.shards import BAD, ROW
+from featx.storage import atomic, reading
 from featx.store import Store
 
 _MAX_KEY_BYTES = 1 << 20
@@ -79,7 +80,7 @@ def key_folders(root: Path) -> list[Path]:
     try:
         names = sorted(name for name in os.listdir(root) if name.startswith("k-"))
     except OSError as error:
-        raise disk.unreadable(error, root) from error
+        raise atomic.unreadable(error, root) from error
     paths = [root / name for name in names]
     return [path for path in paths if os.path.isdir(path) and not os.path.islink(path)]
 
@@ -89,7 +90,7 @@ def is_of_later_format(folder: Path) -> bool:
     try:
         return _recipe(folder)["format"] != FORMAT
     except OSError as error:
-        return not disk.is_gone(error)  # there, but not readable now
+        return not atomic.is_gone(error)  # there, but not readable now
     except (CacheError, ValueError, TypeError, KeyError, RecursionError):
         return False  # damaged: no format at all
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from featx import backbones, disk, folders, images, runtimes
+from featx import backbones, images, runtimes
 from featx.backbones import Backbone
 from featx.blocks import BLOCK
 from featx.datasets import Dataset, Item, as_dataset
@@ -22,6 +22,7 @@ from featx.digests import KnownFiles, of_content
 from featx.errors import CacheError, ImageError
 from featx.root import chosen, is_marked, nearest_writable, refuse_foreign
 from featx.runtimes import Runtime
+from featx.storage import atomic, folders
 from featx.store import Store
 
 # Files that are read to learn which share of those never read before is kept under other names.
@@ -154,7 +155,7 @@ def _root(cache: str | os.PathLike[str] | None) -> Path:
     except CacheError:
         raise
     except OSError as error:
-        raise disk.refusal(error, root) from error
+        raise atomic.refusal(error, root) from error
     return root
 
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from featx import images, reading
+from featx import images
 from featx.digests import Digest, of_content
 from featx.errors import CacheCorruptError, CacheEnvironmentError
 from featx.facts import ShardFacts
 from featx.runtimes import Runtime
 from featx.shards import ROW, decode
+from featx.storage import reading
 from featx.store import Store
 
 # The relative distance (L2) up to which two rows of one picture count as the same. Other kernels

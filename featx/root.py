@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from featx import disk, folders, reading
 from featx.errors import CacheCorruptError, CacheError, CacheVersionError, CacheWriteError
+from featx.storage import atomic, folders, reading
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def find_root(cache: str | os.PathLike[str] | None = None) -> Path:
     except CacheError:
         raise
     except OSError as error:
-        raise disk.refusal(error, root) from error
+        raise atomic.refusal(error, root) from error
     return root
 
 
@@ -146,14 +146,14 @@ def make_key_folder(folder: Path, text: bytes) -> None:
         )
     folders.make(folder / "shards")
     path = folder / "key.json"
-    if not _holds(path, text) and not disk.publish(path, text) and not _holds(path, text):
+    if not _holds(path, text) and not atomic.publish(path, text) and not _holds(path, text):
         # The folder's name is the hash of this very text, which proves what stood there.
         logger.warning("%s was damaged and is written anew", path)
-        disk.replace(path, text)
+        atomic.replace(path, text)
 
 
 def _holds(path: Path, text: bytes) -> bool:
-    return bytes(disk.load_lightly(path) or b"") == text
+    return bytes(atomic.load_lightly(path) or b"") == text
 
 
 def drop_if_empty(folder: Path) -> None:
@@ -196,13 +196,13 @@ def nearest_writable(folder: Path) -> Path:
     """
     found = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
     if not found.is_dir():
-        raise disk.refusal(NotADirectoryError(errno.ENOTDIR, "it is not a folder"), found)
+        raise atomic.refusal(NotADirectoryError(errno.ENOTDIR, "it is not a folder"), found)
     if not os.access(found, os.W_OK | os.X_OK):
-        raise disk.refusal(PermissionError(errno.EACCES, os.strerror(errno.EACCES)), found)
+        raise atomic.refusal(PermissionError(errno.EACCES, os.strerror(errno.EACCES)), found)
     return found
 
 
 def _mark(root: Path) -> None:
     refuse_foreign(root)
     folders.make(root)
-    disk.publish(root / MARKER, json.dumps({"format": FORMAT}).encode() + b"\n")
+    atomic.publish(root / MARKER, json.dumps({"format": FORMAT}).encode() + b"\n")

@@ -17,7 +17,7 @@ from featx.errors import (
     CacheSecurityError,
     CacheVersionError,
 )
-from featx.sealed import seal, unseal
+from featx.storage.checksummed import seal, unseal
 
 FORMAT = 1
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from featx import disk, folders, gathering, matrix, reading, root, shards
-from featx.disk import Stat
+from featx import gathering, matrix, root, shards
 from featx.errors import CacheCorruptError, CacheCorruptWarning, CacheError, CacheWriteError
 from featx.facts import ShardFacts, of_odd_width
 from featx.index import ShardIndex
 from featx.root import FORMAT, find_root, is_marked, key_folder, key_of, make_key_folder
 from featx.shards import Block
+from featx.storage import atomic, folders, reading
+from featx.storage.atomic import Stat
 
 __all__ = ["Store", "find_root"]
 
@@ -162,12 +163,12 @@ class Store:
                     make_key_folder(self.folder, self._text)
                     folders.make_durable(self.root, self.folder)
                     folders.check_space(self.folder, needed, what)
-                    disk.rehearse(self.folder / "shards")
+                    atomic.rehearse(self.folder / "shards")
                     return
         except CacheError:
             raise
         except OSError as error:
-            raise disk.refusal(error, self.folder) from error
+            raise atomic.refusal(error, self.folder) from error
 
     def publish(self, block: Block) -> None:
         """Keep a block; it is durable and visible, whole, when this returns.
@@ -187,8 +188,8 @@ class Store:
                 with suppress(*() if last else (FileNotFoundError,)):  # the folder was tidied away
                     make_key_folder(self.folder, self._text)
                     folders.check_space(self.folder, 2 * len(content))
-                    if disk.publish(path, content):
-                        self._enter(ShardFacts.of(name, disk.about(path), content, kept, layout))
+                    if atomic.publish(path, content):
+                        self._enter(ShardFacts.of(name, atomic.about(path), content, kept, layout))
                         return
                     if self._take_in(name):
                         return  # another process published it first
@@ -196,7 +197,7 @@ class Store:
         except CacheError:
             raise
         except OSError as error:
-            raise disk.refusal(error, path) from error
+            raise atomic.refusal(error, path) from error
         raise CacheWriteError(f"{path} is damaged and cannot be moved away: remove it.")
 
     def withdraw(self, block: str) -> None:
@@ -205,7 +206,7 @@ class Store:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            raise disk.refusal(error, path) from error
+            raise atomic.refusal(error, path) from error
         self._forget(path.name)
 
     def _enter(self, facts: ShardFacts) -> None:
@@ -220,7 +221,7 @@ class Store:
         """Enter a shard as it lies on the disk now; say whether it is there, whole."""
         path = self._path(name)
         try:
-            about = disk.about(path)
+            about = atomic.about(path)
             if name in self._shards and self._shards[name].about == about:
                 return True
             self._forget(name)
@@ -231,8 +232,8 @@ class Store:
                 self._set_aside(name, about, error)
                 return False
         except OSError as error:
-            if not disk.is_gone(error):
-                raise disk.unreadable(error, path) from error
+            if not atomic.is_gone(error):
+                raise atomic.unreadable(error, path) from error
             self._forget(name)
             return False
         return True
@@ -245,7 +246,7 @@ class Store:
         self.index = ShardIndex(self._shards.values())
         self._unsaved = False
         if is_marked(self.root) and os.path.isdir(self.folder):  # else it stays removed
-            disk.save_lightly(self.folder / "index", self.index.pack())
+            atomic.save_lightly(self.folder / "index", self.index.pack())
 
     def _make_durable(self) -> None:
         try:
@@ -253,12 +254,12 @@ class Store:
         except (PermissionError, FileNotFoundError):
             pass  # somebody else's cache, which may only be read; or tidied away this moment
         except OSError as error:
-            raise disk.refusal(error, self.folder) from error
+            raise atomic.refusal(error, self.folder) from error
         self._adopted = False
 
     def _saved_index(self) -> ShardIndex:
         try:
-            return ShardIndex.unpack(disk.load_lightly(self.folder / "index") or b"")
+            return ShardIndex.unpack(atomic.load_lightly(self.folder / "index") or b"")
         except CacheCorruptError:
             return ShardIndex()  # built anew; it only saved time
 
@@ -267,7 +268,7 @@ class Store:
         try:
             return matrix.empty(n, dim, self.folder)
         except OSError as error:
-            raise disk.refusal(error, self.folder) from error
+            raise atomic.refusal(error, self.folder) from error
 
     def _path(self, name: str) -> Path:
         return self.folder / "shards" / name
@@ -278,14 +279,14 @@ class Store:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise disk.unreadable(error, self.folder) from error
+            raise atomic.unreadable(error, self.folder) from error
 
     def _set_aside(self, name: str, about: Stat, error: Exception) -> None:
         """Move a damaged shard to quarantine/; where that is not allowed, look past it."""
         path = self._path(name)
         self.damaged[name] = str(error)
         try:
-            aside = disk.set_aside(path, about, self.folder / "quarantine")
+            aside = atomic.set_aside(path, about, self.folder / "quarantine")
             if aside is None:
                 return  # another process was faster
             done = f"moved to {aside}"

@@ -13,10 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 import featx
-from featx import cli, disk, images
+from featx import cli, images
 from featx.inventory import key_folders
 from featx.root import find_root
 from featx.shards import Block
+from featx.storage import atomic
 from featx.store import Store
 from tests.conftest import draw_folder
 
@@ -100,7 +101,7 @@ def test_verify_does_not_say_that_it_moved_what_it_could_not(
         raise OSError(30, "Read-only file system")
 
     damage(shards_of(cache)[0])
-    monkeypatch.setattr(disk, "set_aside", refuse)
+    monkeypatch.setattr(atomic, "set_aside", refuse)
     result = run("cache", "verify")
     assert result.exit_code == 1
     assert "2 shards whole, 1 damaged" in result.stdout
@@ -175,7 +176,7 @@ def test_verify_of_no_rows(own_cache: Path) -> None:
 def leftovers(cache: Path) -> list[Path]:
     (folder,) = key_folders(cache)
     made = [
-        folder / "shards" / f".tmp-{disk.this_host()}-4194305-0123456789abcdef",
+        folder / "shards" / f".tmp-{atomic.this_host()}-4194305-0123456789abcdef",
         folder / "quarantine" / "x.h5-1234",
     ]
     for path in made:

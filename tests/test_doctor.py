@@ -75,7 +75,7 @@ def test_sync_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     def fail(*_: Any) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("featx.disk.publish", fail)
+    monkeypatch.setattr("featx.storage.atomic.publish", fail)
     assert doctor._sync(tmp_path).state == POOR
 
 

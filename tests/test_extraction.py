@@ -388,7 +388,7 @@ def test_a_request_that_the_disk_cannot_hold_is_refused_before_it_is_computed(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is room for some shards, so only the whole request tells."""
-    from featx import folders
+    from featx.storage import folders
 
     pixels = np.zeros((2000, 4, 4, 3), np.uint8)
     pixels.reshape(2000, -1)[:, :2] = np.array(np.divmod(np.arange(2000), 256)).T
@@ -411,7 +411,7 @@ def test_a_request_that_the_disk_cannot_hold_is_refused_before_it_is_computed(
 def test_copies_that_were_read_before_are_asked_room_for_once(
     own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from featx import folders
+    from featx.storage import folders
 
     for i in range(600):
         picture = np.full((32, 32, 3), 10 + 10 * (i % 20), np.uint8)

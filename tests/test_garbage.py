@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from featx import disk, garbage
+from featx import garbage
 from featx.inventory import key_folders
 from featx.root import DAY, find_root
+from featx.storage import atomic
 from tests.promises import stub
 
 
@@ -38,7 +39,7 @@ def test_a_cache_in_order_has_none(root: Path) -> None:
 
 def test_temporary_files_of_the_dead_and_of_nobody_else(root: Path) -> None:
     (key,) = key_folders(root)
-    here, dead = disk.this_host(), dead_pid()
+    here, dead = atomic.this_host(), dead_pid()
     expected = []
     for number, place in enumerate((root, key, key / "shards", root / "statindex")):
         place.mkdir(exist_ok=True)
@@ -149,7 +150,7 @@ def test_gone_meanwhile_is_no_failure(root: Path) -> None:
 
 def test_what_was_used_while_it_was_asked_about_stays(root: Path) -> None:
     (key,) = key_folders(root)
-    old, here = time.time() - 40 * DAY, disk.this_host()
+    old, here = time.time() - 40 * DAY, atomic.this_host()
     claim = key / "claims" / "x.lock"
     claim.parent.mkdir(exist_ok=True)
     claim.touch()

@@ -76,7 +76,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_network_starts(
 def test_a_disk_that_is_too_small_is_told_with_the_figures(
     picture_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featx.folders.free_bytes", lambda folder: 1_000_000)
+    monkeypatch.setattr("featx.storage.folders.free_bytes", lambda folder: 1_000_000)
     arguments = ["extract", str(picture_folder), "-b", "mobilenet_v2", "--weights", "none"]
     answer = CliRunner().invoke(app, [*arguments, "--image-size", "32", "--dry-run"])
     assert "which has 1.0 MB left" in answer.stdout

@@ -35,7 +35,7 @@ from featx.runtimes import (
     versions,
 )
 from featx.runtimes.on_openvino import KEPT_AS, OpenVINORuntime
-from featx.sealed import pack, unpack
+from featx.storage.checksummed import pack, unpack
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = Backbone("mobilenet_v2", weights=None, image_size=32)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featx import disk, errors, folders
+from featx import errors
 from featx.root import MARKER
 from featx.shards import ROW, Block, block_id
+from featx.storage import atomic, folders
 from featx.store import Store, find_root
 
 RECIPE = {"backbone": "none"}
@@ -197,11 +198,11 @@ def test_a_key_tidied_away_at_any_moment_is_made_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As ``gc --unused-days`` does beside a run."""
-    for name, module in (("make_durable", folders), ("check_space", folders), ("rehearse", disk)):
+    for name, module in (("make_durable", folders), ("check_space", folders), ("rehearse", atomic)):
         step = getattr(module, name)
 
         def tidied(*args: Any, step: Any = step, name: str = name) -> None:
-            monkeypatch.setattr(disk if name == "rehearse" else folders, name, step)
+            monkeypatch.setattr(atomic if name == "rehearse" else folders, name, step)
             shutil.rmtree(store.folder)
             step(*args)
 

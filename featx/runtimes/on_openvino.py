@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from featx import disk
 from featx.backbones import Backbone
 from featx.errors import CacheCorruptError, RuntimeUnavailableError
 from featx.runtimes.quantization import quantized
 from featx.runtimes.runtime import Runtime, out_of_memory
-from featx.sealed import pack, unpack
+from featx.storage import atomic
+from featx.storage.checksummed import pack, unpack
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ def _network(backbone: Backbone, core: Any, folder: Path | None) -> tuple[Any, s
     """Return the network as an OpenVINO model, what quantised it, and what must live as long."""
     about = {"openvino": load().__version__, "side": backbone.side}
     path = None if folder is None else folder / KEPT_AS
-    content = None if path is None else disk.load_lightly(path)
+    content = None if path is None else atomic.load_lightly(path)
     if content is not None:
         try:
             arrays, kept = unpack(content, KEPT_AS)
@@ -167,7 +167,7 @@ def _network(backbone: Backbone, core: Any, folder: Path | None) -> tuple[Any, s
         quantizer = version("nncf")
     if path is not None:
         try:
-            disk.save_lightly(path, pack(_serialized(model), {**about, "nncf": quantizer}))
+            atomic.save_lightly(path, pack(_serialized(model), {**about, "nncf": quantizer}))
         except (OSError, RuntimeError) as error:  # it would only have saved time
             logger.debug("the converted network is not kept: %s", error)
     return model, quantizer, None

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featx import claims, digests, disk, garbage
+from featx import claims, digests, garbage
 from featx.errors import CacheCorruptWarning
 from featx.shards import ROW, Block
+from featx.storage import atomic
 from featx.store import Store, find_root
 from tests.promises import faults, hostile, oracle, stub
 from tests.promises.cases import case
@@ -123,7 +124,7 @@ def no_file_for_a_shard(kept: Kept, tmp_path: Path, variant: Callable[[Path, Pat
 def temporary_files_of_the_dead(kept: Kept) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    name = f".tmp-{disk.this_host()}-{ended.pid}-{1:016x}"
+    name = f".tmp-{atomic.this_host()}-{ended.pid}-{1:016x}"
     shard_of(kept[1]).with_name(name).write_bytes(b"half")
     extracted(kept)
     assert [piece.path.name for piece in garbage.find(kept[1])] == [name]

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from featx import claims, digests, disk, folders, garbage, inventory, matrix, reading, root, store
+from featx import claims, digests, garbage, inventory, matrix, root, store
+from featx.storage import atomic, folders, reading
 
 # With those that featx's modules reach the disk through: the methods of a Path, and rmtree.
 MODULES = (
-    disk, reading, folders, store, root, claims, digests, garbage, inventory, matrix, shutil,
+    atomic, reading, folders, store, root, claims, digests, garbage, inventory, matrix, shutil,
     sys.modules[Path.unlink.__module__],
 )  # fmt: skip
 # Every call by which featx's cache touches the disk.

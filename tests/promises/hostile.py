@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 
 from featx import shards
-from featx.sealed import seal
 from featx.shards import Block
+from featx.storage.checksummed import seal
 
 N, DIM = 4, 192
 SHA256 = np.frombuffer(bytes(range(32)) * N, np.uint8).reshape(N, 32).copy()
@@ -343,7 +343,7 @@ PIECES: dict[str, bytes] = {
 
 
 def packed(name: str, arrays: dict[str, Any], about: Any) -> bytes:
-    from featx.sealed import pack
+    from featx.storage.checksummed import pack
 
     return pack({key: np.asarray(value) for key, value in arrays.items()}, about)
 

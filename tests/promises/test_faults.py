@@ -22,8 +22,9 @@ import numpy as np
 import pytest
 
 import featx
-from featx import blocks, disk, errors, matrix
+from featx import blocks, errors, matrix
 from featx.digests import KnownFiles
+from featx.storage import atomic
 from featx.store import Store
 
 from . import faults, oracle, stub
@@ -99,7 +100,7 @@ def test_a_failed_fsync_is_followed_by_a_new_file(tmp_path: Path) -> None:
             raise OSError(errno.EIO, "Input/output error")
 
     with faults.in_place(faults.FaultyOs(hook)):
-        assert disk.publish(tmp_path / "x", b"content")
+        assert atomic.publish(tmp_path / "x", b"content")
     first, second = (name for name in opened if name.startswith(".tmp-"))
     assert first != second
     assert os.listdir(tmp_path) == ["x"]
@@ -116,8 +117,8 @@ def test_without_hard_links_a_rename_publishes(tmp_path: Path, error: int) -> No
     drawn = stub.pixels(40, seed=6)
     with faults.in_place(faults.FaultyOs(hook)) as shim:
         features = stub.extract(drawn, tmp_path / "cache")
-        assert disk.publish(tmp_path / "x", b"first")
-        assert not disk.publish(tmp_path / "x", b"second")
+        assert atomic.publish(tmp_path / "x", b"first")
+        assert not atomic.publish(tmp_path / "x", b"second")
     assert "rename" in shim.names
     assert (tmp_path / "x").read_bytes() == b"first"
     np.testing.assert_array_equal(features.X, stub.rows(drawn))
@@ -133,7 +134,7 @@ def test_a_link_that_was_made_and_reported_as_failed_counts(tmp_path: Path) -> N
             raise FileExistsError(errno.EEXIST, "File exists")
 
     with faults.in_place(faults.FaultyOs(hook)):
-        assert disk.publish(tmp_path / "x", b"content")
+        assert atomic.publish(tmp_path / "x", b"content")
     assert os.listdir(tmp_path) == ["x"]
 
 
@@ -143,7 +144,7 @@ def test_a_folder_that_cannot_be_synced_for_want_of_the_call_is_no_failure(tmp_p
             raise OSError(errno.EINVAL, "Invalid argument")
 
     with faults.in_place(faults.FaultyOs(hook)):
-        assert disk.publish(tmp_path / "x", b"content")
+        assert atomic.publish(tmp_path / "x", b"content")
 
 
 def test_a_temporary_file_that_somebody_removed_is_written_again(tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def test_a_temporary_file_that_somebody_removed_is_written_again(tmp_path: Path)
     np.testing.assert_array_equal(features.X, stub.rows(drawn))
     removed.clear()
     with faults.in_place(faults.FaultyOs(hook)):
-        assert disk.publish(tmp_path / "x", b"content")
+        assert atomic.publish(tmp_path / "x", b"content")
     assert (tmp_path / "x").read_bytes() == b"content"
     assert sorted(os.listdir(tmp_path)) == ["cache", "x"]
 
@@ -254,9 +255,9 @@ def test_a_good_shard_that_comes_as_a_damaged_one_goes_stays(
                 raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         meanwhile.append(name)
 
-    state = disk.about(shard)
+    state = atomic.about(shard)
     with faults.in_place(faults.FaultyOs(hook)):
-        assert disk.set_aside(shard, state, shard.parents[1] / "quarantine") is None
+        assert atomic.set_aside(shard, state, shard.parents[1] / "quarantine") is None
     assert shard.read_bytes() == good
     assert len(list((tmp_path / "cache").rglob("quarantine/*"))) == again
     runtime = stub.Thumbnail()

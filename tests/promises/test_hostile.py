@@ -15,11 +15,12 @@ import h5py
 import numpy as np
 import pytest
 
-from featx import disk, garbage, shards
+from featx import garbage, shards
 from featx.claims import Claims
 from featx.digests import KnownFiles, of_content
 from featx.errors import CacheCorruptError, CacheCorruptWarning, CacheSecurityError
 from featx.index import ShardIndex
+from featx.storage import atomic
 from tests.promises import hostile, stub
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,7 +103,7 @@ def stranger(tmp_path: Path) -> Path:
     folder.mkdir()
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    names = (f".tmp-{disk.this_host()}-{ended.pid}-{1:016x}", f"{0:032x}.h5", "index", "old.lock",
+    names = (f".tmp-{atomic.this_host()}-{ended.pid}-{1:016x}", f"{0:032x}.h5", "index", "old.lock",
              f"{1:032x}.h5-1234", "holiday.jpg", "key.json")  # fmt: skip
     for name in names:
         (folder / name).write_bytes(b"a stranger's")

@@ -104,8 +104,8 @@ def test_t6_the_simulation_finds_a_missing_sync(tmp_path: Path, rng: Any) -> Non
     top = tmp_path / "top"
     top.mkdir()
     recorder = Recorder(top)
-    from featx import disk as featx_disk
-    from featx import folders
+    from featx.storage import atomic as featx_disk
+    from featx.storage import folders
 
     with faults.in_place(recorder.os), pytest.MonkeyPatch.context() as patch:
         patch.setattr(folders, "sync", lambda folder: None)
@@ -126,8 +126,8 @@ def test_t6_what_another_process_published_is_durable_when_it_is_relied_on(
     tmp_path: Path, rng: Any
 ) -> None:
     """That process linked a shard and has not synced the folder yet; then the power goes."""
-    from featx import disk as featx_disk
-    from featx import folders
+    from featx.storage import atomic as featx_disk
+    from featx.storage import folders
 
     top = tmp_path / "top"
     top.mkdir()

@@ -118,10 +118,10 @@ def test_t8_damage_that_hides_behind_restored_times_is_found_when_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     """As if change times could be restored as well: the index believes what it is told."""
-    from featx import disk
+    from featx.storage import atomic
 
     rotting = Rotting(tmp_path / "cache")
-    monkeypatch.setattr(disk, "about", lambda path: (os.path.getsize(path), 2, 3, 4))
+    monkeypatch.setattr(atomic, "about", lambda path: (os.path.getsize(path), 2, 3, 4))
     Store(rotting.root, GOLDEN_RECIPE).verify()
     store = Store(rotting.root, GOLDEN_RECIPE)
     changed = bytearray(rotting.contents[0])

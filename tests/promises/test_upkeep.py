@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from featx import compaction, disk, errors, garbage
+from featx import compaction, errors, garbage
 from featx.inventory import key_folders, take_stock
 from featx.shards import ROW, Block
+from featx.storage import atomic
 from featx.store import Store, find_root
 
 from . import faults, oracle, stub
@@ -46,13 +47,13 @@ def fill(cache: Path) -> None:
     ended.wait()
     # By featx's own calls, so that a recorder sees them.
     for place, name in (
-        ("shards", f".tmp-{disk.this_host()}-{ended.pid}-0123456789abcdef"),
+        ("shards", f".tmp-{atomic.this_host()}-{ended.pid}-0123456789abcdef"),
         ("quarantine", "damaged.h5-01234567"),
         ("claims", "abandoned.lock"),
         ("../.trash-0123456789abcdef/shards", "a.h5"),
     ):
-        disk.folders.make(key / place)
-        disk.publish(key / place / name, b"remains")
+        atomic.folders.make(key / place)
+        atomic.publish(key / place / name, b"remains")
         os.utime(key / place / name, OLD)
     unused = Store(cache, {"backbone": "unused"})
     status = np.full(4, ROW, np.uint8)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from featx.errors import CacheCorruptError, CacheSecurityError
-from featx.sealed import SEAL, SEAL_BYTES
+from featx.storage.checksummed import SEAL, SEAL_BYTES
 
 # Far above any shard (2 MB; 64 MB when compacted) and an index of some 50 million pictures.
 _MAX_BYTES = 2 << 30

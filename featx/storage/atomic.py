@@ -12,12 +12,12 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from featx import folders, reading
 from featx.errors import (
     CacheError,
     CacheSpaceError,
     CacheWriteError,
 )
+from featx.storage import folders, reading
 
 fcntl: ModuleType | None
 try:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from featx import errors
-from featx.sealed import SEAL_BYTES, pack, seal, unpack, unseal
+from featx.storage.checksummed import SEAL_BYTES, pack, seal, unpack, unseal
 
 
 def test_round_trip() -> None:

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from featx import disk, errors, folders, reading
-from featx.sealed import seal
+from featx import errors
+from featx.storage import atomic, folders, reading
+from featx.storage.checksummed import seal
 
 
 def test_publish_never_replaces(tmp_path: Path) -> None:
-    assert disk.publish(tmp_path / "x", b"first")
-    assert not disk.publish(tmp_path / "x", b"second")
+    assert atomic.publish(tmp_path / "x", b"first")
+    assert not atomic.publish(tmp_path / "x", b"second")
     assert (tmp_path / "x").read_bytes() == b"first"
     assert os.listdir(tmp_path) == ["x"]
 
@@ -25,22 +26,22 @@ def test_publish_never_replaces(tmp_path: Path) -> None:
 def test_replace_replaces_even_a_link(tmp_path: Path) -> None:
     (tmp_path / "other").write_bytes(b"other")
     (tmp_path / "x").symlink_to(tmp_path / "other")
-    disk.replace(tmp_path / "x", b"new")
+    atomic.replace(tmp_path / "x", b"new")
     assert not (tmp_path / "x").is_symlink()
     assert (tmp_path / "other").read_bytes() == b"other"
 
 
 def test_an_accelerator_makes_no_folder(tmp_path: Path) -> None:
     """Such as a converted network, whose key was removed while it was converted."""
-    disk.save_lightly(tmp_path / "removed" / "k-0" / "openvino", b"network")
+    atomic.save_lightly(tmp_path / "removed" / "k-0" / "openvino", b"network")
     assert not list(tmp_path.iterdir())
-    disk.save_lightly(tmp_path / "openvino", b"network")
+    atomic.save_lightly(tmp_path / "openvino", b"network")
     assert (tmp_path / "openvino").read_bytes() == b"network"
 
 
 def test_only_the_owner_may_enter(tmp_path: Path) -> None:
     folders.make(tmp_path / "a" / "b")
-    disk.publish(tmp_path / "a" / "b" / "x", b"")
+    atomic.publish(tmp_path / "a" / "b" / "x", b"")
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "a" / "b" / "x").stat().st_mode & 0o777 == 0o600
 
@@ -56,7 +57,7 @@ def test_what_is_no_file_is_not_read(tmp_path: Path, kind: str) -> None:
         path.mkdir()
     with pytest.raises(errors.CacheSecurityError):
         reading.read(path)
-    assert disk.load_lightly(path) is None
+    assert atomic.load_lightly(path) is None
 
 
 def test_read_gives_the_bytes(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_read_gives_the_bytes(tmp_path: Path) -> None:
     assert bytes(reading.read(tmp_path / "x")) == b"content"
     with pytest.raises(FileNotFoundError):
         reading.read(tmp_path / "y")
-    assert disk.load_lightly(tmp_path / "y") is None
+    assert atomic.load_lightly(tmp_path / "y") is None
 
 
 def test_no_space_is_said_before_a_byte_is_written(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_no_space_is_said_before_a_byte_is_written(tmp_path: Path) -> None:
     ],
 )
 def test_a_refusal_says_what_to_do(number: int, kind: type[Exception], words: str) -> None:
-    refusal = disk.refusal(OSError(number, os.strerror(number)), Path("/some/cache"))
+    refusal = atomic.refusal(OSError(number, os.strerror(number)), Path("/some/cache"))
     assert type(refusal) is kind
     assert words in str(refusal)
     assert "/some/cache" in str(refusal)
@@ -94,12 +95,12 @@ def test_a_refusal_says_what_to_do(number: int, kind: type[Exception], words: st
 def test_the_state_of_a_file_shows_a_change(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"1")
-    before = disk.about(path)
-    assert disk.about(path) == before
+    before = atomic.about(path)
+    assert atomic.about(path) == before
     path.write_bytes(b"22")
-    assert disk.about(path) != before
-    assert disk.is_gone(FileNotFoundError(errno.ENOENT, ""))
-    assert not disk.is_gone(PermissionError(errno.EACCES, ""))
+    assert atomic.about(path) != before
+    assert atomic.is_gone(FileNotFoundError(errno.ENOENT, ""))
+    assert not atomic.is_gone(PermissionError(errno.EACCES, ""))
 
 
 def test_a_large_file_without_a_seal_takes_no_memory(
@@ -130,7 +131,7 @@ def test_a_file_fills_the_parts_it_is_read_into(tmp_path: Path) -> None:
             reading.read_into(tmp_path / "x", [memoryview(bytearray(size))])
 
 
-@pytest.mark.parametrize("write", [disk.publish, disk.replace], ids=["publish", "replace"])
+@pytest.mark.parametrize("write", [atomic.publish, atomic.replace], ids=["publish", "replace"])
 def test_ctrl_c_while_a_file_is_made_leaves_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, bytes], object]
 ) -> None:
@@ -141,7 +142,7 @@ def test_ctrl_c_while_a_file_is_made_leaves_none(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(disk.os, "open", interrupted)
+        patch.setattr(atomic.os, "open", interrupted)
         with pytest.raises(KeyboardInterrupt):
             write(tmp_path / "x", b"content")
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,1 @@
+"""Files that are whole, durable and checksummed, or not there at all."""
