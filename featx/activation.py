@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from featx import dense, images
+from featx import dense
 from featx.backbones import Backbone
 from featx.dense import ROWS, DenseClassifier
 from featx.folding import Step, steps_of
+from featx.images import decoding
 
 # The derivative of each activation, from what goes in; by Keras's names.
 _SLOPES: dict[str | None, Callable[[np.ndarray], np.ndarray]] = {
@@ -91,7 +92,7 @@ class Activation:
         if self._network is None:
             self.missing = Missing("the network has no feature map at its end")
             return self.missing
-        pixels = images.load(source, self.backbone.side, scaled=self.backbone.scaled)
+        pixels = decoding.load(source, self.backbone.side, scaled=self.backbone.scaled)
         pixels = pixels[None].astype(np.float32)
         places = np.asarray(self._network(pixels, training=False), np.float64)[0]
         apart = np.linalg.norm(places.mean((0, 1)) - row)

@@ -146,15 +146,16 @@ def _name(store: Store) -> str:
 
 
 def _sources(root: Path, dataset: str | None) -> dict[bytes, Path]:
-    from featx import digests, images
+    from featx import digests
     from featx.datasets import as_dataset
     from featx.errors import ImageError
+    from featx.images import decoding
 
     sources = digests.known_sources(root)
     for item in as_dataset(dataset, label_column=None) if dataset is not None else ():
         if isinstance(item.source, Path):
             try:
-                sources[digests.of_content(images.read(item.source))] = item.source
+                sources[digests.of_content(decoding.read(item.source))] = item.source
             except ImageError:
                 continue
     return sources

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from featx.errors import DatasetError, EmptyDatasetError
-from featx.filetypes import SUFFIXES
+from featx.images.formats import SUFFIXES
 from featx.items import Item, as_pixels, label_array, with_labels
 from featx.listing import Listing
 from featx.streams import Stream

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from featx import images
 from featx.errors import ImageError, ModelFormatError
 from featx.features import Features
+from featx.images import decoding
 
 SIDE = 96
 """Pixels of the longer edge of a small copy: enough to recognise a flower in, 2 to 4 kB."""
@@ -148,8 +148,8 @@ def _copied(source: Any) -> bytes | None:
         return None
     try:
         if isinstance(source, Path):
-            source = images.read(source)
-        return small(images.decode(source) if isinstance(source, bytes) else source)
+            source = decoding.read(source)
+        return small(decoding.decode(source) if isinstance(source, bytes) else source)
     except ImageError:  # gone or changed since the training: the row is still an example
         return None
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from featx import images
 from featx.activation import Activation, Missing
 from featx.backbones import find
 from featx.examples import Examples, small
+from featx.images import decoding
 from featx.predictions import Prediction
 
 SHOWN = 224
@@ -183,7 +183,7 @@ def _template() -> Any:
 def _pixels(source: Any) -> np.ndarray:
     if isinstance(source, np.ndarray):
         return source
-    return images.decode(images.read(source) if isinstance(source, Path) else source)
+    return decoding.decode(decoding.read(source) if isinstance(source, Path) else source)
 
 
 def _overlaid(pixels: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from featx import backbones, images, probe, remarks, runtimes
+from featx import backbones, probe, runtimes
 from featx.backbones import Backbone
 from featx.blocks import BLOCK
 from featx.claims import Claims
@@ -26,6 +26,7 @@ from featx.errors import (
     OutOfMemoryError,
 )
 from featx.features import ExtractionReport, Features
+from featx.images import decoding, image_warnings
 from featx.root import drop_if_empty, find_root, mark_used
 from featx.runtimes import Runtime
 from featx.scan import Scan
@@ -104,14 +105,14 @@ def extract(
     dataset = as_dataset(dataset)
     store = Store(
         find_root(cache),
-        {**backbone.recipe(), "pixels": images.policy(backbone.scaled)},
+        {**backbone.recipe(), "pixels": decoding.policy(backbone.scaled)},
         backbone.dim
         if isinstance(runtime, str)
         else None,  # a runtime of the user's own may differ
     )
     mark_used(store.folder)
     network = _Network(backbone, batch_size, runtime, store, dataset)
-    seen = remarks.Remarks()
+    seen = image_warnings.Remarks()
     passes = _Passes(dataset, store, network, seen, progress)
     scan, rows = passes.run(backbone)
     if scan.failures and on_error == "raise":
@@ -155,7 +156,7 @@ class _Passes:
     dataset: Dataset
     store: Store
     network: _Network
-    seen: remarks.Remarks
+    seen: image_warnings.Remarks
     progress: bool
     computed: int = 0
     compute_seconds: float = 0.0

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featx import images
 from featx.errors import CacheCorruptError, CacheError, CacheKeyMismatchError, CacheVersionError
+from featx.images import decoding
 from featx.networks import UNTRAINED
 from featx.root import FORMAT
 from featx.shards import BAD, ROW
@@ -185,7 +185,7 @@ def options_of(recipe: dict[str, Any]) -> str:
         parts.append(f"pooling {recipe['pooling'] or 'none'}")
     if recipe.get("precision", "float32") != "float32":
         parts.append(str(recipe["precision"]))
-    if recipe.get("pixels") == images.policy(scaled=True):
+    if recipe.get("pixels") == decoding.policy(scaled=True):
         parts.append("JPEG scaled")
     return "  ".join(parts)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from featx.errors import DatasetError
-from featx.filetypes import FOREIGN_SUFFIXES, SUFFIXES, is_picture
+from featx.images.formats import FOREIGN_SUFFIXES, SUFFIXES, is_picture
 
 # Files that operating systems leave in picture folders.
 _CLUTTER = frozenset(("thumbs.db", "desktop.ini", "__macosx"))

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from featx import images
 from featx.backbones import Backbone
 from featx.datasets import Dataset, as_dataset
 from featx.errors import DatasetError, FeatureMismatchError
 from featx.features import Features
+from featx.images import decoding
 
 
 def as_pictures(X: Any, y: Sequence[Any] | None = None) -> Dataset:
@@ -82,7 +82,7 @@ def check_same_network(recipe: dict[str, Any], dim: int, backbone: Backbone) -> 
     FeatureMismatchError
         It names each field in which they differ, such as the weights on this machine.
     """
-    came = {**backbone.recipe(), "pixels": images.policy(backbone.scaled)}
+    came = {**backbone.recipe(), "pixels": decoding.policy(backbone.scaled)}
     # The others are about the cache, which has no part in it.
     came |= {name: value for name, value in recipe.items() if name in ("key", "format")}
     nothing = np.zeros((0, dim), np.float32)
@@ -98,7 +98,7 @@ def check_rows_of(backbone: Backbone, features: Features) -> None:
         It names each field in which they differ.
     """
     came = rows_recipe(features)
-    own = {**replace(backbone, weights=None).recipe(), "pixels": images.policy(backbone.scaled)}
+    own = {**replace(backbone, weights=None).recipe(), "pixels": decoding.policy(backbone.scaled)}
     differing = [k for k in own if k != "weights" and k in came and came[k] != own[k]]
     # Weights that are not on this disk cannot be told from others: `predict` will compare them.
     here = backbone.weights is None or backbone.weights_path().is_file()

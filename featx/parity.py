@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from featx import exported, images
+from featx import exported
 from featx.backbones import Backbone, find
 from featx.datasets import Dataset
 from featx.folding import folded
+from featx.images import decoding
 from featx.matching import as_pictures
 
 Network = Callable[[np.ndarray], Any]
@@ -150,7 +151,7 @@ def _network(
 def _batches(sources: Iterable[Any], backbone: Backbone) -> Iterable[np.ndarray]:
     batch = []
     for source in sources:
-        batch.append(images.load(source, backbone.side, scaled=backbone.scaled))
+        batch.append(decoding.load(source, backbone.side, scaled=backbone.scaled))
         if len(batch) == _BATCH:
             yield np.stack(batch)
             batch = []

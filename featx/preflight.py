@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from featx import backbones, images, runtimes
+from featx import backbones, runtimes
 from featx.backbones import Backbone
 from featx.blocks import BLOCK
 from featx.datasets import Dataset, Item, as_dataset
 from featx.digests import KnownFiles, of_content
 from featx.errors import CacheError, ImageError
+from featx.images import decoding as images
 from featx.root import chosen, is_marked, nearest_writable, refuse_foreign
 from featx.runtimes import Runtime
 from featx.storage import atomic, folders

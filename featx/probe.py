@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from featx import images
 from featx.digests import Digest, of_content
 from featx.errors import CacheCorruptError, CacheEnvironmentError
 from featx.facts import ShardFacts
+from featx.images import decoding
 from featx.runtimes import Runtime
 from featx.shards import ROW, decode
 from featx.storage import reading
@@ -55,7 +55,7 @@ def digests() -> tuple[Digest, Digest]:
 
 def pictures(side: int) -> list[tuple[Digest, np.ndarray]]:
     """Return digest and (side, side, 3) uint8 pixels of each of the two."""
-    pixels = (images.at_side(base64.b85decode(text), side) for text in _JPEGS)
+    pixels = (decoding.at_side(base64.b85decode(text), side) for text in _JPEGS)
     return list(zip(digests(), pixels, strict=True))
 
 

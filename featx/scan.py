@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from featx import images, remarks, runtimes
+from featx import runtimes
 from featx.blocks import BlockWriter
 from featx.claims import Claims
 from featx.datasets import Dataset, Item
@@ -26,6 +26,8 @@ from featx.errors import (
     OutOfMemoryError,
     TooManyBadImagesError,
 )
+from featx.images import decoding
+from featx.images import image_warnings as remarks
 from featx.root import is_marked
 from featx.runtimes import Runtime
 from featx.store import Store
@@ -160,7 +162,7 @@ class Scan:
                 # A Path keeps its text once it was asked for it: this one is soon gone.
                 path, read_at = Path(content), now_ns()
                 status: list[os.stat_result] = []
-                content = images.read(path, status.append)
+                content = decoding.read(path, status.append)
                 digest = of_content(content)
                 self._known.remember(path, status[0], read_at, digest)
             else:
@@ -173,7 +175,7 @@ class Scan:
             return _Prepared(digest, index.failure(position), kept=True)
         kinds: list[str] = []
         try:
-            picture = images.at_side(
+            picture = decoding.at_side(
                 content,
                 self.side,
                 lambda seen: kinds.extend(remarks.of_picture(seen, item.id)),

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from featx import images, networks, probe, runtimes
+from featx import networks, probe, runtimes
 from featx.backbones import Backbone
 from featx.digests import Digest, of_content
 from featx.errors import BackboneError, ImageError
+from featx.images import decoding
 from featx.shards import ROW
 from featx.store import Store
 
@@ -68,7 +69,7 @@ def backbone_of(store: Store, weights: str | None = None) -> Backbone:
     """
     recipe = {name: value for name, value in store.recipe.items() if name != "format"}
     wanted = recipe.pop("pixels", None)
-    if wanted not in (images.policy(), images.policy(scaled=True)):
+    if wanted not in (decoding.policy(), decoding.policy(scaled=True)):
         raise BackboneError(f"its pictures were prepared in another way ({wanted})")
     absent = [name for name in _ASKED if name not in recipe]
     if absent:
@@ -80,7 +81,7 @@ def backbone_of(store: Store, weights: str | None = None) -> Backbone:
         layer=recipe["layer"],
         pooling=recipe["pooling"],
         precision=recipe["precision"],
-        decode="full" if wanted == images.policy() else "scaled",
+        decode="full" if wanted == decoding.policy() else "scaled",
     )
     if backbone.side != recipe["side"]:
         backbone = replace(backbone, image_size=recipe["side"])
@@ -150,10 +151,10 @@ def recompute(
 def _pixels(path: Path, digest: Digest, backbone: Backbone) -> np.ndarray | None:
     """Return the picture if the file still has that content."""
     try:
-        content = images.read(path)
+        content = decoding.read(path)
         if of_content(content) != digest:
             return None
-        return images.at_side(content, backbone.side, scaled=backbone.scaled)
+        return decoding.at_side(content, backbone.side, scaled=backbone.scaled)
     except ImageError:
         return None
 

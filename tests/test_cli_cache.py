@@ -13,7 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 import featx
-from featx import cli, images
+from featx import cli
+from featx.images import decoding
 from featx.inventory import key_folders
 from featx.root import find_root
 from featx.shards import Block
@@ -160,7 +161,7 @@ def test_verify_names_weights_it_lacks(
 
 
 def test_verify_of_a_key_that_says_too_little(own_cache: Path) -> None:
-    store = Store(find_root(own_cache), {"backbone": "resnet50", "pixels": images.policy()})
+    store = Store(find_root(own_cache), {"backbone": "resnet50", "pixels": decoding.policy()})
     store.publish(Block(np.ones((1, 4), np.float32), np.ones((1, 32), np.uint8),
                         np.zeros(1, np.uint8), [], 4))  # fmt: skip
     result = run("cache", "verify", "--recompute", "3")

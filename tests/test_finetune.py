@@ -12,7 +12,7 @@ import pytest
 from sklearn.base import clone
 
 import featx
-from featx import backbones, images
+from featx import backbones
 from featx.datasets import Dataset, as_dataset
 from featx.dense import (
     BatchNorm,
@@ -34,6 +34,7 @@ from featx.dense import (
 from featx.errors import DatasetError
 from featx.finetune import FineTuned, UnusableImagesError
 from featx.finetune.pictures import batches_of, decoding_threads
+from featx.images import decoding
 
 SIDE = 24
 SHORT = Recipe(layers=(), epochs=2, batch_size=8, patience=None, validation_fraction=0.25)
@@ -59,7 +60,7 @@ def small(recipe: Recipe = SHORT, **options: Any) -> FineTuned:
 
 
 def pixels_of(pictures: Any) -> np.ndarray:
-    return np.stack([images.load(item.source, SIDE) for item in pictures])
+    return np.stack([decoding.load(item.source, SIDE) for item in pictures])
 
 
 def trained(model: Any) -> set[str]:

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featx import images
 from featx.backbones import CALIBRATION, Backbone
 from featx.errors import RuntimeUnavailableError
+from featx.images import decoding
 from featx.runtimes import (
     RUNTIMES,
     Runtime,
@@ -58,7 +58,7 @@ def pixels() -> np.ndarray:
 
 def photos(folder: Path, side: int, count: int) -> np.ndarray:
     paths = sorted(folder.rglob("*.jpg"))
-    return np.stack([images.load(path, side) for path in paths[:: len(paths) // count][:count]])
+    return np.stack([decoding.load(path, side) for path in paths[:: len(paths) // count][:count]])
 
 
 def apart(rows: np.ndarray, expected: np.ndarray) -> float:

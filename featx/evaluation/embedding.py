@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from featx import images
 from featx.errors import ImageError
+from featx.images import decoding
 from featx.items import Item
 
 # More are neither told apart on a page nor laid out in seconds.
@@ -121,7 +121,7 @@ def _sheet(items: Sequence[Item], columns: int) -> bytes:
 
 def _cell(item: Item) -> Image.Image | None:
     try:
-        return Image.fromarray(images.thumbnail(item.source, SIDE))
+        return Image.fromarray(decoding.thumbnail(item.source, SIDE))
     except ImageError:  # gone or changed since its row was made
         return None
 

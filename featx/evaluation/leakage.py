@@ -13,13 +13,13 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from featx import images
 from featx.datasets import Dataset, Item
 from featx.errors import ImageError
 from featx.evaluation import lookalikes, shortcuts
 from featx.evaluation.lookalikes import Twins
 from featx.evaluation.shortcuts import Shortcut
 from featx.evaluation.wording import percent
+from featx.images import decoding
 
 # Ten a class is what a stratified split of 10 % needs to hold out one; below it, a class's own
 # score rests on hardly any picture.
@@ -277,8 +277,8 @@ def _thumbnails(
     for position in {position for twin in found for position in (twin.first, twin.second)}:
         source = items[position].source
         try:
-            content = images.read(source) if isinstance(source, Path) else source
-            pixels = images.decode(content) if isinstance(content, bytes) else content
+            content = decoding.read(source) if isinstance(source, Path) else source
+            pixels = decoding.decode(content) if isinstance(content, bytes) else content
         except ImageError:
             continue
         picture, small = Image.fromarray(pixels), io.BytesIO()

@@ -18,10 +18,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
 
-from featx import images
 from featx.datasets import Item
 from featx.digests import of_content
 from featx.errors import ImageError
+from featx.images import decoding
 
 # Of 63 bits. The hashes of 1,600 planted copies differed in 10 at most; chance gives 31 +- 4. What
 # these thresholds find: `leakage.inspect`, Notes.
@@ -146,7 +146,7 @@ def content(item: Item) -> bytes | None:
     """Return the sha256 of what a picture holds; None where it cannot be read any more."""
     source = item.source
     try:
-        return of_content(images.read(source) if isinstance(source, Path) else source)
+        return of_content(decoding.read(source) if isinstance(source, Path) else source)
     except ImageError:
         return None
 
@@ -249,7 +249,7 @@ def _detail(first: np.ndarray | None, second: np.ndarray | None) -> float:
 def _waves(item: Item, side: int, kept: int) -> np.ndarray | None:
     """Return the lowest `kept` x `kept` DCT frequencies of each window, scaled to `side`."""
     try:
-        grey = Image.fromarray(images.load(item.source, _SIDE)).convert("L")
+        grey = Image.fromarray(decoding.load(item.source, _SIDE)).convert("L")
     except ImageError:
         return None
     views = [

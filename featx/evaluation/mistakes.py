@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from PIL import Image
 
-from featx import images
 from featx.errors import ImageError
 from featx.evaluation.embedding import encoded
 from featx.evaluation.results import Predictions
+from featx.images import decoding
 from featx.items import Item
 
 # Of each kind: two rows of five on a wide page, five of two on a phone.
@@ -57,7 +57,7 @@ def pictures(items: Sequence[Item], positions: Iterable[int]) -> dict[int, bytes
     found = {}
     for position in positions:
         try:
-            pixels = images.thumbnail(items[position].source, SIDE)
+            pixels = decoding.thumbnail(items[position].source, SIDE)
         except ImageError:
             continue
         found[position] = encoded(Image.fromarray(pixels), 78)

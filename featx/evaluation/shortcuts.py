@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
 from featx.datasets import Item
-from featx.filetypes import FORMATS
+from featx.images.formats import FORMATS
 
 # A warning is due where so much more of a class is found than others are taken for it (Youden's
 # index, 1950: 0 for guessing, 1 for certainty).

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from featx import images, streams
+from featx import streams
 from featx.datasets import Dataset, Item
 from featx.errors import BadImagesError, DatasetError, Failure, ImageError
+from featx.images import decoding
 
 AHEAD = 4
 """Batches that are decoded before they are asked for."""
@@ -97,7 +98,7 @@ def batches_of(
     items = pictures.items
 
     def begin(position: int) -> Future[np.ndarray]:
-        return pool.submit(images.load, items[position].source, side, scaled=scaled)
+        return pool.submit(decoding.load, items[position].source, side, scaled=scaled)
 
     class PictureBatches(keras.utils.PyDataset):
         def __init__(self) -> None:
@@ -181,7 +182,7 @@ def bad_pictures_named(pool: ThreadPoolExecutor, *many: Any) -> Iterator[None]:
 
 def _failure(item: Item) -> Failure | None:
     try:
-        images.load(item.source, 32)
+        decoding.load(item.source, 32)
     except ImageError as error:
         return Failure(item.id, type(error).__name__, str(error))
     return None

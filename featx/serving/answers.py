@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from featx import images, runtimes
+from featx import runtimes
 from featx.backbones import Backbone, find
 from featx.errors import CacheError, HeadError
 from featx.explain import Explainer, inline
+from featx.images import decoding
 from featx.matching import check_same_network
 from featx.root import existing_root, key_folder, key_of
 
@@ -74,7 +75,7 @@ class Answers:
             The bytes are no picture that can be used.
         """
         with self._lock:
-            pixels = images.load(content, self._backbone.side, scaled=self._backbone.scaled)
+            pixels = decoding.load(content, self._backbone.side, scaled=self._backbone.scaled)
             row = np.asarray(self._runtime.run(pixels[None]))[:1]
             top = self._classifier.top(self._classifier.scores(row)[0], self._k)
             found: dict[str, Any] = {
@@ -109,6 +110,6 @@ def _kept_at(backbone: Backbone) -> Path | None:
         root = existing_root()
     except CacheError:  # nothing is needed of it
         return None
-    recipe = {**backbone.recipe(), "pixels": images.policy(backbone.scaled)}
+    recipe = {**backbone.recipe(), "pixels": decoding.policy(backbone.scaled)}
     folder = None if root is None else key_folder(root, key_of(recipe)[0])
     return folder if folder is not None and folder.is_dir() else None

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from featx import images
+from featx.images import decoding
 from tests.promises import pictures as made
 from tests.promises.cases import HANDLED, case
 from tests.promises.isolated import Reader
@@ -255,7 +255,7 @@ def read_alone(variant: Content, tmp_path: Path, reader: Reader) -> str:
     assert result["seconds"] < MAX_SECONDS
     assert result["rss_mb"] < MAX_RSS_MB
     if result["outcome"] == HANDLED and variant.check is not None:
-        assert variant.check(images.decode(path.read_bytes()))
+        assert variant.check(decoding.decode(path.read_bytes()))
     outcome: str = result["outcome"]
     return outcome
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import ImageFile
 
 import featx
-from featx import images
 from featx.datasets import as_dataset
 from featx.errors import ExtractionError, NonFiniteError, TooManyBadImagesError
+from featx.images import decoding
 from tests.fakes import TINY, CountingRuntime
 from tests.promises import pictures as made
 from tests.promises.cases import case
@@ -182,7 +182,7 @@ def a_row_that_is_not_finite(tmp_path: Path) -> str:
 def pillow_told_to_fill_cut_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     with pytest.raises(ExtractionError, match="LOAD_TRUNCATED_IMAGES"):
-        images.decode(made.jpeg())
+        decoding.decode(made.jpeg())
     extract(folder_of(tmp_path / "d", a=2))
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import featx
-from featx import images
 from featx.errors import BadImagesError, DatasetError, Failure
+from featx.images import decoding
 from tests.fakes import TINY, CountingRuntime
 from tests.promises import pictures as made
 from tests.promises.cases import case
@@ -53,7 +53,7 @@ def only_failure(dataset: Any, id: str) -> Failure:
 
 
 class FaultyOs(types.SimpleNamespace):
-    """The module os, but for what is replaced; put in the place of ``featx.images.os``."""
+    """The module os, but for what is replaced; put in the place of ``featx.images.decoding.os``."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
@@ -96,7 +96,7 @@ def rewritten_while_it_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         return about
 
     with monkeypatch.context() as patched:
-        patched.setattr(images, "os", FaultyOs(fstat=fstat))
+        patched.setattr(decoding, "os", FaultyOs(fstat=fstat))
         (failure,) = extract(folder).failures
     assert failure.id == "a/busy.png"
     assert "run again" in failure.reason
@@ -131,7 +131,7 @@ def same_size_edit(folder: Path, monkeypatch: pytest.MonkeyPatch, variant: bool)
 def permission_denied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (folder / "a" / "mine.png").write_bytes(GOOD)
     # The tests may run as root, whom no permission stops.
-    monkeypatch.setattr(images, "os", refusing(errno.EACCES, "mine.png"))
+    monkeypatch.setattr(decoding, "os", refusing(errno.EACCES, "mine.png"))
     failure = only_failure(folder, "a/mine.png")
     assert "Permission denied" in failure.reason
     return failure.error
@@ -141,7 +141,7 @@ def permission_denied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def the_disk_fails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (folder / "a" / "bad-sector.png").write_bytes(GOOD)
     with monkeypatch.context() as patched:
-        patched.setattr(images, "os", refusing(errno.EIO, "bad-sector.png"))
+        patched.setattr(decoding, "os", refusing(errno.EIO, "bad-sector.png"))
         failure = only_failure(folder, "a/bad-sector.png")
     assert not extract(folder).failures
     return failure.error

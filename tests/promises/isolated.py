@@ -54,11 +54,11 @@ class Reader:
 
 
 def _load(path: str, side: int) -> dict[str, str]:
-    from featx import images
     from featx.errors import FeatxError
+    from featx.images import decoding
 
     try:
-        pixels = images.load(Path(path), side)
+        pixels = decoding.load(Path(path), side)
     except FeatxError as error:
         return {"outcome": type(error).__name__, "reason": str(error)}
     except BaseException as error:
@@ -87,7 +87,7 @@ def _apart(path: str, side: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from featx import images  # noqa: F401 - once, before the forks
+    from featx.images import decoding  # noqa: F401 - once, before the forks
 
     for line in sys.stdin:
         request = json.loads(line)

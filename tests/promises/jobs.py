@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 
 import featx
-from featx import blocks, claims, extraction, images, probe  # noqa: F401
+from featx import blocks, claims, extraction, probe
+from featx.images import decoding  # noqa: F401
 from featx.store import Store, find_root
 from tests.promises import faults, stub
 from tests.promises.processes import digest
@@ -72,7 +73,7 @@ def read_on(cache: str, truth: str, out: str, until: str) -> int:
 
 def recipe() -> dict[str, Any]:
     """Return the recipe of the stub's key."""
-    return {**stub.BACKBONE.recipe(), "pixels": images.POLICY}
+    return {**stub.BACKBONE.recipe(), "pixels": decoding.POLICY}
 
 
 def fill_up(dataset: str, cache: str, log: str, limit: int = 0, save: str = "") -> int:
@@ -96,7 +97,7 @@ def fill_up(dataset: str, cache: str, log: str, limit: int = 0, save: str = "") 
 def as_nobody(dataset: str, cache: str, log: str) -> int:
     """Extract as a user who owns nothing; the code says which error came."""
     # Nobody may not be able to read this Python: what is loaded on first use is loaded now.
-    images.load(probe.pictures(stub.SIDE)[0][1], stub.SIDE)
+    decoding.load(probe.pictures(stub.SIDE)[0][1], stub.SIDE)
     Image.init()
     os.setgroups([])
     os.setgid(65534)

@@ -92,8 +92,8 @@ def mutant(seeds: list[bytes], seed: int, number: int) -> bytes:
 
 
 def main(seed: int, count: int, progress: Path) -> None:
-    from featx import images
     from featx.errors import ImageError
+    from featx.images import decoding
 
     warnings.simplefilter("ignore")
     seeds = made.seeds()
@@ -109,7 +109,7 @@ def main(seed: int, count: int, progress: Path) -> None:
             signal.setitimer(signal.ITIMER_REAL, HANG_SECONDS)
             began = time.perf_counter()
             try:
-                pixels = images.load(content, 64)
+                pixels = decoding.load(content, 64)
                 assert pixels.shape == (64, 64, 3)
                 outcomes["handled"] += 1
             except ImageError as error:

@@ -85,10 +85,10 @@ def test_t16_times_that_were_restored_rename_and_swap(
     assert gallery.check(ALL) == 0
     reads: list[Path] = []
     with pytest.MonkeyPatch.context() as patch:
-        from featx import images
+        from featx.images import decoding
 
-        read = images.read
-        patch.setattr(images, "read", lambda path, seen: reads.append(path) or read(path, seen))  # type: ignore[func-returns-value]
+        read = decoding.read
+        patch.setattr(decoding, "read", lambda path, seen: reads.append(path) or read(path, seen))  # type: ignore[func-returns-value]
         assert gallery.check(ALL) == 0
         assert not reads  # the stat shortcut
         before = gallery.path(3).stat()

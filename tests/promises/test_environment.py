@@ -207,17 +207,17 @@ def test_a_verdict_of_another_pillow_is_decoded_again(
         )  # fmt: skip
 
     def decoded() -> list[bool]:
-        from featx import images
+        from featx.images import decoding
 
         calls: list[bool] = []
-        at_side = images.at_side
+        at_side = decoding.at_side
 
         def counted(content: bytes, *rest: object, **options: object) -> np.ndarray:
             calls.append(True)
             return at_side(content, *rest, **options)  # type: ignore[arg-type]
 
         with monkeypatch.context() as patch:
-            patch.setattr(images, "at_side", counted)
+            patch.setattr(decoding, "at_side", counted)
             assert [failure.id for failure in skip().failures] == ["a/bad.bmp"]
         return calls[2:]  # the two constant pictures
 
@@ -231,12 +231,13 @@ def test_what_an_older_pillow_refused_alone_in_its_block_gets_its_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import featx
-    from featx import facts, images
+    from featx import facts
+    from featx.images import decoding
 
     monkeypatch.setattr(blocks, "BLOCK", 32)
     drawn = stub.draw(tmp_path / "p", 31, seed=1)  # with the two pictures: a block, and the last
     last = max((tmp_path / "p").rglob("*.bmp")).read_bytes()
-    at_side = images.at_side
+    at_side = decoding.at_side
 
     def refusing(content: bytes, *rest: object, **options: object) -> np.ndarray:
         if content == last:
@@ -250,7 +251,7 @@ def test_what_an_older_pillow_refused_alone_in_its_block_gets_its_row(
         )  # fmt: skip
 
     with monkeypatch.context() as patch:
-        patch.setattr(images, "at_side", refusing)
+        patch.setattr(decoding, "at_side", refusing)
         patch.setattr(facts, "PILLOW", "99.0")  # what is kept here is of another one later on
         assert len(skip().failures) == 1
     monkeypatch.setattr(facts, "PILLOW", "99.1")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import featx
-from featx import images
 from featx.errors import BadImagesError, ImageError
+from featx.images import decoding
 from tests.fakes import TINY, CountingRuntime
 from tests.promises import pictures as made
 from tests.promises.cases import HANDLED
@@ -49,15 +49,15 @@ def test_what_the_user_sees(
 
 
 def test_all_eight_orientations_give_the_same_pixels() -> None:
-    upright = images.decode(made.exif_jpeg(1)).astype(int)
+    upright = decoding.decode(made.exif_jpeg(1)).astype(int)
     for orientation in range(2, 9):
-        turned = images.decode(made.exif_jpeg(orientation)).astype(int)
+        turned = decoding.decode(made.exif_jpeg(orientation)).astype(int)
         assert np.abs(turned - upright).mean() < 2, orientation
 
 
 def test_a_progressive_jpeg_of_20_scans_is_read() -> None:
     """Only hundreds of them are refused (case 43)."""
-    assert images.decode(made.progressive_scans(10)).shape == (2000, 2000, 3)
+    assert decoding.decode(made.progressive_scans(10)).shape == (2000, 2000, 3)
 
 
 def test_a_few_bad_ones_do_not_stop_a_small_set(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_no_ghostscript_for_eps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "gs").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(ImageError):
-        images.decode(made.encoded(made.pixels(), "EPS"))
+        decoding.decode(made.encoded(made.pixels(), "EPS"))
     assert not (tmp_path / "called").exists()
 
 
@@ -83,7 +83,7 @@ def test_the_declared_size_is_not_read(tmp_path: Path) -> None:
         file.truncate(10_000_000_000)
     before = os.times()
     with pytest.raises(ImageError, match="10,000,000,000 bytes"):
-        images.read(tmp_path / "x.jpg")
+        decoding.read(tmp_path / "x.jpg")
     after = os.times()
     assert after.user + after.system - before.user - before.system < 0.5
 

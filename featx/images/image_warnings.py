@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featx.filetypes import FORMAT_OF_SUFFIX
+from featx.images.formats import FORMAT_OF_SUFFIX
 
 if TYPE_CHECKING:
     from PIL.Image import Image

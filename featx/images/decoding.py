@@ -25,7 +25,7 @@ from featx.errors import (
     TruncatedImageError,
     UnsupportedImageError,
 )
-from featx.filetypes import FORMATS, check_jpeg, check_png, unidentified
+from featx.images.formats import FORMATS, check_jpeg, check_png, unidentified
 
 # Pillow's own warning threshold (a quarter of 1 GiB at 3 bytes a pixel); it only warns there.
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featx import images
 from featx.errors import ImageDecodeError, ImageReadError, ImageTooLargeError, TruncatedImageError
+from featx.images import decoding
 from tests.promises import pictures as made
 
 
@@ -21,57 +21,59 @@ from tests.promises import pictures as made
 def test_decode_gives_the_pixels(form: str) -> None:
     options: dict[str, Any] = {"lossless": True} if form == "WEBP" else {}
     picture = Image.fromarray(made.pixels()).quantize(64).convert("RGB")
-    decoded = images.decode(made.encoded(picture, form, **options))
+    decoded = decoding.decode(made.encoded(picture, form, **options))
     assert decoded.dtype == np.uint8
     np.testing.assert_array_equal(decoded, np.asarray(picture))
 
 
 def test_resize_is_pillows_bilinear_with_antialiasing() -> None:
     checks = np.indices((64, 64)).sum(0)[..., None].repeat(3, 2) % 2 * 255
-    small = images.resize(checks.astype(np.uint8), 16)
+    small = decoding.resize(checks.astype(np.uint8), 16)
     assert small.shape == (16, 16, 3)
     assert np.abs(small[2:-2, 2:-2].astype(int) - 127).max() < 12  # not a coarser pattern
     expected = Image.fromarray(made.pixels()).resize((32, 32), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(images.resize(made.pixels(), 32), np.asarray(expected))
+    np.testing.assert_array_equal(decoding.resize(made.pixels(), 32), np.asarray(expected))
 
 
 def test_the_same_picture_as_path_bytes_and_pixels(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(made.png())
-    loaded = [images.load(source, 24) for source in (tmp_path / "x.png", made.png(), made.pixels())]
+    loaded = [
+        decoding.load(source, 24) for source in (tmp_path / "x.png", made.png(), made.pixels())
+    ]
     np.testing.assert_array_equal(loaded[0], loaded[1])
     np.testing.assert_array_equal(loaded[0], loaded[2])
 
 
 def test_a_picture_of_the_side_is_not_touched() -> None:
     square = made.pixels(32, 32)
-    np.testing.assert_array_equal(images.load(square, 32), square)
+    np.testing.assert_array_equal(decoding.load(square, 32), square)
 
 
 def test_seen_gets_the_picture_as_it_was_in_the_file() -> None:
     modes: list[str] = []
-    images.at_side(made.png("P"), 32, lambda picture: modes.append(picture.mode))
-    images.at_side(made.pixels(), 32, lambda picture: modes.append("pixels"))
+    decoding.at_side(made.png("P"), 32, lambda picture: modes.append(picture.mode))
+    decoding.at_side(made.pixels(), 32, lambda picture: modes.append("pixels"))
     assert modes == ["P"]
 
 
 def test_read_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x").write_bytes(bytes(100))
     seen: list[os.stat_result] = []
-    assert images.read(tmp_path / "x", seen.append) == bytes(100)
+    assert decoding.read(tmp_path / "x", seen.append) == bytes(100)
     assert [status.st_size for status in seen] == [100]
-    monkeypatch.setattr(images, "MAX_BYTES", 99)
+    monkeypatch.setattr(decoding, "MAX_BYTES", 99)
     with pytest.raises(ImageTooLargeError, match="100 bytes; the limit is 99"):
-        images.read(tmp_path / "x")
+        decoding.read(tmp_path / "x")
     with pytest.raises(ImageReadError, match="a folder"):
-        images.read(tmp_path)
+        decoding.read(tmp_path)
     with pytest.raises(ImageReadError, match="cannot be read: No such file"):
-        images.read(tmp_path / "y")
+        decoding.read(tmp_path / "y")
 
 
 def test_pixels_over_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_PIXELS", 60 * 80 - 1)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 60 * 80 - 1)
     with pytest.raises(ImageTooLargeError, match="80 x 60 pixels"):
-        images.decode(made.png())
+        decoding.decode(made.png())
 
 
 @pytest.mark.parametrize(("count", "fits"), [(22, True), (40, False)])
@@ -80,23 +82,23 @@ def test_scans_of_a_jpeg(count: int, fits: bool) -> None:
     last = whole.rindex(b"\xff\xda")
     content = whole[:last] + whole[last:-2] * count + whole[-2:]
     if fits:
-        assert images.decode(content).shape == (32, 32, 3)
+        assert decoding.decode(content).shape == (32, 32, 3)
     else:
         with pytest.raises(ImageDecodeError, match="over 32 scans"):
-            images.decode(content)
+            decoding.decode(content)
 
 
 def test_bytes_like_scans_behind_a_jpeg_are_none() -> None:
     """As in a photograph with a film behind it: the walk ends where the picture does."""
     content = made.jpeg() + b"\xff\xda\0\2" * 1000
-    np.testing.assert_array_equal(images.decode(content), images.decode(made.jpeg()))
+    np.testing.assert_array_equal(decoding.decode(content), decoding.decode(made.jpeg()))
 
 
 def test_bytes_like_scans_in_a_comment_are_none() -> None:
     comment = b"\xff\xda" * 1000
     content = made.jpeg(comment=comment)
     assert content.count(b"\xff\xda") > 1000
-    assert images.decode(content).shape == (60, 80, 3)
+    assert decoding.decode(content).shape == (60, 80, 3)
 
 
 @pytest.mark.parametrize("action", ["ignore", "error"])
@@ -104,16 +106,16 @@ def test_the_verdict_does_not_depend_on_pythons_warnings(action: Any) -> None:
     """Pillow warns of a damaged EXIF block; the pixels are good all the same."""
     with warnings.catch_warnings():
         warnings.simplefilter(action)
-        assert images.decode(made.cut_exif()).shape == (60, 80, 3)
+        assert decoding.decode(made.cut_exif()).shape == (60, 80, 3)
         with pytest.raises(ImageTooLargeError):
-            images.decode(made.declared_png(12_000, 10_000))
+            decoding.decode(made.declared_png(12_000, 10_000))
 
 
 def test_a_cut_file_is_not_a_damaged_one() -> None:
     with pytest.raises(TruncatedImageError, match="ends before the picture does"):
-        images.decode(made.png()[:100])
+        decoding.decode(made.png()[:100])
     with pytest.raises(ImageDecodeError, match="wrong checksum"):
-        images.decode(made.wrong_idat())
+        decoding.decode(made.wrong_idat())
 
 
 @pytest.mark.parametrize(
@@ -126,16 +128,16 @@ def test_scaled_decoding_keeps_twice_the_side(
     content = io.BytesIO()
     Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).save(content, "JPEG", quality=95)
     shown: list[tuple[int, int]] = []
-    scaled = images.at_side(
+    scaled = decoding.at_side(
         content.getvalue(), 100, lambda picture: shown.append(picture.size), scaled=True
     )
-    full = images.load(content.getvalue(), 100)
+    full = decoding.load(content.getvalue(), 100)
     assert shown == [decoded or size]
     assert np.abs(scaled.astype(int) - full.astype(int)).mean() < 1.5
     assert np.array_equal(scaled, full) == (decoded is None)
 
 
 def test_scaled_decoding_has_a_policy_of_its_own() -> None:
-    assert images.policy() == images.POLICY
-    assert images.policy(scaled=True) != images.POLICY
-    assert images.policy(scaled=True).keys() == images.POLICY.keys()
+    assert decoding.policy() == decoding.POLICY
+    assert decoding.policy(scaled=True) != decoding.POLICY
+    assert decoding.policy(scaled=True).keys() == decoding.POLICY.keys()

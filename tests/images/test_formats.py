@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from featx import filetypes
 from featx.errors import NotAnImageError, TruncatedImageError, UnsupportedImageError
+from featx.images import formats
 from tests.promises import pictures as made
 
 
 def test_every_seed_begins_like_a_picture() -> None:
-    assert all(filetypes.is_picture(content[:16]) for content in made.seeds())
-    assert not filetypes.is_picture(b"words")
-    assert not filetypes.is_picture(b"")
+    assert all(formats.is_picture(content[:16]) for content in made.seeds())
+    assert not formats.is_picture(b"words")
+    assert not formats.is_picture(b"")
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,11 @@ def test_every_seed_begins_like_a_picture() -> None:
     ],
 )
 def test_what_it_seems_to_be(content: bytes, error: type[Exception], said: str) -> None:
-    found = filetypes.unidentified(content)
+    found = formats.unidentified(content)
     assert type(found) is error
     assert said in str(found)
 
 
 def test_formats_of_suffixes_are_formats() -> None:
-    assert set(filetypes.FORMAT_OF_SUFFIX.values()) == set(filetypes.FORMATS)
-    assert not filetypes.SUFFIXES & filetypes.FOREIGN_SUFFIXES
+    assert set(formats.FORMAT_OF_SUFFIX.values()) == set(formats.FORMATS)
+    assert not formats.SUFFIXES & formats.FOREIGN_SUFFIXES

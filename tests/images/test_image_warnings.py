@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featx import images, remarks
+from featx.images import decoding, image_warnings
 from tests.promises import pictures as made
 
 
 def kinds_of(content: bytes, name: str = "x") -> list[str]:
     found: list[str] = []
-    images.at_side(content, 32, lambda picture: found.extend(remarks.of_picture(picture, name)))
+    decoding.at_side(
+        content, 32, lambda picture: found.extend(image_warnings.of_picture(picture, name))
+    )
     return found
 
 
@@ -39,7 +41,7 @@ def test_kinds(content: bytes, name: str, expected: list[str]) -> None:
 
 
 def test_sentences_count_and_name_the_first() -> None:
-    seen = remarks.Remarks()
+    seen = image_warnings.Remarks()
     assert seen.sentences() == []
     seen.add("a.png", ["tiny", "transparent"])
     seen.add("b.png", ["tiny"])
@@ -51,7 +53,7 @@ def test_sentences_count_and_name_the_first() -> None:
 
 def conflict(labels: list[Any], contents: list[int]) -> list[str]:
     digests = np.array([[content] * 32 for content in contents], np.uint8)
-    return remarks.label_conflicts(digests, labels, [f"{i}.png" for i in range(len(labels))])
+    return image_warnings.label_conflicts(digests, labels, [f"{i}.png" for i in range(len(labels))])
 
 
 def test_same_content_with_two_labels_is_told() -> None:
@@ -69,4 +71,4 @@ def test_no_conflict_no_word(labels: list[Any], contents: list[int]) -> None:
 
 
 def test_no_pictures() -> None:
-    assert remarks.label_conflicts(np.empty((0, 32), np.uint8), [], []) == []
+    assert image_warnings.label_conflicts(np.empty((0, 32), np.uint8), [], []) == []
