@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from featx.architectures import BACKBONES
     from featx.backbones import Backbone
     from featx.classifier import ImageClassifier
-    from featx.datasets import Dataset
+    from featx.datasets.dataset import Dataset
     from featx.dense import Recipe
     from featx.evaluation.comparison import benchmark
     from featx.extraction import extract
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _HOME = {
     "BACKBONES": "architectures",
     "Backbone": "backbones",
-    "Dataset": "datasets",
+    "Dataset": "datasets.dataset",
     "FeatureExtractor": "extractor",
     "Features": "features",
     "FineTuned": "finetune",

@@ -12,12 +12,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from featx import export, heads, saved
 from featx.backbones import Backbone, find
+from featx.datasets.items import Item
 from featx.errors import DatasetError
 from featx.examples import choose
 from featx.extraction import extract
 from featx.features import Features
 from featx.heads import HEADS
-from featx.items import Item
 from featx.matching import (
     as_pictures,
     check_rows_of,

@@ -166,7 +166,7 @@ def extract(
     out: Annotated[Path | None, typer.Option(help="Also write one HDF5 file.")] = None,
 ) -> None:
     """Send each picture through the network once and keep its row."""
-    from featx.datasets import as_dataset
+    from featx.datasets.dataset import as_dataset
     from featx.features import check_target
 
     chosen = featx.Backbone(

@@ -147,7 +147,7 @@ def _name(store: Store) -> str:
 
 def _sources(root: Path, dataset: str | None) -> dict[bytes, Path]:
     from featx import digests
-    from featx.datasets import as_dataset
+    from featx.datasets.dataset import as_dataset
     from featx.errors import ImageError
     from featx.images import decoding
 

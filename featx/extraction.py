@@ -16,7 +16,7 @@ from featx import backbones, probe, runtimes
 from featx.backbones import Backbone
 from featx.blocks import BLOCK
 from featx.claims import Claims
-from featx.datasets import Dataset, as_dataset, label_array
+from featx.datasets.dataset import Dataset, as_dataset, label_array
 from featx.digests import KnownFiles, of_content
 from featx.errors import (
     BadImagesError,

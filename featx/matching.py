@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from featx.backbones import Backbone
-from featx.datasets import Dataset, as_dataset
+from featx.datasets.dataset import Dataset, as_dataset
 from featx.errors import DatasetError, FeatureMismatchError
 from featx.features import Features
 from featx.images import decoding

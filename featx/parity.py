@@ -12,7 +12,7 @@ import numpy as np
 
 from featx import exported
 from featx.backbones import Backbone, find
-from featx.datasets import Dataset
+from featx.datasets.dataset import Dataset
 from featx.folding import folded
 from featx.images import decoding
 from featx.matching import as_pictures

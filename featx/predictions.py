@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from featx.datasets.listing import Listing
 from featx.errors import EmptyDatasetError, TooManyBadImagesError
 from featx.features import Features
-from featx.listing import Listing
 
 logger = logging.getLogger(__name__)
 

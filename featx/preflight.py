@@ -17,7 +17,7 @@ import numpy as np
 from featx import backbones, runtimes
 from featx.backbones import Backbone
 from featx.blocks import BLOCK
-from featx.datasets import Dataset, Item, as_dataset
+from featx.datasets.dataset import Dataset, Item, as_dataset
 from featx.digests import KnownFiles, of_content
 from featx.errors import CacheError, ImageError
 from featx.images import decoding as images

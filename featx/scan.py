@@ -18,7 +18,7 @@ import numpy as np
 from featx import runtimes
 from featx.blocks import BlockWriter
 from featx.claims import Claims
-from featx.datasets import Dataset, Item
+from featx.datasets.dataset import Dataset, Item
 from featx.digests import Digest, KnownFiles, now_ns, of_content
 from featx.errors import (
     Failure,

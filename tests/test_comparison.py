@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 import featx
 from featx import cli
 from featx.backbones import Backbone
-from featx.datasets import Dataset, Item
+from featx.datasets.dataset import Dataset, Item
 from featx.dense import Dense, Dropout, Recipe
 from featx.errors import DatasetError, Failure, FeatxError, RuntimeUnavailableError
 from featx.evaluation import circumstances, comparison, passes, plan, repeating, splits, trials

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sklearn.svm import LinearSVC
 
-from featx.datasets import Dataset, Item
+from featx.datasets.dataset import Dataset, Item
 from featx.evaluation import embedding, evidence, learning, mistakes, passes, plan
 from featx.evaluation.comparison import benchmark
 from featx.evaluation.results import Predictions

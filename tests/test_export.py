@@ -14,7 +14,7 @@ import pytest
 import featx
 from featx import Backbone, Recipe, dense, heads
 from featx.classifier import ImageClassifier
-from featx.datasets import as_dataset
+from featx.datasets.dataset import as_dataset
 from featx.errors import ExportError
 from featx.folding import folded, pixels_to_rows
 from featx.parity import verify_parity

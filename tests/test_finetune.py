@@ -13,7 +13,7 @@ from sklearn.base import clone
 
 import featx
 from featx import backbones
-from featx.datasets import Dataset, as_dataset
+from featx.datasets.dataset import Dataset, as_dataset
 from featx.dense import (
     BatchNorm,
     Brightness,

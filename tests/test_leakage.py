@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageFilter, ImageOps
 
 import featx
-from featx.datasets import Dataset, as_dataset
+from featx.datasets.dataset import Dataset, as_dataset
 from featx.evaluation import leakage, lookalikes, splits
 from featx.evaluation.wording import percent
 

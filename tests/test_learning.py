@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from featx.datasets import Dataset, Item
+from featx.datasets.dataset import Dataset, Item
 from featx.evaluation import certainty, figures, learning
 from featx.evaluation.certainty import Interval
 from featx.evaluation.learning import LearningPoint

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from featx.backbones import Backbone
-from featx.datasets import Dataset, as_dataset
+from featx.datasets.dataset import Dataset, as_dataset
 from featx.dense import Recipe
 from featx.errors import FeatxError
 from featx.evaluation import (

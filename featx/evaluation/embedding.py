@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
+from featx.datasets.items import Item
 from featx.errors import ImageError
 from featx.images import decoding
-from featx.items import Item
 
 # More are neither told apart on a page nor laid out in seconds.
 MOST = 1500

@@ -12,7 +12,7 @@ import numpy as np
 
 from featx import parity
 from featx.backbones import Backbone
-from featx.datasets import Dataset
+from featx.datasets.dataset import Dataset
 from featx.errors import ExportError
 from featx.evaluation import calibration, embedding, learning, mistakes, splits
 from featx.evaluation.calibration import Temperature

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from featx.datasets import Dataset, Item
+from featx.datasets.dataset import Dataset, Item
 from featx.errors import ImageError
 from featx.evaluation import lookalikes, shortcuts
 from featx.evaluation.lookalikes import Twins

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from PIL import Image
 
+from featx.datasets.items import Item
 from featx.errors import ImageError
 from featx.evaluation.embedding import encoded
 from featx.evaluation.results import Predictions
 from featx.images import decoding
-from featx.items import Item
 
 # Of each kind: two rows of five on a wide page, five of two on a phone.
 SHOWN = 10

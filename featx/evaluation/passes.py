@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from featx.backbones import Backbone
-from featx.datasets import Dataset
+from featx.datasets.dataset import Dataset
 from featx.evaluation import splits
 from featx.evaluation.plan import Plan
 from featx.evaluation.results import Pass

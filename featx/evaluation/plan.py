@@ -9,7 +9,7 @@ from typing import Any
 
 from featx import backbones as networks
 from featx.backbones import Backbone
-from featx.datasets import Dataset
+from featx.datasets.dataset import Dataset
 from featx.dense import Recipe
 from featx.errors import FeatxError
 from featx.evaluation import trials

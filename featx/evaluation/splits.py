@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from featx.datasets import Dataset
+from featx.datasets.dataset import Dataset
 from featx.errors import DatasetError
 from featx.evaluation import lookalikes
 from featx.evaluation.results import Pictures, SkippedPicture

@@ -14,7 +14,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted
 
 from featx import backbones
-from featx.datasets import as_dataset
+from featx.datasets.dataset import as_dataset
 from featx.dense import GlobalAveragePooling, Recipe, attach, split, train
 from featx.finetune.pictures import (
     bad_pictures_named,

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from featx import streams
-from featx.datasets import Dataset, Item
+from featx.datasets import tf_data
+from featx.datasets.dataset import Dataset, Item
 from featx.errors import BadImagesError, DatasetError, Failure, ImageError
 from featx.images import decoding
 
@@ -140,7 +140,7 @@ def batches_of(
             self.on_epoch_end()
             shapes = [(None, side, side, 3), *((None,) for _ in targets)]
             dtypes = [np.uint8, *(target.dtype for target in targets)]
-            return streams.without_autotuner(self.epoch, len(self), shapes, dtypes)
+            return tf_data.without_autotuner(self.epoch, len(self), shapes, dtypes)
 
     return PictureBatches()
 

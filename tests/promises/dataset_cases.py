@@ -11,7 +11,7 @@ import pytest
 from PIL import ImageFile
 
 import featx
-from featx.datasets import as_dataset
+from featx.datasets.dataset import as_dataset
 from featx.errors import ExtractionError, NonFiniteError, TooManyBadImagesError
 from featx.images import decoding
 from tests.fakes import TINY, CountingRuntime

@@ -18,7 +18,7 @@ from PIL import Image
 
 import featx
 from featx import blocks, errors, runtimes
-from featx.datasets import Item
+from featx.datasets.dataset import Item
 
 from . import oracle, stub
 

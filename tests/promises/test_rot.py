@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from featx import errors, shards
-from featx.datasets import Dataset, Item
+from featx.datasets.dataset import Dataset, Item
 from featx.scan import Scan
 from featx.shards import ROW, Block
 from featx.store import Store, find_root

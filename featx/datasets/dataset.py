@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from featx.datasets.items import Item, as_pixels, label_array, with_labels
+from featx.datasets.listing import Listing
+from featx.datasets.tf_data import Stream
 from featx.errors import DatasetError, EmptyDatasetError
 from featx.images.formats import SUFFIXES
-from featx.items import Item, as_pixels, label_array, with_labels
-from featx.listing import Listing
-from featx.streams import Stream
 
 logger = logging.getLogger(__name__)
 

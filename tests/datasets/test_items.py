@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from featx.datasets.items import Item, as_pixels, label_array, with_labels
 from featx.errors import DatasetError, InputRangeError
-from featx.items import Item, as_pixels, label_array, with_labels
 
 PIXELS = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featx.datasets import as_dataset
+from featx.datasets.dataset import as_dataset
+from featx.datasets.tf_data import Stream
 from featx.errors import DatasetError, EmptyDatasetError, InputRangeError
-from featx.streams import Stream
 
 
 class Shape(tuple[Any, ...]):

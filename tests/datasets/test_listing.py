@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from featx.datasets import Dataset
+from featx.datasets.dataset import Dataset
+from featx.datasets.listing import Listing
 from featx.errors import DatasetError
 from featx.inventory import size_of
-from featx.listing import Listing
 from tests.promises import pictures as made
 
 
@@ -58,7 +58,7 @@ def test_a_folder_that_may_not_be_listed(folder: Path, monkeypatch: pytest.Monke
     def refuse(path: str) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("featx.listing.os.scandir", refuse)
+    monkeypatch.setattr("featx.datasets.listing.os.scandir", refuse)
     with pytest.raises(DatasetError, match="cannot be listed: Permission denied"):
         Dataset.from_folder(folder)
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from featx.datasets import Dataset, as_dataset
+from featx.datasets.dataset import Dataset, as_dataset
 from featx.errors import DatasetError, EmptyDatasetError
 from tests.promises import pictures as made
 

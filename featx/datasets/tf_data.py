@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from featx.datasets.items import Item, as_pixels, with_labels
 from featx.errors import DatasetError, EmptyDatasetError
-from featx.items import Item, as_pixels, with_labels
 
 
 class Stream:

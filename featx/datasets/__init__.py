@@ -1,0 +1,1 @@
+"""From folders, tables, lists, arrays and streams to ordered, labelled items."""
