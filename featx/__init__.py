@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featx import dense, errors, heads
-    from featx.architectures import BACKBONES
-    from featx.backbones import Backbone
+    from featx.backbones.architectures import BACKBONES
+    from featx.backbones.backbone import Backbone
     from featx.classifier import ImageClassifier
     from featx.datasets.dataset import Dataset
     from featx.dense import Recipe
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from featx.runtimes import Runtime
 
 _HOME = {
-    "BACKBONES": "architectures",
-    "Backbone": "backbones",
+    "BACKBONES": "backbones.architectures",
+    "Backbone": "backbones.backbone",
     "Dataset": "datasets.dataset",
     "FeatureExtractor": "extractor",
     "Features": "features",

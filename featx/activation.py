@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from featx import dense
-from featx.backbones import Backbone
+from featx.backbones.backbone import Backbone
 from featx.dense import ROWS, DenseClassifier
 from featx.folding import Step, steps_of
 from featx.images import decoding

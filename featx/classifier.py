@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from featx import export, heads, saved
-from featx.backbones import Backbone, find
+from featx.backbones.backbone import Backbone, find
 from featx.datasets.items import Item
 from featx.errors import DatasetError
 from featx.examples import choose

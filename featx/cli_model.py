@@ -53,7 +53,7 @@ def train(
 ) -> None:
     """Train a head on a folder of pictures and write one model file."""
     from featx import heads
-    from featx.backbones import Backbone
+    from featx.backbones.backbone import Backbone
     from featx.classifier import ImageClassifier
     from featx.features import check_target
 

@@ -68,7 +68,7 @@ def benchmark(
     on_error: OnError = "raise",
 ) -> None:
     """Compare heads on kept rows with a Keras head trained end to end."""
-    from featx.backbones import Backbone
+    from featx.backbones.backbone import Backbone
     from featx.evaluation.comparison import benchmark as compare
 
     own = None if weights.lower() == "none" else weights

@@ -17,8 +17,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from featx import root
-from featx.architectures import BACKBONES
-from featx.backbones import Backbone
+from featx.backbones.architectures import BACKBONES
+from featx.backbones.backbone import Backbone
 from featx.errors import CacheError, FeatxError
 from featx.runtimes import cpu_count, explain
 from featx.storage import atomic

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from featx.activation import Activation, Missing
-from featx.backbones import find
+from featx.backbones.backbone import find
 from featx.examples import Examples, small
 from featx.images import decoding
 from featx.predictions import Prediction

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from featx import booster, tree_graph
-from featx.backbones import Backbone
+from featx.backbones.backbone import Backbone
 from featx.errors import ExportError
 from featx.folding import folded, pixels_to_rows
 from featx.heads.trees import XGBoostHead

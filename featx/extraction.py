@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from featx import backbones, probe, runtimes
-from featx.backbones import Backbone
+from featx import probe, runtimes
+from featx.backbones import backbone as backbones
+from featx.backbones.backbone import Backbone
 from featx.blocks import BLOCK
 from featx.claims import Claims
 from featx.datasets.dataset import Dataset, as_dataset, label_array

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from featx import backbones
-from featx.backbones import Backbone
+from featx.backbones import backbone as backbones
+from featx.backbones.backbone import Backbone
 from featx.extraction import extract
 from featx.runtimes import Runtime
 

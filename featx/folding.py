@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from featx.backbones import Backbone
+from featx.backbones.backbone import Backbone
 from featx.dense import ROWS, DenseClassifier, attach
 from featx.errors import ExportError
 from featx.head_state import kind_of

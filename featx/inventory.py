@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from featx.backbones.keras_models import UNTRAINED
 from featx.errors import CacheCorruptError, CacheError, CacheKeyMismatchError, CacheVersionError
 from featx.images import decoding
-from featx.networks import UNTRAINED
 from featx.root import FORMAT
 from featx.shards import BAD, ROW
 from featx.storage import atomic, reading

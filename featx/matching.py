@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from featx.backbones import Backbone
+from featx.backbones.backbone import Backbone
 from featx.datasets.dataset import Dataset, as_dataset
 from featx.errors import DatasetError, FeatureMismatchError
 from featx.features import Features

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from featx import exported
-from featx.backbones import Backbone, find
+from featx.backbones.backbone import Backbone, find
 from featx.datasets.dataset import Dataset
 from featx.folding import folded
 from featx.images import decoding

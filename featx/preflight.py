@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from featx import backbones, runtimes
-from featx.backbones import Backbone
+from featx import runtimes
+from featx.backbones import backbone as backbones
+from featx.backbones.backbone import Backbone
 from featx.blocks import BLOCK
 from featx.datasets.dataset import Dataset, Item, as_dataset
 from featx.digests import KnownFiles, of_content

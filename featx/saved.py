@@ -12,7 +12,7 @@ import numpy as np
 
 from featx import head_state, model_file, skops_head
 from featx.arrays import array_of
-from featx.backbones import Backbone
+from featx.backbones.backbone import Backbone
 from featx.errors import (
     BackboneError,
     ModelFileError,

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from featx import networks, probe, runtimes
-from featx.backbones import Backbone
+from featx import probe, runtimes
+from featx.backbones import keras_models
+from featx.backbones.backbone import Backbone
 from featx.digests import Digest, of_content
 from featx.errors import BackboneError, ImageError
 from featx.images import decoding
@@ -74,7 +75,7 @@ def backbone_of(store: Store, weights: str | None = None) -> Backbone:
     absent = [name for name in _ASKED if name not in recipe]
     if absent:
         raise BackboneError(f"its key.json does not say its {' and '.join(absent)}")
-    untrained = recipe["weights"] == networks.UNTRAINED
+    untrained = recipe["weights"] == keras_models.UNTRAINED
     backbone = Backbone(
         recipe["backbone"],
         weights=None if untrained else weights or "imagenet",

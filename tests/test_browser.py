@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featx.backbones import Backbone
+from featx.backbones.backbone import Backbone
 from featx.evaluation.comparison import benchmark
 from featx.evaluation.joining import join
 from featx.evaluation.report import Report

@@ -153,7 +153,7 @@ def test_verify_finds_rows_of_another_network(cache: Path, monkeypatch: pytest.M
 def test_verify_names_weights_it_lacks(
     cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("featx.networks.UNTRAINED", "another scheme")
+    monkeypatch.setattr("featx.backbones.keras_models.UNTRAINED", "another scheme")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     result = run("cache", "verify", "--recompute", "3")
     assert result.exit_code == 1

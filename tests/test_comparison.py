@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 import featx
 from featx import cli
-from featx.backbones import Backbone
+from featx.backbones.backbone import Backbone
 from featx.datasets.dataset import Dataset, Item
 from featx.dense import Dense, Dropout, Recipe
 from featx.errors import DatasetError, Failure, FeatxError, RuntimeUnavailableError

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from featx import demo
-from featx.backbones import Backbone
+from featx.backbones.backbone import Backbone
 from featx.demo import weights
 from featx.errors import WeightsUnavailableError
 

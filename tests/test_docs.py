@@ -14,7 +14,7 @@ import pytest
 import typer.main
 
 from featx import cli, demo
-from featx.backbones import Backbone
+from featx.backbones.backbone import Backbone
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from PIL import Image
 import featx
 from featx import Recipe, dense, heads
 from featx.activation import Activation, Missing, _map_network
-from featx.backbones import find
+from featx.backbones.backbone import find
 from featx.classifier import ImageClassifier
 from featx.explain import Explainer, Explanation, save
 from featx.predictions import Prediction

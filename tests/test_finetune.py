@@ -12,7 +12,7 @@ import pytest
 from sklearn.base import clone
 
 import featx
-from featx import backbones
+from featx.backbones import backbone as backbones
 from featx.datasets.dataset import Dataset, as_dataset
 from featx.dense import (
     BatchNorm,

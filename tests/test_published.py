@@ -30,7 +30,8 @@ from benchmarks.published.system import (  # noqa: E402
     last_batch_metrics,
     misprepared,
 )
-from featx import Backbone, Dataset, FineTuned, Recipe, networks  # noqa: E402
+from featx import Backbone, Dataset, FineTuned, Recipe
+from featx.backbones import keras_models  # noqa: E402
 from featx.dense import BatchNorm, Dense, Dropout, Flatten, GlobalAveragePooling  # noqa: E402
 from featx.errors import DatasetError  # noqa: E402
 from tests.conftest import draw_folder  # noqa: E402
@@ -44,9 +45,9 @@ SYSTEM = pytest.mark.parametrize("system", SYSTEMS.values(), ids=SYSTEMS)
 def each_network_once() -> Iterator[None]:
     """Build each published network once: most of this file's seconds would go there."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(networks, "published", cache(networks.published))
+        patch.setattr(keras_models, "published", cache(keras_models.published))
         # Drawing weights takes as long as building; counts and shapes do not need them drawn.
-        patch.setattr(networks, "_draw_weights", lambda network: None)
+        patch.setattr(keras_models, "_draw_weights", lambda network: None)
         yield
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featx.backbones import CALIBRATION, Backbone
+from featx.backbones.backbone import CALIBRATION, Backbone
 from featx.errors import RuntimeUnavailableError
 from featx.images import decoding
 from featx.runtimes import (

@@ -60,7 +60,7 @@ def run(
     Report
         As saved in `directory / "report"`.
     """
-    from featx.backbones import Backbone
+    from featx.backbones.backbone import Backbone
     from featx.demo.weights import choose
     from featx.evaluation.comparison import benchmark
 

@@ -8,7 +8,7 @@ import threading
 import urllib.request
 from dataclasses import replace
 
-from featx.backbones import Backbone
+from featx.backbones.backbone import Backbone
 from featx.errors import WeightsUnavailableError
 
 # The folder that keras/src/applications/mobilenet_v2.py (Keras 3.15.1) fetches from.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from featx.backbones import Backbone
+from featx.backbones.backbone import Backbone
 from featx.datasets.dataset import Dataset, as_dataset
 from featx.dense import Recipe
 from featx.errors import FeatxError

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from featx import parity
-from featx.backbones import Backbone
+from featx.backbones.backbone import Backbone
 from featx.datasets.dataset import Dataset
 from featx.errors import ExportError
 from featx.evaluation import calibration, embedding, learning, mistakes, splits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from featx.backbones import Backbone
+from featx.backbones.backbone import Backbone
 from featx.datasets.dataset import Dataset
 from featx.evaluation import splits
 from featx.evaluation.plan import Plan

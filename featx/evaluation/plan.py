@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from featx import backbones as networks
-from featx.backbones import Backbone
+from featx.backbones import backbone as networks
+from featx.backbones.backbone import Backbone
 from featx.datasets.dataset import Dataset
 from featx.dense import Recipe
 from featx.errors import FeatxError

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from featx import dense
-from featx.backbones import BACKBONES, Backbone
+from featx.backbones.backbone import BACKBONES, Backbone
 
 COLUMNS = {"path_column": "path", "label_column": "label"}
 _FLAGS = ("folds", "cache", "batch_size", "runtime", "on_error", *COLUMNS)

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted
 
-from featx import backbones
+from featx.backbones import backbone as backbones
 from featx.datasets.dataset import as_dataset
 from featx.dense import GlobalAveragePooling, Recipe, attach, split, train
 from featx.finetune.pictures import (

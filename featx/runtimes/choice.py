@@ -10,7 +10,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from featx.backbones import Backbone
+from featx.backbones.backbone import Backbone
 from featx.errors import RuntimeUnavailableError
 from featx.runtimes import on_openvino
 from featx.runtimes.on_keras import KerasRuntime

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from featx.backbones import Backbone
+from featx.backbones.backbone import Backbone
 from featx.errors import RuntimeUnavailableError
 from featx.runtimes.runtime import Runtime, out_of_memory
 

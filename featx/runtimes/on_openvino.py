@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from featx.backbones import Backbone
+from featx.backbones.backbone import Backbone
 from featx.errors import CacheCorruptError, RuntimeUnavailableError
 from featx.runtimes.quantization import quantized
 from featx.runtimes.runtime import Runtime, out_of_memory

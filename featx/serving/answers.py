@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from featx import runtimes
-from featx.backbones import Backbone, find
+from featx.backbones.backbone import Backbone, find
 from featx.errors import CacheError, HeadError
 from featx.explain import Explainer, inline
 from featx.images import decoding

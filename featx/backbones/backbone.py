@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from featx import networks, weightfiles
-from featx.architectures import BACKBONES, FAMILY_OF_MODE, ROWS
+from featx.backbones import keras_models
+from featx.backbones import weights as weightfiles
+from featx.backbones.architectures import BACKBONES, FAMILY_OF_MODE, ROWS
 from featx.errors import BackboneError, UnknownBackboneError, WeightsUnavailableError
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
@@ -212,7 +213,7 @@ class Backbone:
             # Anew each time: the model is the user's, who may have trained it since.
             return weightfiles.model_digest(_OWN[self.name].config, _OWN[self.name].model)
         if self.weights is None:
-            return networks.UNTRAINED
+            return keras_models.UNTRAINED
         path = self.weights_path()
         if not path.is_file():
             self._network()  # Keras's own loader fetches the file, or says why not
@@ -257,11 +258,11 @@ class Backbone:
             else FAMILY_OF_MODE[self.preprocessing]
         )
         precision = "float32" if self.precision == "int8" else self.precision
-        with networks.dtype_policy(precision):
-            network = networks.cut(self._network(), self.layer, self.name)
+        with keras_models.dtype_policy(precision):
+            network = keras_models.cut(self._network(), self.layer, self.name)
         network.trainable = False
         image = keras.Input((self.side, self.side, 3), dtype="float32", name="image")
-        rows = network(networks.preprocess_input(family)(image), training=False)
+        rows = network(keras_models.preprocess_input(family)(image), training=False)
         if len(rows.shape) > 2:
             pool = {"avg": "GlobalAveragePooling2D", "max": "GlobalMaxPooling2D", None: "Flatten"}
             rows = getattr(keras.layers, pool[self.pooling])(name="pooling", dtype="float32")(rows)
@@ -293,7 +294,7 @@ class Backbone:
         """Return Keras's model without its top, weights loaded, not yet cut."""
         if self.name in _OWN:
             return _OWN[self.name].model
-        return networks.published(
+        return keras_models.published(
             BACKBONES[self.name],
             self.side,
             weights=None if self.weights is None else self.weights_path(),

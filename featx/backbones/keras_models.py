@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from featx.architectures import Architecture
+from featx.backbones.architectures import Architecture
 from featx.errors import BackboneError, WeightsIntegrityError, WeightsUnavailableError
 
 # The scheme by which untrained weights are drawn; a part of the key in place of a file's digest.

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featx import BACKBONES, Backbone, backbones
+from featx import BACKBONES, Backbone
+from featx.backbones import backbone as backbones
 from featx.errors import (
     BackboneError,
     UnknownBackboneError,

@@ -1,0 +1,1 @@
+"""The frozen networks: a table of architectures, their options and their weights."""
