@@ -14,13 +14,13 @@ import numpy as np
 
 from featx import probe
 from featx.batches import Batches
-from featx.claims import Claim, Claims
-from featx.digests import Digest
+from featx.cache.locks import Claim, Claims
+from featx.cache.shards import HOLE, ROW, block_id
+from featx.cache.stat_index import Digest
+from featx.cache.store import Store
 from featx.errors import CacheEnvironmentError, ImageError, NonFiniteError
 from featx.runtimes import Runtime
-from featx.shards import HOLE, ROW, block_id
 from featx.slots import Slot, block_of, digests
-from featx.store import Store
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from featx.errors import CacheCorruptWarning, CacheError, FeatxError
 from featx.terminal import say, show, table, tell
 
 if TYPE_CHECKING:
+    from featx.cache.store import Store
     from featx.inventory import Kept
-    from featx.store import Store
 
 app = typer.Typer(help="Look at and look after the rows that are kept.", no_args_is_help=True)
 
@@ -28,8 +28,8 @@ Cache = Annotated[
 
 def _stock(cache: Path | None) -> tuple[Path | None, list[Kept]]:
     """Return the cache folder and what it keeps; say so where there is nothing."""
+    from featx.cache.location import chosen, existing_root
     from featx.inventory import take_stock
-    from featx.root import chosen, existing_root
 
     root = existing_root(cache)
     stock = take_stock(root) if root is not None else []
@@ -146,16 +146,16 @@ def _name(store: Store) -> str:
 
 
 def _sources(root: Path, dataset: str | None) -> dict[bytes, Path]:
-    from featx import digests
+    from featx.cache import stat_index
     from featx.datasets.dataset import as_dataset
     from featx.errors import ImageError
     from featx.images import decoding
 
-    sources = digests.known_sources(root)
+    sources = stat_index.known_sources(root)
     for item in as_dataset(dataset, label_column=None) if dataset is not None else ():
         if isinstance(item.source, Path):
             try:
-                sources[digests.of_content(decoding.read(item.source))] = item.source
+                sources[stat_index.of_content(decoding.read(item.source))] = item.source
             except ImageError:
                 continue
     return sources
@@ -208,7 +208,7 @@ def gc(
     Shows first what would go, and asks.
     """
     from featx import garbage
-    from featx.root import chosen, existing_root
+    from featx.cache.location import chosen, existing_root
 
     root = existing_root(cache)
     pieces = garbage.find(root, unused_days) if root is not None else []
@@ -287,7 +287,7 @@ def doctor(
     Exit code 1: featx cannot work here as it is.
     """
     from featx import doctor as practice
-    from featx.root import chosen
+    from featx.cache.location import chosen
 
     place = folder.expanduser().absolute() if folder is not None else chosen()
     findings = []

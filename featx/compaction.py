@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from featx import shards
-from featx.facts import ShardFacts
-from featx.index import ShardIndex
-from featx.shards import HOLE, Block
+from featx.cache import shards
+from featx.cache.facts import ShardFacts
+from featx.cache.index import ShardIndex
+from featx.cache.shards import HOLE, Block
+from featx.cache.store import Store
 from featx.storage import atomic, reading
-from featx.store import Store
 
 # A reader holds a whole shard in memory, some of them at a time; at 64 MB the cost of opening
 # files is gone already (1,250 files for 10 million rows of 2,048 numbers).

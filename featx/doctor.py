@@ -16,9 +16,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from featx import root
 from featx.backbones.architectures import BACKBONES
 from featx.backbones.backbone import Backbone
+from featx.cache import location
 from featx.errors import CacheError, FeatxError
 from featx.runtimes import cpu_count, explain
 from featx.storage import atomic
@@ -108,7 +108,7 @@ def _until(
 def _disk(folder: Path) -> Generator[Finding, None, None]:
     place = next(path for path in (folder, *folder.parents) if path.exists())
     try:
-        root.refuse_foreign(folder if place.is_dir() else place)
+        location.refuse_foreign(folder if place.is_dir() else place)
     except CacheError as error:  # what every extraction would say
         yield Finding("folder", POOR, str(error).rstrip("."))
         return

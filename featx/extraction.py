@@ -16,9 +16,11 @@ from featx import probe, runtimes
 from featx.backbones import backbone as backbones
 from featx.backbones.backbone import Backbone
 from featx.blocks import BLOCK
-from featx.claims import Claims
+from featx.cache.location import drop_if_empty, find_root, mark_used
+from featx.cache.locks import Claims
+from featx.cache.stat_index import KnownFiles, of_content
+from featx.cache.store import Store
 from featx.datasets.dataset import Dataset, as_dataset, label_array
-from featx.digests import KnownFiles, of_content
 from featx.errors import (
     BadImagesError,
     CacheCorruptError,
@@ -28,10 +30,8 @@ from featx.errors import (
 )
 from featx.features import ExtractionReport, Features
 from featx.images import decoding, image_warnings
-from featx.root import drop_if_empty, find_root, mark_used
 from featx.runtimes import Runtime
 from featx.scan import Scan
-from featx.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def extract(
     backbone : str or Backbone, default="resnet50"
         A name of ``featx.BACKBONES``, or a ``Backbone`` with its options.
     cache : path, optional
-        Where rows are kept; see ``featx.store.find_root`` for the default.
+        Where rows are kept; see ``featx.cache.store.find_root`` for the default.
     batch_size : int, optional
         Pictures that meet the network together, 1 to 16,384; by default what suits the device.
     runtime : str or Runtime, default="auto"

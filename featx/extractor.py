@@ -25,7 +25,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     backbone : str or Backbone, default="resnet50"
         A name of ``featx.BACKBONES``, or a ``Backbone`` with its options.
     cache : path, optional
-        Where rows are kept; see ``featx.store.find_root`` for the default.
+        Where rows are kept; see ``featx.cache.store.find_root`` for the default.
     batch_size : int, optional
         Pictures that meet the network together.
     runtime : str or Runtime, default="auto"

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from featx.backbones.keras_models import UNTRAINED
+from featx.cache.location import FORMAT
+from featx.cache.shards import BAD, ROW
+from featx.cache.store import Store
 from featx.errors import CacheCorruptError, CacheError, CacheKeyMismatchError, CacheVersionError
 from featx.images import decoding
-from featx.root import FORMAT
-from featx.shards import BAD, ROW
 from featx.storage import atomic, reading
-from featx.store import Store
 
 _MAX_KEY_BYTES = 1 << 20
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from featx.digests import Digest, of_content
+from featx.cache.facts import ShardFacts
+from featx.cache.shards import ROW, decode
+from featx.cache.stat_index import Digest, of_content
+from featx.cache.store import Store
 from featx.errors import CacheCorruptError, CacheEnvironmentError
-from featx.facts import ShardFacts
 from featx.images import decoding
 from featx.runtimes import Runtime
-from featx.shards import ROW, decode
 from featx.storage import reading
-from featx.store import Store
 
 # The relative distance (L2) up to which two rows of one picture count as the same. Other kernels
 # and other orders of summing give 1e-6 to 1e-5 in float32, a JPEG decoder that rounds otherwise a

@@ -17,9 +17,11 @@ import numpy as np
 
 from featx import runtimes
 from featx.blocks import BlockWriter
-from featx.claims import Claims
+from featx.cache.location import is_marked
+from featx.cache.locks import Claims
+from featx.cache.stat_index import Digest, KnownFiles, now_ns, of_content
+from featx.cache.store import Store
 from featx.datasets.dataset import Dataset, Item
-from featx.digests import Digest, KnownFiles, now_ns, of_content
 from featx.errors import (
     Failure,
     ImageError,
@@ -28,9 +30,7 @@ from featx.errors import (
 )
 from featx.images import decoding
 from featx.images import image_warnings as remarks
-from featx.root import is_marked
 from featx.runtimes import Runtime
-from featx.store import Store
 
 # Over this many bad pictures, or this share, the fault is not in single files.
 MAX_BAD, MAX_BAD_SHARE = 20, 0.05

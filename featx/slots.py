@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from featx.digests import Digest
+from featx.cache.shards import BAD, HOLE, ROW, Block
+from featx.cache.stat_index import Digest
 from featx.errors import ImageError
 from featx.runtimes import Runtime
-from featx.shards import BAD, HOLE, ROW, Block
 
 
 @dataclass(frozen=True)

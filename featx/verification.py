@@ -13,11 +13,11 @@ import numpy as np
 from featx import probe, runtimes
 from featx.backbones import keras_models
 from featx.backbones.backbone import Backbone
-from featx.digests import Digest, of_content
+from featx.cache.shards import ROW
+from featx.cache.stat_index import Digest, of_content
+from featx.cache.store import Store
 from featx.errors import BackboneError, ImageError
 from featx.images import decoding
-from featx.shards import ROW
-from featx.store import Store
 
 # What a key.json must say, besides the backbone's name, for its network to be had again.
 _ASKED = ("weights", "layer", "pooling", "side", "precision")

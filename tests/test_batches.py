@@ -15,9 +15,9 @@ import pytest
 import featx
 from featx import blocks, errors
 from featx.batches import Batches
-from featx.claims import Claim, Claims
-from featx.shards import Block
-from featx.store import Store
+from featx.cache.locks import Claim, Claims
+from featx.cache.shards import Block
+from featx.cache.store import Store
 
 from .fakes import TINY, CountingRuntime
 

@@ -10,9 +10,9 @@ import pytest
 
 from featx import blocks, errors
 from featx.blocks import BlockWriter
-from featx.digests import of_content
+from featx.cache.stat_index import of_content
+from featx.cache.store import Store, find_root
 from featx.runtimes import Runtime
-from featx.store import Store, find_root
 
 SIDE = 4
 

@@ -17,7 +17,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import featx
-from featx import cli, root
+from featx import cli
+from featx.cache import location
 from featx.errors import DatasetError
 from tests.conftest import draw_folder
 
@@ -237,7 +238,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(root, "existing_root", broken)
+    monkeypatch.setattr(location, "existing_root", broken)
     assert isinstance(run("cache", "ls").exception, ZeroDivisionError)
 
 

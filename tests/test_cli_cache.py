@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 import featx
 from featx import cli
+from featx.cache.location import find_root
+from featx.cache.shards import Block
+from featx.cache.store import Store
 from featx.images import decoding
 from featx.inventory import key_folders
-from featx.root import find_root
-from featx.shards import Block
 from featx.storage import atomic
-from featx.store import Store
 from tests.conftest import draw_folder
 
 TINY = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
@@ -242,8 +242,8 @@ def test_a_damaged_key_is_told(cache: Path, tmp_path: Path) -> None:
 def test_one_network_that_cannot_be_read_does_not_hide_the_others(
     command: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from featx.cache.store import Store
     from featx.errors import CacheVersionError
-    from featx.store import Store
 
     featx.extract(np.full((2, 32, 32, 3), 7, np.uint8), replace(TINY, image_size=48),
                   progress=False)  # fmt: skip

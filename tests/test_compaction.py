@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from featx import compaction
+from featx.cache.shards import BAD, HOLE, ROW, Block, block_id
+from featx.cache.store import Store, find_root
 from featx.compaction import compact
 from featx.errors import CacheSpaceError, CacheWriteError
 from featx.inventory import open_key
-from featx.shards import BAD, HOLE, ROW, Block, block_id
 from featx.storage import folders
-from featx.store import Store, find_root
 from tests.promises import stub
 
 DIM = 6

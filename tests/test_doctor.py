@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from featx import doctor, garbage
+from featx.cache.location import MARKER, find_root
 from featx.doctor import FAIR, GOOD, POOR, Finding
 from featx.errors import CacheError
-from featx.root import MARKER, find_root
 
 
 def test_a_verdict_within_thirty_seconds(tmp_path: Path) -> None:

@@ -416,7 +416,7 @@ def test_copies_that_were_read_before_are_asked_room_for_once(
     for i in range(600):
         picture = np.full((32, 32, 3), 10 + 10 * (i % 20), np.uint8)
         Image.fromarray(picture).save(tmp_path / f"{i}.png")
-    monkeypatch.setattr("featx.digests.RACY_NS", -(10**18))  # as if they were of long ago
+    monkeypatch.setattr("featx.cache.stat_index.RACY_NS", -(10**18))  # as if they were of long ago
     extract(tmp_path)
 
     class Small:

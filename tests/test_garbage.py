@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from featx import garbage
+from featx.cache.location import DAY, find_root
 from featx.inventory import key_folders
-from featx.root import DAY, find_root
 from featx.storage import atomic
 from tests.promises import stub
 

@@ -12,9 +12,9 @@ import tqdm.auto
 import featx
 from featx import blocks
 from featx.blocks import BlockWriter
-from featx.claims import Claims
-from featx.digests import of_content
-from featx.store import Store, find_root
+from featx.cache.locks import Claims
+from featx.cache.stat_index import of_content
+from featx.cache.store import Store, find_root
 
 from .fakes import TINY, CountingRuntime
 

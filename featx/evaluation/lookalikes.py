@@ -18,8 +18,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
 
+from featx.cache.stat_index import of_content
 from featx.datasets.dataset import Item
-from featx.digests import of_content
 from featx.errors import ImageError
 from featx.images import decoding
 

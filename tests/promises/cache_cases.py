@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featx import claims, digests, garbage
+from featx import garbage
+from featx.cache import locks, stat_index
+from featx.cache.shards import ROW, Block
+from featx.cache.store import Store, find_root
 from featx.errors import CacheCorruptWarning
-from featx.shards import ROW, Block
 from featx.storage import atomic
-from featx.store import Store, find_root
 from tests.promises import faults, hostile, oracle, stub
 from tests.promises.cases import case
 from tests.promises.jobs import recipe
@@ -206,8 +207,8 @@ def no_claims(kept: Kept, monkeypatch: pytest.MonkeyPatch, variant: str) -> None
         def refuse(*_: object) -> OSError:
             return OSError(number, os.strerror(number))
 
-        monkeypatch.setattr(claims, "_lock", refuse)
-        monkeypatch.setattr(claims, "_BUSY", ())
+        monkeypatch.setattr(locks, "_lock", refuse)
+        monkeypatch.setattr(locks, "_BUSY", ())
     extracted(kept, computed=14)
 
 
@@ -215,11 +216,11 @@ def no_claims(kept: Kept, monkeypatch: pytest.MonkeyPatch, variant: str) -> None
 def a_clock_set_back(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was read in the clock's past is read again; no row depends on it."""
     year = 365 * 24 * 3600 * 10**9
-    now = digests.now_ns
+    now = stat_index.now_ns
     monkeypatch.setattr("featx.scan.now_ns", lambda: now() - year)
     shutil.rmtree(kept[1] / "statindex")
     extracted(kept)
-    known = digests.KnownFiles(kept[1], kept[0])
+    known = stat_index.KnownFiles(kept[1], kept[0])
     assert [known.find(path) for path in kept[0].rglob("*.bmp")] == [None] * len(kept[2])
 
 

@@ -116,7 +116,7 @@ def same_size_edit(folder: Path, monkeypatch: pytest.MonkeyPatch, variant: bool)
     path.write_bytes(one)
     before = path.stat()
     # As if long ago: otherwise the rule for fresh files alone would have it read again.
-    monkeypatch.setattr("featx.digests.RACY_NS", -(10**18))
+    monkeypatch.setattr("featx.cache.stat_index.RACY_NS", -(10**18))
     first = extract(folder)
     path.write_bytes(two)
     if variant:

@@ -15,8 +15,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from featx import shards
-from featx.shards import Block
+from featx.cache import shards
+from featx.cache.shards import Block
 from featx.storage.checksummed import seal
 
 N, DIM = 4, 192

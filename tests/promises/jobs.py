@@ -16,9 +16,10 @@ import numpy as np
 from PIL import Image
 
 import featx
-from featx import blocks, claims, extraction, probe
+from featx import blocks, extraction, probe
+from featx.cache import locks as claims
+from featx.cache.store import Store, find_root
 from featx.images import decoding  # noqa: F401
-from featx.store import Store, find_root
 from tests.promises import faults, stub
 from tests.promises.processes import digest
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from featx.digests import of_content
+from featx.cache.stat_index import of_content
 
 
 def shards(cache: Path) -> dict[str, bytes]:

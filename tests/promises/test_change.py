@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featx import digests
+from featx.cache import stat_index
 
 from . import stub
 
@@ -36,7 +36,7 @@ class Gallery:
 
     def age(self) -> None:
         """Wait until the files are old enough to be believed unchanged."""
-        time.sleep(digests.RACY_NS / 1e9 + 0.1)
+        time.sleep(stat_index.RACY_NS / 1e9 + 0.1)
 
     def serves(self, pictures: list[int]) -> bool:
         """Say whether the rows are those of these pictures."""
@@ -115,10 +115,10 @@ def test_t16_times_that_were_restored_rename_and_swap(
 def test_a_clock_set_back_makes_files_read_again(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(digests, "now_ns", lambda: time.time_ns() - 365 * 86400 * 10**9)
+    monkeypatch.setattr(stat_index, "now_ns", lambda: time.time_ns() - 365 * 86400 * 10**9)
     from featx import scan
 
-    monkeypatch.setattr(scan, "now_ns", digests.now_ns)
+    monkeypatch.setattr(scan, "now_ns", stat_index.now_ns)
     gallery.check(ALL)
     gallery.write(0, 30)
     assert gallery.check([30, *ALL[1:]]) == 1

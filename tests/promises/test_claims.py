@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featx import claims
-from featx.claims import Claims
+from featx.cache import locks as claims
+from featx.cache.locks import Claims
 
 from . import oracle, stub
 from .processes import Processes, digest

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from featx import blocks, errors, probe
-from featx.store import Store, find_root
+from featx.cache.store import Store, find_root
 
 from . import stub
 from .jobs import recipe
@@ -194,7 +194,7 @@ def test_a_verdict_of_another_pillow_is_decoded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import featx
-    from featx import facts
+    from featx.cache import facts
 
     folder = tmp_path / "pictures"
     stub.draw(folder, 40, seed=1)
@@ -231,7 +231,7 @@ def test_what_an_older_pillow_refused_alone_in_its_block_gets_its_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import featx
-    from featx import facts
+    from featx.cache import facts
     from featx.images import decoding
 
     monkeypatch.setattr(blocks, "BLOCK", 32)

@@ -22,10 +22,11 @@ import numpy as np
 import pytest
 
 import featx
-from featx import blocks, errors, matrix
-from featx.digests import KnownFiles
+from featx import blocks, errors
+from featx.cache import matrix
+from featx.cache.stat_index import KnownFiles
+from featx.cache.store import Store
 from featx.storage import atomic
-from featx.store import Store
 
 from . import faults, oracle, stub
 from .processes import Processes

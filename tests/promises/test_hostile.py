@@ -15,11 +15,12 @@ import h5py
 import numpy as np
 import pytest
 
-from featx import garbage, shards
-from featx.claims import Claims
-from featx.digests import KnownFiles, of_content
+from featx import garbage
+from featx.cache import shards
+from featx.cache.index import ShardIndex
+from featx.cache.locks import Claims
+from featx.cache.stat_index import KnownFiles, of_content
 from featx.errors import CacheCorruptError, CacheCorruptWarning, CacheSecurityError
-from featx.index import ShardIndex
 from featx.storage import atomic
 from tests.promises import hostile, stub
 

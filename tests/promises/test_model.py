@@ -21,9 +21,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from PIL import Image
 
 from featx import blocks, compaction, errors
-from featx.claims import Claim, Claims
-from featx.digests import of_content
-from featx.store import Store, find_root
+from featx.cache.locks import Claim, Claims
+from featx.cache.stat_index import of_content
+from featx.cache.store import Store, find_root
 
 from . import faults, oracle, stub
 from .conftest import LONG, SEED

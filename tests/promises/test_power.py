@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from featx import blocks, errors
-from featx.shards import block_id
-from featx.store import Store, find_root
+from featx.cache.shards import block_id
+from featx.cache.store import Store, find_root
 
 from . import faults, oracle, stub
 from .jobs import recipe

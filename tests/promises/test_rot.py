@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featx import errors, shards
+from featx import errors
+from featx.cache import shards
+from featx.cache.shards import ROW, Block
+from featx.cache.store import Store, find_root
 from featx.datasets.dataset import Dataset, Item
 from featx.scan import Scan
-from featx.shards import ROW, Block
-from featx.store import Store, find_root
 
 from . import oracle, stub
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from featx import compaction, errors, garbage
+from featx.cache.shards import ROW, Block
+from featx.cache.store import Store, find_root
 from featx.inventory import key_folders, take_stock
-from featx.shards import ROW, Block
 from featx.storage import atomic
-from featx.store import Store, find_root
 
 from . import faults, oracle, stub
 from .power import Disk, Recorder

@@ -13,8 +13,9 @@ import h5py
 import numpy as np
 import pytest
 
-from featx import errors, shards
-from featx.shards import BAD, HOLE, ROW, Block
+from featx import errors
+from featx.cache import shards
+from featx.cache.shards import BAD, HOLE, ROW, Block
 
 KEY = "k" * 64
 
@@ -72,7 +73,7 @@ def test_hdf5s_own_locking_has_no_say(locking: str) -> None:
     )
     answer = subprocess.run(
         [sys.executable, "-c", script],
-        cwd=Path(__file__).resolve().parents[1],
+        cwd=Path(__file__).resolve().parents[2],
         env={**os.environ, "HDF5_USE_FILE_LOCKING": locking},
         capture_output=True,
         text=True,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import featx
-from featx import matrix
+from featx.cache import matrix
 
 
 def test_rows_that_fit_are_in_memory(tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from featx import gathering, matrix, root, shards
+from featx.cache import gather, matrix, shards
+from featx.cache import location as root
+from featx.cache.facts import ShardFacts, of_odd_width
+from featx.cache.index import ShardIndex
+from featx.cache.location import FORMAT, find_root, is_marked, key_folder, key_of, make_key_folder
+from featx.cache.shards import Block
 from featx.errors import CacheCorruptError, CacheCorruptWarning, CacheError, CacheWriteError
-from featx.facts import ShardFacts, of_odd_width
-from featx.index import ShardIndex
-from featx.root import FORMAT, find_root, is_marked, key_folder, key_of, make_key_folder
-from featx.shards import Block
 from featx.storage import atomic, folders, reading
 from featx.storage.atomic import Stat
 
@@ -141,7 +142,7 @@ class Store:
         missing = ~self.index.is_row(positions)
         wanted = np.flatnonzero(~missing)
         groups = self.index.by_shard(positions[wanted])
-        doubtful = gathering.gather(self.folder / "shards", groups, wanted, sha256, rows)
+        doubtful = gather.gather(self.folder / "shards", groups, wanted, sha256, rows)
         for shard, at, _ in doubtful:
             missing[wanted[at]] = True
             # Damaged, or gone, or not what the index says: only the shard itself can tell.

@@ -10,8 +10,8 @@ from queue import SimpleQueue
 
 import numpy as np
 
+from featx.cache.facts import ShardFacts
 from featx.errors import CacheCorruptError
-from featx.facts import ShardFacts
 from featx.storage import reading
 
 # A shard, which of the wanted pictures it has, and in which of its slots.

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from featx.cache.facts import DIGEST_BYTES, ShardFacts
+from featx.cache.shards import HOLE, MAX_DIM, MAX_ROWS, ROW, Layout
 from featx.errors import IMAGE_ERRORS, CacheCorruptError, ImageError
-from featx.facts import DIGEST_BYTES, ShardFacts
-from featx.shards import HOLE, MAX_DIM, MAX_ROWS, ROW, Layout
 from featx.storage.atomic import MAX_INT64
 from featx.storage.checksummed import pack, unpack
 

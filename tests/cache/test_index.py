@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from featx import errors
-from featx.digests import KnownFiles
-from featx.facts import PILLOW, ShardFacts
-from featx.index import ShardIndex
-from featx.shards import BAD, HOLE, ROW, Layout
+from featx.cache.facts import PILLOW, ShardFacts
+from featx.cache.index import ShardIndex
+from featx.cache.shards import BAD, HOLE, ROW, Layout
+from featx.cache.stat_index import KnownFiles
 from tests.promises import stub
 
 

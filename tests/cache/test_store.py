@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from featx import errors
-from featx.root import MARKER
-from featx.shards import ROW, Block, block_id
+from featx.cache.location import MARKER
+from featx.cache.shards import ROW, Block, block_id
+from featx.cache.store import Store, find_root
 from featx.storage import atomic, folders
-from featx.store import Store, find_root
 
 RECIPE = {"backbone": "none"}
 

@@ -11,8 +11,8 @@ import numpy as np
 import xxhash
 from PIL import __version__ as PILLOW  # noqa: N812
 
+from featx.cache.shards import HOLE, ROW, Block, Layout, decode
 from featx.errors import CacheCorruptError
-from featx.shards import HOLE, ROW, Block, Layout, decode
 from featx.storage.atomic import Stat
 
 DIGEST_BYTES = 16
