@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from featx.datasets.dataset import Dataset
     from featx.dense import Recipe
     from featx.evaluation.comparison import benchmark
-    from featx.extraction import extract
-    from featx.extractor import FeatureExtractor
+    from featx.extraction.api import extract
+    from featx.extraction.transformer import FeatureExtractor
     from featx.features import Features
     from featx.finetune import FineTuned
     from featx.heads import HEADS
@@ -30,7 +30,7 @@ _HOME = {
     "BACKBONES": "backbones.architectures",
     "Backbone": "backbones.backbone",
     "Dataset": "datasets.dataset",
-    "FeatureExtractor": "extractor",
+    "FeatureExtractor": "extraction.transformer",
     "Features": "features",
     "FineTuned": "finetune",
     "HEADS": "heads",
@@ -38,7 +38,7 @@ _HOME = {
     "Recipe": "dense",
     "Runtime": "runtimes",
     "benchmark": "evaluation.comparison",
-    "extract": "extraction",
+    "extract": "extraction.api",
     "load": "loading",
     "load_unsafe_pickle": "loading",
     "verify_parity": "parity",

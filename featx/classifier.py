@@ -15,7 +15,7 @@ from featx.backbones.backbone import Backbone, find
 from featx.datasets.items import Item
 from featx.errors import DatasetError
 from featx.examples import choose
-from featx.extraction import extract
+from featx.extraction.api import extract
 from featx.features import Features
 from featx.heads import HEADS
 from featx.matching import (

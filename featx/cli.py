@@ -19,8 +19,8 @@ from featx.quiet import hush_tensorflow
 from featx.terminal import say, show, size, table, tell
 
 if TYPE_CHECKING:
+    from featx.extraction.estimate import Estimate
     from featx.features import Features
-    from featx.preflight import Estimate
 
 # May stand anywhere on the line, not only before the command.
 _ANYWHERE = ("--debug", "--no-progress")
@@ -186,7 +186,7 @@ def extract(
         tell(f"Note: {note}")
     options: dict[str, Any] = {"cache": cache, "batch_size": batch_size, "runtime": runtime}
     if dry_run:
-        from featx.preflight import estimate
+        from featx.extraction.estimate import estimate
 
         _forecast(estimate(pictures, chosen, **options))
         return

@@ -9,7 +9,7 @@ from featx.datasets.dataset import Dataset
 from featx.evaluation import splits
 from featx.evaluation.plan import Plan
 from featx.evaluation.results import Pass
-from featx.extraction import extract
+from featx.extraction.api import extract
 from featx.features import Features
 
 Rows = tuple[Dataset, Features]

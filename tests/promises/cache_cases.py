@@ -217,7 +217,7 @@ def a_clock_set_back(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was read in the clock's past is read again; no row depends on it."""
     year = 365 * 24 * 3600 * 10**9
     now = stat_index.now_ns
-    monkeypatch.setattr("featx.scan.now_ns", lambda: now() - year)
+    monkeypatch.setattr("featx.extraction.scan.now_ns", lambda: now() - year)
     shutil.rmtree(kept[1] / "statindex")
     extracted(kept)
     known = stat_index.KnownFiles(kept[1], kept[0])

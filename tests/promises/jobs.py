@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 import featx
-from featx import blocks, extraction, probe
 from featx.cache import locks as claims
 from featx.cache.store import Store, find_root
+from featx.extraction import api, blocks, probe
 from featx.images import decoding  # noqa: F401
 from tests.promises import faults, stub
 from tests.promises.processes import digest

@@ -116,7 +116,7 @@ def test_a_clock_set_back_makes_files_read_again(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stat_index, "now_ns", lambda: time.time_ns() - 365 * 86400 * 10**9)
-    from featx import scan
+    from featx.extraction import scan
 
     monkeypatch.setattr(scan, "now_ns", stat_index.now_ns)
     gallery.check(ALL)

@@ -120,7 +120,7 @@ def test_a_block_that_another_process_has_is_waited_for(tmp_path: Path) -> None:
     (tmp_path / "cache" / key).mkdir(parents=True)
     claim = Claims(tmp_path / "cache" / key / "claims").take(block)
     assert claim is not None
-    from featx import blocks
+    from featx.extraction import blocks
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "_PATIENCE_SECONDS", 0.3)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import featx
-from featx.blocks import BLOCK
+from featx.extraction.blocks import BLOCK
 
 from . import faults, oracle, stub
 from .processes import Processes

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featx import blocks, errors, probe
+from featx import errors
 from featx.cache.store import Store, find_root
+from featx.extraction import blocks, probe
 
 from . import stub
 from .jobs import recipe

@@ -22,10 +22,11 @@ import numpy as np
 import pytest
 
 import featx
-from featx import blocks, errors
+from featx import errors
 from featx.cache import matrix
 from featx.cache.stat_index import KnownFiles
 from featx.cache.store import Store
+from featx.extraction import blocks
 from featx.storage import atomic
 
 from . import faults, oracle, stub

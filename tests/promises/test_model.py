@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from PIL import Image
 
-from featx import blocks, compaction, errors
+from featx import compaction, errors
 from featx.cache.locks import Claim, Claims
 from featx.cache.stat_index import of_content
 from featx.cache.store import Store, find_root
+from featx.extraction import blocks
 
 from . import faults, oracle, stub
 from .conftest import LONG, SEED

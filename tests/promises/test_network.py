@@ -17,8 +17,9 @@ import pytest
 from PIL import Image
 
 import featx
-from featx import blocks, errors, runtimes
+from featx import errors, runtimes
 from featx.datasets.dataset import Item
+from featx.extraction import blocks
 
 from . import oracle, stub
 
@@ -221,7 +222,7 @@ class Endless:
 
     def watch(self) -> None:
         """Note the memory in use as the pictures of a scan are taken."""
-        from featx import scan
+        from featx.extraction import scan
 
         take = scan.Scan._take
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featx import blocks, errors
+from featx import errors
 from featx.cache.shards import block_id
 from featx.cache.store import Store, find_root
+from featx.extraction import blocks
 
 from . import faults, oracle, stub
 from .jobs import recipe

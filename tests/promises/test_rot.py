@@ -18,7 +18,7 @@ from featx.cache import shards
 from featx.cache.shards import ROW, Block
 from featx.cache.store import Store, find_root
 from featx.datasets.dataset import Dataset, Item
-from featx.scan import Scan
+from featx.extraction.scan import Scan
 
 from . import oracle, stub
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 import featx
 from featx import Backbone, errors
-from featx.blocks import BLOCK
+from featx.extraction.blocks import BLOCK
 
 from .conftest import ROOT, draw_folder
 from .fakes import TINY, CountingRuntime
@@ -366,14 +366,14 @@ def test_scaled_decoding_is_another_key_and_other_rows(tmp_path: Path) -> None:
 def test_a_network_that_cannot_be_built_leaves_no_key(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from featx import extraction
+    from featx.extraction import api
 
     def refuse(*_: Any) -> None:
         raise errors.BackboneError("it cannot be built")
 
     pixels = np.full((3, 40, 40, 3), 9, np.uint8)
     pixels[:, 0, 0, 0] = range(3)
-    monkeypatch.setattr(extraction.runtimes, "start", refuse)
+    monkeypatch.setattr(api.runtimes, "start", refuse)
     with pytest.raises(errors.BackboneError, match="cannot be built"):
         featx.extract(pixels, TINY, progress=False)
     assert not list(own_cache.glob("k-*"))

@@ -12,15 +12,15 @@ from threading import Event
 
 import numpy as np
 
-from featx import probe
-from featx.batches import Batches
 from featx.cache.locks import Claim, Claims
 from featx.cache.shards import HOLE, ROW, block_id
 from featx.cache.stat_index import Digest
 from featx.cache.store import Store
 from featx.errors import CacheEnvironmentError, ImageError, NonFiniteError
+from featx.extraction import probe
+from featx.extraction.batches import Batches
+from featx.extraction.slots import Slot, block_of, digests
 from featx.runtimes import Runtime
-from featx.slots import Slot, block_of, digests
 
 logger = logging.getLogger(__name__)
 

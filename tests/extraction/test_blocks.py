@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featx import blocks, errors
-from featx.blocks import BlockWriter
+from featx import errors
 from featx.cache.stat_index import of_content
 from featx.cache.store import Store, find_root
+from featx.extraction import blocks
+from featx.extraction.blocks import BlockWriter
 from featx.runtimes import Runtime
 
 SIDE = 4

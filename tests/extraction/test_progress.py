@@ -10,11 +10,11 @@ import pytest
 import tqdm.auto
 
 import featx
-from featx import blocks
-from featx.blocks import BlockWriter
 from featx.cache.locks import Claims
 from featx.cache.stat_index import of_content
 from featx.cache.store import Store, find_root
+from featx.extraction import blocks
+from featx.extraction.blocks import BlockWriter
 
 from .fakes import TINY, CountingRuntime
 

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from featx.backbones import backbone as backbones
 from featx.backbones.backbone import Backbone
-from featx.extraction import extract
+from featx.extraction.api import extract
 from featx.runtimes import Runtime
 
 

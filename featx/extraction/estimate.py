@@ -17,12 +17,12 @@ import numpy as np
 from featx import runtimes
 from featx.backbones import backbone as backbones
 from featx.backbones.backbone import Backbone
-from featx.blocks import BLOCK
 from featx.cache.location import chosen, is_marked, nearest_writable, refuse_foreign
 from featx.cache.stat_index import KnownFiles, of_content
 from featx.cache.store import Store
 from featx.datasets.dataset import Dataset, Item, as_dataset
 from featx.errors import CacheError, ImageError
+from featx.extraction.blocks import BLOCK
 from featx.images import decoding as images
 from featx.runtimes import Runtime
 from featx.storage import atomic, folders

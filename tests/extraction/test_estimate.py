@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import featx
 from featx.cli import app
-from featx.preflight import estimate
+from featx.extraction.estimate import estimate
 
 TINY = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
 
@@ -103,7 +103,7 @@ def test_all_kept_costs_nothing_and_starts_no_network(
 def test_many_unread_files_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
     featx.extract(pixels[:20], TINY, progress=False)
-    monkeypatch.setattr("featx.preflight._SAMPLE", 10)
+    monkeypatch.setattr("featx.extraction.estimate._SAMPLE", 10)
     cost = estimate(pixels, TINY)
     assert not cost.exact
     assert 15 <= cost.kept <= 25

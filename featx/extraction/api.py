@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from featx import probe, runtimes
+from featx import runtimes
 from featx.backbones import backbone as backbones
 from featx.backbones.backbone import Backbone
-from featx.blocks import BLOCK
 from featx.cache.location import drop_if_empty, find_root, mark_used
 from featx.cache.locks import Claims
 from featx.cache.stat_index import KnownFiles, of_content
@@ -28,10 +27,12 @@ from featx.errors import (
     FeatxError,
     OutOfMemoryError,
 )
+from featx.extraction import probe
+from featx.extraction.blocks import BLOCK
+from featx.extraction.scan import Scan
 from featx.features import ExtractionReport, Features
 from featx.images import decoding, image_warnings
 from featx.runtimes import Runtime
-from featx.scan import Scan
 
 logger = logging.getLogger(__name__)
 

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 import featx
-from featx import blocks, errors
-from featx.batches import Batches
+from featx import errors
 from featx.cache.locks import Claim, Claims
 from featx.cache.shards import Block
 from featx.cache.store import Store
+from featx.extraction import blocks
+from featx.extraction.batches import Batches
 
 from .fakes import TINY, CountingRuntime
 

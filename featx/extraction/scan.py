@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from featx import runtimes
-from featx.blocks import BlockWriter
 from featx.cache.location import is_marked
 from featx.cache.locks import Claims
 from featx.cache.stat_index import Digest, KnownFiles, now_ns, of_content
@@ -28,6 +27,7 @@ from featx.errors import (
     OutOfMemoryError,
     TooManyBadImagesError,
 )
+from featx.extraction.blocks import BlockWriter
 from featx.images import decoding
 from featx.images import image_warnings as remarks
 from featx.runtimes import Runtime

@@ -1,0 +1,1 @@
+"""From images to cached embeddings: what is missing is computed, then all is read."""
