@@ -16,7 +16,7 @@ from featx.terminal import say, show, table, tell
 
 if TYPE_CHECKING:
     from featx.cache.store import Store
-    from featx.inventory import Kept
+    from featx.maintenance.inventory import Kept
 
 app = typer.Typer(help="Look at and look after the rows that are kept.", no_args_is_help=True)
 
@@ -29,7 +29,7 @@ Cache = Annotated[
 def _stock(cache: Path | None) -> tuple[Path | None, list[Kept]]:
     """Return the cache folder and what it keeps; say so where there is nothing."""
     from featx.cache.location import chosen, existing_root
-    from featx.inventory import take_stock
+    from featx.maintenance.inventory import take_stock
 
     root = existing_root(cache)
     stock = take_stock(root) if root is not None else []
@@ -49,7 +49,7 @@ def _usable(stock: Iterable[Kept]) -> Iterable[Kept]:
 @app.command("ls")
 def ls(cache: Cache = None) -> None:
     """List what is kept, with what computed it: one entry a network with its options."""
-    from featx.inventory import environment_of, options_of
+    from featx.maintenance.inventory import environment_of, options_of
 
     root, stock = _stock(cache)
     listing = table("key", "network", "options")
@@ -165,7 +165,7 @@ def _recompute(
     store: Store, sources: dict[bytes, Path], count: int, seed: int, weights: str | None
 ) -> bool:
     """Compute rows of one key again and say what came of it; False where one differs or none is."""
-    from featx import verification
+    from featx.maintenance import recompute as verification
 
     name = _name(store)
     try:
@@ -207,11 +207,11 @@ def gc(
 
     Shows first what would go, and asks.
     """
-    from featx import garbage
     from featx.cache.location import chosen, existing_root
+    from featx.maintenance import gc
 
     root = existing_root(cache)
-    pieces = garbage.find(root, unused_days) if root is not None else []
+    pieces = gc.find(root, unused_days) if root is not None else []
     if root is None or not pieces:
         say(f"Nothing to remove in {root or chosen(cache)}")
         return
@@ -228,7 +228,7 @@ def gc(
     if not yes and not typer.confirm(f"Remove these from {root} ({total / 1e6:,.1f} MB)?"):
         say("Nothing was removed.")
         return
-    freed, refused = garbage.remove(root, pieces)
+    freed, refused = gc.remove(root, pieces)
     say(f"Freed {freed / 1e6:,.1f} MB")
     for sentence in refused:
         tell(sentence)
@@ -248,7 +248,7 @@ def compact(
 
     Other processes may go on reading and writing.
     """
-    from featx import compaction
+    from featx.maintenance import compact
 
     _, stock = _stock(cache)
     failed = False
@@ -263,7 +263,7 @@ def compact(
 
         try:
             kept.store.verify()  # what is damaged is set aside and not merged
-            done = compaction.compact(kept.store, grace=grace, sleep=wait)
+            done = compact.compact(kept.store, grace=grace, sleep=wait)
         except CacheError as error:
             tell(f"{name}: {error}", style="red")
             failed = True
@@ -286,8 +286,8 @@ def doctor(
 
     Exit code 1: featx cannot work here as it is.
     """
-    from featx import doctor as practice
     from featx.cache.location import chosen
+    from featx.maintenance import doctor as practice
 
     place = folder.expanduser().absolute() if folder is not None else chosen()
     findings = []

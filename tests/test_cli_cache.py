@@ -18,7 +18,7 @@ from featx.cache.location import find_root
 from featx.cache.shards import Block
 from featx.cache.store import Store
 from featx.images import decoding
-from featx.inventory import key_folders
+from featx.maintenance.inventory import key_folders
 from featx.storage import atomic
 from tests.conftest import draw_folder
 
@@ -142,8 +142,10 @@ def test_verify_finds_rows_of_another_network(cache: Path, monkeypatch: pytest.M
         def run(self, pixels: np.ndarray) -> np.ndarray:
             return np.ones((4, 1280), np.float32)
 
-    monkeypatch.setattr("featx.verification.runtimes.start", lambda *a, **k: Wrong())
-    monkeypatch.setattr("featx.verification.recompute.__defaults__", (lambda *a, **k: Wrong(),))
+    monkeypatch.setattr("featx.maintenance.recompute.runtimes.start", lambda *a, **k: Wrong())
+    monkeypatch.setattr(
+        "featx.maintenance.recompute.recompute.__defaults__", (lambda *a, **k: Wrong(),)
+    )
     result = run("cache", "verify", "--recompute", "3")
     assert result.exit_code == 1
     assert "3 of 26 rows computed again, 3 differ" in result.stdout
@@ -265,26 +267,30 @@ def test_one_network_that_cannot_be_read_does_not_hide_the_others(
 def test_a_row_that_cannot_be_computed_again_is_told(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from featx import verification
     from featx.errors import RuntimeUnavailableError
+    from featx.maintenance import recompute
 
     def refuse(*_: Any) -> None:
         raise RuntimeUnavailableError("no runtime here")
 
-    monkeypatch.setattr(verification, "recompute", refuse)
+    monkeypatch.setattr(recompute, "recompute", refuse)
     result = run("cache", "verify", "--recompute", "2")
     assert result.exit_code == 1
     assert "no row was computed again: no runtime here" in result.stderr
 
 
 def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from featx.doctor import Finding
+    from featx.maintenance.doctor import Finding
 
-    monkeypatch.setattr("featx.doctor.examine", lambda place: [Finding("flock", "good", "yes")])
+    monkeypatch.setattr(
+        "featx.maintenance.doctor.examine", lambda place: [Finding("flock", "good", "yes")]
+    )
     result = run("doctor", tmp_path)
     assert result.exit_code == 0
     assert result.stdout == f"ok    flock: yes\n{tmp_path}: fit.\n"
-    monkeypatch.setattr("featx.doctor.examine", lambda place: [Finding("fsync", "poor", "no")])
+    monkeypatch.setattr(
+        "featx.maintenance.doctor.examine", lambda place: [Finding("fsync", "poor", "no")]
+    )
     result = run("doctor", tmp_path)
     assert result.exit_code == 1
     assert result.stdout.startswith("FAIL  fsync: no\n")

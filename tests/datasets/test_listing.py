@@ -8,7 +8,7 @@ import pytest
 from featx.datasets.dataset import Dataset
 from featx.datasets.listing import Listing
 from featx.errors import DatasetError
-from featx.inventory import size_of
+from featx.maintenance.inventory import size_of
 from tests.promises import pictures as made
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featx import garbage
 from featx.cache import locks, stat_index
 from featx.cache.shards import ROW, Block
 from featx.cache.store import Store, find_root
 from featx.errors import CacheCorruptWarning
+from featx.maintenance import gc
 from featx.storage import atomic
 from tests.promises import faults, hostile, oracle, stub
 from tests.promises.cases import case
@@ -128,7 +128,7 @@ def temporary_files_of_the_dead(kept: Kept) -> None:
     name = f".tmp-{atomic.this_host()}-{ended.pid}-{1:016x}"
     shard_of(kept[1]).with_name(name).write_bytes(b"half")
     extracted(kept)
-    assert [piece.path.name for piece in garbage.find(kept[1])] == [name]
+    assert [piece.path.name for piece in gc.find(kept[1])] == [name]
 
 
 @case(96, "CacheWriteError", variants=("a file", "closed"))

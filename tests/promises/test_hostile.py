@@ -15,12 +15,12 @@ import h5py
 import numpy as np
 import pytest
 
-from featx import garbage
 from featx.cache import shards
 from featx.cache.index import ShardIndex
 from featx.cache.locks import Claims
 from featx.cache.stat_index import KnownFiles, of_content
 from featx.errors import CacheCorruptError, CacheCorruptWarning, CacheSecurityError
+from featx.maintenance import gc
 from featx.storage import atomic
 from tests.promises import hostile, stub
 
@@ -175,10 +175,10 @@ def test_a_link_made_while_gc_asks_is_not_followed(
     folder = key_folder(cache) / "quarantine"
     folder.mkdir()
     (folder / "holiday.jpg").write_bytes(b"damaged")
-    pieces = garbage.find(cache)
+    pieces = gc.find(cache)
     link_to(stranger, cache, "k-*/quarantine")
     before = contents(stranger)
-    freed, (sentence,) = garbage.remove(cache, pieces)
+    freed, (sentence,) = gc.remove(cache, pieces)
     assert (freed, "is a link" in sentence) == (0, True)
     assert contents(stranger) == before
 
@@ -200,7 +200,7 @@ def test_the_cache_folder_itself_may_be_a_link(
     runtime = stub.Thumbnail()
     np.testing.assert_array_equal(stub.extract(dataset, tmp_path / "link", runtime).X, expected)
     assert runtime.seen == 0
-    assert garbage.find(tmp_path / "link") == []
+    assert gc.find(tmp_path / "link") == []
 
 
 READ_ALL = """

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from featx import compaction, errors, garbage
+from featx import errors
 from featx.cache.shards import ROW, Block
 from featx.cache.store import Store, find_root
-from featx.inventory import key_folders, take_stock
+from featx.maintenance import compact, gc
+from featx.maintenance.inventory import key_folders, take_stock
 from featx.storage import atomic
 
 from . import faults, oracle, stub
@@ -34,8 +35,8 @@ def upkeep(cache: Path) -> list[str]:
     root = find_root(cache)
     for kept in take_stock(root):
         if kept.store is not None:
-            compaction.compact(kept.store, grace=0, sleep=lambda seconds: None)
-    return garbage.remove(root, garbage.find(root, unused_days=1))[1]
+            compact.compact(kept.store, grace=0, sleep=lambda seconds: None)
+    return gc.remove(root, gc.find(root, unused_days=1))[1]
 
 
 def fill(cache: Path) -> None:

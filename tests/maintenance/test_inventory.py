@@ -8,7 +8,7 @@ import pytest
 from featx.cache.location import chosen, existing_root, find_root
 from featx.cache.store import Store
 from featx.errors import CacheCorruptError, CacheError, CacheKeyMismatchError, CacheVersionError
-from featx.inventory import key_folders, open_key, options_of, size_of, take_stock
+from featx.maintenance.inventory import key_folders, open_key, options_of, size_of, take_stock
 from tests.promises import stub
 
 

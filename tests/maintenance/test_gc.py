@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from featx import garbage
 from featx.cache.location import DAY, find_root
-from featx.inventory import key_folders
+from featx.maintenance import gc
+from featx.maintenance.inventory import key_folders
 from featx.storage import atomic
 from tests.promises import stub
 
@@ -28,13 +28,13 @@ def dead_pid() -> int:
     return process.pid
 
 
-def names(pieces: list[garbage.Piece]) -> list[str]:
+def names(pieces: list[gc.Piece]) -> list[str]:
     return [piece.path.name for piece in pieces]
 
 
 def test_a_cache_in_order_has_none(root: Path) -> None:
-    assert garbage.find(root) == []
-    assert garbage.remove(root, []) == (0, [])
+    assert gc.find(root) == []
+    assert gc.remove(root, []) == (0, [])
 
 
 def test_temporary_files_of_the_dead_and_of_nobody_else(root: Path) -> None:
@@ -51,11 +51,11 @@ def test_temporary_files_of_the_dead_and_of_nobody_else(root: Path) -> None:
             path.write_bytes(b"1234")
         os.utime(old, (time.time() - 2 * DAY,) * 2)
         expected += [ended.name, old.name]
-    found = garbage.find(root)
+    found = gc.find(root)
     assert sorted(names(found)) == sorted(expected)
     assert {piece.what for piece in found} == {"temporary file of a process that ended"}
-    assert garbage.remove(root, found) == (4 * len(expected), [])
-    assert garbage.find(root) == []
+    assert gc.remove(root, found) == (4 * len(expected), [])
+    assert gc.find(root) == []
     assert (key / "shards" / f".tmp-{here}-{os.getpid()}-{2:016x}").exists()
 
 
@@ -67,18 +67,18 @@ def test_quarantine_and_old_claims(root: Path) -> None:
     for name, age in (("new.lock", 0), ("old.lock", 2 * DAY)):
         (key / "claims" / name).touch()
         os.utime(key / "claims" / name, (time.time() - age,) * 2)
-    assert names(garbage.find(root)) == ["x.h5-1234", "old.lock"]
+    assert names(gc.find(root)) == ["x.h5-1234", "old.lock"]
 
 
 def test_keys_long_unused_go_only_when_asked(root: Path, tmp_path: Path) -> None:
     (key,) = key_folders(root)
     now = time.time() + 40 * DAY
-    assert garbage.find(root, now=now) == []
-    assert garbage.find(root, unused_days=41, now=now) == []
-    (piece,) = garbage.find(root, unused_days=30, now=now)
+    assert gc.find(root, now=now) == []
+    assert gc.find(root, unused_days=41, now=now) == []
+    (piece,) = gc.find(root, unused_days=30, now=now)
     assert (piece.path, piece.what) == (key, "key not used for 40 days")
     assert piece.bytes > next((key / "shards").iterdir()).stat().st_size
-    freed, refused = garbage.remove(root, [piece])
+    freed, refused = gc.remove(root, [piece])
     assert (freed, refused) == (piece.bytes, [])
     assert key_folders(root) == []
     # And the cache goes on as if new.
@@ -97,25 +97,25 @@ def test_use_is_noted_at_each_run_that_only_reads(root: Path) -> None:
     for days in (40, 23.5 / 24, 0.1):
         age(key, days)
         stub.extract(stub.pixels(4, seed=1), root)
-        assert garbage.find(root, unused_days=days / 2) == []
+        assert gc.find(root, unused_days=days / 2) == []
 
 
 def test_a_run_of_days_keeps_its_key(root: Path) -> None:
     (key,) = key_folders(root)
     for kept in (key / "shards", next((key / "shards").iterdir())):
         age(key, 3)
-        (piece,) = garbage.find(root, unused_days=2)
+        (piece,) = gc.find(root, unused_days=2)
         os.utime(kept)  # a shard came while it was asked
-        assert garbage.find(root, unused_days=2) == []
-        assert garbage.remove(root, [piece]) == (0, [])
+        assert gc.find(root, unused_days=2) == []
+        assert gc.remove(root, [piece]) == (0, [])
 
 
 def test_removal_that_was_interrupted_goes_on(root: Path) -> None:
     (key,) = key_folders(root)
     key.rename(root / ".trash-0123")
-    (piece,) = garbage.find(root)
+    (piece,) = gc.find(root)
     assert piece.what == "key that was being removed"
-    garbage.remove(root, [piece])
+    gc.remove(root, [piece])
     assert not (root / ".trash-0123").exists()
 
 
@@ -125,7 +125,7 @@ def test_a_link_is_removed_and_not_what_it_leads_to(root: Path, tmp_path: Path) 
     (key,) = key_folders(root)
     (key / "quarantine").mkdir()
     (key / "quarantine" / "link").symlink_to(tmp_path / "outside")
-    garbage.remove(root, garbage.find(root))
+    gc.remove(root, gc.find(root))
     assert (tmp_path / "outside" / "x").exists()
     assert not os.path.lexists(key / "quarantine" / "link")
 
@@ -138,14 +138,14 @@ def test_what_cannot_be_removed_is_told(root: Path, monkeypatch: pytest.MonkeyPa
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "unlink", refuse)
-    freed, (sentence,) = garbage.remove(root, garbage.find(root))
+    freed, (sentence,) = gc.remove(root, gc.find(root))
     assert freed == 0
     assert "Permission denied" in sentence
 
 
 def test_gone_meanwhile_is_no_failure(root: Path) -> None:
-    piece = garbage.Piece(root / "nothing", "x", 5)
-    assert garbage.remove(root, [piece]) == (0, [])
+    piece = gc.Piece(root / "nothing", "x", 5)
+    assert gc.remove(root, [piece]) == (0, [])
 
 
 def test_what_was_used_while_it_was_asked_about_stays(root: Path) -> None:
@@ -161,11 +161,11 @@ def test_what_was_used_while_it_was_asked_about_stays(root: Path) -> None:
     gone.touch()
     for path in (key / "key.json", claim, left):
         os.utime(path, (old, old))
-    pieces = [*garbage.find(root, unused_days=30), *garbage.find(root)]
+    pieces = [*gc.find(root, unused_days=30), *gc.find(root)]
     assert {key.name, claim.name, left.name, gone.name} == set(names(pieces))
     for path in (key / "key.json", claim, left):
         os.utime(path)  # used, held and written again before the answer came
-    assert garbage.remove(root, pieces) == (0, [])
+    assert gc.remove(root, pieces) == (0, [])
     assert key.is_dir()
     assert claim.exists()
     assert left.exists()
@@ -181,12 +181,12 @@ def test_a_key_of_a_later_format_is_left_alone(root: Path) -> None:
     (later / f".tmp-{'0' * 8}-1-{1:016x}").touch()
     for path in later.rglob("*"):
         os.utime(path, (10**9, 10**9))
-    assert garbage.find(root, unused_days=1) == []
+    assert gc.find(root, unused_days=1) == []
     # And a key that another version made anew while it was asked about.
     age(key, 40)
-    pieces = garbage.find(root, unused_days=1)
+    pieces = gc.find(root, unused_days=1)
     assert names(pieces) == [key.name]
     (key / "key.json").write_text('{"format": 2}')
     os.utime(key / "key.json", (10**9, 10**9))
-    assert garbage.remove(root, pieces) == (0, [])
+    assert gc.remove(root, pieces) == (0, [])
     assert sorted(key_folders(root)) == sorted([key, later])

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from featx import doctor, garbage
 from featx.cache.location import MARKER, find_root
-from featx.doctor import FAIR, GOOD, POOR, Finding
 from featx.errors import CacheError
+from featx.maintenance import doctor, gc
+from featx.maintenance.doctor import FAIR, GOOD, POOR, Finding
 
 
 def test_a_verdict_within_thirty_seconds(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_trial_that_was_killed_is_in_nobodys_way(tmp_path: Path) -> None:
         find_root(cache)
         (trial / "one").touch()
         os.utime(trial, (10**9, 10**9))
-        (piece,) = garbage.find(cache)
-        assert garbage.remove(cache, [piece])[1] == []
+        (piece,) = gc.find(cache)
+        assert gc.remove(cache, [piece])[1] == []
         assert not trial.exists()
         trial.mkdir()

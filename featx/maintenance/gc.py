@@ -15,7 +15,7 @@ from pathlib import Path
 
 from featx.cache.location import DAY, refuse_links_in
 from featx.errors import CacheError
-from featx.inventory import is_of_later_format, key_folders, last_used, size_of
+from featx.maintenance.inventory import is_of_later_format, key_folders, last_used, size_of
 from featx.storage import atomic, folders
 
 _TEMPORARY = re.compile(r"\.tmp-(?:([0-9a-f]{8})-)?(\d+)-[0-9a-f]+")

@@ -1,0 +1,1 @@
+"""Listing, cleaning, compacting and verifying a cache, and diagnosing its disk."""
