@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from featx import booster, tree_graph
+from featx import tree_graph
 from featx.backbones.backbone import Backbone
 from featx.errors import ExportError
 from featx.folding import folded, pixels_to_rows
-from featx.heads.trees import XGBoostHead
+from featx.heads.boosting import checked_model
+from featx.heads.boosting.xgboost_head import XGBoostHead
 
 SUFFIXES = {"keras": ".keras", "savedmodel": "", "onnx": ".onnx", "tflite": ".tflite"}
 """What a file of each format is called; a SavedModel is a folder."""
@@ -161,7 +162,7 @@ def _plant(made: Path, head: XGBoostHead) -> None:
     import onnx
 
     raw = bytes(head.model_.get_booster().save_raw("ubj"))
-    checked = booster.checked(raw, head.n_features_in_, len(head.classes_))
+    checked = checked_model.checked(raw, head.n_features_in_, len(head.classes_))
     model = onnx.load(made)
     tree_graph.plant(model, checked, len(head.classes_))
     onnx.checker.check_model(model)

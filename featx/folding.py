@@ -12,7 +12,7 @@ from featx.backbones.backbone import Backbone
 from featx.dense import ROWS, DenseClassifier, attach
 from featx.errors import ExportError
 from featx.head_state import kind_of
-from featx.heads.trees import XGBoostHead
+from featx.heads.boosting.xgboost_head import XGBoostHead
 
 # scikit-learn's names of activations, by Keras's.
 _ACTIVATIONS = {"identity": "linear", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu"}

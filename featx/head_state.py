@@ -11,12 +11,13 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelBinarizer, StandardScaler
 from sklearn.svm import LinearSVC
 
-from featx import booster, recipe_data, ubj
+from featx import recipe_data
 from featx.dense import ROWS, DenseClassifier
 from featx.errors import ModelFormatError
 from featx.head_parts import HeadState, Shape, made, need, number, parameters
 from featx.heads import CalibratedHead, LogisticHead, MLPHead, NearestHead, StratifiedFolds
-from featx.heads.trees import XGBoostHead
+from featx.heads.boosting import checked_model, ubj
+from featx.heads.boosting.xgboost_head import XGBoostHead
 
 
 def state_of(head: Any) -> HeadState | None:
@@ -173,7 +174,7 @@ def _svm(state: HeadState, shape: Shape) -> Pipeline:
 def _xgboost_state(head: XGBoostHead) -> HeadState:
     raw = bytes(head.model_.get_booster().save_raw("ubj"))
     # What could not be loaded again must not be saved: the check is the same.
-    booster.checked(raw, head.n_features_in_, len(head.classes_))
+    checked_model.checked(raw, head.n_features_in_, len(head.classes_))
     return HeadState({"kind": "xgboost", "parameters": parameters(head)}, blobs={"trees": raw})
 
 
@@ -181,7 +182,7 @@ def _xgboost(state: HeadState, shape: Shape) -> XGBoostHead:
     import xgboost
 
     head = _fitted(made(XGBoostHead, state.about["parameters"]), shape)
-    checked = booster.checked(state.blobs["trees"], shape.dim, len(shape.classes))
+    checked = checked_model.checked(state.blobs["trees"], shape.dim, len(shape.classes))
     head.model_ = xgboost.XGBClassifier(n_jobs=head.n_jobs, device=head.device)
     try:
         head.model_.load_model(bytearray(ubj.encoded(checked)))

@@ -17,9 +17,9 @@ from featx.head_parts import Shape
 # positions in memory. All of these compute by NumPy, which looks. The list never grows by what a
 # file asks for.
 TRUSTED = (
-    "featx.heads.checked.CalibratedHead",
-    "featx.heads.regression.LogisticHead",
-    "featx.heads.regression.StratifiedFolds",
+    "featx.heads.sklearn_heads.CalibratedHead",
+    "featx.heads.logistic.LogisticHead",
+    "featx.heads.logistic.StratifiedFolds",
     "sklearn.calibration.CalibratedClassifierCV",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from featx import booster
+from featx.heads.boosting import checked_model
 
 ML = "ai.onnx.ml"
 # The last version of the operator set with TreeEnsembleRegressor undeprecated, of 2022.
@@ -59,7 +59,7 @@ def plant(model: Any, trees: dict[str, Any], n_classes: int) -> None:
 
 
 def _base_values(learner: dict[str, Any], groups: int) -> list[float]:
-    values = booster.base_scores(learner["learner_model_param"]["base_score"])
+    values = checked_model.base_scores(learner["learner_model_param"]["base_score"])
     if groups == 1:
         # The objective states it as a probability, the trees add to its logit.
         values = [float(np.log(value / (1 - value))) for value in values]

@@ -27,9 +27,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVC
 
-from featx import Recipe, booster, head_state, heads, model_file, ubj
+from featx import Recipe, head_state, heads, model_file
 from featx.dense import BatchNorm, Dropout
 from featx.errors import ModelFormatError
+from featx.heads.boosting import checked_model, ubj
 from tests.test_model_file import DIM, features_of, trained
 
 Members = dict[str, bytes]
@@ -556,7 +557,7 @@ def test_random_damage_to_trees_never_reaches_xgboost_unchecked() -> None:
         for position in rng.integers(0, len(raw), rng.integers(1, 4)):
             damaged[position] = rng.integers(0, 256)
         try:
-            checked = booster.checked(bytes(damaged), DIM, 3)
+            checked = checked_model.checked(bytes(damaged), DIM, 3)
         except ModelFormatError:
             refused += 1
             continue

@@ -11,9 +11,9 @@ from sklearn.svm import LinearSVC
 
 from featx.dense import DenseClassifier, Recipe
 from featx.errors import HeadError
-from featx.heads.checked import CalibratedHead, MLPHead, NearestHead
-from featx.heads.regression import LogisticHead, StratifiedFolds
-from featx.heads.trees import XGBoostHead
+from featx.heads.boosting.xgboost_head import XGBoostHead
+from featx.heads.logistic import LogisticHead, StratifiedFolds
+from featx.heads.sklearn_heads import CalibratedHead, MLPHead, NearestHead
 
 __all__ = [
     "HEADS",

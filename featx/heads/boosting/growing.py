@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from featx import ubj
-from featx.heads import thresholds
+from featx.heads.boosting import thresholds, ubj
 
 # On a CPU XGBoost fills histograms of all columns it is given, whichever a tree may see: on 1,643
 # rows of 1,280 columns, of which a tree saw 64, that was nine tenths of the time. So five rounds

@@ -11,8 +11,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx.dense import rows_and_labels
-from featx.heads import growing
-from featx.heads.regression import SMALL
+from featx.heads.boosting import growing
+from featx.heads.logistic import SMALL
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

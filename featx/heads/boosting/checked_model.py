@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from featx import ubj
 from featx.errors import ModelFormatError
-from featx.ubj import expect
+from featx.heads.boosting import ubj
+from featx.heads.boosting.ubj import expect
 
 _NO_PARENT = 2**31 - 1
 

@@ -21,7 +21,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from featx import heads
 from featx.dense import BatchNorm, Recipe
 from featx.errors import DatasetError
-from featx.heads import checked, regression, trees
+from featx.heads import logistic, sklearn_heads
+from featx.heads.boosting import xgboost_head
 
 QUICK = Recipe(
     layers=(BatchNorm(momentum=0.9),),
@@ -192,13 +193,13 @@ def test_logistic_chooses_the_c_that_a_full_search_finds() -> None:
             cv=folds,
             scoring="neg_log_loss",
         ).mean()
-        for C in regression.CS
+        for C in logistic.CS
     ]
-    assert list(regression.CS).index(head.C_) == int(np.argmin(losses))
+    assert list(logistic.CS).index(head.C_) == int(np.argmin(losses))
     for C, loss in head.losses_.items():
-        position = int(np.argmin(np.abs(regression.CS - C)))
+        position = int(np.argmin(np.abs(logistic.CS - C)))
         assert loss == pytest.approx(losses[position], rel=0.03)
-    assert len(head.losses_) < len(regression.CS) / 2, "the far side of the valley is left out"
+    assert len(head.losses_) < len(logistic.CS) / 2, "the far side of the valley is left out"
     assert head.converged_
 
 
@@ -227,9 +228,9 @@ def test_logistic_uses_no_more_folds_than_hold_enough_rows(
 ) -> None:
     X, y = blobs(100, noise=4.0)
     five = heads.logistic().fit(X, y)
-    monkeypatch.setattr(regression, "ENOUGH_VALIDATION_ROWS", 81)
+    monkeypatch.setattr(logistic, "ENOUGH_VALIDATION_ROWS", 81)
     assert heads.logistic().fit(X, y).losses_ == five.losses_
-    monkeypatch.setattr(regression, "ENOUGH_VALIDATION_ROWS", 20)
+    monkeypatch.setattr(logistic, "ENOUGH_VALIDATION_ROWS", 20)
     one = heads.logistic().fit(X, y)
     common = set(one.losses_) & set(five.losses_)
     assert common
@@ -240,7 +241,7 @@ def test_logistic_uses_no_more_folds_than_hold_enough_rows(
 def test_too_few_rows_to_hold_any_out(y: list[str]) -> None:
     X, _ = blobs(4)
     head = heads.logistic().fit(X, y)
-    assert head.C_ == regression.UNTUNED_C
+    assert head.C_ == logistic.UNTUNED_C
     assert set(head.classes_) == set(y)
     with pytest.raises(DatasetError, match="fewer than two classes have two rows.*logistic"):
         heads.linear_svm().fit(X, y)
@@ -263,7 +264,7 @@ def test_mlp_stops_early_only_with_enough_rows(monkeypatch: pytest.MonkeyPatch) 
     X, y = blobs(90)
     few = heads.mlp((8,)).fit(X, y).named_steps["mlp"]
     assert few.validation_scores_ is None
-    monkeypatch.setattr(checked, "FEWEST_STOPPING_ROWS", 9)
+    monkeypatch.setattr(sklearn_heads, "FEWEST_STOPPING_ROWS", 9)
     many = heads.mlp((8,)).fit(X, y).named_steps["mlp"]
     assert len(many.validation_scores_) == many.n_iter_
     assert few.early_stopping is many.early_stopping is True
@@ -343,7 +344,7 @@ def test_xgboost_grows_on_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(xgboost, "train", noted)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(trees, "SMALL", 100)
+    monkeypatch.setattr(xgboost_head, "SMALL", 100)
     there = os.path.exists
     monkeypatch.setattr(os.path, "exists", lambda path: path == "/dev/nvidiactl" or there(path))
     monkeypatch.setattr(xgboost, "build_info", lambda: {"USE_CUDA": True})
@@ -351,7 +352,7 @@ def test_xgboost_grows_on_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     heads.xgboost(n_estimators=2).fit(X, y)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setattr(trees, "SMALL", 1 << 20)
+    monkeypatch.setattr(xgboost_head, "SMALL", 1 << 20)
     heads.xgboost(n_estimators=2).fit(X, y)
     heads.xgboost(n_estimators=2, device="cuda").fit(X, y)
     assert asked == ["cuda", "cpu", "cpu", "cuda"]

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from featx.dense import rows_and_labels
 from featx.errors import DatasetError
-from featx.heads.regression import SMALL, can_be_folded
+from featx.heads.logistic import SMALL, can_be_folded
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

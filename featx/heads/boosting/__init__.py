@@ -1,0 +1,1 @@
+"""Gradient-boosted trees: the XGBoost head and its checked model format."""
