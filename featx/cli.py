@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 import featx
 from featx import cli_cache, cli_model, cli_report
 from featx.errors import CacheSpaceError, FeatxError
-from featx.quiet import hush_tensorflow
+from featx.runtimes.quiet import hush_tensorflow
 from featx.terminal import say, show, size, table, tell
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from featx.backbones.backbone import Backbone
 from featx.errors import RuntimeUnavailableError
-from featx.runtimes import on_openvino
-from featx.runtimes.on_keras import KerasRuntime
-from featx.runtimes.on_openvino import OpenVINORuntime
+from featx.runtimes import openvino_runtime
+from featx.runtimes.keras_runtime import KerasRuntime
+from featx.runtimes.openvino_runtime import OpenVINORuntime
 from featx.runtimes.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def explain(backbone: Backbone) -> tuple[str, str]:
         return "keras", f"OpenVINO was not measured on {platform.machine()} processors"
     if has_gpu():
         return "keras", "there is a GPU"
-    reason = on_openvino.refusal(backbone)
+    reason = openvino_runtime.refusal(backbone)
     if reason is not None:
         return "keras", f"for OpenVINO {reason}"
     return "openvino", "openvino is installed and this is an x86-64 processor without a GPU"

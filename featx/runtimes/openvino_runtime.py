@@ -177,7 +177,7 @@ def _converted(backbone: Backbone, core: Any) -> Any:
     """Build the network in Keras, freeze it, and have OpenVINO read the frozen graph."""
     import keras
 
-    from featx.runtimes.on_keras import freeze_tensorflow
+    from featx.runtimes.keras_runtime import freeze_tensorflow
 
     if keras.backend.backend() != "tensorflow":
         raise RuntimeUnavailableError(

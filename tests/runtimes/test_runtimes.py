@@ -29,15 +29,15 @@ from featx.runtimes import (
     choice,
     explain,
     forget,
-    on_openvino,
+    openvino_runtime,
     quantization,
     start,
     versions,
 )
-from featx.runtimes.on_openvino import KEPT_AS, OpenVINORuntime
+from featx.runtimes.openvino_runtime import KEPT_AS, OpenVINORuntime
 from featx.storage.checksummed import pack, unpack
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TINY = Backbone("mobilenet_v2", weights=None, image_size=32)
 # Of the first four drawn pictures of 64 pixels.
 MEANS, DEVIATIONS = (156.3, 107.1, 104.7, 143.7), (70.4, 56.1, 83.6, 64.7)
@@ -111,8 +111,8 @@ def test_openvino_computes_other_networks_and_layers(
 @pytest.mark.weights
 def test_bfloat16_is_near_float32_and_not_equal_to_it(runtime_name: str, datasets: Path) -> None:
     backbone = Backbone("mobilenet_v2", precision="bfloat16")
-    if runtime_name == "openvino" and on_openvino.refusal(backbone):
-        pytest.skip(str(on_openvino.refusal(backbone)))
+    if runtime_name == "openvino" and openvino_runtime.refusal(backbone):
+        pytest.skip(str(openvino_runtime.refusal(backbone)))
     pictures = photos(datasets / "flowers/test", backbone.side, 8)
     rows = start(backbone, 8, runtime_name).run(pictures)
     distance = apart(rows, by_keras(Backbone("mobilenet_v2"), pictures))
@@ -124,8 +124,8 @@ def int8(backbone: Backbone, count: int, folder: Path | None = None) -> Runtime:
     pytest.importorskip("openvino")
     if find_spec("nncf") is None:
         pytest.skip("nncf is not installed")
-    if on_openvino.refusal(backbone):
-        pytest.skip(str(on_openvino.refusal(backbone)))
+    if openvino_runtime.refusal(backbone):
+        pytest.skip(str(openvino_runtime.refusal(backbone)))
     return OpenVINORuntime(backbone, count, folder)
 
 
@@ -268,7 +268,7 @@ def test_a_folder_that_cannot_be_written_only_costs_time(
 
 def test_a_wrong_conversion_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
-    monkeypatch.setattr(on_openvino, "TOLERANCE", 1e-12)
+    monkeypatch.setattr(openvino_runtime, "TOLERANCE", 1e-12)
     with pytest.raises(RuntimeUnavailableError, match=r"other rows of mobilenet_v2.*'keras'"):
         start(TINY, 4, "openvino")
     assert start(TINY, 4, "auto").name == "keras-tensorflow"
@@ -278,11 +278,11 @@ def test_telemetry_that_was_imported_before_is_not_found() -> None:
     name = "openvino_telemetry"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, name, sys)
-        with on_openvino._without_telemetry(), pytest.raises(ImportError):
+        with openvino_runtime._without_telemetry(), pytest.raises(ImportError):
             __import__(name)
         assert sys.modules[name] is sys
         patch.delitem(sys.modules, name)
-        with on_openvino._without_telemetry():
+        with openvino_runtime._without_telemetry():
             assert sys.modules[name] is None
         assert name not in sys.modules
 
@@ -483,7 +483,7 @@ def test_a_converted_network_that_cannot_be_kept_computes_all_the_same(
     def full(model: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(on_openvino, "_serialized", full)
+    monkeypatch.setattr(openvino_runtime, "_serialized", full)
     assert OpenVINORuntime(TINY, 4, tmp_path).batch_size == 4
     assert not (tmp_path / KEPT_AS).exists()
 

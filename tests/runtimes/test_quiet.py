@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 # Stands for TensorFlow: it writes to file descriptor 2, past Python's sys.stderr.
 NOISY = "import os\nos.write(2, b'I0000 noise\\n')\n"
