@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from featx.finetune.batches import UnusableImagesError
 from featx.finetune.model import FineTuned
-from featx.finetune.pictures import UnusableImagesError
 
 __all__ = ["FineTuned", "UnusableImagesError"]

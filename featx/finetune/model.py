@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from featx.backbones import backbone as backbones
 from featx.datasets.dataset import as_dataset
 from featx.dense import GlobalAveragePooling, Recipe, attach, split, train
-from featx.finetune.pictures import (
+from featx.finetune.batches import (
     bad_pictures_named,
     batches_of,
     classes_and_codes,

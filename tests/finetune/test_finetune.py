@@ -33,7 +33,7 @@ from featx.dense import (
 )
 from featx.errors import DatasetError
 from featx.finetune import FineTuned, UnusableImagesError
-from featx.finetune.pictures import batches_of, decoding_threads
+from featx.finetune.batches import batches_of, decoding_threads
 from featx.images import decoding
 
 SIDE = 24
