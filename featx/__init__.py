@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from featx import dense, errors, heads
     from featx.backbones.architectures import BACKBONES
     from featx.backbones.backbone import Backbone
-    from featx.classifier import ImageClassifier
+    from featx.classifier.classifier import ImageClassifier
+    from featx.classifier.export.parity import verify_parity
+    from featx.classifier.loading import load, load_unsafe_pickle
     from featx.datasets.dataset import Dataset
     from featx.dense import Recipe
     from featx.evaluation.comparison import benchmark
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from featx.features import Features
     from featx.finetune import FineTuned
     from featx.heads import HEADS
-    from featx.loading import load, load_unsafe_pickle
-    from featx.parity import verify_parity
     from featx.runtimes import Runtime
 
 _HOME = {
@@ -34,14 +34,14 @@ _HOME = {
     "Features": "features",
     "FineTuned": "finetune",
     "HEADS": "heads",
-    "ImageClassifier": "classifier",
+    "ImageClassifier": "classifier.classifier",
     "Recipe": "dense",
     "Runtime": "runtimes",
     "benchmark": "evaluation.comparison",
     "extract": "extraction.api",
-    "load": "loading",
-    "load_unsafe_pickle": "loading",
-    "verify_parity": "parity",
+    "load": "classifier.loading",
+    "load_unsafe_pickle": "classifier.loading",
+    "verify_parity": "classifier.export.parity",
 }
 _MODULES = ("dense", "errors", "heads")
 

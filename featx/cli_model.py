@@ -13,8 +13,8 @@ import typer
 from featx.terminal import deliver, say, tell
 
 if TYPE_CHECKING:
-    from featx.classifier import ImageClassifier
-    from featx.predictions import Prediction
+    from featx.classifier.classifier import ImageClassifier
+    from featx.classifier.predictions import Prediction
 
 ModelFile = Annotated[Path, typer.Argument(help="A file written by `featx train`.")]
 Pin = Annotated[str | None, typer.Option(help="Refuse the file unless it has this sha256.")]
@@ -54,7 +54,7 @@ def train(
     """Train a head on a folder of pictures and write one model file."""
     from featx import heads
     from featx.backbones.backbone import Backbone
-    from featx.classifier import ImageClassifier
+    from featx.classifier.classifier import ImageClassifier
     from featx.features import check_target
 
     check_target(out)  # before the work, not after it
@@ -107,7 +107,7 @@ def predict(
     cache: Cache = None,
 ) -> None:
     """Tell the classes of pictures; each has a row, with the reason where it cannot be used."""
-    from featx import predictions as told
+    from featx.classifier import predictions as told
 
     if as_json and as_csv:
         raise typer.BadParameter("--json or --csv, not both.")
@@ -183,7 +183,7 @@ def serve(
 def _loaded(
     model: Path, sha256: str | None, weights: Path | None, cache: Path | None
 ) -> ImageClassifier:
-    from featx.loading import load
+    from featx.classifier.loading import load
 
     return load(model, sha256=sha256, weights=weights, cache=cache)
 
@@ -203,13 +203,13 @@ def _line(row: Prediction) -> str:
 
 
 def _check_folder(folder: Path) -> None:
-    from featx import explain
+    from featx.classifier import explanations as explain
 
     explain.check_folder(folder)
 
 
 def _explained(loaded: Any, rows: Sequence[Prediction], folder: Path) -> Sequence[Prediction]:
-    from featx import explain
+    from featx.classifier import explanations as explain
 
     explainer = explain.Explainer(loaded)
     explain.save(

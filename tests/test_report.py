@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from featx.classifier.export.parity import Parity
 from featx.errors import Failure, FeatxError
 from featx.evaluation import (
     calibration,
@@ -49,7 +50,6 @@ from featx.evaluation.results import (
     Selection,
     SkippedPicture,
 )
-from featx.parity import Parity
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",

@@ -22,7 +22,7 @@ import pytest
 from sklearn.linear_model import RidgeClassifier
 
 from featx import heads
-from featx.classifier import ImageClassifier
+from featx.classifier.classifier import ImageClassifier
 from featx.errors import HeadError
 from tests.conftest import draw_folder
 from tests.fakes import TINY

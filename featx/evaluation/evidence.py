@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from featx import parity
 from featx.backbones.backbone import Backbone
+from featx.classifier.export import parity
 from featx.datasets.dataset import Dataset
 from featx.errors import ExportError
 from featx.evaluation import calibration, embedding, learning, mistakes, splits

@@ -11,10 +11,10 @@ import numpy as np
 from featx import runtimes
 from featx.backbones.backbone import Backbone, find
 from featx.cache.location import existing_root, key_folder, key_of
+from featx.classifier.compatibility import check_same_network
+from featx.classifier.explanations import Explainer, inline
 from featx.errors import CacheError, HeadError
-from featx.explain import Explainer, inline
 from featx.images import decoding
-from featx.matching import check_same_network
 
 
 class Answers:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from featx import saved
-from featx.classifier import ImageClassifier
+from featx.classifier.classifier import ImageClassifier
+from featx.classifier.file import model as saved
 from featx.errors import ModelFormatError
 
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from featx.arrays import array_bytes
+from featx.classifier.file.arrays import array_bytes
 from featx.errors import (
     ModelFileError,
     ModelFormatError,

@@ -41,10 +41,12 @@ from sklearn.preprocessing import (
 from sklearn.svm import SVC, LinearSVC
 
 import featx
-from featx import dense, errors, export, folding, heads, saved
-from featx.classifier import ImageClassifier
+from featx import dense, errors, heads
+from featx.classifier.classifier import ImageClassifier
+from featx.classifier.export import folding, formats
+from featx.classifier.file import model as saved
+from featx.classifier.loading import load
 from featx.features import Features
-from featx.loading import load
 
 RECIPE = {"backbone": "mobilenet_v2", "side": 32, "key": "k"}
 DIM = 12
@@ -163,8 +165,8 @@ def test_names_that_are_no_utf8_travel(tmp_path: Path) -> None:
     assert again.classes_.tolist() == sorted(["class <0>", odd, "class <2>"])
     assert again.examples_.ids[12] == f"{odd}/1.jpg"
     np.testing.assert_array_equal(again.predict(features), model.predict(features))
-    assert json.loads(export._json([odd, "é"])) == [odd, "é"]
-    assert export._lines([odd, "é"]) == b"caf\xe9\n\xc3\xa9\n"
+    assert json.loads(formats._json([odd, "é"])) == [odd, "é"]
+    assert formats._lines([odd, "é"]) == b"caf\xe9\n\xc3\xa9\n"
 
 
 def test_rows_of_another_network_are_no_training(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 
 from featx import dense
 from featx.backbones.backbone import Backbone
+from featx.classifier.export.folding import Step, steps_of
 from featx.dense import ROWS, DenseClassifier
-from featx.folding import Step, steps_of
 from featx.images import decoding
 
 # The derivative of each activation, from what goes in; by Keras's names.

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from featx import head_state, model_file, skops_head
-from featx.arrays import array_of
 from featx.backbones.backbone import Backbone
+from featx.classifier.examples import Examples, as_members, of_members
+from featx.classifier.file import container, heads, skops_heads
+from featx.classifier.file.arrays import array_of
+from featx.classifier.file.head_parts import HeadState, Shape
 from featx.errors import (
     BackboneError,
     ModelFileError,
@@ -20,8 +22,6 @@ from featx.errors import (
     ModelIntegrityError,
     ModelVersionError,
 )
-from featx.examples import Examples, as_members, of_members
-from featx.head_parts import HeadState, Shape
 
 TOLERANCE = 1e-6
 """The most by which a loaded head may miss the scores it was saved with."""
@@ -82,12 +82,12 @@ def write(path: str | os.PathLike[str], parts: Parts) -> str:
     ModelTrustError
         The head is a classifier that could not be loaded again without running its code.
     """
-    state = head_state.state_of(parts.head)
+    state = heads.state_of(parts.head)
     members: dict[str, Any] = {"probes/rows.npy": parts.probes}
     members["probes/scores.npy"] = scores_of(parts.head, parts.probes)
     if state is None:
         about: dict[str, Any] = {"kind": "skops"}
-        members["head/estimator.skops"] = skops_head.write(parts.head)
+        members["head/estimator.skops"] = skops_heads.write(parts.head)
     else:
         about = state.about
         members |= {f"head/{name}.npy": array for name, array in state.arrays.items()}
@@ -103,7 +103,7 @@ def write(path: str | os.PathLike[str], parts: Parts) -> str:
         "head": about,
         "examples": described,
     }
-    return model_file.write(path, manifest, members | examples)
+    return container.write(path, manifest, members | examples)
 
 
 def read(
@@ -126,7 +126,7 @@ def read(
         The child that says what is wrong: format, integrity, trust, version.
     """
     name = os.fspath(path)
-    manifest, members = model_file.read(path, sha256)
+    manifest, members = container.read(path, sha256)
     try:
         backbone = _backbone_of(name, manifest["backbone"], weights)
         return _parts(name, manifest, members, backbone)
@@ -196,14 +196,14 @@ def _head(
     shape: Shape,
 ) -> Any:
     if about["kind"] == "skops":
-        return skops_head.read(name, members["head/estimator.skops"], shape)
+        return skops_heads.read(name, members["head/estimator.skops"], shape)
     state = HeadState(
         about,
         {m[5:-4]: array for m, array in arrays.items() if m.startswith("head/")},
         {m[5:-4]: members[m] for m in members if m.startswith("head/") and m.endswith(".ubj")},
     )
     try:
-        return head_state.head_of(state, shape)
+        return heads.head_of(state, shape)
     except ModelFormatError as error:
         raise ModelFormatError(f"{name}: {error}") from error
 

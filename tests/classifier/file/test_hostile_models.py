@@ -27,7 +27,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVC
 
-from featx import Recipe, head_state, heads, model_file
+from featx import Recipe, heads
+from featx.classifier.file import container, heads
 from featx.dense import BatchNorm, Dropout
 from featx.errors import ModelFormatError
 from featx.heads.boosting import checked_model, ubj
@@ -52,7 +53,7 @@ class Payload:
 
 
 def array(values: Any) -> bytes:
-    return model_file.array_bytes(np.asarray(values))
+    return container.array_bytes(np.asarray(values))
 
 
 def npy(header: str, body: bytes = b"") -> bytes:
@@ -472,7 +473,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Verdict]:
         if kind == "dense":
             model.head_ = _untrained_dense()
         model.save(folder / f"{kind}.sound")
-        parts[kind] = model_file.read(folder / f"{kind}.sound")
+        parts[kind] = container.read(folder / f"{kind}.sound")
     files: dict[str, str] = {}
     for name, (kind, change, expected) in FORGED.items():
         manifest, members = json.loads(json.dumps(parts[kind][0])), dict(parts[kind][1])
@@ -480,7 +481,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Verdict]:
         fill = {b"PICKLE": poison, b"OBJECTS": objects(sentinel)}
         members = {k: fill.get(v, v) for k, v in members.items()}
         manifest.pop("members")
-        model_file.write(folder / f"{name}.featx", manifest, members)
+        container.write(folder / f"{name}.featx", manifest, members)
         files[name] = expected
     sound = (folder / "logistic.sound").read_bytes()
     for name, (content, expected) in {**plain_files(sentinel), **zips(sound)}.items():
@@ -496,7 +497,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Verdict]:
         capture_output=True,
         text=True,
         timeout=300,
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).resolve().parents[3],
     )
     assert answer.returncode == 0, answer.stderr[-2000:]
     lines = [json.loads(line) for line in answer.stdout.splitlines()]
@@ -513,7 +514,7 @@ LAYERS = Recipe((BatchNorm(), Dropout(0.5)))
 
 def _untrained_dense() -> Any:
     """Return a dense head with zero weights, without Keras's training."""
-    shape = head_state.Shape(DIM, np.array(["class <0>", "class <1>", "class <2>"]))
+    shape = heads.Shape(DIM, np.array(["class <0>", "class <1>", "class <2>"]))
     head = heads.dense(LAYERS)
     head.classes_, head.n_features_in_ = shape.classes, DIM
     batch_norm, dense = [(DIM,)] * 4, [(DIM, 3), (3,)]

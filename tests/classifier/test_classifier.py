@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 import featx
-from featx.classifier import ImageClassifier
+from featx.classifier.classifier import ImageClassifier
 from featx.errors import BadImagesError, DatasetError, FeatureMismatchError
 from featx.features import Features
 from tests.fakes import TINY, CountingRuntime

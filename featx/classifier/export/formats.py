@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from featx import tree_graph
 from featx.backbones.backbone import Backbone
+from featx.classifier.export import onnx_trees
+from featx.classifier.export.folding import folded, pixels_to_rows
 from featx.errors import ExportError
-from featx.folding import folded, pixels_to_rows
 from featx.heads.boosting import checked_model
 from featx.heads.boosting.xgboost_head import XGBoostHead
 
@@ -164,7 +164,7 @@ def _plant(made: Path, head: XGBoostHead) -> None:
     raw = bytes(head.model_.get_booster().save_raw("ubj"))
     checked = checked_model.checked(raw, head.n_features_in_, len(head.classes_))
     model = onnx.load(made)
-    tree_graph.plant(model, checked, len(head.classes_))
+    onnx_trees.plant(model, checked, len(head.classes_))
     onnx.checker.check_model(model)
     onnx.save(model, made)
 

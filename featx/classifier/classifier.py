@@ -10,15 +10,9 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from featx import export, heads, saved
+from featx import heads
 from featx.backbones.backbone import Backbone, find
-from featx.datasets.items import Item
-from featx.errors import DatasetError
-from featx.examples import choose
-from featx.extraction.api import extract
-from featx.features import Features
-from featx.heads import HEADS
-from featx.matching import (
+from featx.classifier.compatibility import (
     as_pictures,
     check_rows_of,
     check_same_network,
@@ -26,6 +20,14 @@ from featx.matching import (
     labels_of,
     rows_recipe,
 )
+from featx.classifier.examples import choose
+from featx.classifier.export import formats
+from featx.classifier.file import model
+from featx.datasets.items import Item
+from featx.errors import DatasetError
+from featx.extraction.api import extract
+from featx.features import Features
+from featx.heads import HEADS
 
 
 class ImageClassifier(ClassifierMixin, BaseEstimator):
@@ -131,7 +133,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.recipe_ = rows_recipe(features)
         self.dim_ = int(features.X.shape[1])
         self.n_pictures_ = len(features)
-        spread = np.linspace(0, len(names) - 1, min(saved.PROBES, len(names))).astype(int)
+        spread = np.linspace(0, len(names) - 1, min(model.PROBES, len(names))).astype(int)
         self.probes_ = np.array(features.X[spread], np.float32)
         sources: list[Any] = [None] * len(names)
         if not isinstance(pictures, Features):
@@ -248,9 +250,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             The head is a classifier of a kind that could not be loaded safely.
         """
         check_is_fitted(self)
-        return saved.write(
+        return model.write(
             path,
-            saved.Parts(
+            model.Parts(
                 find(self.backbone),
                 self.head_,
                 self.classes_,
@@ -262,7 +264,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         )
 
     def export(self, path: str | os.PathLike[str], format: str | None = None) -> None:
-        """Write network and head as one network for other runtimes; see `featx.export.write`.
+        """Write network and head as one network for other runtimes; see `featx.classifier.export.formats.write`.
 
         Parameters
         ----------
@@ -279,7 +281,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         backbone = find(self.backbone)
         check_same_network(self.recipe_, self.dim_, backbone)
-        export.write(path, backbone, self.head_, format)
+        formats.write(path, backbone, self.head_, format)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from featx.activation import Activation, Missing
 from featx.backbones.backbone import find
-from featx.examples import Examples, small
+from featx.classifier.activation_maps import Activation, Missing
+from featx.classifier.examples import Examples, small
+from featx.classifier.predictions import Prediction
 from featx.images import decoding
-from featx.predictions import Prediction
 
 SHOWN = 224
 """Pixels of the longer edge of a picture that is shown."""

@@ -13,11 +13,11 @@ from PIL import Image
 
 import featx
 from featx import Recipe, dense, heads
-from featx.activation import Activation, Missing, _map_network
 from featx.backbones.backbone import find
-from featx.classifier import ImageClassifier
-from featx.explain import Explainer, Explanation, save
-from featx.predictions import Prediction
+from featx.classifier.activation_maps import Activation, Missing, _map_network
+from featx.classifier.classifier import ImageClassifier
+from featx.classifier.explanations import Explainer, Explanation, save
+from featx.classifier.predictions import Prediction
 from tests.conftest import draw_folder
 
 SMALL = featx.Backbone("mobilenet_v2", weights=None, image_size=96)
@@ -62,7 +62,7 @@ def test_the_mean_of_a_map_is_what_a_step_along_the_row_does(
     network: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("featx.activation._map_network", lambda backbone: network)
+    monkeypatch.setattr("featx.classifier.activation_maps._map_network", lambda backbone: network)
     head = HEADS[name]().fit(features.X, features.y)
     path = pictures / "red" / "00.png"
     row = features.X[features.ids.index("red/00.png")]
@@ -81,7 +81,7 @@ def test_the_mean_of_a_map_is_what_a_step_along_the_row_does(
 
 
 def test_no_map_says_why(pictures: Path, network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("featx.activation._map_network", lambda backbone: network)
+    monkeypatch.setattr("featx.classifier.activation_maps._map_network", lambda backbone: network)
     path = pictures / "red" / "00.png"
     row = np.ones(1280)
     nearest = heads.nearest(k=1).fit(np.eye(1280)[:3], ["a", "b", "c"])
@@ -100,7 +100,7 @@ def test_no_map_says_why(pictures: Path, network: Any, monkeypatch: pytest.Monke
 def test_explanation(
     pictures: Path, features: featx.Features, network: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featx.activation._map_network", lambda backbone: network)
+    monkeypatch.setattr("featx.classifier.activation_maps._map_network", lambda backbone: network)
     cache = pictures.parent / "cache"  # where `features` left the rows
     model = ImageClassifier(SMALL, heads.logistic(C=0.1), cache=cache).fit(pictures)
     path = pictures / "blue" / "01.png"

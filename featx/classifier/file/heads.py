@@ -11,10 +11,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelBinarizer, StandardScaler
 from sklearn.svm import LinearSVC
 
-from featx import recipe_data
+from featx.classifier.file import recipes
+from featx.classifier.file.head_parts import HeadState, Shape, made, need, number, parameters
 from featx.dense import ROWS, DenseClassifier
 from featx.errors import ModelFormatError
-from featx.head_parts import HeadState, Shape, made, need, number, parameters
 from featx.heads import CalibratedHead, LogisticHead, MLPHead, NearestHead, StratifiedFolds
 from featx.heads.boosting import checked_model, ubj
 from featx.heads.boosting.xgboost_head import XGBoostHead
@@ -208,15 +208,15 @@ def _nearest(state: HeadState, shape: Shape) -> NearestHead:
 
 def _dense_state(head: DenseClassifier) -> HeadState:
     arrays = {f"weight_{i:03d}": weight for i, weight in enumerate(head.weights_)}
-    about = {"kind": "dense", "recipe": recipe_data.as_data(head.recipe or ROWS)}
+    about = {"kind": "dense", "recipe": recipes.as_data(head.recipe or ROWS)}
     about |= {"default": head.recipe is None, "seed": head.seed, "epochs": head.n_epochs_}
     return HeadState(about | {"history": head.history_}, arrays)
 
 
 def _dense(state: HeadState, shape: Shape) -> DenseClassifier:
-    recipe = recipe_data.of_data(state.about["recipe"])
+    recipe = recipes.of_data(state.about["recipe"])
     weights = [state.arrays[name] for name in sorted(state.arrays)]
-    recipe_data.check_weights(recipe, shape.dim, len(shape.classes), weights)
+    recipes.check_weights(recipe, shape.dim, len(shape.classes), weights)
     recipe_or_none = None if state.about["default"] and recipe == ROWS else recipe
     head = _fitted(DenseClassifier(recipe_or_none, int(number(state, "seed"))), shape)
     head.weights_ = weights

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from featx import exported
 from featx.backbones.backbone import Backbone, find
+from featx.classifier.compatibility import as_pictures
+from featx.classifier.export import runners
+from featx.classifier.export.folding import folded
 from featx.datasets.dataset import Dataset
-from featx.folding import folded
 from featx.images import decoding
-from featx.matching import as_pictures
 
 Network = Callable[[np.ndarray], Any]
 _BATCH = 32
@@ -144,7 +144,7 @@ def _network(
         model = folded(backbone, head)
         return "the folded network", lambda batch: np.asarray(model(batch, training=False))
     if isinstance(network, str | os.PathLike):
-        return os.path.basename(os.fspath(network)), exported.runner(network)
+        return os.path.basename(os.fspath(network)), runners.runner(network)
     return "the given network", lambda batch: np.asarray(network(batch))
 
 

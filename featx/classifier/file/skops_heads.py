@@ -8,9 +8,9 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
-from featx.arrays import array_of
+from featx.classifier.file.arrays import array_of
+from featx.classifier.file.head_parts import Shape
 from featx.errors import ModelFileError, ModelFormatError, ModelTrustError
-from featx.head_parts import Shape
 
 # A fixed list, in place of skops's own, which knows every estimator of scikit-learn: support
 # vector machines, trees and neighbours hand stored numbers to compiled code that takes them for

@@ -13,11 +13,11 @@ import pytest
 
 import featx
 from featx import Backbone, Recipe, dense, heads
-from featx.classifier import ImageClassifier
+from featx.classifier.classifier import ImageClassifier
+from featx.classifier.export.folding import folded, pixels_to_rows
+from featx.classifier.export.parity import verify_parity
 from featx.datasets.dataset import as_dataset
 from featx.errors import ExportError
-from featx.folding import folded, pixels_to_rows
-from featx.parity import verify_parity
 from tests.conftest import draw_folder
 from tests.fakes import TINY
 

@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from featx import cli, cli_model, predictions
+from featx import cli, cli_model
+from featx.classifier import predictions
+from featx.classifier.predictions import Prediction
 from featx.errors import FeatxError
-from featx.predictions import Prediction
 from tests.conftest import draw_folder
 
 OPTIONS = ["-b", "mobilenet_v2", "--weights", "none", "--image-size", "32"]
@@ -152,8 +153,8 @@ def test_a_wrong_option_is_found_before_the_work(
     def work(*_: object, **__: object) -> None:
         raise AssertionError("pictures were read")
 
-    monkeypatch.setattr("featx.classifier.extract", work)
-    monkeypatch.setattr("featx.export.folded", work)
+    monkeypatch.setattr("featx.classifier.classifier.extract", work)
+    monkeypatch.setattr("featx.classifier.export.formats.folded", work)
     missing = tmp_path / "none" / "m"
     train = ["train", str(picture_folder), *OPTIONS]
     for words, expected in (

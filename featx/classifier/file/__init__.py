@@ -1,0 +1,1 @@
+"""The saved model: data alone, checked before any of it is used."""
