@@ -207,7 +207,7 @@ def backbones() -> None:
 
 def _forecast(cost: Estimate) -> None:
     """Print what an extraction would cost, and refuse it as `extract` would on a full disk."""
-    from featx.evaluation.wording import pace, seconds
+    from featx.formatting import pace, seconds
 
     about = "" if cost.exact else "about "
     time = "none"
@@ -247,7 +247,7 @@ def _summary(features: Features, out: Path | None) -> None:
     assert report is not None  # only features that were loaded from a file have none
     if features.failures:
         tell("\n".join(f"Skipped {failure}" for failure in features.failures))
-    from featx.evaluation.wording import pace
+    from featx.formatting import pace
 
     speed = pace(report.images / report.seconds if report.seconds else 0.0)
     if report.images_per_second is not None:

@@ -108,8 +108,8 @@ def report(
     ] = Path("comparison"),
 ) -> None:
     """Join several saved reports into one comparison."""
-    from featx.evaluation.joining import join
-    from featx.evaluation.wording import percent, seconds
+    from featx.evaluation.report.joined import join
+    from featx.formatting import percent, seconds
 
     joined = join(folders)
     joined.save(out)

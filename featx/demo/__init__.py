@@ -25,7 +25,7 @@ from featx.demo.surface import dirt, plain_surface, seams
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from featx.evaluation.report import Report
+    from featx.evaluation.report.report import Report
 
 CLASSES = ("corroded", "cracked", "healthy")
 EPOCHS = 5  # of the Keras baseline: with these the whole run stays under 3 minutes on 2 cores

@@ -15,23 +15,16 @@ from featx.backbones.backbone import Backbone
 from featx.datasets.dataset import Dataset, as_dataset
 from featx.dense import Recipe
 from featx.errors import FeatxError
-from featx.evaluation import (
-    circumstances,
-    copying,
-    leakage,
-    passes,
-    plan,
-    repeating,
-    splits,
-    trials,
-)
-from featx.evaluation.evidence import Material, gather
-from featx.evaluation.leakage import Leaks
-from featx.evaluation.passes import Rows
-from featx.evaluation.plan import Plan
-from featx.evaluation.report import Report
+from featx.evaluation.evidence.evidence import Material, gather
+from featx.evaluation.leaks import copying, leakage
+from featx.evaluation.leaks.leakage import Leaks
+from featx.evaluation.protocol import passes, plan, splits, trials
+from featx.evaluation.protocol.passes import Rows
+from featx.evaluation.protocol.plan import Plan
+from featx.evaluation.protocol.trials import Held
+from featx.evaluation.report import command, environment
+from featx.evaluation.report.report import Report
 from featx.evaluation.results import Circumstances, Pass, Result, Selection
-from featx.evaluation.trials import Held
 from featx.features import Features
 
 __all__ = ["Result", "benchmark"]
@@ -127,7 +120,7 @@ def benchmark(
     FeatxError
         An unknown head, no method that gave a result, and whatever `extract` raises.
     """
-    started, created = time.perf_counter(), circumstances.now()
+    started, created = time.perf_counter(), environment.now()
     asked = Plan(
         names=(splits.name_of(train), None if test is None else splits.name_of(test)),
         backbones=tuple(plan.several(backbones, precisions)),
@@ -142,7 +135,7 @@ def benchmark(
             "on_error": on_error,
             "progress": progress,
         },
-        versions=circumstances.one_line(circumstances.versions()),
+        versions=environment.one_line(environment.versions()),
     )
     if not asked.steps:
         raise FeatxError("nothing to compare: give a head, or leave the baseline in.")
@@ -165,14 +158,14 @@ def benchmark(
         "batch_size": batch_size,
         "runtime": None if runtime == "auto" else runtime,
         "on_error": None if on_error == "raise" else on_error,
-        **{key: name for key, name in columns.items() if name != repeating.COLUMNS[key]},
+        **{key: name for key, name in columns.items() if name != command.COLUMNS[key]},
     }
     report.circumstances = Circumstances(
         created=created,
-        command=repeating.command(train, test, asked.backbones, options),
+        command=command.command(train, test, asked.backbones, options),
         seconds=time.perf_counter() - started,
-        versions=circumstances.versions(),
-        hardware=circumstances.hardware(),
+        versions=environment.versions(),
+        hardware=environment.hardware(),
     )
     return report
 

@@ -1,0 +1,1 @@
+"""What a report shows besides scores: maps, mistakes, curves, temperatures."""

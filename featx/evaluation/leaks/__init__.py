@@ -1,0 +1,1 @@
+"""Images on both sides of a split, and scores that need no image content."""

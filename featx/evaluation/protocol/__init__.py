@@ -1,0 +1,1 @@
+"""What is compared: the plan, the splits, the extractions and the trials."""

@@ -1,0 +1,173 @@
+"""What a comparison was asked to do: the arguments of `benchmark`, read and checked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from featx.backbones import backbone as networks
+from featx.backbones.backbone import Backbone
+from featx.datasets.dataset import Dataset
+from featx.dense import Recipe
+from featx.errors import FeatxError
+from featx.evaluation.protocol import trials
+from featx.evaluation.results import Pass, Result
+from featx.finetune import FineTuned
+from featx.formatting import epochs as epochs_in_words
+
+BASELINE = "keras_baseline"
+# Three folds: enough to tell heads apart by more than chance, at twice the price of one fit.
+SELECTION_FOLDS = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The arguments of `benchmark`, read and checked.
+
+    Attributes
+    ----------
+    names : tuple of str and (str or None)
+        What the report calls the training and the test set.
+    recipe : Recipe or None
+        Of the baseline; None runs none.
+    extraction : mapping
+        What goes to `extract` beside pictures and backbone.
+    """
+
+    names: tuple[str, str | None]
+    backbones: tuple[Backbone, ...]
+    heads: tuple[trials.Method, ...]
+    recipe: Recipe | None
+    seeds: tuple[int, ...]
+    folds: int
+    extraction: Mapping[str, Any]
+    versions: str
+
+    @property
+    def progress(self) -> bool:
+        """Whether bars are shown."""
+        return bool(self.extraction["progress"])
+
+    @property
+    def steps(self) -> int:
+        """Methods to train, each seed counted."""
+        return len(self.seeds) * sum(len(self.methods(each)) for each in self.backbones)
+
+    def label(self, backbone: Backbone) -> str:
+        """Return the name, a precision other than float32, and what tells it from namesakes."""
+        namesakes = [other for other in self.backbones if other.name == backbone.name]
+        words = [backbone.name]
+        for field in fields(Backbone):
+            value = getattr(backbone, field.name)
+            alike = all(getattr(other, field.name) == value for other in namesakes)
+            if field.name == "precision" and (not alike or value != field.default):
+                words.append(value)
+            elif not alike and value != field.default:
+                words.append(f"{field.name}={value}")
+        return " ".join(words)
+
+    def methods(self, backbone: Backbone) -> list[trials.Method]:
+        """Return the heads and, last because it is slow, the baseline.
+
+        Keras trains nothing on int8: the baseline of such a backbone would be that of float32.
+        """
+        recipe = self.recipe
+        if recipe is None or backbone.precision == "int8":
+            return list(self.heads)
+
+        def make(seed: int) -> FineTuned:
+            return FineTuned(backbone, recipe, seed=seed, progress=self.progress)
+
+        return [*self.heads, trials.Method(BASELINE, "baseline", make)]
+
+    def selection_folds(self, train: Dataset, test: Dataset | None) -> int:
+        """Return the folds to choose the head with; 0 where no choice is to be or can be made."""
+        if test is None or len(self.heads) * len(self.backbones) < 2 or train.labels is None:
+            return 0
+        smallest = min(Counter(str(label) for label in train.labels).values())
+        return min(SELECTION_FOLDS, smallest) if smallest > 1 else 0
+
+    def blank(self, done: Pass, method: trials.Method, seed: int) -> Result:
+        """Return the fields that all rows of one method and seed share; scores come later."""
+        head = method.kind == "head"
+        nothing = float("nan")
+        return Result(
+            dataset=" -> ".join(name for name in self.names if name is not None),
+            backbone=done.backbone,
+            method=method.name,
+            kind=method.kind,
+            seed=seed,
+            fold=None,
+            n_train=0,
+            n_test=0,
+            accuracy=nothing,
+            balanced_accuracy=nothing,
+            macro_f1=nothing,
+            log_loss=None,
+            ece=None,
+            extract_seconds=done.seconds if head else 0.0,
+            images_computed=done.computed if head else 0,
+            images_reused=done.reused if head else 0,
+            fit_seconds=nothing,
+            predict_seconds=nothing,
+            epochs=None,
+            epoch_seconds=None,
+            versions=self.versions,
+        )
+
+
+def several(backbones: Any, precisions: Sequence[str] | None = None) -> list[Backbone]:
+    """Return the backbones asked for, one or many, by name or as such, each in each precision."""
+    asked = [backbones] if isinstance(backbones, (str, Backbone)) else list(backbones)
+    found = list(dict.fromkeys(networks.find(one) for one in asked))
+    if precisions is not None:
+        wanted = [precisions] if isinstance(precisions, str) else precisions
+        pairs = ((one, precision) for one in found for precision in wanted)
+        found = list(dict.fromkeys(replace(one, precision=each) for one, each in pairs))
+    if not found:
+        raise FeatxError("no backbone to compare with: give one or more, such as 'resnet50'.")
+    return found
+
+
+def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """Return the seeds: the first so many, or those given."""
+    found = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if not found or len(set(found)) < len(found):
+        raise FeatxError(f"seeds must be 1 or more, or different whole numbers; got {seeds!r}.")
+    return found
+
+
+def recipe_of(baseline: bool | Recipe, epochs: int) -> Recipe | None:
+    """Return the baseline's recipe; None for no baseline."""
+    if isinstance(baseline, Recipe):
+        return baseline
+    if not baseline:
+        return None
+    if epochs < 1:
+        raise FeatxError(f"epochs must be 1 or more; got {epochs}. baseline=False leaves it out.")
+    # No validation part and no early stopping: the heads train on every training picture, so the
+    # baseline does too, and its epochs are the stated number.
+    return Recipe(layers=(), epochs=epochs, validation_fraction=0.0, patience=None)
+
+
+def in_words(recipe: Recipe | None) -> str:
+    """Return a recipe as the report tells it; empty for none."""
+    if recipe is None:
+        return ""
+    layers = " + ".join([*(type(layer).__name__ for layer in recipe.layers), "Dense softmax"])
+    held = recipe.validation_fraction
+    watched = f"{held:.0%} of the training pictures held out" if held else "all training pictures"
+    stop = (
+        ""
+        if recipe.patience is None
+        else f", early stopping after {epochs_in_words(recipe.patience)}"
+    )
+    augmented = ", ".join(type(step).__name__ for step in recipe.augmentation)
+    return (
+        f"Frozen network + {layers}; {recipe.optimizer}, learning rate {recipe.learning_rate}, "
+        f"batches of {recipe.batch_size}, {epochs_in_words(recipe.epochs)}{stop}; {watched}"
+        f"{f'; augmentation: {augmented}' if augmented else ''}; every picture is decoded and "
+        "sent through the whole network every epoch"
+    )

@@ -1,0 +1,227 @@
+"""Which pictures train and which test: the same for every method, checked before any work."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from featx.datasets.dataset import Dataset
+from featx.errors import DatasetError
+from featx.evaluation.leaks import duplicates
+from featx.evaluation.results import Pictures, SkippedPicture
+from featx.features import Features
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One training and test set, as rows for the heads and as pictures for the baseline.
+
+    Attributes
+    ----------
+    fold : int or None
+        From 1; None where a test set was given.
+    positions : ndarray of int, shape (n_test,)
+        Where the test pictures stand among all that are tested.
+    """
+
+    fold: int | None
+    X_train: np.ndarray
+    y_train: np.ndarray
+    X_test: np.ndarray
+    y_test: np.ndarray
+    positions: np.ndarray
+    train: Dataset
+    test: Dataset
+
+
+def check(train: Dataset, test: Dataset | None, folds: int) -> None:
+    """Raise DatasetError where these labels cannot be compared on.
+
+    Raises
+    ------
+    DatasetError
+        No labels; one class only; a class of the test set that the training set lacks; without a
+        test set, a class with fewer pictures than folds.
+    """
+    _check_labels(train, "training")
+    classes = Counter(_labels(train))
+    if len(classes) < 2:
+        raise DatasetError(
+            f"the training set has one class only, {next(iter(classes))!r}; a comparison needs at "
+            "least two. A folder data set has one sub-folder a class: was the folder above meant?"
+        )
+    if test is None:
+        _check_folds(classes, folds)
+        return
+    _check_labels(test, "test")
+    unseen = sorted(set(_labels(test)) - set(classes))
+    if unseen:
+        raise DatasetError(
+            f"the test set has {_counted(len(unseen), 'class', 'classes')} that the training set "
+            f"lacks: {_listed(unseen)}. The training set has: {_listed(sorted(classes))}. Give "
+            "both sets the same class names, or leave those pictures out."
+        )
+
+
+def _check_labels(dataset: Dataset, part: str) -> None:
+    if dataset.labels is None:
+        raise DatasetError(
+            f"the {part} set has no labels, and a comparison needs them: give a folder with a "
+            "sub-folder a class, a CSV with a label column, or featx.datasets.as_dataset(..., "
+            "labels=...)."
+        )
+
+
+def _check_folds(classes: Counter[str], folds: int) -> None:
+    if folds < 2:
+        raise DatasetError(f"folds must be 2 or more where no test set is given; got {folds}.")
+    small = [f"{name!r} ({n})" for name, n in sorted(classes.items()) if n < folds]
+    if small:
+        raise DatasetError(
+            f"{folds}-fold cross-validation needs {folds} pictures of every class; too few of: "
+            f"{_listed(small)}. Add pictures, leave the class out, pass folds="
+            f"{max(2, min(classes.values()))}{'' if min(classes.values()) > 1 else ' (and more)'}"
+            ", or give a test set."
+        )
+
+
+def _labels(dataset: Dataset) -> list[str]:
+    return [] if dataset.labels is None else [str(label) for label in dataset.labels]
+
+
+def _counted(n: int, one: str, many: str) -> str:
+    return f"{n} {one if n == 1 else many}"
+
+
+def _listed(names: list[str], shown: int = 20) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def without_failures(dataset: Dataset, features: Features) -> Dataset:
+    """Return the pictures that have a row, so that the baseline sees the same ones."""
+    bad = {failure.id for failure in features.failures}
+    if not bad:
+        return dataset
+    return dataset.subset([number for number, name in enumerate(dataset.ids) if name not in bad])
+
+
+def splits(
+    train: tuple[Dataset, Features],
+    test: tuple[Dataset, Features] | None,
+    folds: int,
+    seed: int,
+    *,
+    groups: np.ndarray | None = None,
+) -> Iterator[Split]:
+    """Yield the one split of a test set, or `folds` stratified splits shuffled by `seed`.
+
+    Parameters
+    ----------
+    groups : ndarray of int, shape (n,), optional
+        Pictures of one group, such as copies of each other, are never divided between folds.
+    """
+    pictures, rows = train
+    if test is not None:
+        yield Split(
+            None,
+            rows.X,
+            labels_of(rows),
+            test[1].X,
+            labels_of(test[1]),
+            np.arange(len(test[1])),
+            pictures,
+            test[0],
+        )
+        return
+    y = labels_of(rows)
+    for number, (fit, score) in enumerate(folds_of(y, folds, seed, groups), start=1):
+        yield Split(
+            number,
+            rows.X[fit],
+            y[fit],
+            rows.X[score],
+            y[score],
+            score,
+            pictures.subset(list(fit)),
+            pictures.subset(list(score)),
+        )
+
+
+def folds_of(
+    y: np.ndarray, folds: int, seed: int, groups: np.ndarray | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return positions that train and that are scored, a pair a fold; groups stay together."""
+    nothing = np.zeros(len(y))
+    if groups is None or not folds <= len(np.unique(groups)) < len(groups):
+        plain = StratifiedKFold(folds, shuffle=True, random_state=seed)
+        return list(plain.split(nothing, y))
+    together = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    found = list(together.split(nothing, y, groups))
+    # Copies of one picture may be all there is of a class: a class that never trains, or an empty
+    # fold, is worse than copies on both sides.
+    if all(len(score) and set(y[score]) <= set(y[fit]) for fit, score in found):
+        return found
+    return folds_of(y, folds, seed)
+
+
+def labels_of(features: Features) -> np.ndarray:
+    """Return the labels of rows that are known to have some; str objects, shape (n,)."""
+    if features.y is None:
+        raise DatasetError("the rows have no labels, and a comparison needs them.")
+    return np.asarray(features.y, dtype=object)
+
+
+def describe(
+    names: tuple[str, str | None],
+    train: tuple[Dataset, Features],
+    test: tuple[Dataset, Features] | None,
+    folds: int,
+) -> Pictures:
+    """Return what the report says of the pictures: counts a class, skipped ones, notes."""
+    parts = [("train", train)] + ([] if test is None else [("test", test)])
+    n_train = Counter(str(label) for label in labels_of(train[1]))
+    scored = train if test is None else test
+    n_test = Counter(str(label) for label in labels_of(scored[1]))
+    classes = tuple(sorted(n_train))
+    absent = [name for name in classes if n_test[name] == 0]
+    notes = [
+        f"{part} set: {note}" if test is not None else note
+        for part, (_, rows) in parts
+        for note in rows.notes
+    ]
+    if absent:
+        notes.append(f"No test picture of: {_listed(absent)}; nothing is known of how they fare.")
+    return Pictures(
+        train=names[0],
+        test=names[1],
+        folds=0 if test is not None else folds,
+        classes=classes,
+        n_train={name: n_train[name] for name in classes},
+        n_test={name: n_test[name] for name in classes},
+        skipped=tuple(
+            SkippedPicture(part, failure) for part, (_, rows) in parts for failure in rows.failures
+        ),
+        notes=tuple(notes),
+        content=duplicates.contents(scored[0].items),
+    )
+
+
+def name_of(source: Any) -> str:
+    """Return what to call a data set: its path where it has one, else its kind and size.
+
+    >>> name_of("flowers/train")
+    'flowers/train'
+    """
+    if isinstance(source, (str, Path)):
+        return Path(source).as_posix()
+    if isinstance(source, Dataset) and source.location is not None:
+        return source.location.as_posix()
+    size = f" of {len(source)} pictures" if hasattr(source, "__len__") else ""
+    return f"{type(source).__name__}{size}"

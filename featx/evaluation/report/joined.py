@@ -1,0 +1,267 @@
+"""Several saved reports joined into one comparison: a page, Markdown and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from jinja2 import TemplateError
+
+from featx.errors import FeatxError
+from featx.evaluation.report import charts, figures, json_document, pages, writing
+from featx.evaluation.scores import intervals
+from featx.evaluation.scores.intervals import PairedTest
+
+VERSION = 1
+# Of a run, what the joined JSON leaves out: it stands in the run's own report.json.
+_LEFT_OUT = {"rows", "histories", "tested", "predictions", "evidence", "leaks"}
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One saved report.
+
+    Attributes
+    ----------
+    name : str
+        The pictures, and what sets it apart from other runs on them.
+    folder : str
+        Where it was read, as it was given.
+    data : dict
+        As report.json holds it.
+    """
+
+    name: str
+    folder: str
+    data: dict[str, Any]
+
+    @property
+    def subject(self) -> Any:
+        """The method of its verdict."""
+        return figures.subject(self.data)
+
+    @property
+    def rival(self) -> Any:
+        """The baseline on the same backbone, or None."""
+        same = (m for m in self.data["methods"] if m["backbone"] == self.subject["backbone"])
+        return next((one for one in same if one["kind"] == "baseline"), None)
+
+    @property
+    def temperature(self) -> Any:
+        """Of its verdict's method, or None."""
+        return self._own("temperatures")
+
+    @property
+    def proof(self) -> Any:
+        """The parity of its verdict's method, or None."""
+        return self._own("parity")
+
+    def _own(self, part: str) -> Any:
+        key = (self.subject["backbone"], self.subject["method"])
+        found = (self.data["evidence"] or {}).get(part, ())
+        return next((one for one in found if (one["backbone"], one["method"]) == key), None)
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether the verdict's method was right on each tested picture, first seed."""
+        answers = figures.subject_answers(self.data)
+        return np.asarray(answers["y_pred"]) == np.asarray(self.data["tested"]["y_true"])
+
+
+@dataclass(frozen=True)
+class Match:
+    """Two runs that were tested on the same pictures."""
+
+    first: str
+    second: str
+    test: PairedTest
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Several runs, in the order they were given."""
+
+    runs: tuple[Run, ...]
+
+    @cached_property
+    def matches(self) -> list[Match]:
+        """The verdicts of runs on the same pictures, compared picture by picture."""
+        return [
+            Match(one.name, two.name, intervals.compare(one.right, two.right))
+            for one, two in combinations(self.runs, 2)
+            if _tested(one) is not None and _tested(one) == _tested(two)
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as plain data that strict JSON can hold."""
+        whole = {
+            "schema": "featx-comparison",
+            "version": VERSION,
+            "runs": [
+                {"name": run.name, "folder": run.folder, **_kept(run.data)} for run in self.runs
+            ],
+            "matches": self.matches,
+        }
+        return json_document.plain(whole)
+
+    def save(self, directory: str | Path) -> Path:
+        """Write comparison.html, comparison.md and comparison.json, and return the folder.
+
+        Raises
+        ------
+        FeatxError
+            The folder cannot be written.
+        """
+        with _whole():
+            values = _view(self)
+            texts = {
+                "comparison.html": pages.page("joined.html.j2", values),
+                "comparison.md": pages.text("joined.md.j2", values),
+                "comparison.json": writing.strict(self.to_dict()),
+            }
+        return writing.publish(Path(directory), texts)
+
+
+def join(folders: Sequence[str | Path]) -> Joined:
+    """Return saved reports as one comparison.
+
+    Parameters
+    ----------
+    folders : sequence of str or Path
+        Folders that hold a report.json, or such files.
+
+    Raises
+    ------
+    FeatxError
+        No folder; no report.json, or one that is damaged, is no report, or is of another version.
+    """
+    if not folders:
+        raise FeatxError("nothing to join: give the folders of saved reports.")
+    read = [(Path(folder), _read(Path(folder))) for folder in folders]
+    with _whole():
+        names = _apart([_name(data) for _, data in read], [folder for folder, _ in read])
+    return Joined(
+        tuple(
+            Run(name, folder.as_posix(), data)
+            for (folder, data), name in zip(read, names, strict=True)
+        )
+    )
+
+
+def _apart(names: list[str], folders: list[Path]) -> list[str]:
+    """Return names of which no two are the same: with as much of the folder as that takes."""
+    deepest = max(len(folder.parts) for folder in folders)
+    for parts in range(deepest + 1):
+        tails = ["/".join(folder.parts[len(folder.parts) - parts :]) for folder in folders]
+        found = [
+            f"{name} ({tail})" if names.count(name) > 1 and tail else name
+            for name, tail in zip(names, tails, strict=True)
+        ]
+        if len(set(found)) == len(found):
+            return found
+    # One folder twice, perhaps.
+    return [f"{name}, {number}" for number, name in enumerate(found, start=1)]
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Turn what a report.json that somebody changed leads to into one error that says so."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
+        raise FeatxError(
+            f"a report.json is not as `featx benchmark` writes it ({type(error).__name__}: "
+            f"{error}): make that report again."
+        ) from error
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / "report.json" if folder.is_dir() else folder
+    try:
+        data = json.loads(path.read_bytes(), parse_constant=_refused)
+    except OSError as error:
+        raise FeatxError(
+            f"{str(path)!r} cannot be read: {error.strerror or error}. Give a folder that "
+            "`featx benchmark --out` wrote."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise FeatxError(f"{str(path)!r} is no JSON ({error}): make the report again.") from error
+    if not isinstance(data, dict) or data.get("schema") != "featx-report":
+        raise FeatxError(f"{str(path)!r} is no report of featx; expected its report.json.")
+    if data.get("version") != json_document.VERSION:
+        raise FeatxError(
+            f"{str(path)!r} is a report of version {data.get('version')!r}, and this featx reads "
+            f"version {json_document.VERSION}: run its command again."
+        )
+    return data
+
+
+def _refused(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _name(data: dict[str, Any]) -> str:
+    parts = [data["pictures"]["train"], data["pictures"]["test"]]
+    return " → ".join("/".join(part.split("/")[-2:]) for part in parts if part is not None)
+
+
+def _tested(run: Run) -> tuple[str, list[str]] | None:
+    """Return what the tested pictures hold, and their labels by name; None where it is unknown.
+
+    These make two runs comparable. The names of the files do not: other pictures may have the
+    same ones.
+    """
+    classes, tested = run.data["pictures"]["classes"], run.data["tested"]
+    if tested["content"] is None:
+        return None
+    return tested["content"], [classes[number] for number in tested["y_true"]]
+
+
+def _kept(data: dict[str, Any]) -> dict[str, Any]:
+    behind = data["evidence"]
+    few = ("learning", "temperatures", "parity")
+    return {
+        **{key: value for key, value in data.items() if key not in _LEFT_OUT},
+        "evidence": None if behind is None else {key: behind[key] for key in few},
+        "leaks": None if data["leaks"] is None else data["leaks"]["sentences"],
+    }
+
+
+def _view(joined: Joined) -> dict[str, Any]:
+    subjects = [run.subject for run in joined.runs]
+    keys = list(
+        dict.fromkeys(
+            (m["backbone"], m["method"]) for run in joined.runs for m in run.data["methods"]
+        )
+    )
+    return {
+        "runs": [
+            {"run": run, "data": run.data, "behind": figures.behind(run.data)}
+            for run in joined.runs
+        ],
+        "matches": joined.matches,
+        "grid": [_grid_row(joined, key) for key in keys],
+        "several": len({backbone for backbone, _ in keys}) > 1,
+        "forest": charts.forest([(m["interval"]["low"], m["interval"]["high"]) for m in subjects]),
+        "WIDTH": charts.WIDTH,
+        "HEIGHT": charts.HEIGHT,
+        "edges": (charts.LEFT, charts.RIGHT, charts.TOP, charts.BOTTOM),
+    }
+
+
+def _grid_row(joined: Joined, key: tuple[str, str]) -> dict[str, Any]:
+    """Return one method's accuracy in every run, and where it is the verdict's or the best."""
+    cells = []
+    for run in joined.runs:
+        methods = run.data["methods"]
+        one = next((m for m in methods if (m["backbone"], m["method"]) == key), None)
+        best = one is not None and one["accuracy"] == max(m["accuracy"] for m in methods)
+        cells.append({"one": one, "best": best})
+    return {"backbone": key[0], "method": key[1], "cells": cells}
