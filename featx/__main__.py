@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from featx.cli import main
+from featx.cli.app import main
 
 if __name__ == "__main__":
     main()

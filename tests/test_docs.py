@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import typer.main
 
-from featx import cli, demo
+from featx import demo
 from featx.backbones.backbone import Backbone
+from featx.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -97,7 +98,7 @@ def _commands() -> list[str]:
 @pytest.mark.parametrize("line", _commands())
 def test_readme_commands_exist_with_these_options(line: str) -> None:
     words = shlex.split(line)
-    command = typer.main.get_command(cli.app).commands[words[1]]  # type: ignore[attr-defined]
+    command = typer.main.get_command(app.app).commands[words[1]]  # type: ignore[attr-defined]
     known = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in words[2:] if word.startswith("-")} <= known
 

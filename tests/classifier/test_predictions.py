@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from featx import cli, cli_model
 from featx.classifier import predictions
 from featx.classifier.predictions import Prediction
+from featx.cli import app
+from featx.cli import model as cli_model
 from featx.errors import FeatxError
 from tests.conftest import draw_folder
 
@@ -23,7 +24,7 @@ OPTIONS = ["-b", "mobilenet_v2", "--weights", "none", "--image-size", "32"]
 
 
 def run(*words: object, code: int = 0) -> str:
-    answer = CliRunner().invoke(cli.app, [str(word) for word in words])
+    answer = CliRunner().invoke(app.app, [str(word) for word in words])
     assert answer.exit_code == code, (answer.output, answer.exception)
     return answer.stdout
 
@@ -126,7 +127,7 @@ def test_files_that_featx_did_not_write_are_left_alone(
 ) -> None:
     (tmp_path / name).write_bytes(b"mine")
     words = ["predict", str(model), str(picture_folder / "red"), "--explain", str(tmp_path)]
-    answer = CliRunner().invoke(cli.app, words)
+    answer = CliRunner().invoke(app.app, words)
     assert answer.exit_code == 1
     assert f"{name} was not written by featx" in " ".join(answer.stderr.split())
     assert (tmp_path / name).read_bytes() == b"mine"
@@ -138,7 +139,7 @@ def test_cells_name_their_files_exactly(model: Path, picture_folder: Path, tmp_p
     for path in paths:
         shutil.copy(os.fsencode(picture_folder / "red" / "00.png"), path)
     words = ["predict", str(model), *map(os.fsdecode, paths), "--csv"]
-    answer = CliRunner().invoke(cli.app, words)
+    answer = CliRunner().invoke(app.app, words)
     assert answer.exit_code == 0, answer.exception
     cells = [line.split(b",")[0] for line in answer.stdout_bytes.splitlines()[1:]]
     assert cells == paths
@@ -162,7 +163,7 @@ def test_a_wrong_option_is_found_before_the_work(
         ([*train, "--out", f"{missing}.featx"], f"the folder {missing.parent} does not exist"),
         (["export", str(model), f"{missing}.onnx"], f"the folder {missing.parent} does not exist"),
     ):
-        answer = CliRunner().invoke(cli.app, words, env={"COLUMNS": "1000"})
+        answer = CliRunner().invoke(app.app, words, env={"COLUMNS": "1000"})
         assert answer.exit_code == 1, answer.exception
         assert answer.stderr.startswith(f"Error: {expected}")
     assert list(tmp_path.glob("*.featx")) == []

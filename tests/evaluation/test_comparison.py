@@ -19,8 +19,8 @@ from sklearn.svm import LinearSVC
 from typer.testing import CliRunner
 
 import featx
-from featx import cli
 from featx.backbones.backbone import Backbone
+from featx.cli import app
 from featx.datasets.dataset import Dataset, Item
 from featx.dense import Dense, Dropout, Recipe
 from featx.errors import DatasetError, Failure, FeatxError, RuntimeUnavailableError
@@ -492,7 +492,7 @@ def test_the_printed_command_is_one_that_the_command_line_takes(
     options = {"heads": ["mlp"], "baseline": True, "epochs": 2, "seeds": 2, "evidence": False}
     options |= given | {"on_error": "skip", "path_column": "file", "label_column": "kind"}
     words = shlex.split(command.command("x", None, [TINY], options))
-    CliRunner().invoke(cli.app, words[1:])
+    CliRunner().invoke(app.app, words[1:])
     for name, value in options.items():
         assert (str(asked[name]) if name == "cache" else asked[name]) == value, name
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import featx
-from featx.cli import app
+from featx.cli.app import app
 from featx.extraction.estimate import estimate
 
 TINY = featx.Backbone("mobilenet_v2", weights=None, image_size=32)

@@ -153,14 +153,14 @@ def test_commands_leave_what_a_link_leads_to_alone(
 ) -> None:
     from typer.testing import CliRunner
 
-    from featx import cli
+    from featx.cli import app
 
     _, cache, _ = kept
     link_to(stranger, cache, place)
     before = contents(stranger)
     options = {"gc": ["--yes", "--unused-days", "1"], "compact": ["--grace", "0"]}
     result = CliRunner().invoke(
-        cli.app, ["cache", command, "--cache", str(cache), *options.get(command, [])]
+        app.app, ["cache", command, "--cache", str(cache), *options.get(command, [])]
     )
     assert isinstance(result.exception, SystemExit | None), result.exception
     assert contents(stranger) == before

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from featx import cli
+from featx.cli import app
 from featx.errors import FeatxError
 from featx.evaluation.report.joined import join
 from featx.evaluation.report.report import Report
@@ -176,10 +176,10 @@ def test_a_report_that_somebody_wrote_cannot_make_the_page_act(
 
 def test_from_the_command_line(folders: list[Path], tmp_path: Path) -> None:
     answer = CliRunner().invoke(
-        cli.app, ["report", *map(str, folders), "--out", str(tmp_path / "j")]
+        app.app, ["report", *map(str, folders), "--out", str(tmp_path / "j")]
     )
     assert answer.exit_code == 0, answer.output
     assert "comparison.html" in answer.output
     assert answer.output.count("flowers/train → flowers/test") == 3
-    wrong = CliRunner().invoke(cli.app, ["report", str(tmp_path / "nowhere")])
+    wrong = CliRunner().invoke(app.app, ["report", str(tmp_path / "nowhere")])
     assert wrong.exit_code == 1

@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 import featx
-from featx import cli
 from featx.cache.location import find_root
 from featx.cache.shards import Block
 from featx.cache.store import Store
+from featx.cli import app
 from featx.images import decoding
 from featx.maintenance.inventory import key_folders
 from featx.storage import atomic
@@ -26,7 +26,7 @@ TINY = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
 
 
 def run(*args: str | Path, answer: str = "") -> Any:
-    result = CliRunner().invoke(cli.app, [str(arg) for arg in args], input=answer)
+    result = CliRunner().invoke(app.app, [str(arg) for arg in args], input=answer)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
 

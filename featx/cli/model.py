@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from featx.terminal import deliver, say, tell
+from featx.cli.terminal import deliver, say, tell
 
 if TYPE_CHECKING:
     from featx.classifier.classifier import ImageClassifier

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rich.table import Table
 
-from featx import terminal
+from featx.cli import terminal
 
 
 def test_results_and_remarks_go_to_their_own_streams(capsys: pytest.CaptureFixture[str]) -> None:

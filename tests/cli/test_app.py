@@ -17,17 +17,17 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import featx
-from featx import cli
 from featx.cache import location
+from featx.cli import app
 from featx.errors import DatasetError
 from tests.conftest import draw_folder
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TINY = ["-b", "mobilenet_v2", "--weights", "none", "--image-size", "32"]
 
 
 def run(*args: str | Path, **environment: str) -> Any:
-    return CliRunner(env=environment).invoke(cli.app, [str(arg) for arg in args])
+    return CliRunner(env=environment).invoke(app.app, [str(arg) for arg in args])
 
 
 def summary(text: str) -> dict[str, str]:

@@ -13,10 +13,12 @@ import typer
 from typer.core import TyperGroup
 
 import featx
-from featx import cli_cache, cli_model, cli_report
+from featx.cli import cache as cli_cache
+from featx.cli import model
+from featx.cli import report as cli_report
+from featx.cli.terminal import say, show, size, table, tell
 from featx.errors import CacheSpaceError, FeatxError
 from featx.runtimes.quiet import hush_tensorflow
-from featx.terminal import say, show, size, table, tell
 
 if TYPE_CHECKING:
     from featx.extraction.estimate import Estimate
@@ -61,7 +63,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_cache.app, name="cache")
 app.command()(cli_cache.doctor)
-for command in (*cli_report.COMMANDS, *cli_model.COMMANDS):
+for command in (*cli_report.COMMANDS, *model.COMMANDS):
     app.command()(command)
 
 Name = Annotated[str, typer.Option("--backbone", "-b", help="`featx backbones` lists the names.")]

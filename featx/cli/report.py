@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from featx.terminal import say, show, table
+from featx.cli.terminal import say, show, table
 
 Test = Annotated[
     str | None, typer.Option(help="Pictures to test on; cross-validation if not given.")

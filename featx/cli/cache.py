@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from featx.cli.terminal import say, show, table, tell
 from featx.errors import CacheCorruptWarning, CacheError, FeatxError
-from featx.terminal import say, show, table, tell
 
 if TYPE_CHECKING:
     from featx.cache.store import Store
