@@ -34,7 +34,7 @@ pytest.importorskip("uvicorn")
 from featx.serving import create_app
 from featx.serving.answers import _text
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 JPEG = "image/jpeg"
 PNG = "image/png"
 

@@ -19,7 +19,7 @@ from PIL import Image
 from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import benchmarks.published.__main__ as command  # noqa: E402
