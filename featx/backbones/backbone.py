@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from featx.backbones import keras_models
-from featx.backbones import weights as weightfiles
+from featx.backbones import weights as weight_files
 from featx.backbones.architectures import BACKBONES, FAMILY_OF_MODE, ROWS
 from featx.errors import BackboneError, UnknownBackboneError, WeightsUnavailableError
 
@@ -145,7 +145,7 @@ class Backbone:
                 f"output; it has {len(model.inputs or ())} and {len(model.outputs or ())}. A model "
                 "that was never called has none: call it once, or give it a keras.Input."
             )
-        _OWN[name] = _Own(model, preprocessing, weightfiles.model_config(name, model))
+        _OWN[name] = _Own(model, preprocessing, weight_files.model_config(name, model))
         return cls(name, weights=None)
 
     @property
@@ -211,7 +211,7 @@ class Backbone:
         """
         if self.name in _OWN:
             # Anew each time: the model is the user's, who may have trained it since.
-            return weightfiles.model_digest(_OWN[self.name].config, _OWN[self.name].model)
+            return weight_files.model_digest(_OWN[self.name].config, _OWN[self.name].model)
         if self.weights is None:
             return keras_models.UNTRAINED
         path = self.weights_path()
@@ -219,7 +219,7 @@ class Backbone:
             self._network()  # Keras's own loader fetches the file, or says why not
         try:
             about = path.stat()
-            return weightfiles.file_digest(path, about.st_size, about.st_mtime_ns, about.st_ino)
+            return weight_files.file_digest(path, about.st_size, about.st_mtime_ns, about.st_ino)
         except OSError as error:
             raise WeightsUnavailableError(
                 f"the weights at {path} cannot be read: {error.strerror}."
@@ -233,7 +233,7 @@ class Backbone:
             return Path(self.weights)
         row = BACKBONES[self.name]
         rows = self.side if self.side in ROWS.get(self.name, ()) else 224
-        return weightfiles.keras_home() / "models" / row.weights_file.format(rows=rows)
+        return weight_files.keras_home() / "models" / row.weights_file.format(rows=rows)
 
     def build(self) -> Any:
         """Return the frozen network as a ``keras.Model``, preprocessing inside.
@@ -303,7 +303,7 @@ class Backbone:
         )
 
 
-def find(backbone: str | Backbone) -> Backbone:
+def find_backbone(backbone: str | Backbone) -> Backbone:
     """Return the backbone of that name with its default options, or the one given.
 
     Raises

@@ -13,10 +13,17 @@ from typing import Any
 import numpy as np
 
 from featx.cache import gather, matrix, shards
-from featx.cache import location as root
 from featx.cache.facts import ShardFacts, of_odd_width
 from featx.cache.index import ShardIndex
-from featx.cache.location import FORMAT, find_root, is_marked, key_folder, key_of, make_key_folder
+from featx.cache.location import (
+    FORMAT,
+    find_root,
+    is_marked,
+    key_folder,
+    key_of,
+    make_key_folder,
+    refuse_links_in,
+)
 from featx.cache.shards import Block
 from featx.errors import CacheCorruptError, CacheCorruptWarning, CacheError, CacheWriteError
 from featx.storage import atomic, folders, reading
@@ -82,7 +89,7 @@ class Store:
         CacheError
             The folder or a shard may not be read; CacheSecurityError where a folder is a link.
         """
-        root.refuse_links_in(self.folder)
+        refuse_links_in(self.folder)
         names = [name for name in self._names() if name not in self.ignored]
         for name in set(self._shards) - set(names):
             self._forget(name)

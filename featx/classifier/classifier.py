@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from featx import heads
-from featx.backbones.backbone import Backbone, find
+from featx.backbones.backbone import Backbone, find_backbone
 from featx.classifier.compatibility import (
     as_pictures,
     check_rows_of,
@@ -125,7 +125,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         head = heads.find(self.head)
         pictures = X if isinstance(X, Features) else as_pictures(X, y)
         if isinstance(X, Features):
-            check_rows_of(find(self.backbone), X)
+            check_rows_of(find_backbone(self.backbone), X)
         features = self._rows(pictures, self.on_error)
         names = labels_of(y if isinstance(X, Features) and y is not None else features.y, y)
         self.head_ = clone(head).fit(features.X, names)
@@ -253,7 +253,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         return model.write(
             path,
             model.Parts(
-                find(self.backbone),
+                find_backbone(self.backbone),
                 self.head_,
                 self.classes_,
                 self.recipe_,
@@ -279,7 +279,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             The weights on this machine are not those of the training.
         """
         check_is_fitted(self)
-        backbone = find(self.backbone)
+        backbone = find_backbone(self.backbone)
         check_same_network(self.recipe_, self.dim_, backbone)
         formats.write(path, backbone, self.head_, format)
 

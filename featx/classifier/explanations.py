@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from featx.backbones.backbone import find
+from featx.backbones.backbone import find_backbone
 from featx.classifier.activation_maps import Activation, Missing
 from featx.classifier.examples import Examples, small
 from featx.classifier.predictions import Prediction
@@ -77,7 +77,7 @@ class Explainer:
         self.k = k
         self._classes = [str(name) for name in classifier.classes_]
         self._examples: Examples = classifier.examples_.with_copies()
-        self._activation = Activation(find(classifier.backbone), classifier.head_)
+        self._activation = Activation(find_backbone(classifier.backbone), classifier.head_)
 
     def explain(self, source: Any, row: np.ndarray, label: str) -> Explanation:
         """Return what stands behind a class for a picture.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from featx.classifier.classifier import ImageClassifier
-from featx.classifier.file import model as saved
+from featx.classifier.file.model import read
 from featx.errors import ModelFormatError
 
 
@@ -35,7 +35,7 @@ def load(
     ModelFormatError, ModelIntegrityError, ModelTrustError, ModelVersionError
         The file is no such file, was changed, holds what featx never writes, or is too new.
     """
-    parts = saved.read(path, sha256, weights)
+    parts = read(path, sha256, weights)
     model = ImageClassifier(parts.backbone, parts.head, cache=cache)
     model.head_ = parts.head
     model.classes_, model.recipe_, model.dim_ = parts.classes, parts.recipe, parts.dim

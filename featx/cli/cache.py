@@ -165,12 +165,12 @@ def _recompute(
     store: Store, sources: dict[bytes, Path], count: int, seed: int, weights: str | None
 ) -> bool:
     """Compute rows of one key again and say what came of it; False where one differs or none is."""
-    from featx.maintenance import recompute as verification
+    from featx.maintenance import recompute
 
     name = _name(store)
     try:
-        backbone = verification.backbone_of(store, weights)
-        done = verification.recompute(store, backbone, sources, count, seed)
+        backbone = recompute.backbone_of(store, weights)
+        done = recompute.recompute(store, backbone, sources, count, seed)
     except FeatxError as error:
         tell(f"{name}: no row was computed again: {error}", style="red")
         return False
@@ -248,7 +248,7 @@ def compact(
 
     Other processes may go on reading and writing.
     """
-    from featx.maintenance import compact
+    from featx.maintenance import compaction
 
     _, stock = _stock(cache)
     failed = False
@@ -263,7 +263,7 @@ def compact(
 
         try:
             kept.store.verify()  # what is damaged is set aside and not merged
-            done = compact.compact(kept.store, grace=grace, sleep=wait)
+            done = compaction.compact(kept.store, grace=grace, sleep=wait)
         except CacheError as error:
             tell(f"{name}: {error}", style="red")
             failed = True
@@ -287,15 +287,15 @@ def doctor(
     Exit code 1: featx cannot work here as it is.
     """
     from featx.cache.location import chosen
-    from featx.maintenance import doctor as practice
+    from featx.maintenance import doctor as examination
 
     place = folder.expanduser().absolute() if folder is not None else chosen()
     findings = []
-    for finding in practice.examine(place):
+    for finding in examination.examine(place):
         findings.append(finding)
         mark = {"good": "ok", "fair": "note", "poor": "FAIL"}[finding.state]
         say(f"{mark:<4}  {finding.name}: {finding.text}")
-    fit, sentence = practice.verdict(findings)
+    fit, sentence = examination.verdict(findings)
     say(f"{place}: {sentence}.")
     if not fit:
         raise typer.Exit(1)

@@ -107,28 +107,28 @@ def predict(
     cache: Cache = None,
 ) -> None:
     """Tell the classes of pictures; each has a row, with the reason where it cannot be used."""
-    from featx.classifier import predictions as told
+    from featx.classifier import predictions
 
     if as_json and as_csv:
         raise typer.BadParameter("--json or --csv, not both.")
     if explain is not None:
         _check_folder(explain)
     loaded = _loaded(model, sha256, weights, cache)
-    found = told.paths_of(paths)
+    found = predictions.paths_of(paths)
     k = min(top, len(loaded.classes_))
-    rows = _watched(told.predictions(loaded, found, k), len(found), bool(ctx.obj))
+    rows = _watched(predictions.predictions(loaded, found, k), len(found), bool(ctx.obj))
     if explain is not None:
         rows = iter(_explained(loaded, list(rows), explain))
     bad = 0
     if as_csv:
-        deliver(told.as_csv(None, k))
+        deliver(predictions.as_csv(None, k))
     lines = []
     for row in rows:
         bad += bool(row.error)
         if as_json:
-            lines.append(json.dumps(told.as_json(row), ensure_ascii=True))
+            lines.append(json.dumps(predictions.as_json(row), ensure_ascii=True))
         elif as_csv:
-            deliver(told.as_csv(row, k))
+            deliver(predictions.as_csv(row, k))
         else:
             say(_line(row))
     if as_json:
@@ -203,16 +203,16 @@ def _line(row: Prediction) -> str:
 
 
 def _check_folder(folder: Path) -> None:
-    from featx.classifier import explanations as explain
+    from featx.classifier import explanations
 
-    explain.check_folder(folder)
+    explanations.check_folder(folder)
 
 
 def _explained(loaded: Any, rows: Sequence[Prediction], folder: Path) -> Sequence[Prediction]:
-    from featx.classifier import explanations as explain
+    from featx.classifier import explanations
 
-    explainer = explain.Explainer(loaded)
-    explain.save(
+    explainer = explanations.Explainer(loaded)
+    explanations.save(
         (
             (
                 row,

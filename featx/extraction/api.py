@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from featx import runtimes
-from featx.backbones import backbone as backbones
-from featx.backbones.backbone import Backbone
+from featx.backbones.backbone import Backbone, find_backbone
 from featx.cache.location import drop_if_empty, find_root, mark_used
 from featx.cache.locks import Claims
 from featx.cache.stat_index import KnownFiles, of_content
@@ -103,7 +102,7 @@ def extract(
         raise _OptionError(f"on_error={on_error!r}: expected 'raise' or 'skip'.")
     runtimes.check_batch_size(batch_size)
     runtimes.check_runtime(runtime)
-    backbone = backbones.find(backbone)
+    backbone = find_backbone(backbone)
     dataset = as_dataset(dataset)
     store = Store(
         find_root(cache),

@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 
 from featx import runtimes
-from featx.backbones import backbone as backbones
-from featx.backbones.backbone import Backbone
+from featx.backbones.backbone import Backbone, find_backbone
 from featx.cache.location import chosen, is_marked, nearest_writable, refuse_foreign
 from featx.cache.stat_index import KnownFiles, of_content
 from featx.cache.store import Store
 from featx.datasets.dataset import Dataset, Item, as_dataset
 from featx.errors import CacheError, ImageError
 from featx.extraction.blocks import BLOCK
-from featx.images import decoding as images
+from featx.images import decoding
 from featx.runtimes import Runtime
 from featx.storage import atomic, folders
 
@@ -103,11 +102,11 @@ def estimate(
     DatasetError, BackboneError, CacheError, RuntimeUnavailableError
         As ``extract`` would; a disk that is too small is told, not refused.
     """
-    backbone = backbones.find(backbone)
+    backbone = find_backbone(backbone)
     dataset = as_dataset(dataset)
     runtimes.check_batch_size(batch_size)
     root = _root(cache)
-    recipe = {**backbone.recipe(), "pixels": images.policy(backbone.scaled)}
+    recipe = {**backbone.recipe(), "pixels": decoding.policy(backbone.scaled)}
     store = Store(root, recipe, backbone.dim)
     fresh, unread = _lookup(dataset, store)
     sample = unread[:: max(1, len(unread) // _SAMPLE)][:_SAMPLE]
@@ -187,7 +186,7 @@ def _lookup(dataset: Dataset, store: Store) -> tuple[int, list[Item]]:
 
 def _is_kept(item: Item, store: Store) -> bool:
     try:
-        content = images.read(item.source) if isinstance(item.source, Path) else item.source
+        content = decoding.read(item.source) if isinstance(item.source, Path) else item.source
     except ImageError:
         return True  # it will never be computed
     digest = np.frombuffer(of_content(content), np.uint8).reshape(1, 32)
@@ -202,7 +201,7 @@ def _tried(items: Sequence[Item], backbone: Backbone, engine: Runtime) -> tuple[
 
     def decode(item: Item) -> np.ndarray | None:
         try:
-            return images.load(item.source, side, scaled=backbone.scaled)
+            return decoding.load(item.source, side, scaled=backbone.scaled)
         except ImageError:
             return None
 

@@ -28,8 +28,7 @@ from featx.errors import (
     TooManyBadImagesError,
 )
 from featx.extraction.blocks import BlockWriter
-from featx.images import decoding
-from featx.images import image_warnings as remarks
+from featx.images import decoding, image_warnings
 from featx.runtimes import Runtime
 
 # Over this many bad pictures, or this share, the fault is not in single files.
@@ -66,7 +65,7 @@ class Scan:
     store: Store
     start: Callable[[], Runtime]
     progress: bool
-    seen: remarks.Remarks
+    seen: image_warnings.Remarks
     lead: Sequence[tuple[Digest, np.ndarray]] = ()
     claims: Claims | None = None
     scaled: bool = False
@@ -178,7 +177,7 @@ class Scan:
             picture = decoding.at_side(
                 content,
                 self.side,
-                lambda seen: kinds.extend(remarks.of_picture(seen, item.id)),
+                lambda seen: kinds.extend(image_warnings.of_picture(seen, item.id)),
                 scaled=self.scaled,
             )
             return _Prepared(digest, picture, remarks=kinds)

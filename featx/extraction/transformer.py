@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from featx.backbones import backbone as backbones
-from featx.backbones.backbone import Backbone
+from featx.backbones.backbone import Backbone, find_backbone
 from featx.extraction.api import extract
 from featx.runtimes import Runtime
 
@@ -73,7 +72,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         UnknownBackboneError
             No network has that name.
         """
-        backbones.find(self.backbone)
+        find_backbone(self.backbone)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -111,7 +110,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         -------
         numpy.ndarray of shape (dim,) and dtype object
         """
-        backbone = backbones.find(self.backbone)
+        backbone = find_backbone(self.backbone)
         dim = getattr(self, "n_features_out_", None) or backbone.dim
         if dim is None:
             raise ValueError(

@@ -13,7 +13,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted
 
-from featx.backbones import backbone as backbones
+from featx.backbones.architectures import BACKBONES
+from featx.backbones.backbone import Backbone, find_backbone
 from featx.datasets.dataset import as_dataset
 from featx.dense import GlobalAveragePooling, Recipe, attach, split, train
 from featx.finetune.batches import (
@@ -79,7 +80,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        backbone: str | backbones.Backbone = "resnet50",
+        backbone: str | Backbone = "resnet50",
         recipe: Recipe | None = None,
         *,
         unfreeze: int = 0,
@@ -139,7 +140,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
             watched_codes = known_codes(watched, self.classes_)
         weights = compute_sample_weight(recipe.class_weight, codes[rows]).astype(np.float32)
         self.model_ = self._built(len(self.classes_))
-        side, scaled = self.model_.input_shape[1], backbones.find(self.backbone).scaled
+        side, scaled = self.model_.input_shape[1], find_backbone(self.backbone).scaled
         with decoding_threads() as pool:
             batches = batches_of(
                 pictures.subset(rows),
@@ -189,10 +190,10 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         import keras
 
         recipe = self.recipe or Recipe()
-        backbone = backbones.find(self.backbone)
+        backbone = find_backbone(self.backbone)
         if recipe.image_size is not None:
             backbone = replace(backbone, image_size=recipe.image_size)
-        if not loaded and backbone.name in backbones.BACKBONES:
+        if not loaded and backbone.name in BACKBONES:
             backbone = replace(backbone, weights=None)
         base = _features(backbone, recipe)
         image = keras.Input(base.input_shape[1:], name="image")
@@ -232,7 +233,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         size = (self.recipe or Recipe()).batch_size
         with decoding_threads() as pool:
-            side, scaled = self.model_.input_shape[1], backbones.find(self.backbone).scaled
+            side, scaled = self.model_.input_shape[1], find_backbone(self.backbone).scaled
             batches = batches_of(as_dataset(dataset), side, size, pool, scaled=scaled)
             with bad_pictures_named(pool, batches):
                 return self.model_.predict(batches.stream(), verbose=0)
@@ -248,7 +249,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         return float(np.mean(self.predict(pictures) == labels_of(pictures)))
 
 
-def _features(backbone: backbones.Backbone, recipe: Recipe) -> Any:
+def _features(backbone: Backbone, recipe: Recipe) -> Any:
     """Return the frozen network: pictures 0-255 to rows, or to a map for a recipe that pools."""
     import keras
 
@@ -259,7 +260,7 @@ def _features(backbone: backbones.Backbone, recipe: Recipe) -> Any:
         # Unpooled, the backbone ends on a layer that flattens the map.
         features = built.get_layer("pooling").input
     base = keras.Model(built.input, features, name="backbone")
-    if backbone.name not in backbones.BACKBONES:
+    if backbone.name not in BACKBONES:
         # A registered network belongs to the user: a copy is trained.
         learned = base.get_weights()
         base = keras.models.clone_model(base)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from featx import runtimes
-from featx.backbones.backbone import Backbone, find
+from featx.backbones.backbone import Backbone, find_backbone
 from featx.cache.location import existing_root, key_folder, key_of
 from featx.classifier.compatibility import check_same_network
 from featx.classifier.explanations import Explainer, inline
@@ -38,7 +38,7 @@ class Answers:
     def __init__(self, classifier: Any, k: int = 5) -> None:
         self._classifier = classifier
         self._k = k
-        self._backbone = find(classifier.backbone)
+        self._backbone = find_backbone(classifier.backbone)
         if not hasattr(classifier.head_, "predict_proba"):
             raise HeadError(
                 f"{type(classifier.head_).__name__} gives no probabilities, which the answers "

@@ -17,8 +17,7 @@ from featx.errors import (
     WeightsIntegrityError,
     WeightsUnavailableError,
 )
-
-from .conftest import WEIGHTS
+from tests.conftest import WEIGHTS
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -30,7 +30,7 @@ from benchmarks.published.system import (  # noqa: E402
     last_batch_metrics,
     misprepared,
 )
-from featx import Backbone, Dataset, FineTuned, Recipe
+from featx import Backbone, Dataset, FineTuned, Recipe  # noqa: E402
 from featx.backbones import keras_models  # noqa: E402
 from featx.dense import BatchNorm, Dense, Dropout, Flatten, GlobalAveragePooling  # noqa: E402
 from featx.errors import DatasetError  # noqa: E402

@@ -67,7 +67,7 @@ def test_the_same_block_gives_the_same_bytes_at_any_time() -> None:
 @pytest.mark.parametrize("locking", ["TRUE", "FALSE", "BEST_EFFORT", "nonsense"])
 def test_hdf5s_own_locking_has_no_say(locking: str) -> None:
     script = (
-        "from tests.test_shards import *; block = draw(); import hashlib\n"
+        "from tests.cache.test_shards import *; block = draw(); import hashlib\n"
         "content = shards.encode(block, KEY)[0]; shards.decode(content, KEY, name_of(block))\n"
         "print(hashlib.sha256(content).hexdigest())"
     )

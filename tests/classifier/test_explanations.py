@@ -13,7 +13,7 @@ from PIL import Image
 
 import featx
 from featx import Recipe, dense, heads
-from featx.backbones.backbone import find
+from featx.backbones.backbone import find_backbone
 from featx.classifier.activation_maps import Activation, Missing, _map_network
 from featx.classifier.classifier import ImageClassifier
 from featx.classifier.explanations import Explainer, Explanation, save
@@ -47,7 +47,7 @@ def features(pictures: Path) -> featx.Features:
 @pytest.fixture(scope="module")
 def network() -> Any:
     """Return the network of the maps: building it takes longer than every map."""
-    return _map_network(find(SMALL))
+    return _map_network(find_backbone(SMALL))
 
 
 def logits(head: Any, row: np.ndarray) -> np.ndarray:
@@ -66,7 +66,7 @@ def test_the_mean_of_a_map_is_what_a_step_along_the_row_does(
     head = HEADS[name]().fit(features.X, features.y)
     path = pictures / "red" / "00.png"
     row = features.X[features.ids.index("red/00.png")]
-    places = Activation(find(SMALL), head).map(path, row, 2)
+    places = Activation(find_backbone(SMALL), head).map(path, row, 2)
     assert isinstance(places, np.ndarray)
     assert places.shape == (3, 3)
     # In numbers: make the row a little longer, and see the red logit grow above the mean of all.
@@ -85,13 +85,15 @@ def test_no_map_says_why(pictures: Path, network: Any, monkeypatch: pytest.Monke
     path = pictures / "red" / "00.png"
     row = np.ones(1280)
     nearest = heads.nearest(k=1).fit(np.eye(1280)[:3], ["a", "b", "c"])
-    found = Activation(find(SMALL), nearest).map(path, row, 0)
+    found = Activation(find_backbone(SMALL), nearest).map(path, row, 0)
     assert isinstance(found, Missing)
     assert "NearestHead does not come to layers" in found.reason
     most = featx.Backbone("mobilenet_v2", weights=None, image_size=32, pooling="max")
     linear = heads.logistic(C=1.0).fit(np.eye(3), ["a", "b", "c"])
     assert "pooling is not 'avg'" in Activation(most, linear).missing.reason
-    other = Activation(find(SMALL), heads.logistic(C=1.0).fit(np.eye(1280)[:3], ["a", "b", "c"]))
+    other = Activation(
+        find_backbone(SMALL), heads.logistic(C=1.0).fit(np.eye(1280)[:3], ["a", "b", "c"])
+    )
     found = other.map(path, row, 0)
     assert isinstance(found, Missing)
     assert "goes on after the mean" in found.reason

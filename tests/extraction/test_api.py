@@ -18,9 +18,8 @@ from PIL import Image
 import featx
 from featx import Backbone, errors
 from featx.extraction.blocks import BLOCK
-
-from .conftest import ROOT, draw_folder
-from .fakes import TINY, CountingRuntime
+from tests.conftest import ROOT, draw_folder
+from tests.fakes import TINY, CountingRuntime
 
 # The two probe pictures that a new key may begin with are no pictures of the dataset.
 PROBES = 2

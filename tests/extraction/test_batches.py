@@ -19,8 +19,7 @@ from featx.cache.shards import Block
 from featx.cache.store import Store
 from featx.extraction import blocks
 from featx.extraction.batches import Batches
-
-from .fakes import TINY, CountingRuntime
+from tests.fakes import TINY, CountingRuntime
 
 
 def drawn(count: int) -> np.ndarray:

@@ -15,8 +15,7 @@ from featx.cache.stat_index import of_content
 from featx.cache.store import Store, find_root
 from featx.extraction import blocks
 from featx.extraction.blocks import BlockWriter
-
-from .fakes import TINY, CountingRuntime
+from tests.fakes import TINY, CountingRuntime
 
 
 def drawn(count: int, seed: int = 0) -> list[np.ndarray]:

@@ -15,8 +15,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 import featx
 from featx import Backbone, FeatureExtractor
 from featx.errors import BadImagesError, UnknownBackboneError
-
-from .fakes import TINY, CountingRuntime
+from tests.fakes import TINY, CountingRuntime
 
 
 def paths_and_labels(folder: Path) -> tuple[list[Path], list[str]]:

@@ -10,8 +10,8 @@ import pytest
 from featx.cache.shards import BAD, HOLE, ROW, Block, block_id
 from featx.cache.store import Store, find_root
 from featx.errors import CacheSpaceError, CacheWriteError
-from featx.maintenance import compact
-from featx.maintenance.compact import compact
+from featx.maintenance import compaction
+from featx.maintenance.compaction import compact
 from featx.maintenance.inventory import open_key
 from featx.storage import folders
 from tests.promises import stub
@@ -43,7 +43,7 @@ def served(store: Store, first: int = 0, count: int = 40) -> tuple[np.ndarray, n
 
 
 def no_wait(seconds: float) -> None:
-    assert seconds == compact.GRACE_SECONDS
+    assert seconds == compaction.GRACE_SECONDS
 
 
 def test_rows_stay_and_shards_become_few(store: Store) -> None:
@@ -52,12 +52,12 @@ def test_rows_stay_and_shards_become_few(store: Store) -> None:
     store.refresh()
     before, _ = served(store)
     done = compact(store, sleep=no_wait)
-    assert done == compact.Compaction(published=1, removed=10, shards=1)
+    assert done == compaction.Compaction(published=1, removed=10, shards=1)
     for again in (store, Store(store.root, {"backbone": "x"})):
         rows, missing = served(again)
         assert not missing.any()
         np.testing.assert_array_equal(rows, before)
-    assert compact(store, sleep=pytest.fail) == compact.Compaction(0, 0, 1)
+    assert compact(store, sleep=pytest.fail) == compaction.Compaction(0, 0, 1)
 
 
 def test_target_bounds_the_size(store: Store) -> None:
@@ -131,7 +131,7 @@ def test_a_shard_stays_while_another_row_would_be_served_in_its_place(store: Sto
         store.publish(each)
     store.refresh()
     before, _ = served(store)
-    assert compact.superseded(store) == {}
+    assert compaction.superseded(store) == {}
     compact(store, target=1, sleep=pytest.fail)
     np.testing.assert_array_equal(served(store)[0], before)
     assert len(store.index.shards) == 3
@@ -146,7 +146,7 @@ def test_a_shard_goes_with_the_one_that_would_be_served_in_its_place(store: Stor
     store.refresh()
     before, _ = served(store)
     names = [shard.name for shard in store.index.shards]
-    assert list(compact.superseded(store)) == [names[1], names[0]]
+    assert list(compaction.superseded(store)) == [names[1], names[0]]
     assert compact(store, target=1, sleep=no_wait).removed == 2
     np.testing.assert_array_equal(served(store)[0], before)
 
@@ -161,7 +161,7 @@ def test_no_row_gets_the_name_of_another_environment(store: Store) -> None:
     compact(store, sleep=no_wait)
     np.testing.assert_array_equal(served(store, count=50)[0], before)
     for shard in store.index.shards:
-        rows = compact._read(store, shard.name).features
+        rows = compaction._read(store, shard.name).features
         assert set(np.unique(rows % 1)) == {0.5 if shard.environment["runtime"] == "b" else 0.0}
     small = len(store.index.shards)
     assert small < 24
@@ -180,7 +180,7 @@ def test_nothing_goes_when_what_replaces_it_went_meanwhile(store: Store) -> None
         merged.unlink()
 
     done = compact(store, sleep=removed)
-    assert done == compact.Compaction(published=1, removed=0, shards=6)
+    assert done == compaction.Compaction(published=1, removed=0, shards=6)
 
 
 def test_what_cannot_be_removed_is_a_cache_error(
@@ -210,7 +210,7 @@ def test_interrupted_before_removing(store: Store) -> None:
     assert len(again.index.shards) == 7
     before, missing = served(again, count=24)
     assert not missing.any()
-    assert compact(again, sleep=no_wait) == compact.Compaction(0, 6, 1)
+    assert compact(again, sleep=no_wait) == compaction.Compaction(0, 6, 1)
     np.testing.assert_array_equal(served(again, count=24)[0], before)
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 import featx
 from featx.cache import locks as claims
 from featx.cache.store import Store, find_root
-from featx.extraction import api, blocks, probe
+from featx.extraction import api, blocks, probe  # noqa: F401
 from featx.images import decoding  # noqa: F401
 from tests.promises import faults, stub
 from tests.promises.processes import digest

@@ -25,7 +25,7 @@ from featx.cache.locks import Claim, Claims
 from featx.cache.stat_index import of_content
 from featx.cache.store import Store, find_root
 from featx.extraction import blocks
-from featx.maintenance import compact
+from featx.maintenance import compaction
 
 from . import faults, oracle, stub
 from .conftest import LONG, SEED
@@ -160,7 +160,7 @@ class CacheLife(RuleBasedStateMachine):
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", errors.CacheCorruptWarning)
-            compact.compact(Store(find_root(self.cache), recipe()), grace=0)
+            compaction.compact(Store(find_root(self.cache), recipe()), grace=0)
 
     @invariant()
     def every_whole_shard_is_true(self) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from featx import errors
 from featx.cache.shards import ROW, Block
 from featx.cache.store import Store, find_root
-from featx.maintenance import compact, gc
+from featx.maintenance import compaction, gc
 from featx.maintenance.inventory import key_folders, take_stock
 from featx.storage import atomic
 
@@ -35,7 +35,7 @@ def upkeep(cache: Path) -> list[str]:
     root = find_root(cache)
     for kept in take_stock(root):
         if kept.store is not None:
-            compact.compact(kept.store, grace=0, sleep=lambda seconds: None)
+            compaction.compact(kept.store, grace=0, sleep=lambda seconds: None)
     return gc.remove(root, gc.find(root, unused_days=1))[1]
 
 

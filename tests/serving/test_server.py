@@ -24,9 +24,9 @@ from sklearn.linear_model import RidgeClassifier
 from featx import heads
 from featx.classifier.classifier import ImageClassifier
 from featx.errors import HeadError
+from tests.classifier.file.test_model_file import trained
 from tests.conftest import draw_folder
 from tests.fakes import TINY
-from tests.test_model_file import trained
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")

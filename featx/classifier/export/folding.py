@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from featx.backbones.backbone import Backbone
-from featx.classifier.file.heads import kind_of
+from featx.classifier.file.head_state import kind_of
 from featx.dense import ROWS, DenseClassifier, attach
 from featx.errors import ExportError
 from featx.heads.boosting.xgboost_head import XGBoostHead

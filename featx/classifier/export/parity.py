@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from featx.backbones.backbone import Backbone, find
+from featx.backbones.backbone import Backbone, find_backbone
 from featx.classifier.compatibility import as_pictures
 from featx.classifier.export import runners
 from featx.classifier.export.folding import folded
@@ -102,7 +102,7 @@ def verify_parity(
     """
     dataset = as_pictures(pictures)
     rows = classifier.features(dataset).X
-    backbone = find(classifier.backbone)
+    backbone = find_backbone(classifier.backbone)
     return compare(backbone, classifier.head_, dataset, rows, network, tolerance=tolerance)
 
 

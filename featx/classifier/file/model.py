@@ -12,7 +12,7 @@ import numpy as np
 
 from featx.backbones.backbone import Backbone
 from featx.classifier.examples import Examples, as_members, of_members
-from featx.classifier.file import container, heads, skops_heads
+from featx.classifier.file import container, head_state, skops_heads
 from featx.classifier.file.arrays import array_of
 from featx.classifier.file.head_parts import HeadState, Shape
 from featx.errors import (
@@ -82,7 +82,7 @@ def write(path: str | os.PathLike[str], parts: Parts) -> str:
     ModelTrustError
         The head is a classifier that could not be loaded again without running its code.
     """
-    state = heads.state_of(parts.head)
+    state = head_state.state_of(parts.head)
     members: dict[str, Any] = {"probes/rows.npy": parts.probes}
     members["probes/scores.npy"] = scores_of(parts.head, parts.probes)
     if state is None:
@@ -203,7 +203,7 @@ def _head(
         {m[5:-4]: members[m] for m in members if m.startswith("head/") and m.endswith(".ubj")},
     )
     try:
-        return heads.head_of(state, shape)
+        return head_state.head_of(state, shape)
     except ModelFormatError as error:
         raise ModelFormatError(f"{name}: {error}") from error
 

@@ -14,8 +14,7 @@ from featx.backbones.backbone import Backbone
 from featx.classifier.export import parity
 from featx.datasets.dataset import Dataset
 from featx.errors import ExportError
-from featx.evaluation.evidence import image_map, mistakes, temperature
-from featx.evaluation.evidence import learning_curve as learning
+from featx.evaluation.evidence import image_map, learning_curve, mistakes, temperature
 from featx.evaluation.evidence.image_map import Map
 from featx.evaluation.evidence.learning_curve import LearningCurve, LearningPoint
 from featx.evaluation.evidence.temperature import Temperature
@@ -233,15 +232,15 @@ def _learning(one: Material) -> dict[str, Any]:
     curves: list[LearningCurve] = []
     for head in _heads(one):
         # Every step about doubles the pictures, so that all steps cost about two whole fits.
-        cost = 2 * learning.REPEATS * head.cost.each
+        cost = 2 * learning_curve.REPEATS * head.cost.each
         spent = sum(curve.seconds for curve in curves)
-        quick = cost <= (QUICK_SECONDS if spent <= learning.MOST_SECONDS else HARDLY_SECONDS)
+        quick = cost <= (QUICK_SECONDS if spent <= learning_curve.MOST_SECONDS else HARDLY_SECONDS)
         if head.method in one.methods and (head is one.subject or quick):
             n_train = float(np.mean([len(split.y_train) for split in one.splits]))
             last = LearningPoint(largest, n_train, head.accuracy, head.interval, len(head.seeds))
-            slow = cost > learning.MOST_SECONDS
+            slow = cost > learning_curve.MOST_SECONDS
             method = one.methods[head.method]
-            curves.append(learning.curve(method, head.backbone, one.splits, last, slow=slow))
+            curves.append(learning_curve.curve(method, head.backbone, one.splits, last, slow=slow))
         if len(curves) == MOST_CURVES:
             break
     return {"learning": tuple(curves)}

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from featx.backbones import backbone as networks
-from featx.backbones.backbone import Backbone
+from featx.backbones.backbone import Backbone, find_backbone
 from featx.datasets.dataset import Dataset
 from featx.dense import Recipe
 from featx.errors import FeatxError
@@ -121,7 +120,7 @@ class Plan:
 def several(backbones: Any, precisions: Sequence[str] | None = None) -> list[Backbone]:
     """Return the backbones asked for, one or many, by name or as such, each in each precision."""
     asked = [backbones] if isinstance(backbones, (str, Backbone)) else list(backbones)
-    found = list(dict.fromkeys(networks.find(one) for one in asked))
+    found = list(dict.fromkeys(find_backbone(one) for one in asked))
     if precisions is not None:
         wanted = [precisions] if isinstance(precisions, str) else precisions
         pairs = ((one, precision) for one in found for precision in wanted)

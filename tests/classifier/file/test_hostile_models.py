@@ -28,11 +28,11 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVC
 
 from featx import Recipe, heads
-from featx.classifier.file import container, heads
+from featx.classifier.file import container, head_state
 from featx.dense import BatchNorm, Dropout
 from featx.errors import ModelFormatError
 from featx.heads.boosting import checked_model, ubj
-from tests.test_model_file import DIM, features_of, trained
+from tests.classifier.file.test_model_file import DIM, features_of, trained
 
 Members = dict[str, bytes]
 Change = Callable[[dict[str, Any], Members], Any]
@@ -514,7 +514,7 @@ LAYERS = Recipe((BatchNorm(), Dropout(0.5)))
 
 def _untrained_dense() -> Any:
     """Return a dense head with zero weights, without Keras's training."""
-    shape = heads.Shape(DIM, np.array(["class <0>", "class <1>", "class <2>"]))
+    shape = head_state.Shape(DIM, np.array(["class <0>", "class <1>", "class <2>"]))
     head = heads.dense(LAYERS)
     head.classes_, head.n_features_in_ = shape.classes, DIM
     batch_norm, dense = [(DIM,)] * 4, [(DIM, 3), (3,)]

@@ -15,7 +15,7 @@ from featx.evaluation.comparison import benchmark
 from featx.evaluation.evidence import evidence, image_map, learning_curve, mistakes
 from featx.evaluation.protocol import passes, plan
 from featx.evaluation.results import Predictions
-from tests.test_comparison import QUICK, TEST, TINY, TRAIN, Seam, pictures
+from tests.evaluation.test_comparison import QUICK, TEST, TINY, TRAIN, Seam, pictures
 
 FULL = {**QUICK, "evidence": True, "heads": ["logistic", "nearest"]}
 

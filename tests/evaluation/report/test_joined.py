@@ -16,7 +16,7 @@ from featx.errors import FeatxError
 from featx.evaluation.report.joined import join
 from featx.evaluation.report.report import Report
 from featx.evaluation.scores import intervals
-from tests.test_report import HOSTILE, Page, build
+from tests.evaluation.report.test_report import HOSTILE, Page, build
 
 __all__ = ["build"]  # the fixture
 

@@ -14,7 +14,7 @@ from featx.errors import FeatxError
 from featx.evaluation.evidence import image_map
 from featx.evaluation.report import events
 from featx.evaluation.report.report import Report
-from tests.test_report import HOSTILE, build
+from tests.evaluation.report.test_report import HOSTILE, build
 
 __all__ = ["build"]  # the fixture
 
