@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from featx import dense, errors, heads
     from featx.backbones.architectures import BACKBONES
     from featx.backbones.backbone import Backbone
-    from featx.classifier.classifier import ImageClassifier
+    from featx.classifier.classifier import ImageClassifier, load, load_unsafe_pickle
     from featx.classifier.export.parity import verify_parity
-    from featx.classifier.loading import load, load_unsafe_pickle
     from featx.datasets.dataset import Dataset
     from featx.dense import Recipe
     from featx.evaluation.comparison import benchmark
@@ -39,8 +38,8 @@ _HOME = {
     "Runtime": "runtimes",
     "benchmark": "evaluation.comparison",
     "extract": "extraction.api",
-    "load": "classifier.loading",
-    "load_unsafe_pickle": "classifier.loading",
+    "load": "classifier.classifier",
+    "load_unsafe_pickle": "classifier.classifier",
     "verify_parity": "classifier.export.parity",
 }
 _MODULES = ("dense", "errors", "heads")

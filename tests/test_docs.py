@@ -107,7 +107,3 @@ def test_readme_links_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
     assert links
     assert all((ROOT / link).exists() for link in links)
-
-
-def test_readme_is_one_screen() -> None:
-    assert len(README.splitlines()) <= 70

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from featx.cache.facts import DIGEST_BYTES, ShardFacts
-from featx.cache.shards import HOLE, MAX_DIM, MAX_ROWS, ROW, Layout
+from featx.cache.shards import DIGEST_BYTES, HOLE, MAX_DIM, MAX_ROWS, ROW, Layout, ShardFacts
 from featx.errors import IMAGE_ERRORS, CacheCorruptError, ImageError
 from featx.storage.atomic import MAX_INT64
 from featx.storage.checksummed import pack, unpack

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from featx.errors import CacheCorruptError
+from featx.images.content_hash import Digest
 from featx.storage import atomic
 from featx.storage.atomic import MAX_INT64
 from featx.storage.checksummed import pack, unpack
@@ -22,21 +23,11 @@ from featx.storage.checksummed import pack, unpack
 # times: git's "racy" rule (git documentation, technical/racy-git).
 RACY_NS = 2_000_000_000
 
-Digest = bytes
 
 # What is known of a file, packed: as Python objects it would be 300 bytes more a file.
 _ENTRY = struct.Struct("<5q32s")
 _ENTRIES = np.dtype([("about", "<i8", 4), ("read_at", "<i8"), ("sha256", "u1", 32)])
 _Stat = tuple[int, int, int, int]
-
-
-def of_content(content: bytes | np.ndarray) -> Digest:
-    """Return the sha256 of an encoded picture, or of pixels together with their shape."""
-    if isinstance(content, np.ndarray):
-        digest = hashlib.sha256(f"featx pixels {content.shape} {content.dtype.str}\n".encode())
-        digest.update(np.ascontiguousarray(content).data)
-        return digest.digest()
-    return hashlib.sha256(content).digest()
 
 
 class KnownFiles:

@@ -12,19 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from featx.cache import gather, matrix, shards
-from featx.cache.facts import ShardFacts, of_odd_width
+from featx.cache import gather, shards
 from featx.cache.index import ShardIndex
-from featx.cache.location import (
-    FORMAT,
-    find_root,
-    is_marked,
-    key_folder,
-    key_of,
-    make_key_folder,
-    refuse_links_in,
-)
-from featx.cache.shards import Block
+from featx.cache.keys import key_folder, key_of, make_key_folder, refuse_links_in
+from featx.cache.location import FORMAT, find_root, is_marked
+from featx.cache.shards import Block, ShardFacts, of_odd_width
 from featx.errors import CacheCorruptError, CacheCorruptWarning, CacheError, CacheWriteError
 from featx.storage import atomic, folders, reading
 from featx.storage.atomic import Stat
@@ -274,7 +266,7 @@ class Store:
     def _room(self, n: int, dim: int) -> np.ndarray:
         """Return an array for n rows, in memory or in a file."""
         try:
-            return matrix.empty(n, dim, self.folder)
+            return gather.empty(n, dim, self.folder)
         except OSError as error:
             raise atomic.refusal(error, self.folder) from error
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from featx.errors import ImageError, ModelFormatError
 from featx.features import Features
 from featx.images import decoding
-
-SIDE = 96
-"""Pixels of the longer edge of a small copy: enough to recognise a flower in, 2 to 4 kB."""
+from featx.images.thumbnails import small
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,15 +128,6 @@ def _short(name: str) -> str:
     """Return the last two parts of an absolute path: a model must not tell of its machine."""
     path = PurePath(name)
     return "/".join(path.parts[-2:]) if path.is_absolute() else name
-
-
-def small(pixels: np.ndarray, side: int = SIDE) -> bytes:
-    """Return the picture as a JPEG with `side` pixels along its longer edge."""
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((side, side))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()
 
 
 def _copied(source: Any) -> bytes | None:

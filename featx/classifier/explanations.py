@@ -16,9 +16,10 @@ from PIL import Image
 
 from featx.backbones.backbone import find_backbone
 from featx.classifier.activation_maps import Activation, Missing
-from featx.classifier.examples import Examples, small
+from featx.classifier.examples import Examples
 from featx.classifier.predictions import Prediction
 from featx.images import decoding
+from featx.images.thumbnails import small
 
 SHOWN = 224
 """Pixels of the longer edge of a picture that is shown."""

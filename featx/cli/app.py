@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 import featx
 from featx.cli import cache as cli_cache
-from featx.cli import model
+from featx.cli import doctor, model
 from featx.cli import report as cli_report
 from featx.cli.terminal import say, show, size, table, tell
 from featx.errors import CacheSpaceError, FeatxError
@@ -62,7 +62,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(cli_cache.app, name="cache")
-app.command()(cli_cache.doctor)
+app.command()(doctor.doctor)
 for command in (*cli_report.COMMANDS, *model.COMMANDS):
     app.command()(command)
 

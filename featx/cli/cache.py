@@ -13,6 +13,7 @@ import typer
 
 from featx.cli.terminal import say, show, table, tell
 from featx.errors import CacheCorruptWarning, CacheError, FeatxError
+from featx.images import content_hash
 
 if TYPE_CHECKING:
     from featx.cache.store import Store
@@ -155,7 +156,7 @@ def _sources(root: Path, dataset: str | None) -> dict[bytes, Path]:
     for item in as_dataset(dataset, label_column=None) if dataset is not None else ():
         if isinstance(item.source, Path):
             try:
-                sources[stat_index.of_content(decoding.read(item.source))] = item.source
+                sources[content_hash.of_content(decoding.read(item.source))] = item.source
             except ImageError:
                 continue
     return sources
@@ -273,29 +274,4 @@ def compact(
             f"{done.shards:,} there now"
         )
     if failed:
-        raise typer.Exit(1)
-
-
-def doctor(
-    folder: Annotated[
-        Path | None,
-        typer.Argument(help="Where rows shall be kept; the default cache if not given."),
-    ] = None,
-) -> None:
-    """Look at this machine and a folder's file system, and give a verdict; takes some seconds.
-
-    Exit code 1: featx cannot work here as it is.
-    """
-    from featx.cache.location import chosen
-    from featx.maintenance import doctor as examination
-
-    place = folder.expanduser().absolute() if folder is not None else chosen()
-    findings = []
-    for finding in examination.examine(place):
-        findings.append(finding)
-        mark = {"good": "ok", "fair": "note", "poor": "FAIL"}[finding.state]
-        say(f"{mark:<4}  {finding.name}: {finding.text}")
-    fit, sentence = examination.verdict(findings)
-    say(f"{place}: {sentence}.")
-    if not fit:
         raise typer.Exit(1)

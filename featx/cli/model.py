@@ -183,7 +183,7 @@ def serve(
 def _loaded(
     model: Path, sha256: str | None, weights: Path | None, cache: Path | None
 ) -> ImageClassifier:
-    from featx.classifier.loading import load
+    from featx.classifier.classifier import load
 
     return load(model, sha256=sha256, weights=weights, cache=cache)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -56,24 +56,3 @@ class Stream:
         if self._names is not None and np.ndim(label) == 0 and np.asarray(label).dtype.kind in "iu":
             return self._names[int(label)]
         return label
-
-
-def without_autotuner(
-    epoch: Callable[[], Iterator[Any]], length: int, shapes: Sequence[Any], dtypes: Sequence[Any]
-) -> Any:
-    """Return the `length` batches that each call of `epoch` yields, as a `tf.data.Dataset`.
-
-    With the autotuner that Keras's own data sets have, TensorFlow 2.21 stood still after many an
-    epoch, for up to as long as it had taken: an iterator that ends waits for the autotuner's
-    thread, which may miss the call to end. The worker threads of Keras's `PyDataset` do without
-    it, but on other backends they served some pictures twice and others never.
-    """
-    import tensorflow as tf
-
-    made = tf.data.Dataset.from_generator(
-        epoch, output_signature=tuple(map(tf.TensorSpec, shapes, dtypes))
-    )
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    counted = made.apply(tf.data.experimental.assert_cardinality(length))
-    return counted.prefetch(1).with_options(options)

@@ -16,7 +16,7 @@ from featx.datasets.dataset import Dataset, as_dataset
 from featx.dense import Recipe
 from featx.errors import FeatxError
 from featx.evaluation.evidence.evidence import Material, gather
-from featx.evaluation.leaks import copying, leakage
+from featx.evaluation.leaks import leakage
 from featx.evaluation.leaks.leakage import Leaks
 from featx.evaluation.protocol import passes, plan, splits, trials
 from featx.evaluation.protocol.passes import Rows
@@ -215,7 +215,7 @@ def _report(asked: Plan, run: _Run, folds: int, created: str) -> Report:
     scores = {key: held.accuracy for key, held in run.held.items()}
     leaks = run.leaks
     if leaks is not None and score is None:
-        leaks = copying.judged(leaks, splits.labels_of(fit[1]), asked.folds, asked.seeds[0])
+        leaks = leakage.judged(leaks, splits.labels_of(fit[1]), asked.folds, asked.seeds[0])
     return Report(
         pictures=pictures,
         rows=record.rows,
@@ -254,7 +254,7 @@ def _add_evidence(asked: Plan, run: _Run, report: Report) -> None:
         fit = run.rows[subject.backbone][1][1]
         head = next(head for head in asked.heads if head.name == subject.method)
         cut = splits.labels_of(fit), asked.folds, asked.seeds[0]
-        report.leaks = copying.tried(report.leaks, head, fit.X, *cut)
+        report.leaks = leakage.tried(report.leaks, head, fit.X, *cut)
     report.evidence = gather(_material(asked, run, report))
 
 

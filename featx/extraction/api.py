@@ -14,9 +14,10 @@ import numpy as np
 
 from featx import runtimes
 from featx.backbones.backbone import Backbone, find_backbone
-from featx.cache.location import drop_if_empty, find_root, mark_used
+from featx.cache.keys import drop_if_empty, mark_used
+from featx.cache.location import find_root
 from featx.cache.locks import Claims
-from featx.cache.stat_index import KnownFiles, of_content
+from featx.cache.stat_index import KnownFiles
 from featx.cache.store import Store
 from featx.datasets.dataset import Dataset, as_dataset, label_array
 from featx.errors import (
@@ -31,6 +32,7 @@ from featx.extraction.blocks import BLOCK
 from featx.extraction.scan import Scan
 from featx.features import ExtractionReport, Features
 from featx.images import decoding, image_warnings
+from featx.images.content_hash import of_content
 from featx.runtimes import Runtime
 
 logger = logging.getLogger(__name__)

@@ -7,19 +7,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from threading import Event
 
 import numpy as np
 
 from featx.cache.locks import Claim, Claims
-from featx.cache.shards import HOLE, ROW, block_id
-from featx.cache.stat_index import Digest
+from featx.cache.shards import BAD, HOLE, ROW, Block, block_id
 from featx.cache.store import Store
 from featx.errors import CacheEnvironmentError, ImageError, NonFiniteError
 from featx.extraction import probe
 from featx.extraction.batches import Batches
-from featx.extraction.slots import Slot, block_of, digests
+from featx.images.content_hash import Digest
 from featx.runtimes import Runtime
 
 logger = logging.getLogger(__name__)
@@ -297,3 +297,33 @@ class BlockWriter:
             kind == ROW and self._counts(slot)
             for slot, kind in zip(slots, block.status, strict=True)
         )
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in a block: a picture's, or with an error that of a file that is none."""
+
+    id: str
+    digest: Digest
+    error: ImageError | None
+
+
+def digests(slots: Sequence[Slot]) -> np.ndarray:
+    """Return the content digests of the slots, shape (n, 32)."""
+    return np.frombuffer(b"".join(slot.digest for slot in slots), np.uint8).reshape(-1, 32)
+
+
+def block_of(slots: Sequence[Slot], features: np.ndarray, runtime: Runtime) -> Block:
+    """Return the block to publish; a row with NaN or infinity becomes a hole."""
+    status = np.full(len(slots), ROW, np.uint8)
+    status[~np.isfinite(features).all(axis=1)] = HOLE
+    bad = [(i, slot.error) for i, slot in enumerate(slots) if slot.error is not None]
+    status[[i for i, _ in bad]] = BAD
+    return Block(
+        np.where((status == ROW)[:, None], features, np.float32(np.nan)),
+        digests(slots),
+        status,
+        [(i, error.code, str(error)) for i, error in bad],
+        runtime.batch_size,
+        runtime.environment(),
+    )

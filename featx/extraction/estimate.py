@@ -17,12 +17,13 @@ import numpy as np
 from featx import runtimes
 from featx.backbones.backbone import Backbone, find_backbone
 from featx.cache.location import chosen, is_marked, nearest_writable, refuse_foreign
-from featx.cache.stat_index import KnownFiles, of_content
+from featx.cache.stat_index import KnownFiles
 from featx.cache.store import Store
 from featx.datasets.dataset import Dataset, Item, as_dataset
 from featx.errors import CacheError, ImageError
 from featx.extraction.blocks import BLOCK
 from featx.images import decoding
+from featx.images.content_hash import of_content
 from featx.runtimes import Runtime
 from featx.storage import atomic, folders
 

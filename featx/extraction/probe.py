@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from featx.cache.facts import ShardFacts
-from featx.cache.shards import ROW, decode
-from featx.cache.stat_index import Digest, of_content
+from featx.cache.shards import ROW, ShardFacts, decode
 from featx.cache.store import Store
 from featx.errors import CacheCorruptError, CacheEnvironmentError
 from featx.images import decoding
+from featx.images.content_hash import Digest, of_content
 from featx.runtimes import Runtime
 from featx.storage import reading
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from featx.datasets import tf_data
 from featx.datasets.dataset import Dataset, Item
+from featx.datasets.items import Item
 from featx.errors import BadImagesError, DatasetError, Failure, ImageError
 from featx.images import decoding
 
@@ -140,7 +140,7 @@ def batches_of(
             self.on_epoch_end()
             shapes = [(None, side, side, 3), *((None,) for _ in targets)]
             dtypes = [np.uint8, *(target.dtype for target in targets)]
-            return tf_data.without_autotuner(self.epoch, len(self), shapes, dtypes)
+            return without_autotuner(self.epoch, len(self), shapes, dtypes)
 
     return PictureBatches()
 
@@ -186,3 +186,24 @@ def _failure(item: Item) -> Failure | None:
     except ImageError as error:
         return Failure(item.id, type(error).__name__, str(error))
     return None
+
+
+def without_autotuner(
+    epoch: Callable[[], Iterator[Any]], length: int, shapes: Sequence[Any], dtypes: Sequence[Any]
+) -> Any:
+    """Return the `length` batches that each call of `epoch` yields, as a `tf.data.Dataset`.
+
+    With the autotuner that Keras's own data sets have, TensorFlow 2.21 stood still after many an
+    epoch, for up to as long as it had taken: an iterator that ends waits for the autotuner's
+    thread, which may miss the call to end. The worker threads of Keras's `PyDataset` do without
+    it, but on other backends they served some pictures twice and others never.
+    """
+    import tensorflow as tf
+
+    made = tf.data.Dataset.from_generator(
+        epoch, output_signature=tuple(map(tf.TensorSpec, shapes, dtypes))
+    )
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    counted = made.apply(tf.data.experimental.assert_cardinality(length))
+    return counted.prefetch(1).with_options(options)

@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from featx.cache import shards
-from featx.cache.facts import ShardFacts
 from featx.cache.index import ShardIndex
-from featx.cache.shards import HOLE, Block
+from featx.cache.shards import HOLE, Block, ShardFacts
 from featx.cache.store import Store
 from featx.storage import atomic, reading
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from featx.cache.location import DAY, refuse_links_in
+from featx.cache.keys import refuse_links_in
+from featx.cache.location import DAY
 from featx.errors import CacheError
 from featx.maintenance.inventory import is_of_later_format, key_folders, last_used, size_of
 from featx.storage import atomic, folders

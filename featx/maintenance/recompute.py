@@ -14,11 +14,11 @@ from featx import runtimes
 from featx.backbones import keras_models
 from featx.backbones.backbone import Backbone
 from featx.cache.shards import ROW
-from featx.cache.stat_index import Digest, of_content
 from featx.cache.store import Store
 from featx.errors import BackboneError, ImageError
 from featx.extraction import probe
 from featx.images import decoding
+from featx.images.content_hash import Digest, of_content
 
 # What a key.json must say, besides the backbone's name, for its network to be had again.
 _ASKED = ("weights", "layer", "pooling", "side", "precision")

@@ -10,7 +10,8 @@ import numpy as np
 
 from featx import runtimes
 from featx.backbones.backbone import Backbone, find_backbone
-from featx.cache.location import existing_root, key_folder, key_of
+from featx.cache.keys import key_folder, key_of
+from featx.cache.location import existing_root
 from featx.classifier.compatibility import check_same_network
 from featx.classifier.explanations import Explainer, inline
 from featx.errors import CacheError, HeadError

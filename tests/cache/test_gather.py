@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import featx
-from featx.cache import matrix
+from featx.cache import gather, matrix
 
 
 def test_rows_that_fit_are_in_memory(tmp_path: Path) -> None:
-    rows = matrix.empty(3, 5, tmp_path)
+    rows = gather.empty(3, 5, tmp_path)
     assert type(rows) is np.ndarray
     assert (rows.shape, rows.dtype) == ((3, 5), np.float32)
 
@@ -23,7 +23,7 @@ def test_rows_that_do_not_fit_are_in_a_file_without_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(matrix, "free_memory", lambda: 4 * 3 * 5 * 2 - 1)
-    rows = matrix.empty(3, 5, tmp_path)
+    rows = gather.empty(3, 5, tmp_path)
     assert isinstance(rows, np.memmap)
     rows[:] = np.arange(15).reshape(3, 5)
     assert rows.sum() == 105
@@ -34,13 +34,13 @@ def test_half_of_the_free_memory_is_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(matrix, "free_memory", lambda: 4 * 3 * 5 * 2)
-    assert not isinstance(matrix.empty(3, 5, tmp_path), np.memmap)
+    assert not isinstance(gather.empty(3, 5, tmp_path), np.memmap)
 
 
 def test_a_read_only_folder_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matrix, "free_memory", lambda: 0)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert isinstance(matrix.empty(3, 5, tmp_path), np.memmap)
+    assert isinstance(gather.empty(3, 5, tmp_path), np.memmap)
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no posix_fallocate here")
@@ -53,12 +53,12 @@ def test_a_full_disk_is_told_before_a_row_is_written(
     monkeypatch.setattr(matrix, "free_memory", lambda: 0)
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match="No space left"):
-        matrix.empty(3, 5, tmp_path)
+        gather.empty(3, 5, tmp_path)
 
 
 def test_free_memory_is_below_all_memory() -> None:
     everything = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert 0 < matrix.free_memory() <= everything
+    assert 0 < gather.free_memory() <= everything
 
 
 def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,9 +66,9 @@ def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.Mon
     limit.write_text("1000\n")
     used.write_text("300\n")
     monkeypatch.setattr(matrix, "_LIMITS", ((str(limit), str(used)),))
-    assert matrix.free_memory() == 700
+    assert gather.free_memory() == 700
     limit.write_text("max\n")
-    assert matrix.free_memory() > 1000
+    assert gather.free_memory() > 1000
 
 
 def test_extraction_maps_what_does_not_fit(

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featx.cache.stat_index import RACY_NS, KnownFiles, known_sources, now_ns, of_content
+from featx.cache.stat_index import RACY_NS, KnownFiles, known_sources, now_ns
+from featx.images.content_hash import of_content
 
 
 def test_bytes_and_pixels() -> None:

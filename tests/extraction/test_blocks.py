@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from featx import errors
-from featx.cache.stat_index import of_content
 from featx.cache.store import Store, find_root
 from featx.extraction import blocks
 from featx.extraction.blocks import BlockWriter
+from featx.images.content_hash import of_content
 from featx.runtimes import Runtime
 
 SIDE = 4

@@ -11,10 +11,10 @@ import tqdm.auto
 
 import featx
 from featx.cache.locks import Claims
-from featx.cache.stat_index import of_content
 from featx.cache.store import Store, find_root
 from featx.extraction import blocks
 from featx.extraction.blocks import BlockWriter
+from featx.images.content_hash import of_content
 from tests.fakes import TINY, CountingRuntime
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from featx.cache.stat_index import of_content
+from featx.images.content_hash import of_content
 
 
 def shards(cache: Path) -> dict[str, bytes]:

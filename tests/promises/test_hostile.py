@@ -18,8 +18,9 @@ import pytest
 from featx.cache import shards
 from featx.cache.index import ShardIndex
 from featx.cache.locks import Claims
-from featx.cache.stat_index import KnownFiles, of_content
+from featx.cache.stat_index import KnownFiles
 from featx.errors import CacheCorruptError, CacheCorruptWarning, CacheSecurityError
+from featx.images.content_hash import of_content
 from featx.maintenance import gc
 from featx.storage import atomic
 from tests.promises import hostile, stub

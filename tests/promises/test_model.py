@@ -22,9 +22,9 @@ from PIL import Image
 
 from featx import errors
 from featx.cache.locks import Claim, Claims
-from featx.cache.stat_index import of_content
 from featx.cache.store import Store, find_root
 from featx.extraction import blocks
+from featx.images.content_hash import of_content
 from featx.maintenance import compaction
 
 from . import faults, oracle, stub

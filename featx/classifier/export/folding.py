@@ -9,10 +9,10 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from featx.backbones.backbone import Backbone
-from featx.classifier.file.head_state import kind_of
 from featx.dense import ROWS, DenseClassifier, attach
 from featx.errors import ExportError
 from featx.heads.boosting.xgboost_head import XGBoostHead
+from featx.heads.kinds import kind_of
 
 # scikit-learn's names of activations, by Keras's.
 _ACTIVATIONS = {"identity": "linear", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu"}

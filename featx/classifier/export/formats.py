@@ -34,8 +34,8 @@ def write(
     """Write the network and the head as one: uint8 pictures in, class probabilities out.
 
     The input is (n, side, side, 3) RGB 0-255, resized beforehand: by Pillow's bilinear filter,
-    as `featx.images.decoding.resize` does, for the same probabilities. The class names are inside: as
-    `labels.txt` in a .keras or .tflite file (read it with any zip tool), as `assets.extra/
+    as `featx.images.decoding.resize` does, for the same probabilities. The class names are inside:
+    as `labels.txt` in a .keras or .tflite file (read it with any zip tool), as `assets.extra/
     labels.txt` in a SavedModel, as the metadata "classes" (a JSON list) in ONNX.
 
     Trees jump at their thresholds: where a number of a row lies so near to one that another runtime

@@ -14,7 +14,7 @@ from featx.backbones.backbone import Backbone
 from featx.classifier.examples import Examples, as_members, of_members
 from featx.classifier.file import container, head_state, skops_heads
 from featx.classifier.file.arrays import array_of
-from featx.classifier.file.head_parts import HeadState, Shape
+from featx.classifier.file.head_state import HeadState, Shape
 from featx.errors import (
     BackboneError,
     ModelFileError,

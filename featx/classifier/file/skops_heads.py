@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from featx.classifier.file.arrays import array_of
-from featx.classifier.file.head_parts import Shape
+from featx.classifier.file.head_state import Shape
 from featx.errors import ModelFileError, ModelFormatError, ModelTrustError
 
 # A fixed list, in place of skops's own, which knows every estimator of scikit-learn: support

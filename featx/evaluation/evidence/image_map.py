@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import time
@@ -17,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from featx.datasets.items import Item
 from featx.errors import ImageError
 from featx.images import decoding
+from featx.images.thumbnails import encoded
 
 # More are neither told apart on a page nor laid out in seconds.
 MOST = 1500
@@ -124,10 +124,3 @@ def _cell(item: Item) -> Image.Image | None:
         return Image.fromarray(decoding.thumbnail(item.source, SIDE))
     except ImageError:  # gone or changed since its row was made
         return None
-
-
-def encoded(picture: Image.Image, quality: int) -> bytes:
-    """Return a picture as a JPEG."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality, optimize=True)
-    return buffer.getvalue()

@@ -9,9 +9,9 @@ from PIL import Image
 
 from featx.datasets.items import Item
 from featx.errors import ImageError
-from featx.evaluation.evidence.image_map import encoded
 from featx.evaluation.results import Predictions
 from featx.images import decoding
+from featx.images.thumbnails import encoded
 
 # Of each kind: two rows of five on a wide page, five of two on a phone.
 SHOWN = 10

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -18,7 +16,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
 
-from featx.cache.stat_index import of_content
+from featx.datasets.content import content
 from featx.datasets.dataset import Item
 from featx.errors import ImageError
 from featx.images import decoding
@@ -140,26 +138,6 @@ def _exact(items: Sequence[Item], X: np.ndarray) -> list[Twins]:
         for equal in same.values():
             found += [Twins(a, b, "exact", 1.0, 0) for a, b in zip(equal, equal[1:], strict=False)]
     return sorted(found, key=lambda pair: (pair.first, pair.second))
-
-
-def content(item: Item) -> bytes | None:
-    """Return the sha256 of what a picture holds; None where it cannot be read any more."""
-    source = item.source
-    try:
-        return of_content(decoding.read(source) if isinstance(source, Path) else source)
-    except ImageError:
-        return None
-
-
-def contents(items: Sequence[Item]) -> str | None:
-    """Return one sha256, as hex, of what these pictures hold, in their order.
-
-    None where one of them cannot be read any more, for nothing is known of it then.
-    """
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        found = list(pool.map(content, items))
-    known = [one for one in found if one is not None]
-    return hashlib.sha256(b"".join(known)).hexdigest() if len(known) == len(found) else None
 
 
 def _agreeing(codes: np.ndarray, pool: ThreadPoolExecutor) -> list[tuple[int, int, int]]:

@@ -6,7 +6,7 @@ import io
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +18,8 @@ from featx.errors import ImageError
 from featx.evaluation.leaks import duplicates, shortcuts
 from featx.evaluation.leaks.duplicates import Twins
 from featx.evaluation.leaks.shortcuts import Shortcut
+from featx.evaluation.protocol import splits, trials
+from featx.evaluation.protocol.trials import Method
 from featx.formatting import percent
 from featx.images import decoding
 
@@ -290,3 +292,27 @@ def _thumbnails(
 
 def _counted(n: int, one: str, many: str) -> str:
     return f"{n:,} {one if n == 1 else many}"
+
+
+def judged(leaks: Leaks, y: np.ndarray, folds: int, seed: int) -> Leaks:
+    """Return the leaks with whether folds of the training pictures divide copies."""
+    groups = leaks.groups["train"]
+    apart = any(
+        np.isin(groups[score], groups[fit]).any()
+        for fit, score in splits.folds_of(y, folds, seed, groups)
+    )
+    return replace(leaks, apart=apart)
+
+
+def tried(leaks: Leaks, head: Method, X: np.ndarray, y: np.ndarray, folds: int, seed: int) -> Leaks:
+    """Return the leaks with what a head would seem to get on folds that divide copies.
+
+    Parameters
+    ----------
+    leaks : Leaks
+        As ``judged`` returned them; left as they are where copies are few, or divided anyway.
+    """
+    if leaks.apart or leaks.copied < MANY_COPIES:
+        return leaks
+    accuracy = trials.cross_validate(head, X, y, splits.folds_of(y, folds, seed), seed).accuracy
+    return leaks if np.isnan(accuracy) else replace(leaks, divided=accuracy)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from featx.datasets import content
 from featx.datasets.dataset import Dataset
 from featx.errors import DatasetError
-from featx.evaluation.leaks import duplicates
 from featx.evaluation.results import Pictures, SkippedPicture
 from featx.features import Features
 
@@ -209,7 +209,7 @@ def describe(
             SkippedPicture(part, failure) for part, (_, rows) in parts for failure in rows.failures
         ),
         notes=tuple(notes),
-        content=duplicates.contents(scored[0].items),
+        content=content.contents(scored[0].items),
     )
 
 

@@ -117,7 +117,8 @@ def _gain(curves: Sequence[Data]) -> str:
             advice = _advice(before[-1], last)
             return (
                 f"From {before[-1]['per_class']} to {last['per_class']} pictures per class "
-                f"{formatting.label(curve['method'])} gained {formatting.points(gain)} points: {advice}."
+                f"{formatting.label(curve['method'])} gained "
+                f"{formatting.points(gain)} points: {advice}."
             )
     return ""
 

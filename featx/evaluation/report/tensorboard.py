@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featx.errors import FeatxError
 from featx.evaluation.evidence import image_map
-from featx.evaluation.report import events
+from featx.evaluation.report import tensorboard
 from featx.formatting import printable
 
 if TYPE_CHECKING:
@@ -52,11 +53,11 @@ def save(report: Report, directory: Path) -> Path:
             parts = ["baseline", one.backbone, f"seed {one.seed}"]
             parts += [] if one.fold is None else [f"fold {one.fold}"]
             scalars = {name: list(enumerate(line, 1)) for name, line in one.curves.items()}
-            events.write(directory / _name(parts), scalars, at)
+            tensorboard.write(directory / _name(parts), scalars, at)
         for curve in curves:
             points = [(point.per_class, point.accuracy) for point in curve.points]
             folder = directory / _name(["learning curve", curve.backbone, curve.method])
-            events.write(folder, {"accuracy over pictures per class": points}, at)
+            tensorboard.write(folder, {"accuracy over pictures per class": points}, at)
         if shown is not None:
             _project(report, shown, directory)
     except OSError as error:
@@ -94,3 +95,32 @@ def _project(report: Report, shown: Map, directory: Path) -> None:
     (directory / "sprite.jpg").write_bytes(shown.sheet)
     config = _CONFIG.format(side=image_map.SIDE)
     (directory / "projector_config.pbtxt").write_text(config, encoding="utf-8")
+
+
+def write(folder: Path, scalars: Mapping[str, Iterable[tuple[int, float]]], seconds: float) -> Path:
+    """Write one event file, over one of the same name and time.
+
+    Parameters
+    ----------
+    folder : Path
+        A run, as TensorBoard calls it; made if it is not there.
+    scalars : mapping of str to (step, value) pairs
+        By tag. Values that are not finite are left out.
+    seconds : float
+        Wall time of all events, since 1970.
+    """
+    # TensorFlow's summary API needs the tensorboard package; its record writer does not.
+    import tensorflow as tf
+    from tensorflow.core.util.event_pb2 import Event
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"events.out.tfevents.{int(seconds):010d}.featx"
+    with tf.io.TFRecordWriter(str(path)) as file:
+        file.write(Event(wall_time=seconds, file_version="brain.Event:2").SerializeToString())
+        for tag, points in scalars.items():
+            for step, value in points:
+                if math.isfinite(value):
+                    event = Event(wall_time=seconds, step=step)
+                    event.summary.value.add(tag=tag, simple_value=value)
+                    file.write(event.SerializeToString())
+    return path

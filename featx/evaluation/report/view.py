@@ -165,8 +165,8 @@ def _payback(chosen: Summary | None, rival: Summary | None) -> charts.Chart | No
     return charts.chart(
         (
             "Seconds spent after so many trainings",
-            f"After {last} trainings: {name} {formatting.seconds(start + last * each)}, the baseline "
-            f"{formatting.seconds(last * other)}.",
+            f"After {last} trainings: {name} {formatting.seconds(start + last * each)}, "
+            f"the baseline {formatting.seconds(last * other)}.",
             "trainings",
             "seconds",
         ),

@@ -42,10 +42,9 @@ from sklearn.svm import SVC, LinearSVC
 
 import featx
 from featx import dense, errors, heads
-from featx.classifier.classifier import ImageClassifier
+from featx.classifier.classifier import ImageClassifier, load
 from featx.classifier.export import folding, formats
 from featx.classifier.file import model as saved
-from featx.classifier.loading import load
 from featx.features import Features
 
 RECIPE = {"backbone": "mobilenet_v2", "side": 32, "key": "k"}

@@ -12,7 +12,7 @@ from PIL import Image
 
 from featx.errors import FeatxError
 from featx.evaluation.evidence import image_map
-from featx.evaluation.report import events
+from featx.evaluation.report import tensorboard
 from featx.evaluation.report.report import Report
 from tests.evaluation.report.test_report import HOSTILE, build
 
@@ -29,7 +29,9 @@ def read(path: Path) -> list[Any]:
 
 
 def test_scalars_come_back(tmp_path: Path) -> None:
-    path = events.write(tmp_path / "a run", {"loss": [(1, 0.5), (2, math.nan), (3, 0.25)]}, 12.0)
+    path = tensorboard.write(
+        tmp_path / "a run", {"loss": [(1, 0.5), (2, math.nan), (3, 0.25)]}, 12.0
+    )
     first, *rest = read(path)
     assert first.file_version == "brain.Event:2"
     found = [(e.step, e.summary.value[0].tag, e.summary.value[0].simple_value) for e in rest]
