@@ -54,10 +54,10 @@ class Clock(keras.callbacks.Callback):
 
 def by_hand(folder: Path, name: str, weights: str | None, side: int, epochs: int) -> Epochs:
     """Return the seconds of each epoch of a script written by hand."""
-    pictures = keras.utils.image_dataset_from_directory(
+    images = keras.utils.image_dataset_from_directory(
         folder, image_size=(side, side), batch_size=32, verbose=False
     )
-    classes = len(pictures.class_names)
+    classes = len(images.class_names)
     builder, module = BY_HAND[name]
     network = builder(
         include_top=False, weights=weights, input_shape=(side, side, 3), pooling="avg"
@@ -68,7 +68,7 @@ def by_hand(folder: Path, name: str, weights: str | None, side: int, epochs: int
     model = keras.Model(image, keras.layers.Dense(classes, activation="softmax")(rows))
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     clock = Clock()
-    model.fit(pictures.prefetch(-1), epochs=epochs, callbacks=[clock], shuffle=False, verbose=0)
+    model.fit(images.prefetch(-1), epochs=epochs, callbacks=[clock], shuffle=False, verbose=0)
     return clock.epochs
 
 
@@ -102,7 +102,7 @@ def main() -> None:
             told = "  ".join(f"{wall:.2f} ({cores:.2f})" for wall, cores in epochs)
             print(f"round {number + 1}, {method:8} {told}", flush=True)
     n = sum(1 for path in options.dataset.rglob("*") if path.is_file())
-    print(f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {n} pictures")
+    print(f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {n} images")
     print(f"keras {keras.__version__} on {keras.backend.backend()}, {options.backbone}; medians")
     medians = {}
     for method, epochs in runs.items():

@@ -34,7 +34,7 @@ def _frozen_network(name: str, weights: str | None) -> Any:
     return keras.Model(inputs, base(module.preprocess_input(inputs), training=False))
 
 
-def _pictures(folder: str, **options: Any) -> Any:
+def _images(folder: str, **options: Any) -> Any:
     import tensorflow as tf
     from keras.utils import image_dataset_from_directory
 
@@ -78,18 +78,16 @@ def extract(folder: str, name: str, weights: str | None) -> dict[str, Any]:
     """Time embeddings by `image_dataset_from_directory` and `predict`, after a warm-up."""
     model = _frozen_network(name, weights)
     # With such batches as come later: TensorFlow traces the network anew for others.
-    model.predict(_pictures(folder, labels=None, shuffle=False).take(1), verbose=0)
+    model.predict(_images(folder, labels=None, shuffle=False).take(1), verbose=0)
     stalls, began = _stalls(), time.perf_counter()
-    rows = model.predict(
-        _pictures(folder, labels=None, shuffle=False), verbose=0, callbacks=[stalls]
-    )
+    rows = model.predict(_images(folder, labels=None, shuffle=False), verbose=0, callbacks=[stalls])
     stalls.predicted()
     seconds = time.perf_counter() - began - stalls.seconds
     return {"images": len(rows), "seconds": seconds, "stalled_seconds": stalls.seconds}
 
 
 def head(train: str, test: str, weights: str | None, epochs: list[int]) -> dict[str, Any]:
-    """Train a Keras head on the frozen network, pictures through it every epoch, then test it.
+    """Train a Keras head on the frozen network, images through it every epoch, then test it.
 
     The longest of `epochs` is trained once; after each of them the test set is asked for, and
     its cost is not counted in the training that goes on.
@@ -97,7 +95,7 @@ def head(train: str, test: str, weights: str | None, epochs: list[int]) -> dict[
     import keras
 
     base = _frozen_network("mobilenet_v2", weights)
-    training, testing = _pictures(train), _pictures(test, shuffle=False)
+    training, testing = _images(train), _images(test, shuffle=False)
     classes = len(os.listdir(train))
     outputs = keras.layers.Dense(classes, activation="softmax")(base.output)
     model = keras.Model(base.input, outputs)
@@ -144,8 +142,8 @@ def decode(folder: str, side: int = SIDE) -> dict[str, Any]:
     from PIL import Image
 
     def one(path: Path) -> int:
-        with Image.open(path) as picture:
-            small = picture.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
+        with Image.open(path) as image:
+            small = image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
         return np.asarray(small).nbytes
 
     paths = _files(folder)

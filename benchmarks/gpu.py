@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import by_hand
+import images
 import numpy as np
-import pictures
 
 import featx
 
@@ -63,7 +63,7 @@ def by_keras(folder: str, name: str, batch_size: int | None) -> dict[str, Any]:
 
 
 def forward(name: str, precision: str, batch_size: int | None) -> dict[str, Any]:
-    """Time pictures that are in memory at the network's size: no decoder, little else."""
+    """Time images that are in memory at the network's size: no decoder, little else."""
     backbone = featx.Backbone(name, weights=None, precision=precision)
     count = 8 * (batch_size or 256)
     rng = np.random.default_rng(1)
@@ -77,7 +77,7 @@ def forward(name: str, precision: str, batch_size: int | None) -> dict[str, Any]
 
 
 def rows(name: str, out: str) -> dict[str, Any]:
-    """Write the float32 rows of a few pictures, to be compared between devices."""
+    """Write the float32 rows of a few images, to be compared between devices."""
     with tempfile.TemporaryDirectory() as cache:
         backbone = featx.Backbone(name, weights=None)
         np.save(out, featx.extract(NOISE, backbone, cache=cache, progress=False).X)
@@ -153,8 +153,8 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(prefix="featx-gpu-") as folder:
         work = Path(folder)
-        source = pictures.real("flowers") or pictures.drawn(work / "drawn")
-        many = str(pictures.repeated([source], work / "many", options.images))
+        source = images.real("flowers") or images.drawn(work / "drawn")
+        many = str(images.repeated([source], work / "many", options.images))
         here = measure("rows", name="resnet50", out=str(work / "device.npy")).get("device", "?")
         measure("rows", name="resnet50", out=str(work / "cpu.npy"), on_cpu=True)
         ours, plain = (np.load(work / f"{name}.npy") for name in ("device", "cpu"))

@@ -1,7 +1,7 @@
-"""Does a model leave the house whole? Save, load in another process, export, on real pictures.
+"""Does a model leave the house whole? Save, load in another process, export, on real images.
 
 `python benchmarks/models.py TRAIN TEST` trains each head of featx on TRAIN, saves it, lets a new
-process load it and score TEST, and compares every bit; then exports and compares every picture of
+process load it and score TEST, and compares every bit; then exports and compares every image of
 TEST with each file's own runtime. It writes results/models-<date>.json and the table of README.md.
 Exit code 1: a score is not the same.
 """
@@ -35,11 +35,11 @@ EXPORTS = {
     "linear_svm": ("onnx",),
 }
 
-# Neither the training process's memory nor its network: only the file and the pictures.
+# Neither the training process's memory nor its network: only the file and the images.
 OTHER = """
 import sys, numpy, featx
-_, model, pictures, digest, out = sys.argv
-numpy.save(out, featx.load(model, sha256=digest).predict_proba(pictures))
+_, model, images, digest, out = sys.argv
+numpy.save(out, featx.load(model, sha256=digest).predict_proba(images))
 """
 
 
@@ -53,7 +53,7 @@ def saved(model: featx.ImageClassifier, test: str, folder: Path) -> dict[str, An
     after = np.load(out)
     return {
         "accuracy": model.score(test),
-        "pictures": len(after),
+        "images": len(after),
         "bit_equal": before.dtype == after.dtype and before.tobytes() == after.tobytes(),
         "bytes": path.stat().st_size,
     }
@@ -73,7 +73,7 @@ def exported(
             "format": name,
             "largest": parity.largest,
             "same_class": parity.same_class,
-            "pictures": parity.pictures,
+            "images": parity.images,
             "holds": parity.holds,
         }
         print(f"  {name}: {parity}", flush=True)
@@ -108,7 +108,7 @@ def table(about: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[str]:
         )
         yield (
             f"| {row['head']} | {row['accuracy']:.1%} | {row['bytes'] / 1e6:.1f} MB "
-            f"| {equal}, {row['pictures']} pictures | {files or 'no layers of a network'} |"
+            f"| {equal}, {row['images']} images | {files or 'no layers of a network'} |"
         )
 
 
@@ -126,8 +126,8 @@ def write(about: dict[str, Any], rows: list[dict[str, Any]]) -> None:
 def main() -> int:
     """Train, save, export, compare; 1 where something is not the same."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("train", help="labelled pictures")
-    parser.add_argument("test", help="labelled pictures that no head was trained on")
+    parser.add_argument("train", help="labelled images")
+    parser.add_argument("test", help="labelled images that no head was trained on")
     parser.add_argument("--backbone", "-b", default="mobilenet_v2")
     parser.add_argument("--head", action="append", choices=list(featx.HEADS))
     parser.add_argument("--cache", help="folder of kept rows; the usual one if not given")
@@ -152,7 +152,7 @@ def main() -> int:
 
 
 def _short(folder: str) -> str:
-    # Where somebody keeps the pictures is nobody's business.
+    # Where somebody keeps the images is nobody's business.
     return "/".join(Path(folder).parts[-2:])
 
 

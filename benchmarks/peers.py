@@ -1,4 +1,4 @@
-"""Other extractors on the same pictures and network, each by its own documented calls."""
+"""Other extractors on the same images and network, each by its own documented calls."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(ROOT))
 
-import pictures  # noqa: E402
+import images  # noqa: E402
 import tasks  # noqa: E402
 
 
@@ -155,8 +155,8 @@ def extraction(bench: Bench) -> None:
 
 def peers(bench: Bench) -> None:
     """Two other extractors, where they are installed."""
-    # embetter sends each picture through the network alone: few are enough to tell.
-    folder = str(pictures.repeated([bench.flowers / "test"], bench.work / "peers", 100))
+    # embetter sends each image through the network alone: few are enough to tell.
+    folder = str(images.repeated([bench.flowers / "test"], bench.work / "peers", 100))
     ours = "extract", {"folder": folder, "name": "mobilenet_v2", "weights": None}
     for name in ("thingsvision", "embetter"):
         theirs = name, {"folder": folder, "python": bench.peers_python}
@@ -262,7 +262,7 @@ def heads(bench: Bench) -> None:
 def start_up(bench: Bench) -> None:
     """Time whole processes: with nothing kept, with the network kept, with rows kept."""
     folder = bench.work / "ten"
-    pictures.repeated([bench.flowers], folder, 10)
+    images.repeated([bench.flowers], folder, 10)
     cache = str(bench.work / "start")
     for what, target in (("nothing is kept", None), ("all is kept", None)):
         answer = bench.run(
@@ -280,7 +280,7 @@ def start_up(bench: Bench) -> None:
             )
         )
         if what == "nothing is kept":
-            pictures.repeated([bench.flowers], folder, 20)
+            images.repeated([bench.flowers], folder, 20)
             again = bench.run(
                 "whole", folder=str(folder), weights=bench.weights, cache=cache,
                 precision="float32",
@@ -298,7 +298,7 @@ def start_up(bench: Bench) -> None:
 def warm(bench: Bench) -> None:
     """Time a whole process whose images are all kept, and the reading of many wide rows."""
     count = 1000 if bench.quick else 10_000
-    folder = pictures.repeated([bench.flowers, *bench.others], bench.work / "warm", count)
+    folder = images.repeated([bench.flowers, *bench.others], bench.work / "warm", count)
     arguments = {
         "folder": str(folder),
         "weights": bench.weights,
@@ -337,7 +337,7 @@ def growth(bench: Bench) -> None:
     costs, peaks = [], []
     for count in counts:
         folder = bench.work / f"growth-{count}"
-        pictures.repeated([bench.flowers, *bench.others], folder, count)
+        images.repeated([bench.flowers, *bench.others], folder, count)
         answer = bench.run(
             "extract", folder=str(folder), name="mobilenet_v2", weights=None,
             precision="bfloat16", image_size=96,
@@ -362,7 +362,7 @@ def growth(bench: Bench) -> None:
     slope = (peaks[-1] - peaks[-2]) / (counts[-1] - counts[-2])
     bench.add(
         Line(
-            "memory an image beside its row and its entry in the list of pictures",
+            "memory an image beside its row and its entry in the list of images",
             slope / 1000,
             0.5,
             least=False,
@@ -479,16 +479,16 @@ def main() -> int:
         "--peers-python", default=sys.executable, help="a Python that has the peers installed"
     )
     options = parser.parse_args()
-    trained = pictures.use_shared_weights()
+    trained = images.use_shared_weights()
     short, sentence = hardware()
     failed = 0
     with tempfile.TemporaryDirectory(prefix="featx-speed-") as folder:
         work = Path(folder)
-        flowers = pictures.real("flowers") or pictures.drawn(work / "drawn")
+        flowers = images.real("flowers") or images.drawn(work / "drawn")
         others = [
             found / "all" if (found / "all").is_dir() else found
             for name in ("trashnet", "steel", "magnetic_tile")
-            if (found := pictures.real(name)) is not None
+            if (found := images.real(name)) is not None
         ]
         bench = Bench(
             options.quick, work, flowers, others, "imagenet" if trained else None,
@@ -505,7 +505,7 @@ def main() -> int:
             "versions": versions(),
             "versions of the peers": peers_versions(options.peers_python),
             "weights": bench.weights,
-            "data": "flowers, trashnet, steel, magnetic_tile" if others else "drawn pictures",
+            "data": "flowers, trashnet, steel, magnetic_tile" if others else "drawn images",
         }
         for name in options.only or PARTS:
             try:

@@ -32,7 +32,7 @@ def extract(
     runtime: str = "auto",
     image_size: int | None = None,
 ) -> dict[str, Any]:
-    """Send a folder through the network into a cache that knows the network and no picture."""
+    """Send a folder through the network into a cache that knows the network and no image."""
     backbone = featx.Backbone(name, weights=weights, precision=precision, image_size=image_size)
     with tempfile.TemporaryDirectory() as cache:
         featx.extract(WARM_UP, backbone, cache=cache, runtime=runtime, progress=False)
@@ -50,16 +50,16 @@ def extract(
 def memory(folder: str, name: str, weights: str | None, image_size: int) -> dict[str, Any]:
     """Return the most that Python and numpy hold at a time during a pass; rows and list left out.
 
-    The list is that of the pictures' names, which the caller makes.
+    The list is that of the images' names, which the caller makes.
     As they were asked for: what the process gets from the system moves by 30 MB from run to run,
-    which is more than a small leak in 20,000 pictures.
+    which is more than a small leak in 20,000 images.
     """
     backbone = featx.Backbone(name, weights=weights, precision="bfloat16", image_size=image_size)
     with tempfile.TemporaryDirectory() as cache:
         featx.extract(WARM_UP, backbone, cache=cache, progress=False)
-        pictures = featx.Dataset.from_folder(folder)
+        images = featx.Dataset.from_folder(folder)
         tracemalloc.start()
-        features = featx.extract(pictures, backbone, cache=cache, progress=False)
+        features = featx.extract(images, backbone, cache=cache, progress=False)
         _, peak = tracemalloc.get_traced_memory()
     return {"images": len(features), "peak_bytes_without_rows": peak - features.X.nbytes}
 

@@ -11,11 +11,11 @@ class FeatxError(Exception):
 
 
 class DatasetError(FeatxError, ValueError):
-    """The dataset cannot be read as ordered pictures with optional labels."""
+    """The dataset cannot be read as ordered images with optional labels."""
 
 
 class EmptyDatasetError(DatasetError):
-    """The dataset holds no picture."""
+    """The dataset holds no image."""
 
 
 class InputRangeError(DatasetError):
@@ -23,7 +23,7 @@ class InputRangeError(DatasetError):
 
 
 class ImageError(FeatxError):
-    """One picture cannot be used; `code` says why in one byte that a shard can hold.
+    """One image cannot be used; `code` says why in one byte that a shard can hold.
 
     Attributes
     ----------
@@ -36,13 +36,13 @@ class ImageError(FeatxError):
 
 
 class NotAnImageError(ImageError):
-    """The bytes are no picture of an allowed format."""
+    """The bytes are no image of an allowed format."""
 
     code = 2
 
 
 class TruncatedImageError(ImageError):
-    """The file ends before the picture does."""
+    """The file ends before the image does."""
 
     code = 3
 
@@ -54,13 +54,13 @@ class ImageDecodeError(ImageError):
 
 
 class ImageTooLargeError(ImageError):
-    """The picture or its file is over the stated limit; it was not decoded."""
+    """The image or its file is over the stated limit; it was not decoded."""
 
     code = 5
 
 
 class UnsupportedImageError(ImageError):
-    """A picture of a kind that has no honest 8-bit RGB form here, such as float TIFF."""
+    """A image of a kind that has no honest 8-bit RGB form here, such as float TIFF."""
 
     code = 6
 
@@ -95,7 +95,7 @@ IMAGE_ERRORS: dict[int, type[ImageError]] = {
 
 @dataclass(frozen=True)
 class Failure:
-    """One picture that has no row: its id, the name of its error and the reason."""
+    """One image that has no row: its id, the name of its error and the reason."""
 
     id: str
     error: str
@@ -110,12 +110,12 @@ class ExtractionError(FeatxError):
 
 
 class BadImagesError(ExtractionError):
-    """Some pictures have no row; the rows of all others are kept.
+    """Some images have no row; the rows of all others are kept.
 
     Attributes
     ----------
     failures : list of Failure
-        One entry a bad picture, in dataset order.
+        One entry a bad image, in dataset order.
     """
 
     remedy = (
@@ -130,8 +130,7 @@ class BadImagesError(ExtractionError):
         more = len(self.failures) - 20
         tail = f"\n  ... and {more} more (error.failures lists them all)" if more > 0 else ""
         super().__init__(
-            f"{len(self.failures)} of {total} pictures cannot be used:\n{shown}{tail}\n"
-            f"{self.remedy}"
+            f"{len(self.failures)} of {total} images cannot be used:\n{shown}{tail}\n{self.remedy}"
         )
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -139,10 +138,10 @@ class BadImagesError(ExtractionError):
 
 
 class TooManyBadImagesError(BadImagesError):
-    """So many pictures are bad that the fault must be elsewhere; the run stopped early."""
+    """So many images are bad that the fault must be elsewhere; the run stopped early."""
 
     remedy = (
-        "The run stopped early because more than max(20, 5 %) of the pictures are bad, so the "
+        "The run stopped early because more than max(20, 5 %) of the images are bad, so the "
         "fault is probably not in single files: check the folder, the disk or the mount. "
         "Rows computed so far are kept."
     )

@@ -29,13 +29,13 @@ class ExtractionReport:
     Attributes
     ----------
     images : int
-        Pictures in the dataset, bad ones included.
+        Images in the dataset, bad ones included.
     computed, reused : int
-        Distinct pictures that went through the network now, and that were kept before.
+        Distinct images that went through the network now, and that were kept before.
     seconds : float
         Wall time of the whole call.
     compute_seconds : float
-        Wall time spent reading, decoding and computing new pictures; 0 when there were none.
+        Wall time spent reading, decoding and computing new images; 0 when there were none.
     runtime : str or None
         What computed; None when nothing had to be.
     cache : str
@@ -58,7 +58,7 @@ class ExtractionReport:
 
     @property
     def images_per_second(self) -> float | None:
-        """Pictures computed a second once the network had started; None where none was."""
+        """Images computed a second once the network had started; None where none was."""
         seconds = self.compute_seconds - self.start_seconds
         return self.computed / seconds if self.computed and seconds > 0 else None
 
@@ -70,7 +70,7 @@ class Features:
     Attributes
     ----------
     X : numpy.ndarray of shape (n, dim) and dtype float32
-        One row a picture.
+        One row a image.
     y : numpy.ndarray of shape (n,) and dtype object, or None
         Class names (str); None without labels.
     ids : list of str
@@ -78,12 +78,12 @@ class Features:
     classes : list of str
         The distinct class names, sorted.
     failures : list of Failure
-        The pictures that have no row.
-    recipe : dict
+        The images that have no row.
+    spec : dict
         All that decides the numbers: backbone, weights digest, layer, pooling, side, precision;
         besides, under "runtimes", what computed the rows of this key.
     notes : tuple of str
-        What was noticed while the dataset was listed and its new pictures were read.
+        What was noticed while the dataset was listed and its new images were read.
     report : ExtractionReport or None
         What the extraction did; None for loaded features.
 
@@ -99,7 +99,7 @@ class Features:
     ids: list[str]
     classes: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    recipe: dict[str, Any] = field(default_factory=dict)
+    spec: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     report: ExtractionReport | None = None
 
@@ -136,7 +136,7 @@ class Features:
         return frame
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one plain HDF5 file: `features`, `ids`, `labels`, `classes`, `failures`, `recipe`.
+        """Write one plain HDF5 file: `features`, `ids`, `labels`, `classes`, `failures`, `spec`.
 
         The file appears whole or not at all. Text is UTF-8; bytes of file names that are no
         UTF-8 are kept as Python's surrogate escapes are: ``name.decode('utf-8',
@@ -157,7 +157,7 @@ class Features:
             with _Patient(aside) as written, h5py.File(written, "w", libver=("v110",) * 2) as file:
                 file.attrs["format"] = "featx features"
                 file.attrs["version"] = FORMAT
-                file.attrs["recipe"] = json.dumps(self.recipe, sort_keys=True)
+                file.attrs["spec"] = json.dumps(self.spec, sort_keys=True)
                 file.create_dataset("features", data=self.X, fletcher32=bool(self.X.size))
                 file.create_dataset("ids", data=_encoded(self.ids))
                 if self.y is not None:
@@ -201,8 +201,8 @@ class Features:
                     y[:] = _decoded(file, "labels")
                 classes = _decoded(file, "classes") if "classes" in file else []
                 failures = [Failure(*(f.rsplit("\t", 2))) for f in _decoded(file, "failures")]
-                recipe = json.loads(file.attrs["recipe"])
-            return cls(X, y, ids, classes, failures, recipe)
+                spec = json.loads(file.attrs["spec"])
+            return cls(X, y, ids, classes, failures, spec)
         except Exception as error:  # the HDF5 library reports damage by many exceptions
             raise ModelFileError(
                 f"{os.fspath(path)} is no features file of featx, or is damaged: {error}. "

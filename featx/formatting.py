@@ -56,7 +56,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def pace(value: float) -> str:
-    """Return pictures a second; slow networks with a decimal.
+    """Return images a second; slow networks with a decimal.
 
     >>> pace(1234.5), pace(0.42)
     ('1,234', '0.4')

@@ -12,7 +12,7 @@ TINY = Backbone("mobilenet_v2", weights=None, image_size=32)
 
 
 class CountingRuntime(Runtime):
-    """Rows are a fixed projection of the pixels; `seen` counts the pictures that came."""
+    """Rows are a fixed projection of the pixels; `seen` counts the images that came."""
 
     name = "counting"
 
@@ -28,6 +28,6 @@ class CountingRuntime(Runtime):
         assert pixels.shape == (self.batch_size, 32, 32, 3)
         assert pixels.dtype == np.uint8
         self.batches += 1
-        # The last batch is padded with black pictures, which the tests never draw.
+        # The last batch is padded with black images, which the tests never draw.
         self.seen += int(pixels.any(axis=(1, 2, 3)).sum())
         return (pixels.reshape(self.batch_size, -1) / np.float32(255)) @ self._projection

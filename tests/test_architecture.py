@@ -196,3 +196,9 @@ def test_every_public_name_can_be_had() -> None:
     for name in featx.__all__:
         assert getattr(featx, name) is not None
     assert set(featx.__all__) == set(featx._HOME) | set(featx._MODULES)
+
+
+def test_one_place_assembles_what_the_cache_key_is_taken_from() -> None:
+    pattern = re.compile(r"""['"]preprocessing['"]: |['"]pixels['"]: """)
+    found = {module for module, path in MODULES.items() if pattern.search(code_of(path))}
+    assert found == {"featx.backbones.backbone"}

@@ -41,7 +41,7 @@ def blocks(language: str) -> list[str]:
 def flowers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in a new folder that holds flowers/train and flowers/test: pipes, 10 + 5 a class."""
     monkeypatch.chdir(tmp_path)
-    return demo.write_pictures(tmp_path / "flowers", 15)
+    return demo.write_images(tmp_path / "flowers", 15)
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)

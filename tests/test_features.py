@@ -18,7 +18,7 @@ def some() -> Features:
         np.array(["roses", "daisy", "roses"], object),
         ["a/é.jpg", "b/\udcff.jpg", "c/<i>.jpg"],
         failures=[Failure("d.jpg", "NotAnImageError", "the file is empty")],
-        recipe={"backbone": "resnet50", "layer": None},
+        spec={"backbone": "resnet50", "layer": None},
     )
 
 
@@ -39,7 +39,7 @@ def test_saved_and_loaded_is_equal(tmp_path: Path) -> None:
     assert loaded.ids == features.ids
     assert loaded.classes == features.classes
     assert loaded.failures == features.failures
-    assert loaded.recipe == features.recipe
+    assert loaded.spec == features.spec
 
 
 def test_without_labels(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     some().save(path)
     before = path.read_bytes()
     broken = some()
-    broken.recipe["layer"] = object()
+    broken.spec["layer"] = object()
     with pytest.raises(TypeError):
         broken.save(path)
     assert path.read_bytes() == before
@@ -131,9 +131,9 @@ def test_a_shape_bomb_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_id_with_a_tab_comes_back_as_it_was(tmp_path: Path) -> None:
-    failed = Failure("a\tb.png", "NotAnImageError", "it is\tno picture")
+    failed = Failure("a\tb.png", "NotAnImageError", "it is\tno image")
     features = Features(np.zeros((1, 2), np.float32), None, ["x\ty"], failures=[failed])
     features.save(tmp_path / "f.h5")
     loaded = Features.load(tmp_path / "f.h5")
     assert loaded.ids == ["x\ty"]
-    assert loaded.failures == [Failure("a\tb.png", "NotAnImageError", "it is no picture")]
+    assert loaded.failures == [Failure("a\tb.png", "NotAnImageError", "it is no image")]

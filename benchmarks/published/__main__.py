@@ -34,7 +34,7 @@ def main() -> None:
         if failed:
             raise SystemExit(f"not run: {', '.join(failed)}")
     else:
-        parser.error("give --train PICTURES, or --params, or --audit DATASETS")
+        parser.error("give --train IMAGES, or --params, or --audit DATASETS")
 
 
 def _run(system: System, asked: argparse.Namespace) -> bool:
@@ -106,8 +106,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--test", type=Path, help="others; without it --train is divided as the system divided"
     )
-    parser.add_argument("--validation", type=Path, help="pictures to watch the training with")
-    parser.add_argument("--predict", type=Path, metavar="DIR", help="pictures without labels")
+    parser.add_argument("--validation", type=Path, help="images to watch the training with")
+    parser.add_argument("--predict", type=Path, metavar="DIR", help="images without labels")
     parser.add_argument(
         "--out", type=Path, default=Path("predictions"), help="where their tables go: predictions/"
     )
@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--backbone", help="a network in place of the system's own")
     parser.add_argument("--weights", default="imagenet", help="imagenet, none, or a file")
     parser.add_argument("--epochs", type=int, help="at most so many, whatever the recipe says")
-    parser.add_argument("--most", type=int, help="pictures to train on with --audit")
+    parser.add_argument("--most", type=int, help="images to train on with --audit")
     parser.add_argument("--logs", type=Path, help="where TensorBoard's logs go")
     return parser
 

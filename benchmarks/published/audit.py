@@ -30,7 +30,7 @@ MOST, TEST = 200, 150
 # Where --epochs cuts: their four or five augmentations cost as much as the network does, so that
 # they get three fifths of it.
 HEAVY = ("corrosion_resnet50", "efficientnet_b0", "inception_v3_mixed7")
-# Their pictures are half as large in pixels: twice as many.
+# Their images are half as large in pixels: twice as many.
 SMALL = ("concrete_cracks_readme", "inception_v3_mixed7")
 STAND_INS = {
     "corrosion_resnet50": "magnetic_tile",
@@ -55,7 +55,7 @@ def run(datasets: Path, epochs: int | None, most: int) -> None:
     epochs : int or None
         At most so many for the runs of whole systems; None: as each recipe says.
     most : int
-        At most so many training pictures for these.
+        At most so many training images for these.
     """
     asked: dict[str, int | None] = {"epochs": epochs, "most": most, "test": TEST}
     steps = _steps(datasets, epochs, most)
@@ -109,19 +109,19 @@ def _steps(datasets: Path, epochs: int | None, most: int) -> dict[str, Callable[
     """Return everything that is measured, by name."""
     cache = HERE / ".cache"
     cache.mkdir(exist_ok=True)
-    pictures = {
+    images = {
         name: Dataset.from_folder(datasets / name / "all")
         for name in ("magnetic_tile", "steel", "trashnet")
     }
-    pictures["flowers"] = Dataset.from_folder(datasets / "flowers" / "train")
+    images["flowers"] = Dataset.from_folder(datasets / "flowers" / "train")
     steps: dict[str, Callable[[], Any]] = {"parameters": _params}
     for name in SYSTEMS:
-        parts = partial(_parts, name, pictures, datasets, most, cache)
+        parts = partial(_parts, name, images, datasets, most, cache)
         steps[f"system {name}"] = partial(_system, name, parts, epochs, cache)
     for measure in mistakes.MISTAKES:
-        steps[f"mistake {measure.__name__}"] = partial(_mistake, measure, pictures, cache)
+        steps[f"mistake {measure.__name__}"] = partial(_mistake, measure, images, cache)
     for name in TRUE_NETWORKS:
-        steps[f"untrained {name}"] = partial(_untrained, name, pictures["flowers"])
+        steps[f"untrained {name}"] = partial(_untrained, name, images["flowers"])
     return steps
 
 
@@ -133,15 +133,13 @@ def _params() -> list[list[Any]]:
 
 
 def _mistake(
-    measure: mistakes.Measure, pictures: dict[str, Dataset], cache: Path
+    measure: mistakes.Measure, images: dict[str, Dataset], cache: Path
 ) -> list[dict[str, Any]]:
-    return [asdict(found) for found in measure(pictures, cache)]
+    return [asdict(found) for found in measure(images, cache)]
 
 
-def _parts(
-    name: str, pictures: dict[str, Dataset], datasets: Path, most: int, cache: Path
-) -> Parts:
-    whole = pictures[STAND_INS[name]]
+def _parts(name: str, images: dict[str, Dataset], datasets: Path, most: int, cache: Path) -> Parts:
+    whole = images[STAND_INS[name]]
     if name == TRUCKS:
         return SYSTEMS[name].divide(whole)
     if name == BREEDS:
@@ -155,7 +153,7 @@ def _parts(
 
 
 def _contest(folder: Path, most: int, cache: Path) -> Dataset:
-    """Return flowers as the dogs' contest gives its pictures: a labels.csv of id and breed."""
+    """Return flowers as the dogs' contest gives its images: a labels.csv of id and breed."""
     found = Dataset.from_folder(folder)
     chosen = np.random.default_rng(0).permutation(len(found))[:most]
     table = cache / f"labels-{folder.name}.csv"
@@ -167,7 +165,7 @@ def _contest(folder: Path, most: int, cache: Path) -> Dataset:
 def _system(
     name: str, divided: Callable[[], Parts], epochs: int | None, cache: Path
 ) -> dict[str, Any]:
-    """Run one system three ways; the trucks, whose pictures are few, always as long as they say."""
+    """Run one system three ways; the trucks, whose images are few, always as long as they say."""
     parts = divided()
     if epochs is not None:
         epochs = None if name == TRUCKS else max(1, epochs * 3 // 5) if name in HEAVY else epochs
@@ -188,9 +186,9 @@ def _system(
     }
 
 
-def _untrained(name: str, pictures: Dataset) -> dict[str, Any]:
-    """Time the true network, untrained: an epoch of 16 pictures, and one pass of them."""
-    chosen = pictures.subset(np.linspace(0, len(pictures) - 1, 16).astype(int))
+def _untrained(name: str, images: Dataset) -> dict[str, Any]:
+    """Time the true network, untrained: an epoch of 16 images, and one pass of them."""
+    chosen = images.subset(np.linspace(0, len(images) - 1, 16).astype(int))
     model = running.model(SYSTEMS[name], "published", running.Options(weights=None, epochs=2))
     model.fit(chosen)
     passes = []

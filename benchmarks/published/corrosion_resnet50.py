@@ -56,8 +56,8 @@ SYSTEM = System(
     preprocessing="tf",
     scored_on="augmented test",
     mistakes=(
-        "Pictures are scaled to -1..1 for a network that wants BGR less the ImageNet mean.",
-        "Validation and test pictures are augmented at random.",
+        "Images are scaled to -1..1 for a network that wants BGR less the ImageNet mean.",
+        "Validation and test images are augmented at random.",
         "The best epoch is saved and never loaded: the last one is tested.",
         "min_delta 0.01 hides better epochs from the patience.",
     ),

@@ -1,7 +1,7 @@
-"""Divide a stand-in so that no test picture has a look-alike among those that train.
+"""Divide a stand-in so that no test image has a look-alike among those that train.
 
-Photographs of one tile, or frames of one film, are the same picture to a network: with some of
-them on both sides, memory is scored. Which pictures look alike is what `featx.benchmark` reports.
+Photographs of one tile, or frames of one film, are the same image to a network: with some of
+them on both sides, memory is scored. Which images look alike is what `featx.benchmark` reports.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from featx import Backbone, Dataset
 from featx.errors import DatasetError
 
 TENTHS = 3  # of the groups, which are tested where groups must stay together
-# The search looks at the likest few of each picture, so that of very many alike it may miss some
+# The search looks at the likest few of each image, so that of very many alike it may miss some
 # until others are left out: what it finds in a division is kept together in the next one.
 ROUNDS = 6
 
 
 @functools.cache
 def apart(
-    pictures: Dataset, cache: Path, train: float | int, test: float | int, seed: int
+    images: Dataset, cache: Path, train: float | int, test: float | int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Divide as `divided` does, until no test picture is found to have a look-alike that trains.
+    """Divide as `divided` does, until no test image is found to have a look-alike that trains.
 
     Raises
     ------
     DatasetError
         Look-alikes are left on both sides after `ROUNDS` divisions.
     """
-    labels = np.asarray([item.label for item in pictures.items], dtype=object)
-    groups = _alike_within(pictures, cache)
+    labels = np.asarray([item.label for item in images.items], dtype=object)
+    groups = _alike_within(images, cache)
     for _ in range(ROUNDS):
         fit, score = divided(labels, groups, train, test, seed)
-        found = alike(pictures.subset(fit), cache, pictures.subset(score))
+        found = alike(images.subset(fit), cache, images.subset(score))
         if not shared(found["train"], found["test"]):
             return fit, score
         chosen, more = np.concatenate([fit, score]), np.concatenate(list(found.values()))
@@ -47,8 +47,8 @@ def apart(
 
 
 @functools.cache
-def _alike_within(pictures: Dataset, cache: Path) -> np.ndarray:
-    return alike(pictures, cache)["train"]
+def _alike_within(images: Dataset, cache: Path) -> np.ndarray:
+    return alike(images, cache)["train"]
 
 
 def merged(groups: np.ndarray, chosen: np.ndarray, more: np.ndarray) -> np.ndarray:
@@ -60,10 +60,10 @@ def merged(groups: np.ndarray, chosen: np.ndarray, more: np.ndarray) -> np.ndarr
     return groups
 
 
-def alike(pictures: Dataset, cache: Path, test: Dataset | None = None) -> dict[str, np.ndarray]:
-    """Return a number a picture of "train" (and of "test"), the same for all that look alike."""
+def alike(images: Dataset, cache: Path, test: Dataset | None = None) -> dict[str, np.ndarray]:
+    """Return a number a image of "train" (and of "test"), the same for all that look alike."""
     report = featx.benchmark(
-        pictures,
+        images,
         test,
         backbones=[Backbone("mobilenet_v2")],
         heads=["nearest"],
@@ -87,7 +87,7 @@ def divided(
     groups : ndarray of int, shape (n,)
         As `alike` gives them.
     train, test : int or float
-        So many pictures, or such a share of them.
+        So many images, or such a share of them.
     seed : int
 
     Raises
@@ -98,7 +98,7 @@ def divided(
     Notes
     -----
     A random stratified division is kept where it happens to hold them together. Elsewhere whole
-    groups go to either side, three tenths of all to the test, and from each side as many pictures
+    groups go to either side, three tenths of all to the test, and from each side as many images
     are drawn as were asked for, or a share of them is all there are.
     """
     every = np.arange(len(labels))
@@ -124,11 +124,11 @@ def _drawn(side: np.ndarray, labels: np.ndarray, wanted: float | int, seed: int)
 
 
 def shared(trained: np.ndarray, tested: np.ndarray) -> int:
-    """Return how many test pictures have a look-alike that trains."""
+    """Return how many test images have a look-alike that trains."""
     return int(np.isin(tested, trained).sum())
 
 
 def look_alikes(parts: Parts, cache: Path) -> int:
-    """Return how many test pictures of a division have a look-alike that trains."""
+    """Return how many test images of a division have a look-alike that trains."""
     found = alike(parts.train, cache, parts.test)
     return shared(found["train"], found["test"])

@@ -42,22 +42,22 @@ SYSTEM = System(
         "validation accuracy": "0.9008 in epoch 2 (flipped at random); stopped by hand in epoch 4",
         "time": "about 7,100 s an epoch, no accelerator",
     },
-    split="validation_split 0.2: 8,178 / 2,044; 10,357 test pictures have no labels",
+    split="validation_split 0.2: 8,178 / 2,044; 10,357 test images have no labels",
     preprocessing="0..1",
     scored_on="augmented test",
     mistakes=(
-        "Pictures are scaled to 0..1 for a network that wants -1..1.",
-        "Validation pictures are flipped at random.",
+        "Images are scaled to 0..1 for a network that wants -1..1.",
+        "Validation images are flipped at random.",
         "331 pixels for a network of 299.",
         "The run was broken off: no figure is that of a finished training.",
     ),
 )
 
 
-def labelled(table: Path, pictures: Path) -> Dataset:
-    """Return the pictures of a labels.csv with the columns id and breed, as the contest has it."""
+def labelled(table: Path, images: Path) -> Dataset:
+    """Return the images of a labels.csv with the columns id and breed, as the contest has it."""
     import pandas as pd
 
     frame = pd.read_csv(table, dtype=str)
     frame["path"] = frame["id"] + ".jpg"
-    return Dataset.from_table(frame, label_column="breed", folder=pictures)
+    return Dataset.from_table(frame, label_column="breed", folder=images)

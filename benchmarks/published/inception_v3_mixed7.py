@@ -1,4 +1,4 @@
-"""Fashion pictures: a middle layer of InceptionV3 at 150 pixels, flattened into a wide head."""
+"""Fashion images: a middle layer of InceptionV3 at 150 pixels, flattened into a wide head."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ SYSTEM = System(
     corrected=FineTuned(BACKBONE, replace(RECIPE, validation_fraction=0.1, patience=3)),
     counts=Counts(47_521_706, 38_546_442, printed=False),
     steps=100,
-    figures={"validation accuracy": "0.8; in the plot at most 0.833, on the test pictures"},
-    split="60,000 / 10,000; the test pictures are the validation",
+    figures={"validation accuracy": "0.8; in the plot at most 0.833, on the test images"},
+    split="60,000 / 10,000; the test images are the validation",
     test_share=10_000 / 70_000,
     preprocessing="0..1",
     validated_on="test",
     mistakes=(
-        "Pictures are scaled to 0..1 for a network that wants -1..1.",
-        "The test pictures watch the training.",
+        "Images are scaled to 0..1 for a network that wants -1..1.",
+        "The test images watch the training.",
         "The callback that should stop the training reads a figure that is not there.",
     ),
-    notes=("Its epoch is 100 steps of 100, a sixth of its pictures; here it is all of them.",),
+    notes=("Its epoch is 100 steps of 100, a sixth of its images; here it is all of them.",),
 )

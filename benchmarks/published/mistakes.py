@@ -1,8 +1,8 @@
 """Each mistake on its own: the same recipe with it and without, everything else the same.
 
-Where pictures are not changed at random, the frozen network gives the same row in every epoch: the
+Where images are not changed at random, the frozen network gives the same row in every epoch: the
 layers are then trained on kept rows, which are the same numbers in seconds, so that several seeds
-and all pictures of a stand-in can be afforded.
+and all images of a stand-in can be afforded.
 """
 
 from __future__ import annotations
@@ -43,30 +43,30 @@ class Found:
 class Rows:
     """Rows of one stand-in, divided into training and test rows by a seed.
 
-    Look-alikes among the pictures are on one side of a division.
+    Look-alikes among the images are on one side of a division.
     """
 
     X: np.ndarray
     y: np.ndarray
-    pictures: Dataset
+    images: Dataset
     cache: Path
 
     def split(self, seed: int, share: float = 0.3) -> tuple[np.ndarray, ...]:
         """Return X_train, X_test, y_train, y_test."""
-        fit, score = dividing.apart(self.pictures, self.cache, 1 - share, share, seed)
+        fit, score = dividing.apart(self.images, self.cache, 1 - share, share, seed)
         return self.X[fit], self.X[score], self.y[fit], self.y[score]
 
 
-def rows_of(pictures: Dataset, mode: str | None, cache: Path) -> Rows:
+def rows_of(images: Dataset, mode: str | None, cache: Path) -> Rows:
     """Return the rows of the stand-in network, fed rightly or as another family's is fed."""
     used = BACKBONE if mode is None else misprepared(BACKBONE, mode)
-    found = featx.extract(pictures, used, cache=cache, progress=False)
-    return Rows(found.X, np.asarray(found.y, dtype=object), pictures, cache)
+    found = featx.extract(images, used, cache=cache, progress=False)
+    return Rows(found.X, np.asarray(found.y, dtype=object), images, cache)
 
 
-def plain_rows(pictures: Dataset, cache: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and labels of pictures that are divided already."""
-    found = featx.extract(pictures, BACKBONE, cache=cache, progress=False)
+def plain_rows(images: Dataset, cache: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and labels of images that are divided already."""
+    found = featx.extract(images, BACKBONE, cache=cache, progress=False)
     return found.X, np.asarray(found.y, dtype=object)
 
 
@@ -112,7 +112,7 @@ def wrong_preprocessing(stand_ins: dict[str, Dataset], cache: Path) -> list[Foun
 
 
 def tested_on_training(stand_ins: dict[str, Dataset], cache: Path) -> list[Found]:
-    """Cracks: 32 training pictures as the test, with the layers and the rate of the README."""
+    """Cracks: 32 training images as the test, with the layers and the rate of the README."""
     rows = rows_of(stand_ins["steel"], None, cache)
     # A rate that does not vanish, longer than published, so that there is something to have
     # learned by heart; and, as the script has it, nothing held back from training.
@@ -139,15 +139,15 @@ def tested_on_training(stand_ins: dict[str, Dataset], cache: Path) -> list[Found
             mean(claimed),
             mean(real),
             f"the layers and the learning rate of the same repository's README, since the script's "
-            "own rate vanishes; all training pictures are trained on; scored on 32 of them, and on "
+            "own rate vanishes; all training images are trained on; scored on 32 of them, and on "
             f"the 30 % held out; {recipe.epochs} epochs, {len(SEEDS)} seeds; "
-            f"32 of 32 would leave {low:.3f} to 1 even on held-out pictures",
+            f"32 of 32 would leave {low:.3f} to 1 even on held-out images",
         )
     ]
 
 
 def augmented_test(stand_ins: dict[str, Dataset], cache: Path, n: int = 240) -> list[Found]:
-    """Corrosion: one trained head, test pictures changed at random or left alone."""
+    """Corrosion: one trained head, test images changed at random or left alone."""
     system, whole = SYSTEMS["corrosion_resnet50"], stand_ins["magnetic_tile"]
     fit, score = dividing.apart(whole, cache, n, n // 2, 0)
     train, test = whole.subset(fit), whole.subset(score)
@@ -167,8 +167,8 @@ def augmented_test(stand_ins: dict[str, Dataset], cache: Path, n: int = 240) -> 
             "magnetic_tile",
             mean(draws),
             f"{accuracy_score(labelled, head.predict(clean)):.3f}",
-            f"one Dense layer trained on {n} pictures, each changed at random {len(drawn)} times; "
-            f"{len(test)} test pictures changed at random, {DRAWS} times over, and left "
+            f"one Dense layer trained on {n} images, each changed at random {len(drawn)} times; "
+            f"{len(test)} test images changed at random, {DRAWS} times over, and left "
             "alone, which gives the same figure every time",
         )
     ]
@@ -193,8 +193,8 @@ def best_not_restored(stand_ins: dict[str, Dataset], cache: Path) -> list[Found]
             mean(scores[0]),
             mean(scores[1]),
             f"its layers, up to {recipe.epochs} epochs, early stopping as published; on the few "
-            f"pictures that watch the training the last epoch is {100 * np.mean(lost):.1f} points "
-            f"below the best; on test pictures restoring it changes {np.mean(apart):+.1f} points "
+            f"images that watch the training the last epoch is {100 * np.mean(lost):.1f} points "
+            f"below the best; on test images restoring it changes {np.mean(apart):+.1f} points "
             f"({min(apart):+.1f} to {max(apart):+.1f} over {len(seeds)} seeds, same trainings)",
         )
     ]
@@ -223,7 +223,7 @@ def rate_reaches_zero(stand_ins: dict[str, Dataset], cache: Path) -> list[Found]
 
 
 def last_batch_only(stand_ins: dict[str, Dataset], cache: Path) -> list[Found]:
-    """Trucks: the training accuracy of an epoch is that of its last batch. Really on pictures."""
+    """Trucks: the training accuracy of an epoch is that of its last batch. Really on images."""
     system = SYSTEMS["trucks_mobilenet_v2"]
     train = system.divide(stand_ins["trashnet"]).train
     curves = []
@@ -243,7 +243,7 @@ def last_batch_only(stand_ins: dict[str, Dataset], cache: Path) -> list[Found]:
             shown[0],
             shown[1],
             "training accuracy epoch by epoch of two trainings with one seed: as the last 28 of 60 "
-            f"pictures have it, and of all 60; up to {100 * apart:.1f} points apart",
+            f"images have it, and of all 60; up to {100 * apart:.1f} points apart",
         )
     ]
 

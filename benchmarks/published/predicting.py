@@ -1,4 +1,4 @@
-"""Pictures as the command line is given them, and predictions on those without labels."""
+"""Images as the command line is given them, and predictions on those without labels."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from benchmarks.published.system import Parts, System
 from featx import Backbone, Dataset, ImageClassifier
 
 
-def pictures(path: Path) -> Dataset:
-    """Return labelled pictures: a folder a class, a table, or a contest's labels.csv of id, breed.
+def images(path: Path) -> Dataset:
+    """Return labelled images: a folder a class, a table, or a contest's labels.csv of id, breed.
 
-    The contest's pictures lie in the folder `train` beside its table, or beside the table itself.
+    The contest's images lie in the folder `train` beside its table, or beside the table itself.
     """
     if path.suffix.lower() != ".csv":
         return Dataset.from_folder(path)
@@ -30,14 +30,14 @@ def pictures(path: Path) -> Dataset:
 
 
 def parts(system: System, train: Path, test: Path | None, validation: Path | None) -> Parts:
-    """Return what to train and score on; without test pictures as the system divided its own."""
+    """Return what to train and score on; without test images as the system divided its own."""
     if test is None:
-        return system.divide(pictures(train))
-    return Parts(pictures(train), pictures(test), validation and pictures(validation))
+        return system.divide(images(train))
+    return Parts(images(train), images(test), validation and images(validation))
 
 
 def write(found: Compared, train: Dataset, unlabelled: Path, options: Options, out: Path) -> None:
-    """Write the probabilities of each class for pictures without labels, as the contest wants them.
+    """Write the probabilities of each class for images without labels, as the contest wants them.
 
     Two tables, of the corrected recipe and of featx's chosen head: the column id, then a column a
     class.

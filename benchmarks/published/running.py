@@ -57,18 +57,18 @@ class Heads:
     Attributes
     ----------
     lines : list of Line
-        One a head: the pass over all pictures, its fit and its predictions.
+        One a head: the pass over all images, its fit and its predictions.
     best : str
         The head that cross-validation on the training rows alone chose.
     right : ndarray of bool
-        Whether it got each test picture right.
+        Whether it got each test image right.
     alone, chosen : float
         Its seconds from no rows at all to its predictions, without and with the choice.
     layers : Line or None
         The corrected recipe's own layers on the same rows, with all its epochs and without
         augmentation; None for layers that stand on no row.
     layers_right : ndarray of bool or None
-        Whether these got each test picture right.
+        Whether these got each test image right.
     """
 
     lines: list[Line]
@@ -82,7 +82,7 @@ class Heads:
 
 @dataclass(frozen=True)
 class Paired:
-    """featx's best head against the corrected recipe on the same pictures: McNemar's exact test."""
+    """featx's best head against the corrected recipe on the same images: McNemar's exact test."""
 
     head: str
     difference: float
@@ -106,7 +106,7 @@ class Paired:
         """Return the test in words."""
         return (
             f"{self.head} is {'worse' if self.worse else 'not worse'} than the corrected recipe: "
-            f"{100 * self.difference:+.1f} points ({self.only_head} pictures only it got right, "
+            f"{100 * self.difference:+.1f} points ({self.only_head} images only it got right, "
             f"{self.only_recipe} only the recipe; exact McNemar p {self.p}), "
             f"{self.ratio:.1f} times as fast with the choice among all heads, "
             f"{self.ratio_alone:.1f} times without."
@@ -146,7 +146,7 @@ def model(system: System, which: str, options: Options) -> FineTuned:
             backbone,
             name=options.backbone,
             layer=layer,
-            # Larger pictures than the stand-in knows would be a mistake of the stand-in.
+            # Larger images than the stand-in knows would be a mistake of the stand-in.
             image_size=side if side is not None and side < native.side else None,
         )
     backbone = replace(backbone, weights=options.weights)
@@ -160,7 +160,7 @@ def model(system: System, which: str, options: Options) -> FineTuned:
 def fitted(
     system: System, which: str, parts: Parts, options: Options
 ) -> tuple[FineTuned, Line, np.ndarray]:
-    """Train one way and score it on clean test pictures; beside that, as it scored itself."""
+    """Train one way and score it on clean test images; beside that, as it scored itself."""
     train, test = parts.train, parts.test
     found = model(system, which, options)
     own = which == "published"
@@ -188,7 +188,7 @@ def claim(
     random = np.random.default_rng(options.seed)
     if system.scored_on == "training":
         chosen = parts.train.subset(random.permutation(len(parts.train))[:32])
-        return found.score(chosen), "on 32 of its training pictures"
+        return found.score(chosen), "on 32 of its training images"
     if system.scored_on == "augmented test":
         scores = [augmented_score(found, parts.test, seed) for seed in range(DRAWS)]
         spread = f"{min(scores):.3f} to {max(scores):.3f}"
@@ -197,7 +197,7 @@ def claim(
 
 
 def augmented_score(found: FineTuned, test: Dataset, seed: int) -> float:
-    """Return the accuracy on test pictures that were changed at random as training ones are."""
+    """Return the accuracy on test images that were changed at random as training ones are."""
     side = found.model_.input_shape[1]
     return found.score(changed(test, found.recipe.augmentation, side, seed))
 
@@ -255,7 +255,7 @@ def _own_layers(
 
 
 def paired(head: Heads, theirs: np.ndarray, seconds: float) -> Paired:
-    """Compare two methods picture by picture (McNemar 1947, the exact binomial form)."""
+    """Compare two methods image by image (McNemar 1947, the exact binomial form)."""
     found = against(head.best, head.right, "the corrected recipe", theirs)
     return Paired(
         head=head.best,
@@ -271,7 +271,7 @@ def paired(head: Heads, theirs: np.ndarray, seconds: float) -> Paired:
 def side_by_side(
     system: System, parts: Parts, options: Options, tell: Callable[[str], None] = str
 ) -> Compared:
-    """Run all three ways on the same pictures.
+    """Run all three ways on the same images.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Parts:
-    """Pictures to train on, to score on, and perhaps to watch the training with."""
+    """Images to train on, to score on, and perhaps to watch the training with."""
 
     train: Dataset
     test: Dataset
@@ -51,7 +51,7 @@ class System:
     source : str
         Repository, commit and file that the facts were read from.
     classes : int
-        Classes of its own pictures; `counts` are those of that many.
+        Classes of its own images; `counts` are those of that many.
     published, corrected : FineTuned
         Unfitted: the recipe as it stands, and the same recipe with its mistakes mended.
     counts : Counts
@@ -59,19 +59,19 @@ class System:
     figures : mapping of str to str
         What the source says it reached.
     split : str
-        How it divided its pictures, in words.
+        How it divided its images, in words.
     test_share : float
-        The share of the pictures that it tested on, for pictures that come undivided.
+        The share of the images that it tested on, for images that come undivided.
     per_class : tuple of int or None
-        Training, validation and test pictures a class, where it has so many and no more.
+        Training, validation and test images a class, where it has so many and no more.
     preprocessing : str or None
         The scaling it fed to the network where that is not the network's own: a mode of
         ``Backbone.register``, or "0..1" for a division by 255. None: the right one.
     scored_on : str
-        The pictures behind its own last figure: a clean "test" set, "augmented test" pictures, or
-        one batch of the "training" pictures.
+        The images behind its own last figure: a clean "test" set, "augmented test" images, or
+        one batch of the "training" images.
     validated_on : str or None
-        "test" where the test pictures watched the training, too; None: the recipe's own share.
+        "test" where the test images watched the training, too; None: the recipe's own share.
     steps : int
         Steps of one of its epochs.
     callbacks : tuple of callables
@@ -100,20 +100,20 @@ class System:
     mistakes: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
-    def divide(self, pictures: Dataset) -> Parts:
-        """Divide pictures as the system did, class by class and always the same way.
+    def divide(self, images: Dataset) -> Parts:
+        """Divide images as the system did, class by class and always the same way.
 
         Raises
         ------
         DatasetError
-            A class has too few pictures to be divided.
+            A class has too few images to be divided.
         """
-        labels = np.asarray([str(item.label) for item in pictures.items], dtype=object)
+        labels = np.asarray([str(item.label) for item in images.items], dtype=object)
         needed = 2 if self.per_class is None else sum(self.per_class)
         few = {name: n for name, n in Counter(labels).items() if n < needed}
         if few or len(labels) < 2:
             raise DatasetError(
-                f"{self.name} is divided class by class, and needs {needed} pictures of each; got "
+                f"{self.name} is divided class by class, and needs {needed} images of each; got "
                 f"{few or 'none'}. Give more, or divide them yourself: --train and --test."
             )
         if self.per_class is None:
@@ -124,9 +124,9 @@ class System:
                     stratify=labels,
                     random_state=0,
                 )
-            except ValueError as error:  # fewer test pictures than classes
-                raise DatasetError(f"{self.name}: {error}. Give more pictures.") from error
-            return Parts(pictures.subset(train), pictures.subset(test))
+            except ValueError as error:  # fewer test images than classes
+                raise DatasetError(f"{self.name}: {error}. Give more images.") from error
+            return Parts(images.subset(train), images.subset(test))
         random = np.random.default_rng(0)
         ends = np.cumsum(self.per_class)
         chosen: list[list[int]] = [[], [], []]
@@ -134,7 +134,7 @@ class System:
             members = random.permutation(np.flatnonzero(labels == label))[: ends[-1]]
             for part, some in zip(chosen, np.split(members, ends[:-1]), strict=True):
                 part.extend(some)
-        train, watch, test = map(pictures.subset, chosen)
+        train, watch, test = map(images.subset, chosen)
         return Parts(train, test, watch)
 
 
@@ -164,14 +164,14 @@ def misprepared(backbone: Backbone, mode: str) -> Backbone:
     return Backbone(found.name, pooling=backbone.pooling)
 
 
-def changed(pictures: Dataset, changes: Sequence[Any], side: int, seed: int) -> Dataset:
-    """Return pictures of a side, changed at random as a recipe changes those it trains on."""
+def changed(images: Dataset, changes: Sequence[Any], side: int, seed: int) -> Dataset:
+    """Return images of a side, changed at random as a recipe changes those it trains on."""
     import keras
 
     pixels = np.stack(
         [
             np.asarray(Image.open(item.source).convert("RGB").resize((side, side)), np.float32)
-            for item in pictures.items
+            for item in images.items
         ]
     )
     for position, change in enumerate(changes):
@@ -180,7 +180,7 @@ def changed(pictures: Dataset, changes: Sequence[Any], side: int, seed: int) -> 
         pixels = np.concatenate(
             [keras.ops.convert_to_numpy(layer(part, training=True)) for part in parts]
         )
-    return Dataset.from_array(np.clip(np.rint(pixels), 0, 255).astype(np.uint8), pictures.labels)
+    return Dataset.from_array(np.clip(np.rint(pixels), 0, 255).astype(np.uint8), images.labels)
 
 
 def tensorboard(folder: Path) -> Any:

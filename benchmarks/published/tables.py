@@ -14,7 +14,7 @@ from benchmarks.published.system import Parts
 
 @dataclass(frozen=True)
 class Line:
-    """One way of doing it, on the same test pictures."""
+    """One way of doing it, on the same test images."""
 
     way: str
     accuracy: float
@@ -28,7 +28,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Against:
-    """Two ways on the same pictures: McNemar's test in its exact binomial form (1947)."""
+    """Two ways on the same images: McNemar's test in its exact binomial form (1947)."""
 
     one: str
     other: str
@@ -46,13 +46,13 @@ class Against:
         """Return the test in words."""
         return (
             f"{self.one} against {self.other}: {100 * self.difference:+.1f} points "
-            f"({self.only_one} pictures only the first got right, {self.only_other} only the "
+            f"({self.only_one} images only the first got right, {self.only_other} only the "
             f"second; p {self.p})"
         )
 
 
 def against(one: str, right: np.ndarray, other: str, theirs: np.ndarray) -> Against:
-    """Compare two ways picture by picture; `right` and `theirs` are of the same pictures."""
+    """Compare two ways image by image; `right` and `theirs` are of the same images."""
     only_one, only_other = int((right & ~theirs).sum()), int((theirs & ~right).sum())
     differ = only_one + only_other
     p_value = float(binomtest(only_one, differ).pvalue) if differ else 1.0
@@ -91,9 +91,9 @@ def shown(lines: Sequence[Line]) -> str:
 
 
 def sizes(parts: Parts) -> str:
-    """Return in words how many pictures there are of what."""
+    """Return in words how many images there are of what."""
     watch = "" if parts.validation is None else f"{len(parts.validation)} to watch the training, "
     return (
-        f"{len(parts.train)} pictures to train on, {watch}{len(parts.test)} to test; "
+        f"{len(parts.train)} images to train on, {watch}{len(parts.test)} to test; "
         f"{len(parts.train.classes)} classes."
     )

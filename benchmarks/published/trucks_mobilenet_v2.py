@@ -1,4 +1,4 @@
-"""Six trucks from ten pictures each: MobileNetV2 and one linear layer."""
+"""Six trucks from ten images each: MobileNetV2 and one linear layer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SYSTEM = System(
     source="skyindde/Transfer_Learning_Classification_Truck @ d4cbf06, TL_Truck.ipynb",
     classes=6,
     published=FineTuned(BACKBONE, RECIPE),
-    # The training loss still falls in epoch 8: more epochs, and the best of them by the pictures
+    # The training loss still falls in epoch 8: more epochs, and the best of them by the images
     # that it has for that, or by some of the 60 where there are none.
     corrected=FineTuned(BACKBONE, replace(RECIPE, epochs=40, validation_fraction=0.2, patience=5)),
     counts=Counts(2_265_670, 7_686, printed=True),
@@ -33,7 +33,7 @@ SYSTEM = System(
         "epoch 8": "loss 0.4760, accuracy 1.0 (of its last batch)",
         "time": "54 s for 8 epochs",
     },
-    split="60 / 150 / 150 pictures in three folders",
+    split="60 / 150 / 150 images in three folders",
     per_class=(10, 25, 25),
     callbacks=(last_batch_metrics,),
     mistakes=(
@@ -43,6 +43,6 @@ SYSTEM = System(
     ),
     notes=(
         "The notebook's network is a TF Hub module that wants 0..1; Keras's own MobileNetV2 is "
-        "given -1..1, as it wants: the same pictures to the same network.",
+        "given -1..1, as it wants: the same images to the same network.",
     ),
 )

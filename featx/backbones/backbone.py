@@ -15,9 +15,10 @@ from featx.backbones import keras_models
 from featx.backbones import weights as weight_files
 from featx.backbones.architectures import BACKBONES, FAMILY_OF_MODE, ROWS
 from featx.errors import BackboneError, UnknownBackboneError, WeightsUnavailableError
+from featx.images import decoding
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
-# The pictures on which a network's ranges are measured for int8; another number, other rows.
+# The images on which a network's ranges are measured for int8; another number, other rows.
 CALIBRATION = 1
 POOLINGS = ("avg", "max", None)
 DECODINGS = ("full", "scaled")
@@ -53,9 +54,9 @@ class Backbone:
         Pixels along each edge; the network's published side unless given.
     precision : {"float32", "bfloat16", "float16", "int8"}, default="float32"
         What the network computes in. Rows are float32 in every case. "int8" is OpenVINO's alone
-        (``pip install 'featx[int8]'``); its ranges are measured once a network, on drawn pictures.
+        (``pip install 'featx[int8]'``); its ranges are measured once a network, on drawn images.
     decode : {"full", "scaled"}, default="full"
-        "scaled" lets the JPEG decoder make large pictures smaller, to no less than twice the side:
+        "scaled" lets the JPEG decoder make large images smaller, to no less than twice the side:
         7 times as fast on photos of 12 megapixels, and no other on those below four times the
         side. Pixels differ by about a fifth of a grey level, hence another key.
 
@@ -112,7 +113,7 @@ class Backbone:
         name : str
             A new name; the published names cannot be replaced.
         model : keras.Model
-            Takes (n, side, side, 3) float pictures; gives (n, height, width, channels) or (n, dim).
+            Takes (n, side, side, 3) float images; gives (n, height, width, channels) or (n, dim).
             Name its layers: their names, too, are in the key, since `layer` chooses by them, and
             Keras numbers unnamed ones in the order in which a process makes them.
         preprocessing : {"raw", "tf", "caffe", "torch"}, default="raw"
@@ -141,7 +142,7 @@ class Backbone:
             )
         if len(model.inputs or ()) != 1 or len(model.outputs or ()) != 1:
             raise BackboneError(
-                f"the model for {name!r} must have one input, pictures of (side, side, 3), and one "
+                f"the model for {name!r} must have one input, images of (side, side, 3), and one "
                 f"output; it has {len(model.inputs or ())} and {len(model.outputs or ())}. A model "
                 "that was never called has none: call it once, or give it a keras.Input."
             )
@@ -150,14 +151,14 @@ class Backbone:
 
     @property
     def side(self) -> int:
-        """Pixels along each edge of the pictures the network takes."""
+        """Pixels along each edge of the images the network takes."""
         if self.image_size is not None:
             return self.image_size
         if self.name in BACKBONES:
             return BACKBONES[self.name].side
         side = _OWN[self.name].model.input_shape[1]
         if side is None:
-            raise BackboneError(f"{self.name!r} takes pictures of any size: give image_size.")
+            raise BackboneError(f"{self.name!r} takes images of any size: give image_size.")
         return int(side)
 
     @property
@@ -175,16 +176,20 @@ class Backbone:
 
     @property
     def trained(self) -> bool:
-        """Whether the weights were learned from pictures, as far as featx knows."""
+        """Whether the weights were learned from images, as far as featx knows."""
         return self.weights is not None or self.name in _OWN
 
     @property
     def scaled(self) -> bool:
-        """Whether the JPEG decoder makes large pictures smaller."""
+        """Whether the JPEG decoder makes large images smaller."""
         return self.decode == "scaled"
 
-    def recipe(self) -> dict[str, Any]:
-        """Return all that decides the numbers, the weights' digest included; strict JSON."""
+    def spec(self) -> dict[str, Any]:
+        """Return all that decides the embeddings, the weights' digest included; strict JSON.
+
+        This is what the cache key is taken from. A field added later is absent while it has the
+        value that version 0.1 knew as the only one, so that old keys stay valid.
+        """
         return {
             "backbone": self.name,
             "weights": self.weights_digest(),
@@ -194,6 +199,7 @@ class Backbone:
             "preprocessing": self.preprocessing,
             "precision": self.precision,
             **({"calibration": CALIBRATION} if self.precision == "int8" else {}),
+            "pixels": decoding.policy(self.scaled),
         }
 
     def weights_digest(self) -> str:

@@ -90,7 +90,7 @@ def cut(network: Any, layer: str | None, name: str) -> Any:
 
 
 def preprocess_input(family: str) -> Any:
-    """Return a family's own preparation of RGB 0-255 pictures."""
+    """Return a family's own preparation of RGB 0-255 images."""
     return import_module(f"keras.applications.{family}").preprocess_input
 
 

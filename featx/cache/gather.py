@@ -31,7 +31,7 @@ _LIMITS = (
 )
 
 
-# A shard, which of the wanted pictures it has, and in which of its slots.
+# A shard, which of the wanted images it has, and in which of its slots.
 Group = tuple[ShardFacts, np.ndarray, np.ndarray]
 
 

@@ -1,4 +1,4 @@
-"""Which shard and slot holds the row of a picture: the shards' digests, laid out for searching."""
+"""Which shard and slot holds the row of a image: the shards' digests, laid out for searching."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from featx.storage.checksummed import pack, unpack
 
 
 class ShardIndex:
-    """A table of the slots of some shards; of equal pictures the smallest shard name wins.
+    """A table of the slots of some shards; of equal images the smallest shard name wins.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class ShardIndex:
         """Return the position of one digest, -1 where there is none.
 
         As ``find`` does, but without numpy's searching, which lets other threads in: where these
-        decode pictures, that took 80 us a picture, and this takes 5.
+        decode images, that took 80 us a image, and this takes 5.
         """
         wanted = int.from_bytes(digest[:8], "big")
         at = bisect_left(self._sorted, wanted)
@@ -89,7 +89,7 @@ class ShardIndex:
         return -1
 
     def count(self) -> int:
-        """Return how many pictures can be found, at most: some may be there twice."""
+        """Return how many images can be found, at most: some may be there twice."""
         return len(self._order)
 
     def is_row(self, positions: np.ndarray) -> np.ndarray:
@@ -99,18 +99,18 @@ class ShardIndex:
         return there
 
     def failure(self, position: int) -> ImageError | None:
-        """Return the kept verdict on a picture that gives no row, or None if it has one."""
+        """Return the kept verdict on a image that gives no row, or None if it has one."""
         if self._status[position] == ROW:
             return None
         slot = int(self._slot_of[position])
         code, reason = next(
             ((code, text) for at, code, text in self.shard(position).failures if at == slot),
-            (ImageError.code, "this picture gave no row"),
+            (ImageError.code, "this image gave no row"),
         )
         return IMAGE_ERRORS.get(code, ImageError)(reason)
 
     def served_by(self, shard: ShardFacts) -> np.ndarray:
-        """Return the slots of a shard whose pictures are found in it and nowhere else; int64."""
+        """Return the slots of a shard whose images are found in it and nowhere else; int64."""
         positions = self.find(shard.sha256)
         there = np.flatnonzero((positions >= 0) & (shard.status != HOLE))
         return there[self._shard_of[positions[there]] == self._numbers[shard.name]]

@@ -30,9 +30,9 @@ def refuse_links_in(folder: Path) -> None:
     folders.refuse_links(folder, *(folder / name for name in ("shards", "quarantine", "claims")))
 
 
-def key_of(recipe: dict[str, Any]) -> tuple[str, bytes]:
-    """Return the feature key of a recipe, 64 hexadecimal digits, and the JSON it is taken from."""
-    whole = {"format": FORMAT, **recipe}
+def key_of(spec: dict[str, Any]) -> tuple[str, bytes]:
+    """Return the feature key of a spec, 64 hexadecimal digits, and the JSON it is taken from."""
+    whole = {"format": FORMAT, **spec}
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     return hashlib.sha256(text).hexdigest(), text
 

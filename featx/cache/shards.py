@@ -1,4 +1,4 @@
-"""One shard: the rows of one block of pictures as the bytes of an HDF5 file, sealed."""
+"""One shard: the rows of one block of images as the bytes of an HDF5 file, sealed."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ _MAX_ATTRIBUTE = 1 << 15
 
 @dataclass
 class Block:
-    """The rows of some pictures, in the order in which they met the network.
+    """The rows of some images, in the order in which they met the network.
 
     Attributes
     ----------
     features : numpy.ndarray of shape (n, dim) and dtype float32
         NaN where `status` is not ``ROW``.
     sha256 : numpy.ndarray of shape (n, 32) and dtype uint8
-        The digest of each picture's content; zeros for a hole.
+        The digest of each image's content; zeros for a hole.
     status : numpy.ndarray of shape (n,) and dtype uint8
-        ``ROW`` (a row), ``BAD`` (a picture that never gives one) or ``HOLE`` (not read this time).
+        ``ROW`` (a row), ``BAD`` (a image that never gives one) or ``HOLE`` (not read this time).
     failures : list of (slot, code, message)
-        The position, error code and reason of each picture without a row.
+        The position, error code and reason of each image without a row.
     batch_size : int
-        Pictures that met the network together.
+        Images that met the network together.
     environment : dict
         Versions, runtime and device that computed the rows; strict JSON.
     """
@@ -364,7 +364,7 @@ class ShardFacts:
             As long as the file; at least its digests are filled.
         slots : numpy.ndarray of shape (k,) and dtype int64
         sha256 : numpy.ndarray of shape (k, 32) and dtype uint8
-            The pictures whose rows are wanted from these slots.
+            The images whose rows are wanted from these slots.
         """
         digest = xxhash.xxh3_128()
         for part in parts:
@@ -372,7 +372,7 @@ class ShardFacts:
         if digest.digest() != self.digest:
             raise CacheCorruptError(f"{self.name} does not have the content that was verified")
         if not np.array_equal(self.layout.digests(content)[slots], sha256):
-            raise CacheCorruptError(f"{self.name} holds other pictures than its index says")
+            raise CacheCorruptError(f"{self.name} holds other images than its index says")
 
 
 def of_odd_width(shards: Collection[ShardFacts], dim: int | None) -> list[ShardFacts]:

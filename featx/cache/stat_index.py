@@ -76,7 +76,7 @@ class KnownFiles:
     def remember(self, path: Path, about: os.stat_result, read_at: int, digest: Digest) -> None:
         """Note what a file held; `about` was taken before it was read at `read_at` (ns)."""
         if self._path is not None:
-            # Whoever asks where a picture is may do so from another folder.
+            # Whoever asks where a image is may do so from another folder.
             name = os.fsencode(os.path.abspath(path))
             with self._adding:
                 self._lengths.append(len(name))

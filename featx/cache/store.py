@@ -33,7 +33,7 @@ class Store:
     ----------
     root : Path
         A cache folder, from ``find_root``.
-    recipe : dict
+    spec : dict
         All that decides the numbers; its canonical JSON is hashed to the key.
     dim : int, optional
         The width of a row, where it is known; else that of most rows. Others are set aside.
@@ -41,17 +41,17 @@ class Store:
     Attributes
     ----------
     key : str
-        sha256 of the recipe, 64 hexadecimal digits.
+        sha256 of the spec, 64 hexadecimal digits.
     folder : Path
         Where this key's shards lie.
     damaged, ignored : dict, set
         Name and reason of the shards found damaged so far; those that could not be moved away.
     """
 
-    def __init__(self, root: Path, recipe: dict[str, Any], dim: int | None = None) -> None:
+    def __init__(self, root: Path, spec: dict[str, Any], dim: int | None = None) -> None:
         self.root = root
-        self.recipe = {"format": FORMAT, **recipe}
-        self.key, self._text = key_of(recipe)
+        self.spec = {"format": FORMAT, **spec}
+        self.key, self._text = key_of(spec)
         self.folder = key_folder(root, self.key)
         self._dim = dim
         self.ignored: set[str] = set()
@@ -120,7 +120,7 @@ class Store:
         Parameters
         ----------
         sha256 : numpy.ndarray of shape (n, 32) and dtype uint8
-            The pictures, in the order wanted; repeats are allowed.
+            The images, in the order wanted; repeats are allowed.
         dim : int
             The width of a row.
 

@@ -1,4 +1,4 @@
-"""Where in a picture the network saw a class: class activation maps."""
+"""Where in a image the network saw a class: class activation maps."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Activation:
         ----------
         source : Path, bytes or pixels
         row : ndarray of shape (dim,)
-            The picture's kept row.
+            The image's kept row.
         position : int
             Of the class in the head's `classes_`.
 
@@ -83,7 +83,7 @@ class Activation:
         -------
         ndarray of shape (height, width), of the feature map; or Missing
             Above 0 for, below 0 against the class, compared with the mean of all classes. The
-            mean over the places is what the whole picture adds.
+            mean over the places is what the whole image adds.
         """
         if self.missing is not None:
             return self.missing

@@ -1,4 +1,4 @@
-"""ImageClassifier: pictures to labels, by a frozen network and a head on its rows."""
+"""ImageClassifier: images to labels, by a frozen network and a head on its rows."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sklearn.utils.validation import check_is_fitted
 from featx import heads
 from featx.backbones.backbone import Backbone, find_backbone
 from featx.classifier.compatibility import (
-    as_pictures,
+    as_images,
     check_rows_of,
     check_same_network,
     check_same_rows,
     labels_of,
-    rows_recipe,
+    spec_of,
 )
 from featx.classifier.examples import choose
 from featx.classifier.export import formats
@@ -32,7 +32,7 @@ from featx.heads import HEADS
 
 
 class ImageClassifier(ClassifierMixin, BaseEstimator):
-    """Tell the class of a picture: a frozen network makes its row, a head reads the row.
+    """Tell the class of a image: a frozen network makes its row, a head reads the row.
 
     Parameters
     ----------
@@ -43,14 +43,14 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     cache : path, optional
         Where rows are kept; see `featx.extract`.
     batch_size : int, optional
-        Pictures that meet the network together.
+        Images that meet the network together.
     runtime : str or Runtime
         What computes.
     on_error : {"raise", "skip"}
-        Whether training goes on without pictures that cannot be used.
+        Whether training goes on without images that cannot be used.
     examples : int
-        The most training pictures that are remembered, with small copies, to be shown beside a
-        prediction; 0 remembers none, and a saved model then holds no picture.
+        The most training images that are remembered, with small copies, to be shown beside a
+        prediction; 0 remembers none, and a saved model then holds no image.
     progress : bool
         Whether a progress bar is shown while something is computed.
 
@@ -60,14 +60,14 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         Class names, or the whole numbers that were given as labels, sorted.
     head_ : classifier
         Fitted on rows.
-    recipe_ : dict
+    spec_ : dict
         All that decides the rows it was trained on; rows of any other are refused.
     dim_ : int
         The width of a row.
-    n_pictures_ : int
-        Pictures trained on.
+    n_images_ : int
+        Images trained on.
     examples_ : Examples
-        Training pictures that are remembered.
+        Training images that are remembered.
     probes_ : ndarray of shape (n, dim)
         A few training rows, whose scores are checked when a saved model is loaded.
 
@@ -103,13 +103,13 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.progress = progress
 
     def fit(self, X: Any, y: Sequence[Any] | None = None) -> ImageClassifier:
-        """Train the head on the rows of labelled pictures.
+        """Train the head on the rows of labelled images.
 
         Parameters
         ----------
         X : anything that `extract` takes, or Features
         y : sequence of n labels, optional
-            For pictures that come without. Whole numbers stay numbers in `classes_` and in what
+            For images that come without. Whole numbers stay numbers in `classes_` and in what
             `predict` returns; any other label becomes its text.
 
         Raises
@@ -117,33 +117,33 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         DatasetError
             Labels are missing, or there is one class only.
         BadImagesError
-            Some pictures cannot be used; the rows of all others are kept.
+            Some images cannot be used; the rows of all others are kept.
         FeatureMismatchError
             Features were given that say they come from another network than `backbone`.
         HeadError
             No head has the name given.
         """
         head = heads.find(self.head)
-        pictures = X if isinstance(X, Features) else as_pictures(X, y)
+        images = X if isinstance(X, Features) else as_images(X, y)
         if isinstance(X, Features):
             check_rows_of(find_backbone(self.backbone), X)
-        features = self._rows(pictures, self.on_error)
+        features = self._rows(images, self.on_error)
         names = labels_of(y if isinstance(X, Features) and y is not None else features.y, y)
         self.head_ = clone(head).fit(features.X, names)
         self.classes_ = np.asarray(self.head_.classes_).astype(names.dtype)
-        self.recipe_ = rows_recipe(features)
+        self.spec_ = spec_of(features)
         self.dim_ = int(features.X.shape[1])
-        self.n_pictures_ = len(features)
+        self.n_images_ = len(features)
         spread = np.linspace(0, len(names) - 1, min(model.PROBES, len(names))).astype(int)
         self.probes_ = np.array(features.X[spread], np.float32)
         sources: list[Any] = [None] * len(names)
-        if not isinstance(pictures, Features):
-            sources = _used(pictures, features.ids)
+        if not isinstance(images, Features):
+            sources = _used(images, features.ids)
         self.examples_ = choose(self.examples, features, names, sources)
         return self
 
     def features(self, X: Any, *, on_error: str = "raise") -> Features:
-        """Return the rows of pictures, kept ones where there are; Features are checked.
+        """Return the rows of images, kept ones where there are; Features are checked.
 
         Raises
         ------
@@ -152,14 +152,14 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         features = self._rows(X, on_error)
-        check_same_rows(self.recipe_, self.dim_, features)
+        check_same_rows(self.spec_, self.dim_, features)
         return features
 
     def _rows(self, X: Any, on_error: str = "raise") -> Features:
         if isinstance(X, Features):
             return X
         return extract(
-            as_pictures(X),
+            as_images(X),
             self.backbone,
             cache=self.cache,
             batch_size=self.batch_size,
@@ -169,17 +169,17 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         )
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return probabilities (n, n_classes): pictures in order, columns as in `classes_`.
+        """Return probabilities (n, n_classes): images in order, columns as in `classes_`.
 
         Parameters
         ----------
-        X : folder, path, list of paths, pictures, bytes or PIL images, array, or Features
-            One picture alone is taken as a list of one.
+        X : folder, path, list of paths, images, bytes or PIL images, array, or Features
+            One image alone is taken as a list of one.
 
         Raises
         ------
         BadImagesError
-            Some pictures cannot be used; it names all of them.
+            Some images cannot be used; it names all of them.
         FeatureMismatchError
             The weights on this machine, or the rows given, are not those of the training.
         """
@@ -196,34 +196,34 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         return self.head_.predict_proba(rows)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the class of each picture, (n,), as in `classes_`."""
+        """Return the class of each image, (n,), as in `classes_`."""
         rows = self.features(X).X
         return np.asarray(self.head_.predict(rows)).astype(self.classes_.dtype)
 
     def predict_top_k(self, X: Any, k: int = 5) -> list[list[tuple[str, float]]]:
-        """Return for each picture its `k` most probable classes with probabilities, best first."""
+        """Return for each image its `k` most probable classes with probabilities, best first."""
         if k < 1:
             raise ValueError(f"k={k}: expected 1 or more.")
         return [self.top(scores, k) for scores in self.predict_proba(X)]
 
     def top(self, scores: np.ndarray, k: int) -> list[tuple[str, float]]:
-        """Return the `k` most probable classes of one picture's scores, best first."""
+        """Return the `k` most probable classes of one image's scores, best first."""
         best = np.argsort(-scores, kind="stable")[:k]
         return [(str(self.classes_[i]), float(scores[i])) for i in best]
 
     def score(self, X: Any, y: Sequence[Any] | None = None, sample_weight: Any = None) -> float:
-        """Return the share of pictures whose predicted class is their label.
+        """Return the share of images whose predicted class is their label.
 
         Raises
         ------
         DatasetError
-            The pictures have no labels, or labels that the training had not.
+            The images have no labels, or labels that the training had not.
         """
         if not isinstance(X, Features):
-            X, y = self.features(as_pictures(X, y)), None
+            X, y = self.features(as_images(X, y)), None
         labels = X.y if y is None else y
         if labels is None:
-            raise DatasetError("the pictures have no labels: pass y, or a folder a class.")
+            raise DatasetError("the images have no labels: pass y, or a folder a class.")
         names = np.asarray(labels).astype(str)
         known = self.classes_.astype(str)
         if unknown := sorted(set(names) - set(known)):
@@ -257,7 +257,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
                 find_backbone(self.backbone),
                 self.head_,
                 self.classes_,
-                self.recipe_,
+                self.spec_,
                 self.dim_,
                 self.probes_,
                 self.examples_,
@@ -281,7 +281,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         backbone = find_backbone(self.backbone)
-        check_same_network(self.recipe_, self.dim_, backbone)
+        check_same_network(self.spec_, self.dim_, backbone)
         formats.write(path, backbone, self.head_, format)
 
     def __sklearn_tags__(self) -> Any:
@@ -291,10 +291,10 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
 
-def _used(pictures: Iterable[Item], ids: list[str]) -> list[Any]:
-    """Return the sources of the pictures that have a row; both are in the dataset's order."""
+def _used(images: Iterable[Item], ids: list[str]) -> list[Any]:
+    """Return the sources of the images that have a row; both are in the dataset's order."""
     sources: list[Any] = []
-    for item in pictures:
+    for item in images:
         if len(sources) < len(ids) and item.id == ids[len(sources)]:
             sources.append(item.source)
     return sources
@@ -319,7 +319,7 @@ def load(
     weights : path, optional
         The weights file, for a model trained with weights of its maker's own.
     cache : path, optional
-        Where rows of new pictures are kept; see `featx.extract`.
+        Where rows of new images are kept; see `featx.extract`.
 
     Raises
     ------
@@ -329,9 +329,9 @@ def load(
     parts = read(path, sha256, weights)
     model = ImageClassifier(parts.backbone, parts.head, cache=cache)
     model.head_ = parts.head
-    model.classes_, model.recipe_, model.dim_ = parts.classes, parts.recipe, parts.dim
+    model.classes_, model.spec_, model.dim_ = parts.classes, parts.spec, parts.dim
     model.probes_, model.examples_ = parts.probes, parts.examples
-    model.n_pictures_ = parts.examples.of
+    model.n_images_ = parts.examples.of
     return model
 
 

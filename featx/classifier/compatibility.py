@@ -1,4 +1,4 @@
-"""What a model may be asked about: pictures in any form, and rows of its own network alone."""
+"""What a model may be asked about: images in any form, and rows of its own network alone."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from featx.backbones.backbone import Backbone
 from featx.datasets.dataset import Dataset, as_dataset
 from featx.errors import DatasetError, FeatureMismatchError
 from featx.features import Features
-from featx.images import decoding
 
 
-def as_pictures(X: Any, y: Sequence[Any] | None = None) -> Dataset:
-    """Return anything that is predicted on as a Dataset; one picture alone is a list of one."""
+def as_images(X: Any, y: Sequence[Any] | None = None) -> Dataset:
+    """Return anything that is predicted on as a Dataset; one image alone is a list of one."""
     alone = isinstance(X, bytes) or hasattr(X, "getexif")
     alone = alone or (isinstance(X, np.ndarray) and X.ndim == 3 and X.shape[-1] == 3)
     if isinstance(X, str | os.PathLike):
@@ -36,7 +35,7 @@ def labels_of(labels: Any, y: Sequence[Any] | None = None) -> np.ndarray:
     """
     if labels is None:
         raise DatasetError(
-            "the pictures have no labels. Expected a folder with a sub-folder a class, a "
+            "the images have no labels. Expected a folder with a sub-folder a class, a "
             "table with a label column, or y."
         )
     names = np.asarray(labels).astype(str)
@@ -44,15 +43,15 @@ def labels_of(labels: Any, y: Sequence[Any] | None = None) -> np.ndarray:
     return names.astype(given) if given is not None and given.kind in "iu" else names
 
 
-def rows_recipe(features: Features) -> dict[str, Any]:
+def spec_of(features: Features) -> dict[str, Any]:
     """Return what decides the rows, without what only describes them."""
-    return {name: value for name, value in features.recipe.items() if name not in _DESCRIBES}
+    return {name: value for name, value in features.spec.items() if name not in _DESCRIBES}
 
 
 _DESCRIBES = ("trained", "runtimes")
 
 
-def check_same_rows(recipe: dict[str, Any], dim: int, features: Features) -> None:
+def check_same_rows(spec: dict[str, Any], dim: int, features: Features) -> None:
     """Refuse rows that another network made than the one a head was trained on.
 
     Raises
@@ -60,21 +59,21 @@ def check_same_rows(recipe: dict[str, Any], dim: int, features: Features) -> Non
     FeatureMismatchError
         It names both networks and each field in which they differ.
     """
-    came, width = rows_recipe(features), features.X.shape[1]
-    differing = sorted(k for k in recipe.keys() | came.keys() if recipe.get(k) != came.get(k))
+    came, width = spec_of(features), features.X.shape[1]
+    differing = sorted(k for k in spec.keys() | came.keys() if spec.get(k) != came.get(k))
     differing = [name for name in differing if name != "key"] or differing
     if not differing and width == dim:
         return
-    fields = ", ".join(f"{k} {came.get(k)!r} instead of {recipe.get(k)!r}" for k in differing)
+    fields = ", ".join(f"{k} {came.get(k)!r} instead of {spec.get(k)!r}" for k in differing)
     raise FeatureMismatchError(
         f"these rows come from {came.get('backbone', 'an unnamed network')!r} ({width} numbers a "
-        f"row), and the model was trained on {recipe.get('backbone', 'an unnamed network')!r} "
-        f"({dim}). They differ in: {fields or 'their width'}. Extract the pictures with the "
+        f"row), and the model was trained on {spec.get('backbone', 'an unnamed network')!r} "
+        f"({dim}). They differ in: {fields or 'their width'}. Extract the images with the "
         "model's own backbone, or train a model on these rows."
     )
 
 
-def check_same_network(recipe: dict[str, Any], dim: int, backbone: Backbone) -> None:
+def check_same_network(spec: dict[str, Any], dim: int, backbone: Backbone) -> None:
     """Refuse a network that is not the one whose rows a head was trained on.
 
     Raises
@@ -82,11 +81,11 @@ def check_same_network(recipe: dict[str, Any], dim: int, backbone: Backbone) -> 
     FeatureMismatchError
         It names each field in which they differ, such as the weights on this machine.
     """
-    came = {**backbone.recipe(), "pixels": decoding.policy(backbone.scaled)}
+    came = backbone.spec()
     # The others are about the cache, which has no part in it.
-    came |= {name: value for name, value in recipe.items() if name in ("key", "format")}
+    came |= {name: value for name, value in spec.items() if name in ("key", "format")}
     nothing = np.zeros((0, dim), np.float32)
-    check_same_rows(recipe, dim, Features(nothing, None, [], recipe=came))
+    check_same_rows(spec, dim, Features(nothing, None, [], spec=came))
 
 
 def check_rows_of(backbone: Backbone, features: Features) -> None:
@@ -97,8 +96,8 @@ def check_rows_of(backbone: Backbone, features: Features) -> None:
     FeatureMismatchError
         It names each field in which they differ.
     """
-    came = rows_recipe(features)
-    own = {**replace(backbone, weights=None).recipe(), "pixels": decoding.policy(backbone.scaled)}
+    came = spec_of(features)
+    own = replace(backbone, weights=None).spec()
     differing = [k for k in own if k != "weights" and k in came and came[k] != own[k]]
     # Weights that are not on this disk cannot be told from others: `predict` will compare them.
     here = backbone.weights is None or backbone.weights_path().is_file()
@@ -110,5 +109,5 @@ def check_rows_of(backbone: Backbone, features: Features) -> None:
         raise FeatureMismatchError(
             f"these rows come from {came.get('backbone', 'an unnamed network')!r}, and this "
             f"classifier is of {backbone.name!r}. They differ in: {fields}. Give the classifier "
-            "the backbone that the rows were extracted with, or extract the pictures with its own."
+            "the backbone that the rows were extracted with, or extract the images with its own."
         )

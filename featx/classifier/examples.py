@@ -1,4 +1,4 @@
-"""Training pictures that a model remembers: their rows, and small copies to show."""
+"""Training images that a model remembers: their rows, and small copies to show."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from featx.images.thumbnails import small
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Training pictures with their rows.
+    """Training images with their rows.
 
     Attributes
     ----------
@@ -25,16 +25,16 @@ class Examples:
     ids : list of str
         As in the training set.
     labels : list of str
-    pictures : list of Path, bytes or None
+    images : list of Path, bytes or None
         A file, or a small JPEG copy; None where there is none to show.
     of : int
-        Pictures in the training set that these were chosen from.
+        Images in the training set that these were chosen from.
     """
 
     rows: np.ndarray
     ids: list[str]
     labels: list[str]
-    pictures: list[Path | bytes | None]
+    images: list[Path | bytes | None]
     of: int
 
     def __len__(self) -> int:
@@ -44,10 +44,7 @@ class Examples:
         """Return the same examples with a small copy in place of each file that can be read."""
         return replace(
             self,
-            pictures=[
-                _copied(picture) if isinstance(picture, Path) else picture
-                for picture in self.pictures
-            ],
+            images=[_copied(image) if isinstance(image, Path) else image for image in self.images],
         )
 
     def nearest(self, rows: np.ndarray, k: int = 5) -> list[list[tuple[int, float]]]:
@@ -88,11 +85,11 @@ def choose(most: int, features: Features, labels: np.ndarray, sources: Sequence[
 
 def as_members(examples: Examples) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return examples as a model file holds them: arrays by member name, and strict JSON."""
-    copies = [p if isinstance(p, bytes) else b"" for p in examples.pictures]
+    copies = [p if isinstance(p, bytes) else b"" for p in examples.images]
     ends = np.cumsum([len(copy) for copy in copies], dtype=np.int64)
     arrays = {
         "examples/rows.npy": examples.rows,
-        "examples/pictures.npy": np.frombuffer(b"".join(copies), np.uint8),
+        "examples/images.npy": np.frombuffer(b"".join(copies), np.uint8),
         "examples/ends.npy": ends,
     }
     about = {"ids": examples.ids, "labels": examples.labels, "of": examples.of}
@@ -108,20 +105,20 @@ def of_members(about: dict[str, Any], arrays: dict[str, np.ndarray], dim: int) -
         They do not fit together.
     """
     rows, ends = arrays["examples/rows.npy"], arrays["examples/ends.npy"]
-    blob = arrays["examples/pictures.npy"]
+    blob = arrays["examples/images.npy"]
     ids, labels = about["ids"], about["labels"]
     lists = isinstance(ids, list) and isinstance(labels, list)
     fits = lists and all(isinstance(text, str) for text in (*ids, *labels))
     fits = fits and rows.shape == (len(ids), dim) and ends.shape == (len(ids),)
     fits = fits and len(labels) == len(ids) <= int(about["of"])
     fits = fits and rows.dtype == np.float32 and blob.dtype == np.uint8 and blob.ndim == 1
-    # Compared, not subtracted: a difference of int64 may wrap, and pictures then overlap.
+    # Compared, not subtracted: a difference of int64 may wrap, and images then overlap.
     starts = np.concatenate([np.zeros(1, np.int64), ends])[:-1] if fits else ends
     fits = fits and ends.dtype == np.int64 and bool((starts <= ends).all())
     if not fits or int(ends[-1] if len(ends) else 0) != len(blob):
         raise ModelFormatError("the examples are damaged.")
-    pictures = [bytes(blob[a:b]) or None for a, b in zip(starts, ends, strict=True)]
-    return Examples(rows, list(ids), list(labels), list(pictures), int(about["of"]))
+    images = [bytes(blob[a:b]) or None for a, b in zip(starts, ends, strict=True)]
+    return Examples(rows, list(ids), list(labels), list(images), int(about["of"]))
 
 
 def _short(name: str) -> str:

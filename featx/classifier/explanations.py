@@ -1,4 +1,4 @@
-"""Why a model says what it says: training pictures like this one, and where it looked."""
+"""Why a model says what it says: training images like this one, and where it looked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from featx.images import decoding
 from featx.images.thumbnails import small
 
 SHOWN = 224
-"""Pixels of the longer edge of a picture that is shown."""
+"""Pixels of the longer edge of a image that is shown."""
 
 
 # How featx knows its own files again: a comment of a JPEG, and one of the page.
@@ -33,12 +33,12 @@ _PAGE = b"<!-- made by featx predict -->"
 
 @dataclass(frozen=True, eq=False)
 class Near:
-    """A training picture near to one that is explained."""
+    """A training image near to one that is explained."""
 
     id: str
     label: str
     cosine: float
-    picture: bytes | None
+    image: bytes | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +48,9 @@ class Explanation:
     Attributes
     ----------
     near : list of Near
-        The nearest training pictures, nearest first.
-    picture : bytes or None
-        A small JPEG of the picture.
+        The nearest training images, nearest first.
+    image : bytes or None
+        A small JPEG of the image.
     activation : bytes or None
         The same JPEG with the places that speak for the class in red.
     note : str
@@ -58,7 +58,7 @@ class Explanation:
     """
 
     near: list[Near] = field(default_factory=list)
-    picture: bytes | None = None
+    image: bytes | None = None
     activation: bytes | None = None
     note: str = ""
 
@@ -71,7 +71,7 @@ class Explainer:
     classifier : ImageClassifier
         Fitted.
     k : int
-        Training pictures shown with a prediction.
+        Training images shown with a prediction.
     """
 
     def __init__(self, classifier: Any, k: int = 5) -> None:
@@ -81,13 +81,13 @@ class Explainer:
         self._activation = Activation(find_backbone(classifier.backbone), classifier.head_)
 
     def explain(self, source: Any, row: np.ndarray, label: str) -> Explanation:
-        """Return what stands behind a class for a picture.
+        """Return what stands behind a class for a image.
 
         Parameters
         ----------
         source : Path, bytes or pixels
         row : ndarray of shape (dim,)
-            The picture's row.
+            The image's row.
         label : str
             The class that is explained, most often the predicted one.
         """
@@ -101,20 +101,20 @@ class Explainer:
         return Explanation(self.near(row), small(pixels, SHOWN), shown, note)
 
     def near(self, row: np.ndarray) -> list[Near]:
-        """Return the training pictures nearest to a row."""
+        """Return the training images nearest to a row."""
         one = self._examples
         (found,) = one.nearest(row[None], self.k)
-        pictures = [(p if isinstance(p := one.pictures[i], bytes) else None) for i, _ in found]
+        images = [(p if isinstance(p := one.images[i], bytes) else None) for i, _ in found]
         return [
-            Near(one.ids[i], one.labels[i], cosine, picture)
-            for (i, cosine), picture in zip(found, pictures, strict=True)
+            Near(one.ids[i], one.labels[i], cosine, image)
+            for (i, cosine), image in zip(found, images, strict=True)
         ]
 
 
 def save(
     explained: Iterable[tuple[Prediction, Explanation | None]], folder: str | os.PathLike[str]
 ) -> Path:
-    """Write `index.html`, with all pictures inside it; return its path.
+    """Write `index.html`, with all images inside it; return its path.
 
     The activation maps also stand beside it as JPEG files, numbered in the page's order. Those of
     an older page in the folder are removed, and no other file.
@@ -188,14 +188,14 @@ def _pixels(source: Any) -> np.ndarray:
 
 
 def _overlaid(pixels: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return the picture in grey, in red where the places speak for the class."""
+    """Return the image in grey, in red where the places speak for the class."""
     height, width = pixels.shape[:2]
     scale = min(1.0, SHOWN / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    picture = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
+    image = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
     heat = np.maximum(places, 0) / max(float(places.max()), 1e-12)
     soft = Image.fromarray((255 * heat).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
     share = 0.65 * np.asarray(soft, np.float32)[..., None] / 255
-    grey = np.asarray(picture.convert("L"), np.float32)[..., None]
+    grey = np.asarray(image.convert("L"), np.float32)[..., None]
     red = np.array([220, 30, 30], np.float32)
     return (grey * (1 - share) + red * share).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Predictions for many pictures, the bad ones among them in their place."""
+"""Predictions for many images, the bad ones among them in their place."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model says of one picture.
+    """What a model says of one image.
 
     Attributes
     ----------
-    picture : str
+    image : str
         Its path, as it was given.
     top : list of (str, float or None)
         The most probable classes, best first; None where the head gives no probabilities.
@@ -42,44 +42,44 @@ class Prediction:
     row : ndarray of shape (dim,) or None
     """
 
-    picture: str
+    image: str
     top: list[tuple[str, float | None]]
     error: str = ""
     row: np.ndarray | None = None
 
 
 def paths_of(arguments: Sequence[str]) -> list[Path]:
-    """Return the pictures that files, folders and patterns such as ``*.jpg`` stand for.
+    """Return the images that files, folders and patterns such as ``*.jpg`` stand for.
 
-    A folder stands for every picture in it, however deep.
+    A folder stands for every image in it, however deep.
 
     Raises
     ------
     EmptyDatasetError
-        A folder holds no picture, or nothing matches a pattern.
+        A folder holds no image, or nothing matches a pattern.
     """
     found: list[Path] = []
     for argument in arguments:
         path = Path(argument)
         if path.exists() or not glob.has_magic(argument):
-            pictures = _at(path)
+            images = _at(path)
         else:
             matches = sorted(glob.glob(argument, recursive=True))
             # "**" names a folder, and then what is in it, too.
-            pictures = list(dict.fromkeys(one for match in matches for one in _at(Path(match))))
-        if not pictures:
-            what = "no picture in" if path.is_dir() else "nothing matches"
+            images = list(dict.fromkeys(one for match in matches for one in _at(Path(match))))
+        if not images:
+            what = "no image in" if path.is_dir() else "nothing matches"
             raise EmptyDatasetError(f"{what} {argument}.")
-        found += pictures
+        found += images
     return found
 
 
 def _at(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    # Not as a dataset, where pictures beside sub-folders belong to no class and are left out.
+    # Not as a dataset, where images beside sub-folders belong to no class and are left out.
     listing = Listing(path, follow_links=False)
-    names = sorted(listing.pictures(), key=os.fsencode)
+    names = sorted(listing.images(), key=os.fsencode)
     for note in listing.notes(names):
         logger.warning("%s: %s", path, note)
     return [path / name for name in names]
@@ -88,7 +88,7 @@ def _at(path: Path) -> list[Path]:
 def predictions(
     classifier: Any, paths: Sequence[Path], k: int = 1, chunk: int = CHUNK
 ) -> Iterator[Prediction]:
-    """Yield a prediction for each picture, in order; bad pictures yield their error.
+    """Yield a prediction for each image, in order; bad images yield their error.
 
     Parameters
     ----------
@@ -96,9 +96,9 @@ def predictions(
         Fitted.
     paths : sequence of Path
     k : int
-        Classes for each picture.
+        Classes for each image.
     chunk : int
-        Pictures that are read together.
+        Images that are read together.
     """
     for start in range(0, len(paths), chunk):
         part = paths[start : start + chunk]
@@ -138,11 +138,11 @@ def as_csv(predicted: Prediction | None, k: int) -> str:
     cells: list[str] = []
     if predicted is None:
         heads = [[f"label{number}", f"probability{number}"] for number in numbers]
-        cells = ["picture", *(cell for pair in heads for cell in pair), "error"]
+        cells = ["image", *(cell for pair in heads for cell in pair), "error"]
     else:
         for label, chance in predicted.top:
             cells += [_harmless(label), "" if chance is None else f"{chance:.6f}"]
-        cells = [_harmless(predicted.picture), *cells, *[""] * (2 * (k - len(predicted.top)))]
+        cells = [_harmless(predicted.image), *cells, *[""] * (2 * (k - len(predicted.top)))]
         cells.append(_harmless(predicted.error))
     line = io.StringIO()
     # Only what stands in the line's own end is quoted in a cell.
@@ -154,7 +154,7 @@ def as_json(predicted: Prediction) -> dict[str, Any]:
     """Return a prediction as JSON holds it."""
     top = [{"label": label, "probability": chance} for label, chance in predicted.top]
     return {
-        "picture": predicted.picture,
+        "image": predicted.image,
         "label": top[0]["label"] if top else None,
         "probability": top[0]["probability"] if top else None,
         "top": top,

@@ -55,7 +55,7 @@ class _Group(TyperGroup):
 
 app = typer.Typer(
     cls=_Group,
-    help="Every picture meets a frozen network once; classifiers train on the kept rows.",
+    help="Every image meets a frozen network once; classifiers train on the kept rows.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -77,9 +77,9 @@ Cache = Annotated[
     Path | None,
     typer.Option(help="Folder of kept rows; $FEATX_CACHE or the user's cache folder if not given."),
 ]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Pictures per step of the network.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Images per step of the network.")]
 OnError = Annotated[
-    Literal["raise", "skip"], typer.Option(help="What to do when pictures cannot be used.")
+    Literal["raise", "skip"], typer.Option(help="What to do when images cannot be used.")
 ]
 
 
@@ -126,11 +126,11 @@ def _common(
 @app.command()
 def demo(
     ctx: typer.Context,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures and the report.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for the images and the report.")] = Path(
         "featx-demo"
     ),
 ) -> None:
-    """Draw pictures of pipes, compare heads with a Keras head on them, and write the report."""
+    """Draw images of pipes, compare heads with a Keras head on them, and write the report."""
     from featx.demo import run
 
     report = run(out, progress=ctx.obj, tell=tell)
@@ -167,7 +167,7 @@ def extract(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Also write one HDF5 file.")] = None,
 ) -> None:
-    """Send each picture through the network once and keep its row."""
+    """Send each image through the network once and keep its row."""
     from featx.datasets.dataset import as_dataset
     from featx.features import check_target
 
@@ -183,16 +183,16 @@ def extract(
     if out is not None:
         check_target(out)  # before the work, not after it
     labels = None if label_column == "none" else label_column
-    pictures = as_dataset(dataset, path_column=path_column, label_column=labels)
-    for note in pictures.notes:
+    images = as_dataset(dataset, path_column=path_column, label_column=labels)
+    for note in images.notes:
         tell(f"Note: {note}")
     options: dict[str, Any] = {"cache": cache, "batch_size": batch_size, "runtime": runtime}
     if dry_run:
         from featx.extraction.estimate import estimate
 
-        _forecast(estimate(pictures, chosen, **options))
+        _forecast(estimate(images, chosen, **options))
         return
-    features = featx.extract(pictures, chosen, **options, on_error=on_error, progress=ctx.obj)
+    features = featx.extract(images, chosen, **options, on_error=on_error, progress=ctx.obj)
     if out is not None:
         features.save(out)
     _summary(features, out)

@@ -59,11 +59,11 @@ def ls(cache: Cache = None) -> None:
     computed = []
     for kept in _usable(stock):
         assert kept.store is not None
-        recipe = kept.store.recipe
+        spec = kept.store.spec
         listing.add_row(
             kept.store.key[:8],
-            str(recipe["backbone"]),
-            options_of(recipe),
+            str(spec["backbone"]),
+            options_of(spec),
             f"{kept.rows:,}",
             f"{kept.bytes / 1e6:,.1f}",
             _day(kept.last_used),
@@ -71,7 +71,7 @@ def ls(cache: Cache = None) -> None:
         computed += [f"{kept.store.key[:8]} computed by {environment_of(e)}" for e in
                      kept.environments]  # fmt: skip
         if kept.bad:
-            computed.append(f"{kept.store.key[:8]} and {kept.bad:,} pictures known to be bad")
+            computed.append(f"{kept.store.key[:8]} and {kept.bad:,} images known to be bad")
     if listing.row_count:
         show(listing)
         for line in computed:
@@ -89,7 +89,7 @@ def verify(
     ctx: typer.Context,
     dataset: Annotated[
         str | None,
-        typer.Argument(help="Where the pictures are, for --recompute; else those last read."),
+        typer.Argument(help="Where the images are, for --recompute; else those last read."),
     ] = None,
     recompute: Annotated[
         int, typer.Option(min=0, help="Also compute so many rows of each network again.")
@@ -104,7 +104,7 @@ def verify(
 ) -> None:
     """Read every kept byte and compare it with its checksum; set damaged shards aside.
 
-    Exit code 1: something was damaged, a row is not what its picture gives, or no row of a network
+    Exit code 1: something was damaged, a row is not what its image gives, or no row of a network
     could be computed again although --recompute asked for it.
     """
     with warnings.catch_warnings():  # what is damaged is listed below
@@ -143,7 +143,7 @@ def _verify(kept: Kept) -> bool:
 
 
 def _name(store: Store) -> str:
-    return f"{store.key[:8]} {store.recipe['backbone']}"
+    return f"{store.key[:8]} {store.spec['backbone']}"
 
 
 def _sources(root: Path, dataset: str | None) -> dict[bytes, Path]:
@@ -176,7 +176,7 @@ def _recompute(
         tell(f"{name}: no row was computed again: {error}", style="red")
         return False
     lacking = (
-        f"the pictures of {done.rows - done.known:,} rows are not known"
+        f"the images of {done.rows - done.known:,} rows are not known"
         + (f", {done.changed:,} are gone or changed" if done.changed else "")
         + "; name their folder: featx cache verify FOLDER --recompute N"
     )

@@ -35,7 +35,7 @@ def train(
     ],
     out: Annotated[Path, typer.Option(help="The model file, such as model.featx.")],
     head: Annotated[str, typer.Option(help="logistic, mlp, xgboost, dense, ...")] = "logistic",
-    test: Annotated[str | None, typer.Option(help="Labelled pictures to test it on.")] = None,
+    test: Annotated[str | None, typer.Option(help="Labelled images to test it on.")] = None,
     weights: Annotated[
         str, typer.Option(help='"imagenet", "none" (untrained) or the path of a weights file.')
     ] = "imagenet",
@@ -43,15 +43,15 @@ def train(
         int | None, typer.Option(min=1, help="Pixels along each edge; the network's own if none.")
     ] = None,
     examples: Annotated[
-        int, typer.Option(min=0, help="Small copies of training pictures kept in the file.")
+        int, typer.Option(min=0, help="Small copies of training images kept in the file.")
     ] = 1000,
     cache: Cache = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures per step.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per step.")] = None,
     on_error: Annotated[
-        Literal["raise", "skip"], typer.Option(help="What to do when pictures cannot be used.")
+        Literal["raise", "skip"], typer.Option(help="What to do when images cannot be used.")
     ] = "raise",
 ) -> None:
-    """Train a head on a folder of pictures and write one model file."""
+    """Train a head on a folder of images and write one model file."""
     from featx import heads
     from featx.backbones.backbone import Backbone
     from featx.classifier.classifier import ImageClassifier
@@ -77,7 +77,7 @@ def train(
     digest = model.save(out)
     facts = {
         "classes": ", ".join(map(str, model.classes_)),
-        "pictures": f"{model.n_pictures_:,}",
+        "images": f"{model.n_images_:,}",
         "seconds": f"{time.perf_counter() - began:.1f}",
         "file": f"{out} ({out.stat().st_size / 1e6:.1f} MB)",
         "sha256": digest,
@@ -91,22 +91,22 @@ def train(
 def predict(
     ctx: typer.Context,
     model: ModelFile,
-    paths: Annotated[list[str], typer.Argument(help='Pictures, folders, or patterns ("*.jpg").')],
-    top: Annotated[int, typer.Option(min=1, help="Classes for each picture.")] = 1,
+    paths: Annotated[list[str], typer.Argument(help='Images, folders, or patterns ("*.jpg").')],
+    top: Annotated[int, typer.Option(min=1, help="Classes for each image.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     explain: Annotated[
-        Path | None, typer.Option(help="Folder for index.html: similar pictures, activation maps.")
+        Path | None, typer.Option(help="Folder for index.html: similar images, activation maps.")
     ] = None,
     on_error: Annotated[
         Literal["raise", "skip"],
-        typer.Option(help="Exit code 1 (raise) or 0 (skip) after pictures that cannot be used."),
+        typer.Option(help="Exit code 1 (raise) or 0 (skip) after images that cannot be used."),
     ] = "raise",
     sha256: Pin = None,
     weights: Own = None,
     cache: Cache = None,
 ) -> None:
-    """Tell the classes of pictures; each has a row, with the reason where it cannot be used."""
+    """Tell the classes of images; each has a row, with the reason where it cannot be used."""
     from featx.classifier import predictions
 
     if as_json and as_csv:
@@ -136,7 +136,7 @@ def predict(
     if explain is not None:
         tell(f"Explained: {explain / 'index.html'}")
     if bad:
-        tell(f"{bad} of {len(found)} pictures cannot be used.")
+        tell(f"{bad} of {len(found)} images cannot be used.")
         if on_error == "raise":
             raise typer.Exit(1)
 
@@ -151,7 +151,7 @@ def export(
     sha256: Pin = None,
     weights: Own = None,
 ) -> None:
-    """Write network and head as one network: uint8 pictures in, class probabilities out."""
+    """Write network and head as one network: uint8 images in, class probabilities out."""
     _loaded(model, sha256, weights, None).export(out, format)
     say(f"Written: {out}")
 
@@ -162,11 +162,11 @@ def serve(
         str, typer.Option(help="0.0.0.0 lets other machines in; there is no password.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Of the page.")] = 8000,
-    top: Annotated[int, typer.Option(min=1, help="Classes, and similar pictures, shown.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="Classes, and similar images, shown.")] = 5,
     sha256: Pin = None,
     weights: Own = None,
 ) -> None:
-    """Serve a page to drop a picture on, and POST /predict; needs `pip install featx[serve]`."""
+    """Serve a page to drop a image on, and POST /predict; needs `pip install featx[serve]`."""
     from featx.errors import RuntimeUnavailableError
 
     try:
@@ -199,7 +199,7 @@ def _watched(rows: Iterator[Prediction], total: int, shown: bool) -> Iterator[Pr
 def _line(row: Prediction) -> str:
     told = [label if p is None else f"{label} {p:.3f}" for label, p in row.top]
     # Names of files and classes may hold line breaks.
-    return "  ".join([row.picture, *(told or ["-", row.error])]).replace("\n", "\\n")
+    return "  ".join([row.image, *(told or ["-", row.error])]).replace("\n", "\\n")
 
 
 def _check_folder(folder: Path) -> None:
@@ -218,7 +218,7 @@ def _explained(loaded: Any, rows: Sequence[Prediction], folder: Path) -> Sequenc
                 row,
                 None
                 if row.row is None
-                else explainer.explain(Path(row.picture), row.row, row.top[0][0]),
+                else explainer.explain(Path(row.image), row.row, row.top[0][0]),
             )
             for row in rows
         ),

@@ -9,9 +9,7 @@ import typer
 
 from featx.cli.terminal import say, show, table
 
-Test = Annotated[
-    str | None, typer.Option(help="Pictures to test on; cross-validation if not given.")
-]
+Test = Annotated[str | None, typer.Option(help="Images to test on; cross-validation if not given.")]
 Heads = Annotated[
     list[str] | None, typer.Option(help="Repeat for several; every head if not given.")
 ]
@@ -22,7 +20,7 @@ ImageSize = Annotated[
     int | None, typer.Option(min=1, help="Pixels along each edge; the network's own if not given.")
 ]
 Evidence = Annotated[
-    bool, typer.Option(help="Learning curve, calibration, parity, map, mistakes as pictures.")
+    bool, typer.Option(help="Learning curve, calibration, parity, map, mistakes as images.")
 ]
 TensorBoard = Annotated[
     Path | None, typer.Option(help="Folder for training curves and rows, for TensorBoard.")
@@ -31,20 +29,20 @@ Cache = Annotated[
     Path | None,
     typer.Option(help="Folder of kept rows; $FEATX_CACHE or the user's cache folder if not given."),
 ]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Pictures per step of the network.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Images per step of the network.")]
 Folds = Annotated[
     int, typer.Option(min=2, help="Of the cross-validation, where there is no test set.")
 ]
 Leaks = Annotated[bool, typer.Option(help="Look for copies, across the split and in all.")]
 Runtime = Annotated[Literal["auto", "keras", "openvino"], typer.Option(help="What computes.")]
 OnError = Annotated[
-    Literal["raise", "skip"], typer.Option(help="What to do when pictures cannot be used.")
+    Literal["raise", "skip"], typer.Option(help="What to do when images cannot be used.")
 ]
 
 
 def benchmark(
     ctx: typer.Context,
-    train: Annotated[str, typer.Argument(help="Labelled pictures: a folder or a CSV file.")],
+    train: Annotated[str, typer.Argument(help="Labelled images: a folder or a CSV file.")],
     backbone: Annotated[list[str], typer.Option("--backbone", "-b", help="Repeat for several.")],
     out: Annotated[Path, typer.Option(help="Folder for report.html, report.md and report.json.")],
     test: Test = None,

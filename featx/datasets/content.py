@@ -15,7 +15,7 @@ from featx.images.content_hash import of_content
 
 
 def content(item: Item) -> bytes | None:
-    """Return the sha256 of what a picture holds; None where it cannot be read any more."""
+    """Return the sha256 of what a image holds; None where it cannot be read any more."""
     source = item.source
     try:
         return of_content(decoding.read(source) if isinstance(source, Path) else source)
@@ -24,7 +24,7 @@ def content(item: Item) -> bytes | None:
 
 
 def contents(items: Sequence[Item]) -> str | None:
-    """Return one sha256, as hex, of what these pictures hold, in their order.
+    """Return one sha256, as hex, of what these images hold, in their order.
 
     None where one of them cannot be read any more, for nothing is known of it then.
     """

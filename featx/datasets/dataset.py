@@ -1,4 +1,4 @@
-"""What a dataset is: pictures in order, each with an id and perhaps a label."""
+"""What a dataset is: images in order, each with an id and perhaps a label."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class Dataset:
-    """Pictures in a fixed order; a path is not opened before its picture is needed.
+    """Images in a fixed order; a path is not opened before its image is needed.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Dataset:
 
     @property
     def known_length(self) -> int | None:
-        """The number of pictures where it is known without reading a stream."""
+        """The number of images where it is known without reading a stream."""
         return len(self._items) if isinstance(self._items, Sequence) else None
 
     def __len__(self) -> int:
@@ -65,9 +65,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         length = "a stream of" if self.known_length is None else f"{self.known_length:,}"
-        return (
-            f"<featx.Dataset: {length} pictures{f' in {self.location}' if self.location else ''}>"
-        )
+        return f"<featx.Dataset: {length} images{f' in {self.location}' if self.location else ''}>"
 
     @property
     def ids(self) -> list[str]:
@@ -85,7 +83,7 @@ class Dataset:
         return sorted({item.label for item in self.items if item.label is not None})
 
     def subset(self, indices: Iterable[int]) -> Dataset:
-        """Return the pictures at these positions, in that order."""
+        """Return the images at these positions, in that order."""
         return Dataset([self.items[int(i)] for i in indices], self.notes, self.location)
 
     @classmethod
@@ -102,29 +100,29 @@ class Dataset:
         Raises
         ------
         DatasetError
-            The folder is missing or is a file; ``EmptyDatasetError`` if it holds no picture.
+            The folder is missing or is a file; ``EmptyDatasetError`` if it holds no image.
         """
         root = Path(root)
         if not root.is_dir():
             what = "is a file, not a folder" if root.exists() else "does not exist"
             raise DatasetError(
                 f"the dataset {root} {what}. Expected a folder with a sub-folder a class, a "
-                "folder of pictures, or a .csv file."
+                "folder of images, or a .csv file."
             )
         listing = Listing(root, follow_links)
-        paths = sorted(listing.pictures(), key=os.fsencode)
+        paths = sorted(listing.images(), key=os.fsencode)
         labelled = any("/" in path for path in paths)
         loose = [path for path in paths if "/" not in path]
         if labelled and loose:
-            listing.noticed[f"pictures beside the class folders, skipped (such as {loose[0]})"] = (
-                len(loose)
+            listing.noticed[f"images beside the class folders, skipped (such as {loose[0]})"] = len(
+                loose
             )
             paths = [path for path in paths if "/" in path]
         if labelled:
             listing.note_empty_classes({path.split("/", 1)[0] for path in paths})
         if not paths:
             raise EmptyDatasetError(
-                f"no picture in {root}. {' '.join(listing.notes(paths)) or 'The folder is empty.'} "
+                f"no image in {root}. {' '.join(listing.notes(paths)) or 'The folder is empty.'} "
                 f"Expected files such as {', '.join(sorted(SUFFIXES))}."
             )
         items = [
@@ -193,7 +191,7 @@ class Dataset:
         *,
         folder: str | os.PathLike[str] | None = None,
     ) -> Dataset:
-        """Take a list of paths, encoded pictures (bytes), pixels or PIL images, in its order.
+        """Take a list of paths, encoded images (bytes), pixels or PIL images, in its order.
 
         Raises
         ------
@@ -207,7 +205,7 @@ class Dataset:
         base = Path() if folder is None else Path(folder)
         items = [_listed(i, entry, base) for i, entry in enumerate(paths)]
         if not items:
-            raise EmptyDatasetError("the list of pictures is empty; expected at least one path.")
+            raise EmptyDatasetError("the list of images is empty; expected at least one path.")
         return cls(with_labels(items, labels), location=base)
 
     @classmethod
@@ -223,7 +221,7 @@ class Dataset:
         """
         pixels = as_pixels(pixels, ndim=4)
         if not len(pixels):
-            raise EmptyDatasetError("the array holds no picture: its first dimension is 0.")
+            raise EmptyDatasetError("the array holds no image: its first dimension is 0.")
         return cls(with_labels([Item(str(i), None, row) for i, row in enumerate(pixels)], labels))
 
     @classmethod
@@ -244,10 +242,10 @@ def as_dataset(
     Parameters
     ----------
     source : Dataset, path, list, numpy.ndarray, pandas.DataFrame or tf.data.Dataset
-        A folder, a ``.csv`` file or a DataFrame, a list of paths or pictures, an array of shape
+        A folder, a ``.csv`` file or a DataFrame, a list of paths or images, an array of shape
         (n, height, width, 3), a stream of (image, label).
     labels : sequence, optional
-        One label a picture, in place of those that are there.
+        One label a image, in place of those that are there.
     path_column, label_column : str
         For tables; ``label_column=None`` means there are no labels.
 
@@ -296,5 +294,5 @@ def _listed(index: int, entry: Any, base: Path) -> Item:
         return Item(str(index), None, np.asarray(ImageOps.exif_transpose(entry).convert("RGB")))
     raise DatasetError(
         f"entry {index} of the list is {entry!r} ({type(entry).__name__}); expected a path, the "
-        "bytes of a picture, pixels of shape (height, width, 3), or a PIL image."
+        "bytes of a image, pixels of shape (height, width, 3), or a PIL image."
     )

@@ -1,4 +1,4 @@
-"""One picture of a dataset, its label, and pixels that are what they should be."""
+"""One image of a dataset, its label, and pixels that are what they should be."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Source = Path | bytes | np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One picture, not yet read.
+    """One image, not yet read.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class Item:
     label : str or None
         The class name; None where the dataset has no labels.
     source : Path, bytes, or numpy.ndarray of shape (height, width, 3) and dtype uint8
-        A file, an encoded picture, or RGB pixels 0-255.
+        A file, an encoded image, or RGB pixels 0-255.
     """
 
     id: str
@@ -48,12 +48,12 @@ def with_labels(items: Sequence[Item], labels: Sequence[Any] | None) -> Sequence
         return items
     labels = list(labels)
     if len(labels) != len(items):
-        raise DatasetError(f"{len(labels)} labels for {len(items)} pictures; expected one each.")
+        raise DatasetError(f"{len(labels)} labels for {len(items)} images; expected one each.")
     missing = [i for i, label in enumerate(labels) if _is_missing(label)]
     if missing:
         raise DatasetError(
             f"{len(missing)} labels are missing (row {missing[0]} is {labels[missing[0]]!r}, "
-            f"picture {items[missing[0]].id!r}). Remove those rows, or give each picture a label."
+            f"image {items[missing[0]].id!r}). Remove those rows, or give each image a label."
         )
     kinds = {_kind(label) for label in labels}
     if len(kinds) > 1:
@@ -76,7 +76,7 @@ def _kind(label: Any) -> str:
     if np.ndim(label) == 0 and np.asarray(label).dtype.kind in "biuf":
         return "numbers"
     raise DatasetError(
-        f"a label of type {type(label).__name__}; expected a class name or number a picture "
+        f"a label of type {type(label).__name__}; expected a class name or number a image "
         "(for one-hot rows: class_names[i] for i in y.argmax(1))."
     )
 
@@ -93,14 +93,14 @@ def _name(label: Any) -> str:
 
 
 def as_pixels(values: Any, ndim: int) -> np.ndarray:
-    """Return pictures as uint8 RGB, or say what is wrong with them.
+    """Return images as uint8 RGB, or say what is wrong with them.
 
     Parameters
     ----------
     values : array of shape (n, height, width, 3) or (height, width, 3)
         0-255; floats are rounded.
     ndim : {3, 4}
-        One picture, or several.
+        One image, or several.
 
     Raises
     ------
@@ -131,9 +131,9 @@ def _shape_advice(array: np.ndarray, ndim: int) -> str:
     if array.ndim == ndim and array.shape[-3] == 3:
         return f"{came} The channels come first here: np.moveaxis(x, -3, -1) moves them last."
     if array.ndim == ndim - 1 and array.shape[-1:] == (3,):
-        return f"{came} A single picture: pass x[None]."
+        return f"{came} A single image: pass x[None]."
     if array.ndim == ndim - 1 or array.shape[-1:] == (1,):
-        return f"{came} Grey pictures: np.repeat(x.reshape(*x.shape[:{ndim - 1}], 1), 3, -1)."
+        return f"{came} Grey images: np.repeat(x.reshape(*x.shape[:{ndim - 1}], 1), 3, -1)."
     if array.shape[-1:] == (4,):
         return f"{came} Drop the fourth channel: x[..., :3]."
     return came

@@ -1,4 +1,4 @@
-"""The walk through a picture folder: which files are pictures, and what else was noticed."""
+"""The walk through a image folder: which files are images, and what else was noticed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from featx.errors import DatasetError
-from featx.images.formats import FOREIGN_SUFFIXES, SUFFIXES, is_picture
+from featx.images.formats import FOREIGN_SUFFIXES, SUFFIXES, is_image
 
-# Files that operating systems leave in picture folders.
+# Files that operating systems leave in image folders.
 _CLUTTER = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
 
 
 class Listing:
-    """The walk through a picture folder, and what was noticed on the way."""
+    """The walk through a image folder, and what was noticed on the way."""
 
     def __init__(self, root: Path, follow_links: bool) -> None:
         self.root = root
@@ -26,8 +26,8 @@ class Listing:
         self._visited: set[tuple[int, int]] = set()
         self._home = os.path.realpath(root)
 
-    def pictures(self) -> Iterator[str]:
-        """Yield the relative posix path of every file that looks like a picture."""
+    def images(self) -> Iterator[str]:
+        """Yield the relative posix path of every file that looks like a image."""
         pending = [(os.fspath(self.root), "")]
         while pending:  # no recursion: folders may be deeper than Python's stack
             folder, prefix = pending.pop()
@@ -44,7 +44,7 @@ class Listing:
                     if not prefix:
                         self._classes.add(entry.name)
                     pending.append((entry.path, path + "/"))
-                elif self._looks_like_a_picture(entry):
+                elif self._looks_like_a_image(entry):
                     yield path
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
@@ -65,25 +65,25 @@ class Listing:
         target = os.path.realpath(entry.path)
         return self.follow_links or target.startswith(self._home + os.sep) or target == self._home
 
-    def _looks_like_a_picture(self, entry: os.DirEntry[str]) -> bool:
+    def _looks_like_a_image(self, entry: os.DirEntry[str]) -> bool:
         suffix = PurePosixPath(entry.name).suffix.lower()
         if suffix in SUFFIXES or suffix in FOREIGN_SUFFIXES:
             return True
-        # No suffix or another one: the content decides, so that a note.txt is no bad picture.
+        # No suffix or another one: the content decides, so that a note.txt is no bad image.
         try:
             if entry.is_file():
                 with open(entry.path, "rb") as file:
-                    if is_picture(file.read(16)):
+                    if is_image(file.read(16)):
                         return True
         except OSError:
             pass
-        self.noticed[f"files that are no pictures ({suffix or 'no suffix'}), skipped"] += 1
+        self.noticed[f"files that are no images ({suffix or 'no suffix'}), skipped"] += 1
         return False
 
     def note_empty_classes(self, used: set[str]) -> None:
-        """Note the folders that would be classes if they held a picture."""
+        """Note the folders that would be classes if they held a image."""
         for name in sorted(self._classes - used):
-            self.noticed[f"folder without a picture, no class: {name!r}"] = 1
+            self.noticed[f"folder without a image, no class: {name!r}"] = 1
 
     def notes(self, paths: Sequence[str]) -> list[str]:
         """Return a sentence for each kind of thing that was noticed."""

@@ -39,7 +39,7 @@ class Stream:
             if not self._batched:
                 images, labels = images[None], None if labels is None else [labels]
             high = max(high, float(images.max(initial=0)))
-            # One dark picture may lie below 1; a whole stream that does was divided by 255.
+            # One dark image may lie below 1; a whole stream that does was divided by 255.
             dark = images.dtype.kind == "f" and high > 1 >= images.max(initial=0)
             pixels = np.rint(images).astype(np.uint8) if dark else as_pixels(images, ndim=4)
             rows: Iterable[Item] = [
@@ -50,7 +50,7 @@ class Stream:
             yield from rows
             number += len(pixels)
         if not number:
-            raise EmptyDatasetError("the tf.data.Dataset gave no picture.")
+            raise EmptyDatasetError("the tf.data.Dataset gave no image.")
 
     def _label(self, label: Any) -> Any:
         if self._names is not None and np.ndim(label) == 0 and np.asarray(label).dtype.kind in "iu":

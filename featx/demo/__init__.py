@@ -1,9 +1,9 @@
-"""The demonstration: drawn pictures of healthy, cracked and corroded pipes, and a run on them.
+"""The demonstration: drawn images of healthy, cracked and corroded pipes, and a run on them.
 
-Each picture is a cylinder seen by a camera: its unrolled surface is painted with metal or paint,
+Each image is a cylinder seen by a camera: its unrolled surface is painted with metal or paint,
 seams, dirt and damage, then rolled up, lit, blurred and saved as JPEG. Healthy pipes have
 scratches, stains, cable shadows and a little rust too, so that a single dark line or brown spot
-does not give the class away. No picture comes from the network or from a file.
+does not give the class away. No image comes from the network or from a file.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ def run(
     progress: bool = True,
     tell: Callable[[str], None] = logger.info,
 ) -> Report:
-    """Draw the pictures, extract, train the heads and the Keras baseline, save the report.
+    """Draw the images, extract, train the heads and the Keras baseline, save the report.
 
     Parameters
     ----------
     directory
-        Gets `pictures/`, `cache/` and `report/`; run again, it finds the rows kept.
+        Gets `images/`, `cache/` and `report/`; run again, it finds the rows kept.
     n_per_class
-        Pictures of each of the three classes, at least 15 so that folds can be made.
+        Images of each of the three classes, at least 15 so that folds can be made.
     image_size
         Pixels along each edge for MobileNetV2, at least 32; its own 224 unless given.
     epochs
-        Passes of the baseline over the training pictures.
+        Passes of the baseline over the training images.
     tell
         Called with one line for a person at each stage.
 
@@ -65,15 +65,15 @@ def run(
     from featx.evaluation.comparison import benchmark
 
     directory = Path(directory)
-    tell(f"Drawing {3 * n_per_class} pictures of pipes into {directory / 'pictures'}")
-    pictures = write_pictures(directory / "pictures", n_per_class)
+    tell(f"Drawing {3 * n_per_class} images of pipes into {directory / 'images'}")
+    images = write_images(directory / "images", n_per_class)
     backbone, warning = choose(Backbone("mobilenet_v2", image_size=image_size))
     if warning:
         tell(warning)
     tell("Extracting once, then training the heads, then the Keras baseline")
     report = benchmark(
-        pictures / "train",
-        pictures / "test",
+        images / "train",
+        images / "test",
         backbones=[backbone],
         epochs=epochs,
         cache=directory / "cache",
@@ -83,18 +83,18 @@ def run(
     return report
 
 
-def write_pictures(directory: str | Path, n_per_class: int = 100, seed: int = 0) -> Path:
+def write_images(directory: str | Path, n_per_class: int = 100, seed: int = 0) -> Path:
     """Draw the data set into `directory`: `train/<class>/*.jpg` and `test/<class>/*.jpg`.
 
     Parameters
     ----------
     directory
-        Made if absent; pictures of the same names are overwritten.
+        Made if absent; images of the same names are overwritten.
     n_per_class
-        Pictures of each of the three classes, at least 3; every third one goes to `test`.
+        Images of each of the three classes, at least 3; every third one goes to `test`.
     seed
         At least 0. The same seed gives the same bytes (with the same numpy and Pillow), and a
-        larger `n_per_class` begins with the same pictures.
+        larger `n_per_class` begins with the same images.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def write_pictures(directory: str | Path, n_per_class: int = 100, seed: int = 0)
 
     Examples
     --------
-    >>> folder = write_pictures("pipes", n_per_class=3)
+    >>> folder = write_images("pipes", n_per_class=3)
     >>> sorted(path.as_posix() for path in folder.glob("test/*/*.jpg"))
     ['pipes/test/corroded/0002.jpg', 'pipes/test/cracked/0002.jpg', 'pipes/test/healthy/0002.jpg']
     """
@@ -112,12 +112,12 @@ def write_pictures(directory: str | Path, n_per_class: int = 100, seed: int = 0)
         (directory / split / label).mkdir(parents=True, exist_ok=True)
 
     def write(label: str, number: int) -> None:
-        # A generator of its own for each picture: the order of the threads changes nothing.
+        # A generator of its own for each image: the order of the threads changes nothing.
         rng = np.random.default_rng([seed, CLASSES.index(label), number])
         split = "test" if number % 3 == 2 else "train"
-        picture = draw(label, rng)
+        image = draw(label, rng)
         quality = int(rng.integers(80, 94))
-        picture.save(directory / split / label / f"{number:04d}.jpg", quality=quality)
+        image.save(directory / split / label / f"{number:04d}.jpg", quality=quality)
 
     jobs = list(product(CLASSES, range(n_per_class)))
     with ThreadPoolExecutor() as threads:
@@ -126,7 +126,7 @@ def write_pictures(directory: str | Path, n_per_class: int = 100, seed: int = 0)
 
 
 def draw(label: str, rng: np.random.Generator) -> Image.Image:
-    """Draw one 256 x 256 picture of a pipe of class `label`, one of `CLASSES`."""
+    """Draw one 256 x 256 image of a pipe of class `label`, one of `CLASSES`."""
     radius = rng.uniform(80, 165)
     surface = plain_surface(rng, radius)
     seams(surface, rng)

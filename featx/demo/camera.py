@@ -1,4 +1,4 @@
-"""The picture of a drawn pipe: its surface rolled up, lit, put before a wall and photographed."""
+"""The image of a drawn pipe: its surface rolled up, lit, put before a wall and photographed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from PIL import Image, ImageFilter
 
 from featx.demo.surface import LENGTH, Array, Surface, noise, smoothstep
 
-SIDE = 256  # pixels of a picture, both ways
+SIDE = 256  # pixels of a image, both ways
 # Concrete, earth, leaves and dark (RGB, 0-1).
 WALLS = np.array([[0.45, 0.44, 0.42], [0.30, 0.24, 0.19], [0.20, 0.24, 0.18], [0.13, 0.14, 0.16]])
 
 
 def photograph(surface: Surface, rng: np.random.Generator, radius: float) -> Image.Image:
-    """Roll the surface up, light it, put it before a wall and take the picture."""
+    """Roll the surface up, light it, put it before a wall and take the image."""
     y, x = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) - SIDE / 2
     turn = rng.normal(0, 0.22) + (0.0 if surface.runs_around else np.pi / 2)
     along = x * np.cos(turn) + y * np.sin(turn)
@@ -80,7 +80,7 @@ def _wall(rng: np.random.Generator, v: Array) -> Array:
 
 
 def _camera(rng: np.random.Generator, scene: Array) -> Image.Image:
-    """Expose, colour, blur and add the sensor's noise; some pictures come out poor."""
+    """Expose, colour, blur and add the sensor's noise; some images come out poor."""
     y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
     if rng.random() < 0.3:
         cable = np.abs(x * np.cos(a := rng.uniform(0, 3)) + y * np.sin(a) - rng.normal(0, 0.4))
@@ -88,8 +88,8 @@ def _camera(rng: np.random.Generator, scene: Array) -> Image.Image:
     vignette = 1 - rng.uniform(0.05, 0.35) * (x**2 + y**2) / 2
     gain = np.exp(rng.normal(0.05, 0.18)) * (1 + rng.normal(0, 0.04, 3))
     pixels = np.clip(scene * vignette[..., None] * gain, 0, 1) ** (1 / 1.15)
-    picture = Image.fromarray((pixels * 255).astype(np.uint8))
-    picture = picture.filter(ImageFilter.GaussianBlur(abs(rng.normal(0, 0.6))))
+    image = Image.fromarray((pixels * 255).astype(np.uint8))
+    image = image.filter(ImageFilter.GaussianBlur(abs(rng.normal(0, 0.6))))
     grain = rng.normal(0, rng.uniform(1, 5), (SIDE, SIDE, 1)) + rng.normal(0, 1, (SIDE, SIDE, 3))
-    noisy = np.clip(np.asarray(picture, np.float32) + grain, 0, 255)
+    noisy = np.clip(np.asarray(image, np.float32) + grain, 0, 255)
     return Image.fromarray(noisy.astype(np.uint8))

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 Array = np.ndarray
 
-LENGTH = 360  # texels along the axis: a little less than the diagonal of a picture
+LENGTH = 360  # texels along the axis: a little less than the diagonal of a image
 
 # Colours (RGB, 0-1) of common finishes, and how much each shines.
 FINISHES = (

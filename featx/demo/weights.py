@@ -16,7 +16,7 @@ URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2
 # The file has 9.4 MB: a line that brings the first 2 MB in 4 seconds brings all of it in 20.
 SAMPLE = 2_000_000
 PATIENCE = 4.0
-# Deep layers drawn by lot wash a picture out; the largest answers of early ones still tell lines
+# Deep layers drawn by lot wash a image out; the largest answers of early ones still tell lines
 # and colours apart (logistic regression on the pipes: 0.72 here, 0.49 on the last layer's mean).
 EARLY = "block_1_expand_relu"
 

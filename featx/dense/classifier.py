@@ -58,7 +58,7 @@ def rows_and_labels(
         shown = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
         raise DatasetError(
             f"{len(bad)} of {len(rows)} rows hold NaN or infinity (rows {shown}); a head needs "
-            "finite numbers. Leave these rows out, or extract these pictures again."
+            "finite numbers. Leave these rows out, or extract these images again."
         )
     classes = np.unique(labels)
     if len(classes) < 2:

@@ -69,7 +69,7 @@ class Dropout(Layer):
 
 @dataclass(frozen=True)
 class Flatten(Layer):
-    """One row a picture out of a feature map; rows stay as they are."""
+    """One row a image out of a feature map; rows stay as they are."""
 
     keras_name = "Flatten"
 
@@ -83,7 +83,7 @@ class GlobalAveragePooling(Layer):
 
 @dataclass(frozen=True)
 class Augmentation(Layer):
-    """A random change of pictures (RGB 0-255), made while training only."""
+    """A random change of images (RGB 0-255), made while training only."""
 
     seeded = True
 
@@ -206,11 +206,11 @@ class Recipe:
     reduce_on_plateau : ReduceOnPlateau or None
         Lowers the learning rate by the same monitor.
     augmentation : tuple of augmentations
-        For pictures (`FineTuned`); kept rows know none.
+        For images (`FineTuned`); kept rows know none.
     class_weight : None or "balanced"
         "balanced" weighs a training row by n / (n_classes * rows of its class).
     image_size : int or None
-        Side of the pictures (`FineTuned`); None takes the backbone's.
+        Side of the images (`FineTuned`); None takes the backbone's.
 
     Raises
     ------

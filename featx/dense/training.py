@@ -1,4 +1,4 @@
-"""How a recipe is trained by Keras, on rows and on pictures alike."""
+"""How a recipe is trained by Keras, on rows and on images alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compare heads on kept rows with the Keras baseline: same pictures, same splits, same seeds."""
+"""Compare heads on kept rows with the Keras baseline: same images, same splits, same seeds."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class _Run:
 
     @property
     def groups(self) -> np.ndarray | None:
-        """Copies of one picture among those that train, which folds keep together."""
+        """Copies of one image among those that train, which folds keep together."""
         return None if self.leaks is None else self.leaks.groups["train"]
 
 
@@ -70,13 +70,13 @@ def benchmark(
 ) -> Report:
     """Compare heads on kept rows with a Keras head trained end to end, in accuracy and seconds.
 
-    Every picture meets each backbone once; the heads train on the kept rows. The baseline sends
-    the same training pictures through the frozen network every epoch, as most projects do.
+    Every image meets each backbone once; the heads train on the kept rows. The baseline sends
+    the same training images through the frozen network every epoch, as most projects do.
 
     Parameters
     ----------
     train, test : folder, CSV, DataFrame, list of paths, array, tf.data.Dataset or featx.Dataset
-        Labelled pictures. Without `test`, stratified cross-validation over `train`.
+        Labelled images. Without `test`, stratified cross-validation over `train`.
     backbones : sequence of str or Backbone
     precisions : sequence of str, optional
         Each backbone is compared in each of them, such as ("float32", "bfloat16"), to see what
@@ -85,8 +85,8 @@ def benchmark(
         None: every head of `featx.HEADS`. Estimators are cloned, never fitted in place.
     baseline : bool or Recipe
         True: one Dense softmax layer on the pooled output, Adam, `epochs` epochs over all training
-        pictures. A Recipe: that recipe as it stands, its own epochs included. False: none. With
-        folds it runs on every fold, so that it is scored on the same pictures as the heads.
+        images. A Recipe: that recipe as it stands, its own epochs included. False: none. With
+        folds it runs on every fold, so that it is scored on the same images as the heads.
     epochs : int
         Epochs of the default baseline, 1 or more.
     seeds : int or sequence of int
@@ -98,10 +98,10 @@ def benchmark(
         give their class away; folds then keep copies together.
     evidence : bool
         Also show what stands behind the figures of the verdict's head: its learning curve, its
-        temperature, parity with the whole network, a map of the tested pictures and the mistakes
-        as pictures. Some tens of seconds at most; the report states them.
+        temperature, parity with the whole network, a map of the tested images and the mistakes
+        as images. Some tens of seconds at most; the report states them.
     cache, batch_size, runtime, on_error, progress
-        As `featx.extract` takes them. Pictures skipped by `on_error="skip"` are left out for
+        As `featx.extract` takes them. Images skipped by `on_error="skip"` are left out for
         every method and listed in the report.
     path_column, label_column : str
         Of tables.
@@ -115,7 +115,7 @@ def benchmark(
     Raises
     ------
     DatasetError
-        No labels; one class only; a test class that was never trained; fewer pictures of a class
+        No labels; one class only; a test class that was never trained; fewer images of a class
         than folds.
     FeatxError
         An unknown head, no method that gave a result, and whatever `extract` raises.
@@ -211,18 +211,18 @@ def _report(asked: Plan, run: _Run, folds: int, created: str) -> Report:
         reasons = "; ".join(f"{f.method}: {f.reason} [{f.error}]" for f in record.failures)
         raise FeatxError(f"no method gave a result. {reasons}")
     _, fit, score = next(reversed(run.rows.values()))
-    pictures = splits.describe(asked.names, fit, score, asked.folds)
+    images = splits.describe(asked.names, fit, score, asked.folds)
     scores = {key: held.accuracy for key, held in run.held.items()}
     leaks = run.leaks
     if leaks is not None and score is None:
         leaks = leakage.judged(leaks, splits.labels_of(fit[1]), asked.folds, asked.seeds[0])
     return Report(
-        pictures=pictures,
+        images=images,
         rows=record.rows,
         predictions=record.predictions,
         passes=run.passes,
         histories=record.histories,
-        selection=Selection(folds, scores, run.choosing, sum(pictures.n_train.values())),
+        selection=Selection(folds, scores, run.choosing, sum(images.n_train.values())),
         method_failures=record.failures,
         remarks=record.remarks,
         baseline=plan.in_words(asked.recipe),
@@ -250,7 +250,7 @@ def _train(asked: Plan, run: _Run, done: Pass, backbone: Backbone, bar: Any) -> 
 
 def _add_evidence(asked: Plan, run: _Run, report: Report) -> None:
     subject = next((one for one in report.summaries if one.chosen), None)
-    if report.leaks is not None and report.pictures.test is None and subject is not None:
+    if report.leaks is not None and report.images.test is None and subject is not None:
         fit = run.rows[subject.backbone][1][1]
         head = next(head for head in asked.heads if head.name == subject.method)
         cut = splits.labels_of(fit), asked.folds, asked.seeds[0]
@@ -267,8 +267,8 @@ def _material(asked: Plan, run: _Run, report: Report) -> Material:
     methods = {head.name: head for head in asked.heads}
     folds = report.selection.folds
     if score is not None and not held and subject.method in methods:
-        # Nothing was to be chosen, but the temperature needs answers for the training pictures.
-        smallest = min(report.pictures.n_train.values())
+        # Nothing was to be chosen, but the temperature needs answers for the training images.
+        smallest = min(report.images.n_train.values())
         if smallest > 1:
             folds = min(plan.SELECTION_FOLDS, smallest)
             head = methods[subject.method]
@@ -278,7 +278,7 @@ def _material(asked: Plan, run: _Run, report: Report) -> Material:
         found=found,
         answers=[one for one in report.predictions if one.seed == seed],
         backbone=backbone,
-        classes=report.pictures.classes,
+        classes=report.images.classes,
         methods=methods,
         rows=(fit, score),
         splits=list(splits.splits(fit, score, asked.folds, seed, groups=run.groups)),

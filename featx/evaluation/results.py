@@ -22,19 +22,19 @@ class Result:
     fold : int or None
         From 1; None where there is a test set.
     n_train, n_test : int
-        Pictures trained on and pictures scored.
+        Images trained on and images scored.
     accuracy, balanced_accuracy, macro_f1 : float
         0 to 1, as scikit-learn defines them.
     log_loss, ece : float or None
         In nats, and 0 to 1; None where the method gives no probabilities.
     extract_seconds : float
-        Wall time of `extract` in this run, for all pictures of the comparison and shared by the
+        Wall time of `extract` in this run, for all images of the comparison and shared by the
         heads of one backbone; near zero where rows were kept from an earlier run, as
         `images_computed` tells. 0 for the baseline, whose passes are in the other two figures.
     fit_seconds, predict_seconds : float
-        Wall time of this fit and of predicting `n_test` pictures.
+        Wall time of this fit and of predicting `n_test` images.
     epochs, epoch_seconds : int and float, or None
-        Passes over the training pictures, and the median wall time of one; None for heads.
+        Passes over the training images, and the median wall time of one; None for heads.
     versions : str
         The libraries that shaped the numbers.
     """
@@ -64,12 +64,12 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What one method said of every picture it was tested on, with one seed.
+    """What one method said of every image it was tested on, with one seed.
 
     Attributes
     ----------
     ids : tuple of str
-        One a picture, in dataset order; with folds, each picture's answer comes from the model
+        One a image, in dataset order; with folds, each image's answer comes from the model
         that had not seen it.
     y_true, y_pred : ndarray of str objects, shape (n,)
     proba : ndarray of float64, shape (n, n_classes), or None
@@ -88,7 +88,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Pass:
-    """One backbone's pass over all pictures of the comparison, and what such a pass costs.
+    """One backbone's pass over all images of the comparison, and what such a pass costs.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class Pass:
         Those of `seconds` in which the network started; the first backbone's include the start of
         the framework.
     images_per_second : float or None
-        Of the pictures computed in this run, once the network had started; None where none was.
+        Of the images computed in this run, once the network had started; None where none was.
     """
 
     backbone: str
@@ -142,7 +142,7 @@ class Selection:
     seconds : float
         Wall time of the whole choice.
     n : int
-        Training pictures, each scored once.
+        Training images, each scored once.
     """
 
     folds: int
@@ -164,16 +164,16 @@ class MethodFailure:
 
 
 @dataclass(frozen=True)
-class SkippedPicture:
-    """A picture without a row, and the set it belongs to (`train` or `test`)."""
+class SkippedImage:
+    """A image without a row, and the set it belongs to (`train` or `test`)."""
 
     part: str
     failure: Failure
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The pictures a comparison was made on.
+class Images:
+    """The images a comparison was made on.
 
     Attributes
     ----------
@@ -182,9 +182,9 @@ class Pictures:
     folds : int
         0 where there is a test set.
     n_train, n_test : mapping
-        Class -> pictures used. With folds, `n_test` equals `n_train`: each is tested once.
+        Class -> images used. With folds, `n_test` equals `n_train`: each is tested once.
     content : str or None
-        A sha256 of what the tested pictures hold, in their order; None where it is not known.
+        A sha256 of what the tested images hold, in their order; None where it is not known.
     """
 
     train: str
@@ -193,7 +193,7 @@ class Pictures:
     classes: tuple[str, ...]
     n_train: Mapping[str, int]
     n_test: Mapping[str, int]
-    skipped: tuple[SkippedPicture, ...] = ()
+    skipped: tuple[SkippedImage, ...] = ()
     notes: tuple[str, ...] = ()
     content: str | None = None
 

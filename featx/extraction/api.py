@@ -1,4 +1,4 @@
-"""The one verb: every picture of a dataset meets the backbone once, and its row is kept."""
+"""The one verb: every image of a dataset meets the backbone once, and its row is kept."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from featx.extraction import probe
 from featx.extraction.blocks import BLOCK
 from featx.extraction.scan import Scan
 from featx.features import ExtractionReport, Features
-from featx.images import decoding, image_warnings
+from featx.images import image_warnings
 from featx.images.content_hash import of_content
 from featx.runtimes import Runtime
 
@@ -54,12 +54,12 @@ def extract(
     on_error: str = "raise",
     progress: bool = True,
 ) -> Features:
-    """Return the embeddings of a dataset; only pictures never seen before are computed.
+    """Return the embeddings of a dataset; only images never seen before are computed.
 
     Parameters
     ----------
     dataset : path, list, numpy.ndarray, pandas.DataFrame, tf.data.Dataset or featx.Dataset
-        A folder with a sub-folder a class, a folder of pictures, a CSV file or table with the
+        A folder with a sub-folder a class, a folder of images, a CSV file or table with the
         columns `path` and `label`, paths, or uint8 pixels of shape (n, height, width, 3).
         ``featx.Dataset.from_paths(paths, labels)`` and ``from_table`` take labels and other
         columns.
@@ -68,12 +68,12 @@ def extract(
     cache : path, optional
         Where rows are kept; see ``featx.cache.store.find_root`` for the default.
     batch_size : int, optional
-        Pictures that meet the network together, 1 to 16,384; by default what suits the device.
+        Images that meet the network together, 1 to 16,384; by default what suits the device.
     runtime : str or Runtime, default="auto"
         What computes; it does not change the rows beyond rounding.
     on_error : {"raise", "skip"}, default="raise"
-        "raise": every good picture is computed and kept, then one error lists the bad ones.
-        "skip": bad pictures are left out and stand in ``features.failures``.
+        "raise": every good image is computed and kept, then one error lists the bad ones.
+        "skip": bad images are left out and stand in ``features.failures``.
     progress : bool, default=True
         Whether a progress bar is shown while something is computed.
 
@@ -85,10 +85,10 @@ def extract(
     Raises
     ------
     BadImagesError
-        Some pictures cannot be used; ``TooManyBadImagesError`` as soon as more than
+        Some images cannot be used; ``TooManyBadImagesError`` as soon as more than
         max(20, 5 %) cannot.
     NonFiniteError
-        The network gave NaN or infinity for some pictures; the rows of all others are kept.
+        The network gave NaN or infinity for some images; the rows of all others are kept.
     DatasetError, BackboneError, CacheError, RuntimeUnavailableError
         The message says what came, what was expected and what to do.
 
@@ -108,7 +108,7 @@ def extract(
     dataset = as_dataset(dataset)
     store = Store(
         find_root(cache),
-        {**backbone.recipe(), "pixels": decoding.policy(backbone.scaled)},
+        backbone.spec(),
         backbone.dim
         if isinstance(runtime, str)
         else None,  # a runtime of the user's own may differ
@@ -127,8 +127,8 @@ def extract(
         label_array(scan.labels),
         scan.ids,
         failures=scan.failures,
-        recipe={
-            **store.recipe,
+        spec={
+            **store.spec,
             "key": store.key,
             "trained": backbone.trained,
             "runtimes": sorted({str(each.get("runtime")) for each in store.environments()}),
@@ -154,7 +154,7 @@ class _OptionError(FeatxError, ValueError):
 
 @dataclass
 class _Passes:
-    """The passes over a dataset until every good picture has its row: hardly ever more than one."""
+    """The passes over a dataset until every good image has its row: hardly ever more than one."""
 
     dataset: Dataset
     store: Store
@@ -167,8 +167,8 @@ class _Passes:
     gather_seconds: float = 0.0
 
     def run(self, backbone: Backbone) -> tuple[Scan, np.ndarray]:
-        """Return the last pass and the rows of its good pictures."""
-        store, lead, done = self.store, probe.pictures(backbone.side), 0
+        """Return the last pass and the rows of its good images."""
+        store, lead, done = self.store, probe.images(backbone.side), 0
         while True:
             claims = Claims(store.folder / "claims") if done < _PASSES_WITH_CLAIMS else None
             scan = Scan(
@@ -199,7 +199,7 @@ class _Passes:
 
 
 class _Network:
-    """The runtime, started when the first picture needs it."""
+    """The runtime, started when the first image needs it."""
 
     def __init__(
         self,
@@ -242,22 +242,22 @@ class _Network:
 
     def _prepare(self) -> None:
         row = 4 * (self._store.dim or self._backbone.dim or 0)
-        # All that is kept may be of other pictures: then more is needed, and said when it is.
+        # All that is kept may be of other images: then more is needed, and said when it is.
         kept = self._store.index.count()
         new = (self._dataset.known_length or 0) - kept
         if new > 2 * BLOCK:
             try:
-                self._store.prepare(new * row, f"{new:,} new pictures need")
+                self._store.prepare(new * row, f"{new:,} new images need")
                 return
             except CacheSpaceError:
                 new = self._distinct() - kept
                 if new > 2 * BLOCK:
-                    self._store.prepare(new * row, f"{new:,} new pictures need")
+                    self._store.prepare(new * row, f"{new:,} new images need")
                     return
         self._store.prepare(2 * BLOCK * row)
 
     def _distinct(self) -> int:
-        """Return how many pictures there are; one that is there twice needs one row.
+        """Return how many images there are; one that is there twice needs one row.
 
         Copies among files count once where they were read before; none is read for it.
         """
@@ -266,7 +266,7 @@ class _Network:
         return len({known.find(s) or s if isinstance(s, Path) else of_content(s) for s in sources})
 
     def shrink(self, error: OutOfMemoryError) -> None:
-        """Drop the runtime; the next one gets half as many pictures at a time.
+        """Drop the runtime; the next one gets half as many images at a time.
 
         Raises
         ------
@@ -281,7 +281,7 @@ class _Network:
         self._halvings += 1
         self._batch_size = self._runtime.batch_size // 2
         logger.warning(
-            "no memory for %d pictures at a time; going on with %d",
+            "no memory for %d images at a time; going on with %d",
             self._runtime.batch_size,
             self._batch_size,
         )

@@ -24,7 +24,7 @@ class Batches:
     ----------
     runtime : Runtime
     side : int
-        Pixels along each edge of every picture.
+        Pixels along each edge of every image.
     dim : int or None
         The width that a row must have; None takes that of the first batch.
     count : int
@@ -67,12 +67,12 @@ class Batches:
         ahead: int,
         done: Callable[[int], None],
     ) -> np.ndarray | None:
-        """Return the rows of `count` pictures, buffers given back; None when it was stopped.
+        """Return the rows of `count` images, buffers given back; None when it was stopped.
 
         Parameters
         ----------
         batches : sequence of ndarray
-            Filled with `count` pictures; what is left of the last one becomes black.
+            Filled with `count` images; what is left of the last one becomes black.
         sent : Event
             Set when all these batches are on their way, so that none of later ones is before them.
         before : Future or None

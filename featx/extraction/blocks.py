@@ -1,4 +1,4 @@
-"""The block being filled: its pictures to the network, and whole blocks to the store."""
+"""The block being filled: its images to the network, and whole blocks to the store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from featx.runtimes import Runtime
 
 logger = logging.getLogger(__name__)
 
-# A kill costs at most this many pictures, some seconds of a CPU's work: those of a block that is
+# A kill costs at most this many images, some seconds of a CPU's work: those of a block that is
 # not published yet, and AHEAD of the next one, computed meanwhile so that no core rests.
 BLOCK, AHEAD = 256, 64
 # Where batches are large: a second or two of a GPU's work.
@@ -36,13 +36,13 @@ _PATIENCE, _PATIENCE_SECONDS = 3.0, 120.0
 
 
 class BlockWriter:
-    """Computes and publishes the pictures it is given, in their order.
+    """Computes and publishes the images it is given, in their order.
 
-    A block is a fixed number of slots and a batch a fixed number of pictures, the last one padded
-    with black; so what a picture is computed with depends on the pictures alone, and a run that
-    was interrupted goes on as it would have. A bad picture keeps its slot, so that it never shifts
+    A block is a fixed number of slots and a batch a fixed number of images, the last one padded
+    with black; so what a image is computed with depends on the images alone, and a run that
+    was interrupted goes on as it would have. A bad image keeps its slot, so that it never shifts
     its neighbours. A block is collected first, which gives it its name; then it is claimed,
-    computed and published. Two are under way at a time: the first pictures of the second keep the
+    computed and published. Two are under way at a time: the first images of the second keep the
     network busy while the first is published, the others wait for that. A block that another
     process has is left to it.
 
@@ -51,21 +51,21 @@ class BlockWriter:
     store : Store
         Where blocks are published.
     start : callable
-        Returns the runtime; called when the first good picture comes.
+        Returns the runtime; called when the first good image comes.
     side : int
         Pixels along each edge.
     lead : sequence of (Digest, pixels), optional
-        Pictures before the first, where this environment keeps no row of them; not counted.
+        Images before the first, where this environment keeps no row of them; not counted.
     claims : Claims, optional
         Which blocks other processes compute; without, none is left to others.
     done : callable, optional
-        Called with how many more pictures have their rows, of those that ``add`` returned True
+        Called with how many more images have their rows, of those that ``add`` returned True
         for; from other threads.
 
     Attributes
     ----------
     computed : int
-        Pictures that got a row so far.
+        Images that got a row so far.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class BlockWriter:
         self._early: list[Slot] = []
         self._slots: list[Slot] = []
         self._batches: list[np.ndarray] = []
-        self._busy: dict[str, int] = {}  # the pictures of each block that is left to others
+        self._busy: dict[str, int] = {}  # the images of each block that is left to others
         self._slowest = self._published_at = 0.0
         self._overflowed: list[str] = []
         self._worker = ThreadPoolExecutor(2, thread_name_prefix="featx-settle")
@@ -105,17 +105,17 @@ class BlockWriter:
         """The width of a row; None before it is known."""
         return None if self._runtime is None else self._network.dim
 
-    def add(self, id: str, digest: Digest, picture: np.ndarray | ImageError) -> bool:
-        """Give a picture, or the verdict that it is none, the next slot; a repeat gets none.
+    def add(self, id: str, digest: Digest, image: np.ndarray | ImageError) -> bool:
+        """Give a image, or the verdict that it is none, the next slot; a repeat gets none.
 
         Returns whether its row is still to come, and `done` will count it.
         """
         if digest in self._seen:
             return False
         self._seen.add(digest)
-        if isinstance(picture, ImageError):
-            slot = Slot(id, digest, picture)
-            # A verdict alone is not worth starting the network: it waits for a good picture.
+        if isinstance(image, ImageError):
+            slot = Slot(id, digest, image)
+            # A verdict alone is not worth starting the network: it waits for a good image.
             if self._runtime is None:
                 self._early.append(slot)
             else:
@@ -124,7 +124,7 @@ class BlockWriter:
         if self._runtime is None:
             self._begin()
         slot = Slot(id, digest, None)
-        self._fill(slot, picture)
+        self._fill(slot, image)
         return self._counts(slot)
 
     def finish(self) -> None:
@@ -152,10 +152,10 @@ class BlockWriter:
             self._network.close()
 
     def refuse_overflow(self) -> None:
-        """Raise NonFiniteError if a picture got NaN or infinity."""
+        """Raise NonFiniteError if a image got NaN or infinity."""
         if self._overflowed:
             raise NonFiniteError(
-                f"the network gave NaN or infinity for {len(self._overflowed)} pictures (such as "
+                f"the network gave NaN or infinity for {len(self._overflowed)} images (such as "
                 f"{self._overflowed[0]}); these rows were not kept, all others were. With "
                 "precision='float16' that is an overflow: use 'bfloat16' or 'float32'. Otherwise "
                 "check the weights."
@@ -225,7 +225,7 @@ class BlockWriter:
         assert self._runtime is not None
         began = time.monotonic()
         claim, size = None, self._runtime.batch_size
-        # How many of each batch's pictures count.
+        # How many of each batch's images count.
         news = [sum(map(self._counts, slots[i : i + size])) for i in range(0, len(slots), size)]
         try:
             name = block_id(self._store.key, size, digests(slots))
@@ -265,7 +265,7 @@ class BlockWriter:
         claim = self._claims.take(name)
         if self._known.is_set():
             return claim
-        # It may hold the two pictures by which this environment's next block is judged.
+        # It may hold the two images by which this environment's next block is judged.
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while claim is None and not self._stopped and time.monotonic() < deadline:
             if self._store.adopt(name) or self._known.wait(0.05):
@@ -301,7 +301,7 @@ class BlockWriter:
 
 @dataclass(frozen=True)
 class Slot:
-    """A place in a block: a picture's, or with an error that of a file that is none."""
+    """A place in a block: a image's, or with an error that of a file that is none."""
 
     id: str
     digest: Digest

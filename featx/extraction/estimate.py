@@ -42,9 +42,9 @@ class Estimate:
     Attributes
     ----------
     images : int
-        Pictures in the dataset.
+        Images in the dataset.
     kept : int
-        Pictures whose row is there already.
+        Images whose row is there already.
     exact : bool
         False where `kept` was estimated from a sample of the files.
     seconds : float
@@ -95,8 +95,8 @@ def estimate(
 ) -> Estimate:
     """Return what ``extract`` with these arguments would cost; no row is computed to be kept.
 
-    The network is started, some pictures are decoded and some batches of them computed, as the
-    extraction would do it. Copies of one picture that was never read before count each.
+    The network is started, some images are decoded and some batches of them computed, as the
+    extraction would do it. Copies of one image that was never read before count each.
 
     Raises
     ------
@@ -107,8 +107,7 @@ def estimate(
     dataset = as_dataset(dataset)
     runtimes.check_batch_size(batch_size)
     root = _root(cache)
-    recipe = {**backbone.recipe(), "pixels": decoding.policy(backbone.scaled)}
-    store = Store(root, recipe, backbone.dim)
+    store = Store(root, backbone.spec(), backbone.dim)
     fresh, unread = _lookup(dataset, store)
     sample = unread[:: max(1, len(unread) // _SAMPLE)][:_SAMPLE]
     strangers = [item for item in sample if not _is_kept(item, store)]
@@ -172,7 +171,7 @@ def _folder(store: Store) -> Iterator[Path]:
 
 
 def _lookup(dataset: Dataset, store: Store) -> tuple[int, list[Item]]:
-    """Return how many known files have no row, and the pictures that nothing is known of."""
+    """Return how many known files have no row, and the images that nothing is known of."""
     known = KnownFiles(store.root, dataset.location)
     digests, unread = [], []
     for item in dataset.items:
@@ -195,7 +194,7 @@ def _is_kept(item: Item, store: Store) -> bool:
 
 
 def _tried(items: Sequence[Item], backbone: Backbone, engine: Runtime) -> tuple[float, int]:
-    """Return the pictures a second that decoding and computing reach together, and the width."""
+    """Return the images a second that decoding and computing reach together, and the width."""
     size, side = engine.batch_size, backbone.side
     batches = np.zeros((_BATCHES, size, side, side, 3), np.uint8)
     flat = batches.reshape(-1, side, side, 3)
@@ -209,9 +208,9 @@ def _tried(items: Sequence[Item], backbone: Backbone, engine: Runtime) -> tuple[
     items = items[: len(flat)]
     with ThreadPoolExecutor(max(2, runtimes.cpu_count())) as pool:
         began = time.perf_counter()
-        for i, picture in enumerate(pool.map(decode, items)):
-            if picture is not None:
-                flat[i] = picture
+        for i, image in enumerate(pool.map(decode, items)):
+            if image is not None:
+                flat[i] = image
         decoding = (time.perf_counter() - began) / len(items)
     dim = int(engine.run(batches[0]).shape[1])
     with ThreadPoolExecutor(engine.streams) as pool:

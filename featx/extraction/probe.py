@@ -1,4 +1,4 @@
-"""Two constant pictures that tell whether this environment computes the rows that are kept."""
+"""Two constant images that tell whether this environment computes the rows that are kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from featx.images.content_hash import Digest, of_content
 from featx.runtimes import Runtime
 from featx.storage import reading
 
-# The relative distance (L2) up to which two rows of one picture count as the same. Other kernels
+# The relative distance (L2) up to which two rows of one image count as the same. Other kernels
 # and other orders of summing give 1e-6 to 1e-5 in float32, a JPEG decoder that rounds otherwise a
 # few 1e-4; another network or another preprocessing gives more than 1e-1. bfloat16 has 2**-8 of
 # precision a number and float16 2**-11, which some hundred layers add up, as int8 does its 2**-8.
@@ -47,25 +47,25 @@ _JPEGS = (
 
 @cache
 def digests() -> tuple[Digest, Digest]:
-    """Return the content digests of the two pictures."""
+    """Return the content digests of the two images."""
     first, second = (of_content(base64.b85decode(text)) for text in _JPEGS)
     return first, second
 
 
-def pictures(side: int) -> list[tuple[Digest, np.ndarray]]:
+def images(side: int) -> list[tuple[Digest, np.ndarray]]:
     """Return digest and (side, side, 3) uint8 pixels of each of the two."""
     pixels = (decoding.at_side(base64.b85decode(text), side) for text in _JPEGS)
     return list(zip(digests(), pixels, strict=True))
 
 
 def kept_by(store: Store, environment: dict[str, Any]) -> set[Digest]:
-    """Return those of the two pictures whose rows by an environment are kept."""
+    """Return those of the two images whose rows by an environment are kept."""
     own = (shard for shard in store.index.shards if shard.environment == environment)
     return {digest for shard in own for digest in _slots(shard)}
 
 
 def check(store: Store, runtime: Runtime, side: int, precision: str) -> None:
-    """Raise unless this environment's rows of the two pictures are those of all others.
+    """Raise unless this environment's rows of the two images are those of all others.
 
     Its own rows are kept with its first block: nothing is computed where they are there. They are
     compared even so: a process that was killed may have kept them and not come to compare them.
@@ -111,15 +111,15 @@ def check_others(store: Store, runtime: Runtime, side: int) -> None:
     ------
     CacheEnvironmentError
     """
-    recipe = {name: value for name, value in store.recipe.items() if name != "format"}
+    spec = {name: value for name, value in store.spec.items() if name != "format"}
     # Anew, since this runs in a thread: the index of the store is asked in others.
-    now = Store(store.root, recipe, store.dim)
-    check(now, runtime, side, recipe.get("precision", "float32"))
+    now = Store(store.root, spec, store.dim)
+    check(now, runtime, side, spec.get("precision", "float32"))
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """The rows of the two pictures, or of one of them, in one shard."""
+    """The rows of the two images, or of one of them, in one shard."""
 
     published: int
     block: str
@@ -142,7 +142,7 @@ def _kept(store: Store) -> Iterator[_Kept]:
 
 
 def _slots(shard: ShardFacts) -> dict[Digest, int]:
-    """Return where the two pictures have their rows in a shard."""
+    """Return where the two images have their rows in a shard."""
     return {
         digest: int(slot)
         for digest in digests()
@@ -154,14 +154,14 @@ def _slots(shard: ShardFacts) -> dict[Digest, int]:
 def _computed(runtime: Runtime, side: int) -> dict[Digest, np.ndarray]:
     batch = np.zeros((runtime.batch_size, side, side, 3), np.uint8)
     rows = {}
-    for i, (digest, pixels) in enumerate(pictures(side)):
+    for i, (digest, pixels) in enumerate(images(side)):
         batch[i % runtime.batch_size] = pixels
         rows[digest] = runtime.run(batch)[i % runtime.batch_size]
     return rows
 
 
 def _distance(rows: dict[Digest, np.ndarray], kept: dict[Digest, np.ndarray]) -> float:
-    """Return the largest relative distance (L2) of the pictures that both have."""
+    """Return the largest relative distance (L2) of the images that both have."""
     tiny = np.finfo(np.float32).tiny
     found = [
         np.linalg.norm(rows[digest] - row) / max(np.linalg.norm(row), tiny)

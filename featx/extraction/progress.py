@@ -12,9 +12,9 @@ from featx.runtimes import Runtime
 class _Bar:
     """A progress bar that appears when something has to be computed, and not before.
 
-    A picture counts when its row is there. tqdm shows images a second and the time left; behind
+    A image counts when its row is there. tqdm shows images a second and the time left; behind
     them stands what there will be to keep, on the assumption that as large a share of the rest is
-    new as of the pictures so far.
+    new as of the images so far.
     """
 
     def __init__(self, total: int | None, wanted: bool) -> None:
@@ -43,7 +43,7 @@ class _Bar:
         return started
 
     def take(self, new: bool) -> None:
-        """Count a picture that was looked up; `new` says that its row is still to come."""
+        """Count a image that was looked up; `new` says that its row is still to come."""
         with self._lock:
             self._taken += 1
             self._new += new
@@ -51,7 +51,7 @@ class _Bar:
             self.done(1)
 
     def done(self, count: int, dim: int | None = None) -> None:
-        """Count pictures whose rows are there; `dim` is the width of a row where it is known."""
+        """Count images whose rows are there; `dim` is the width of a row where it is known."""
         with self._lock:
             self._done += count
             if self._bar is None:

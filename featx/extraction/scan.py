@@ -1,4 +1,4 @@
-"""One pass over a dataset: each picture is looked up, and computed where it is not kept."""
+"""One pass over a dataset: each image is looked up, and computed where it is not kept."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from featx.images import decoding, image_warnings
 from featx.images.content_hash import Digest, of_content
 from featx.runtimes import Runtime
 
-# Over this many bad pictures, or this share, the fault is not in single files.
+# Over this many bad images, or this share, the fault is not in single files.
 MAX_BAD, MAX_BAD_SHARE = 20, 0.05
 _WINDOW = 512
-# Pictures decoded ahead of the one that is needed, a thread: enough that none waits for another,
+# Images decoded ahead of the one that is needed, a thread: enough that none waits for another,
 # few enough that their memory is used again while it is warm.
 _AHEAD = 32
 
 
 @dataclass
 class _Prepared:
-    """A picture that was looked up: kept already, or pixels, or the reason why there are none."""
+    """A image that was looked up: kept already, or pixels, or the reason why there are none."""
 
     digest: Digest | None
-    picture: np.ndarray | ImageError | None = None
+    image: np.ndarray | ImageError | None = None
     kept: bool = False
     remarks: Sequence[str] = ()
 
@@ -54,9 +54,9 @@ _Entry = tuple[Item, _Prepared | Future[_Prepared]]
 
 @dataclass
 class Scan:
-    """One pass over a dataset: look each picture up, compute those that are not kept.
+    """One pass over a dataset: look each image up, compute those that are not kept.
 
-    Blocks are cut from the pictures that are not kept, in the dataset's order, and only whole
+    Blocks are cut from the images that are not kept, in the dataset's order, and only whole
     blocks are kept; so a run that was interrupted cuts the remaining blocks as it would have.
     """
 
@@ -99,7 +99,7 @@ class Scan:
         try:
             for item, work in _ahead(self._entries(pool), _AHEAD * threads):
                 prepared = work.result() if isinstance(work, Future) else work
-                if isinstance(prepared.picture, np.ndarray):
+                if isinstance(prepared.image, np.ndarray):
                     bar.show()
                 bar.take(self._take(item, prepared))
             self._writer.finish()
@@ -125,7 +125,7 @@ class Scan:
         return shortage
 
     def digests(self) -> np.ndarray:
-        """Return the content digests of the good pictures, shape (n, 32)."""
+        """Return the content digests of the good images, shape (n, 32)."""
         return np.frombuffer(b"".join(self.good), np.uint8).reshape(-1, 32)
 
     def _entries(self, pool: ThreadPoolExecutor) -> Iterator[_Entry]:
@@ -174,33 +174,33 @@ class Scan:
             return _Prepared(digest, index.failure(position), kept=True)
         kinds: list[str] = []
         try:
-            picture = decoding.at_side(
+            image = decoding.at_side(
                 content,
                 self.side,
-                lambda seen: kinds.extend(image_warnings.of_picture(seen, item.id)),
+                lambda seen: kinds.extend(image_warnings.of_image(seen, item.id)),
                 scaled=self.scaled,
             )
-            return _Prepared(digest, picture, remarks=kinds)
+            return _Prepared(digest, image, remarks=kinds)
         except ImageError as error:
             return _Prepared(digest, error)
 
     def _take(self, item: Item, prepared: _Prepared) -> bool:
-        """Enter one picture into the ledger, and into the current block if it is not kept.
+        """Enter one image into the ledger, and into the current block if it is not kept.
 
         Returns whether its row is still to come.
         """
         self.total += 1
-        digest, picture = prepared.digest, prepared.picture
+        digest, image = prepared.digest, prepared.image
         new = False
-        if digest is not None and picture is not None and not prepared.kept:
-            new = self._writer.add(item.id, digest, picture)
-        if digest is not None and not isinstance(picture, ImageError):
+        if digest is not None and image is not None and not prepared.kept:
+            new = self._writer.add(item.id, digest, image)
+        if digest is not None and not isinstance(image, ImageError):
             self.seen.add(item.id, prepared.remarks)
             self.good.append(digest)
             self.ids.append(item.id)
             self.labels.append(item.label)
             return new
-        self.failures.append(Failure(item.id, type(picture).__name__, str(picture)))
+        self.failures.append(Failure(item.id, type(image).__name__, str(image)))
         expected = self.dataset.known_length or self.total
         if len(self.failures) > max(MAX_BAD, MAX_BAD_SHARE * expected):
             raise TooManyBadImagesError(self.failures, self.total)

@@ -1,4 +1,4 @@
-"""FeatureExtractor: pictures to rows as a step of a scikit-learn pipeline."""
+"""FeatureExtractor: images to rows as a step of a scikit-learn pipeline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from featx.runtimes import Runtime
 
 
 class FeatureExtractor(TransformerMixin, BaseEstimator):
-    """Turn pictures into embeddings with a frozen backbone; rows that are kept are not computed.
+    """Turn images into embeddings with a frozen backbone; rows that are kept are not computed.
 
     It holds names, not weights: it pickles to a few hundred bytes, and cloning it in a grid
     search costs nothing.
@@ -26,7 +26,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     cache : path, optional
         Where rows are kept; see ``featx.cache.store.find_root`` for the default.
     batch_size : int, optional
-        Pictures that meet the network together.
+        Images that meet the network together.
     runtime : str or Runtime, default="auto"
         What computes.
     progress : bool, default=False
@@ -76,11 +76,11 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """Return the rows of the pictures.
+        """Return the rows of the images.
 
         Parameters
         ----------
-        X : sequence of paths or pictures, or numpy.ndarray of shape (n, height, width, 3)
+        X : sequence of paths or images, or numpy.ndarray of shape (n, height, width, 3)
             Anything that ``featx.extract`` takes.
 
         Returns
@@ -90,7 +90,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         Raises
         ------
         BadImagesError
-            A picture cannot be used; the rows of all others are kept.
+            A image cannot be used; the rows of all others are kept.
         """
         features = extract(
             X,

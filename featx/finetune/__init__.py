@@ -1,4 +1,4 @@
-"""The usual way, done well: pictures through the frozen network every epoch, a head on top."""
+"""The usual way, done well: images through the frozen network every epoch, a head on top."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labelled pictures as Keras trains on them: classes, and batches decoded ahead in threads."""
+"""Labelled images as Keras trains on them: classes, and batches decoded ahead in threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from featx.datasets.dataset import Dataset, Item
+from featx.datasets.dataset import Dataset
 from featx.datasets.items import Item
 from featx.errors import BadImagesError, DatasetError, Failure, ImageError
 from featx.images import decoding
@@ -20,37 +20,37 @@ AHEAD = 4
 
 
 class UnusableImagesError(BadImagesError):
-    """Some pictures cannot be decoded, so that they can be neither trained on nor classified."""
+    """Some images cannot be decoded, so that they can be neither trained on nor classified."""
 
     remedy = "Mend or remove these files, or give a dataset without them (Dataset.subset)."
 
 
-def labels_of(pictures: Dataset) -> np.ndarray:
-    """Return the label of each picture, (n,), or raise DatasetError where there are none."""
-    labels = pictures.labels
+def labels_of(images: Dataset) -> np.ndarray:
+    """Return the label of each image, (n,), or raise DatasetError where there are none."""
+    labels = images.labels
     if labels is None:
         raise DatasetError(
-            "the pictures have no labels. Expected a folder with a sub-folder a class, a table "
+            "the images have no labels. Expected a folder with a sub-folder a class, a table "
             "with a label column, or y."
         )
     return labels
 
 
-def classes_and_codes(pictures: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sorted class names, and the position of each picture's class among them."""
-    labels = labels_of(pictures)
+def classes_and_codes(images: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sorted class names, and the position of each image's class among them."""
+    labels = labels_of(images)
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise DatasetError(
-            f"only one class: {classes[0]!r} ({len(labels)} pictures). A classifier needs pictures "
+            f"only one class: {classes[0]!r} ({len(labels)} images). A classifier needs images "
             "of two classes or more: check the folder names or the label column."
         )
     return classes, codes
 
 
-def known_codes(pictures: Dataset, classes: np.ndarray) -> np.ndarray:
-    """Return the position of each picture's class among those of the training."""
-    labels = labels_of(pictures)
+def known_codes(images: Dataset, classes: np.ndarray) -> np.ndarray:
+    """Return the position of each image's class among those of the training."""
+    labels = labels_of(images)
     unknown = sorted(set(labels) - set(classes))
     if unknown:
         raise DatasetError(
@@ -71,7 +71,7 @@ def decoding_threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def batches_of(
-    pictures: Dataset,
+    images: Dataset,
     side: int,
     size: int,
     pool: ThreadPoolExecutor,
@@ -80,30 +80,30 @@ def batches_of(
     seed: int | None = None,
     scaled: bool = False,
 ) -> Any:
-    """Return batches for Keras, of pictures (size, side, side, 3) uint8 and their targets.
+    """Return batches for Keras, of images (size, side, side, 3) uint8 and their targets.
 
     A `keras.utils.PyDataset`; its method `stream` gives what `fit` and `predict` are to take.
 
     Parameters
     ----------
     targets : sequence of ndarray of shape (n,)
-        Classes, and perhaps weights, in the order of the pictures.
+        Classes, and perhaps weights, in the order of the images.
     seed : int, optional
         Seeds another order each epoch; the order of the dataset unless given.
     scaled : bool, default=False
-        Whether the JPEG decoder makes large pictures smaller.
+        Whether the JPEG decoder makes large images smaller.
     """
     import keras
 
-    items = pictures.items
+    items = images.items
 
     def begin(position: int) -> Future[np.ndarray]:
         return pool.submit(decoding.load, items[position].source, side, scaled=scaled)
 
-    class PictureBatches(keras.utils.PyDataset):
+    class ImageBatches(keras.utils.PyDataset):
         def __init__(self) -> None:
             super().__init__()
-            self.pictures, self.failed = pictures, False
+            self.images, self.failed = images, False
             self.random = None if seed is None else np.random.default_rng(seed)
             self.on_epoch_end()
 
@@ -120,7 +120,7 @@ def batches_of(
 
         def _batch(self, epoch: _Epoch, position: int) -> Any:
             try:
-                decoded = epoch.pictures(position)
+                decoded = epoch.images(position)
             except ImageError:
                 self.failed = True
                 raise
@@ -142,7 +142,7 @@ def batches_of(
             dtypes = [np.uint8, *(target.dtype for target in targets)]
             return without_autotuner(self.epoch, len(self), shapes, dtypes)
 
-    return PictureBatches()
+    return ImageBatches()
 
 
 class _Epoch:
@@ -155,8 +155,8 @@ class _Epoch:
         self._begin = begin
         self._begun: dict[int, list[Future[np.ndarray]]] = {}
 
-    def pictures(self, position: int) -> np.ndarray:
-        """Return the decoded pictures of a batch, once."""
+    def images(self, position: int) -> np.ndarray:
+        """Return the decoded images of a batch, once."""
         for ahead in range(position, min(position + AHEAD, len(self.rows))):
             if ahead not in self._begun:
                 self._begun[ahead] = [self._begin(i) for i in self.rows[ahead]]
@@ -164,8 +164,8 @@ class _Epoch:
 
 
 @contextmanager
-def bad_pictures_named(pool: ThreadPoolExecutor, *many: Any) -> Iterator[None]:
-    """Name all bad pictures of these batches if one of them ends the body.
+def bad_images_named(pool: ThreadPoolExecutor, *many: Any) -> Iterator[None]:
+    """Name all bad images of these batches if one of them ends the body.
 
     Keras shows the first one only, inside an error of its backend. Decoding all of them before
     the training would cost every user an epoch's decoding; here it costs whoever has a bad one.
@@ -175,7 +175,7 @@ def bad_pictures_named(pool: ThreadPoolExecutor, *many: Any) -> Iterator[None]:
     except Exception as error:
         if not any(batches.failed for batches in many):
             raise
-        items = [item for batches in many for item in batches.pictures.items]
+        items = [item for batches in many for item in batches.images.items]
         found = [failure for failure in pool.map(_failure, items) if failure is not None]
         raise UnusableImagesError(found, len(items)) from error
 
@@ -196,7 +196,7 @@ def without_autotuner(
     With the autotuner that Keras's own data sets have, TensorFlow 2.21 stood still after many an
     epoch, for up to as long as it had taken: an iterator that ends waits for the autotuner's
     thread, which may miss the call to end. The worker threads of Keras's `PyDataset` do without
-    it, but on other backends they served some pictures twice and others never.
+    it, but on other backends they served some images twice and others never.
     """
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""FineTuned: a frozen network and dense layers on top, trained on pictures end to end."""
+"""FineTuned: a frozen network and dense layers on top, trained on images end to end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from featx.backbones.backbone import Backbone, find_backbone
 from featx.datasets.dataset import as_dataset
 from featx.dense import GlobalAveragePooling, Recipe, attach, split, train
 from featx.finetune.batches import (
-    bad_pictures_named,
+    bad_images_named,
     batches_of,
     classes_and_codes,
     decoding_threads,
@@ -28,9 +28,9 @@ from featx.finetune.batches import (
 
 
 class FineTuned(ClassifierMixin, BaseEstimator):
-    """A frozen network and dense layers on top, trained on pictures end to end.
+    """A frozen network and dense layers on top, trained on images end to end.
 
-    Every epoch decodes every picture and sends it through the network, as is usual. The same
+    Every epoch decodes every image and sends it through the network, as is usual. The same
     layers on kept rows (`featx.heads.dense`) are spared that.
 
     Parameters
@@ -58,7 +58,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
     Attributes
     ----------
     model_ : keras.Model
-        Pictures (n, side, side, 3), RGB 0-255, to probabilities (n, n_classes). Its layer
+        Images (n, side, side, 3), RGB 0-255, to probabilities (n, n_classes). Its layer
         "backbone" is the network with its preprocessing; the head's layers are named ``head_...``.
     classes_ : ndarray of shape (n_classes,)
         Class names, sorted.
@@ -107,15 +107,15 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         *,
         callbacks: Sequence[Any] = (),
     ) -> FineTuned:
-        """Train on pictures with labels.
+        """Train on images with labels.
 
         Parameters
         ----------
         dataset : anything that `extract` takes
         y : sequence of n labels, optional
-            For pictures that come without.
+            For images that come without.
         validation : anything that `extract` takes, optional
-            Labelled pictures that watch and stop the training; the recipe's share of each class
+            Labelled images that watch and stop the training; the recipe's share of each class
             of `dataset` unless given.
         callbacks : sequence of keras.callbacks.Callback
             Further ones, such as TensorBoard.
@@ -125,16 +125,16 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         DatasetError
             Labels are missing, there is one class only, or validation has a class of its own.
         UnusableImagesError
-            When the first picture that cannot be decoded is met; it names all of them.
+            When the first image that cannot be decoded is met; it names all of them.
         """
         start = time.perf_counter()
         recipe = self.recipe or Recipe()
-        pictures = as_dataset(dataset, y)
-        self.classes_, codes = classes_and_codes(pictures)
+        images = as_dataset(dataset, y)
+        self.classes_, codes = classes_and_codes(images)
         rows = np.arange(len(codes))
         if validation is None:
             rows, held = split(codes, recipe.validation_fraction, self.seed)
-            watched, watched_codes = pictures.subset(held), codes[held]
+            watched, watched_codes = images.subset(held), codes[held]
         else:
             watched = as_dataset(validation)
             watched_codes = known_codes(watched, self.classes_)
@@ -143,7 +143,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         side, scaled = self.model_.input_shape[1], find_backbone(self.backbone).scaled
         with decoding_threads() as pool:
             batches = batches_of(
-                pictures.subset(rows),
+                images.subset(rows),
                 side,
                 recipe.batch_size,
                 pool,
@@ -154,7 +154,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
             watch = batches_of(
                 watched, side, recipe.batch_size, pool, targets=(watched_codes,), scaled=scaled
             )
-            with bad_pictures_named(pool, batches, watch):
+            with bad_images_named(pool, batches, watch):
                 self._train(recipe, batches, watch if len(watched) else None, callbacks)
         self.n_epochs_ = len(self.history_["loss"])
         self.fit_seconds_ = time.perf_counter() - start
@@ -223,34 +223,34 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         return {"total": total, "trainable": trainable, "non_trainable": total - trainable}
 
     def predict_proba(self, dataset: Any) -> np.ndarray:
-        """Return probabilities (n, n_classes): pictures in order, columns as in `classes_`.
+        """Return probabilities (n, n_classes): images in order, columns as in `classes_`.
 
         Raises
         ------
         UnusableImagesError
-            Some pictures cannot be decoded; it names all of them.
+            Some images cannot be decoded; it names all of them.
         """
         check_is_fitted(self)
         size = (self.recipe or Recipe()).batch_size
         with decoding_threads() as pool:
             side, scaled = self.model_.input_shape[1], find_backbone(self.backbone).scaled
             batches = batches_of(as_dataset(dataset), side, size, pool, scaled=scaled)
-            with bad_pictures_named(pool, batches):
+            with bad_images_named(pool, batches):
                 return self.model_.predict(batches.stream(), verbose=0)
 
     def predict(self, dataset: Any) -> np.ndarray:
-        """Return the most probable class name of each picture, (n,)."""
+        """Return the most probable class name of each image, (n,)."""
         best = self.predict_proba(dataset).argmax(axis=1)
         return self.classes_[best]
 
     def score(self, dataset: Any, y: Sequence[Any] | None = None) -> float:
-        """Return the share of pictures whose predicted class is their label."""
-        pictures = as_dataset(dataset, y)
-        return float(np.mean(self.predict(pictures) == labels_of(pictures)))
+        """Return the share of images whose predicted class is their label."""
+        images = as_dataset(dataset, y)
+        return float(np.mean(self.predict(images) == labels_of(images)))
 
 
 def _features(backbone: Backbone, recipe: Recipe) -> Any:
-    """Return the frozen network: pictures 0-255 to rows, or to a map for a recipe that pools."""
+    """Return the frozen network: images 0-255 to rows, or to a map for a recipe that pools."""
     import keras
 
     as_map = any(isinstance(layer, GlobalAveragePooling) for layer in recipe.layers)

@@ -10,7 +10,7 @@ Digest = bytes
 
 
 def of_content(content: bytes | np.ndarray) -> Digest:
-    """Return the sha256 of an encoded picture, or of pixels together with their shape."""
+    """Return the sha256 of an encoded image, or of pixels together with their shape."""
     if isinstance(content, np.ndarray):
         digest = hashlib.sha256(f"featx pixels {content.shape} {content.dtype.str}\n".encode())
         digest.update(np.ascontiguousarray(content).data)

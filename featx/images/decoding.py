@@ -1,4 +1,4 @@
-"""From bytes to upright RGB pixels: the only picture decoder of featx."""
+"""From bytes to upright RGB pixels: the only image decoder of featx."""
 
 from __future__ import annotations
 
@@ -118,10 +118,10 @@ def read(path: Path, seen: Callable[[os.stat_result], None] | None = None) -> by
 
 
 def decode(content: bytes) -> np.ndarray:
-    """Return the upright RGB pixels of one encoded picture.
+    """Return the upright RGB pixels of one encoded image.
 
     EXIF orientation is applied, the first frame of an animation is taken, transparency is
-    dropped, palette, grey, CMYK and 1-bit pictures become RGB, 16-bit grey is scaled by 1/257.
+    dropped, palette, grey, CMYK and 1-bit images become RGB, 16-bit grey is scaled by 1/257.
 
     Parameters
     ----------
@@ -136,13 +136,13 @@ def decode(content: bytes) -> np.ndarray:
     Raises
     ------
     ImageError
-        The child that says why: not a picture, truncated, damaged, too large, unsupported.
+        The child that says why: not a image, truncated, damaged, too large, unsupported.
     """
     return np.asarray(_open(content))
 
 
 def resize(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Return the picture at (side, side): Pillow's bilinear filter, antialiased.
+    """Return the image at (side, side): Pillow's bilinear filter, antialiased.
 
     Parameters
     ----------
@@ -164,10 +164,10 @@ def at_side(
     *,
     scaled: bool = False,
 ) -> np.ndarray:
-    """Return encoded bytes or pixels as a (side, side, 3) uint8 picture.
+    """Return encoded bytes or pixels as a (side, side, 3) uint8 image.
 
-    `seen` is shown each decoded picture as it was in its file, before it becomes RGB. `scaled`
-    lets the JPEG decoder itself make large pictures smaller, to no less than twice the side.
+    `seen` is shown each decoded image as it was in its file, before it becomes RGB. `scaled`
+    lets the JPEG decoder itself make large images smaller, to no less than twice the side.
     """
     if isinstance(content, np.ndarray):
         return resize(content, side)
@@ -175,38 +175,38 @@ def at_side(
 
 
 def load(source: Path | bytes | np.ndarray, side: int, *, scaled: bool = False) -> np.ndarray:
-    """Return the picture at a path, in bytes, or in pixels as (side, side, 3) uint8.
+    """Return the image at a path, in bytes, or in pixels as (side, side, 3) uint8.
 
     Raises
     ------
     ImageError
-        The child that says why the picture cannot be used.
+        The child that says why the image cannot be used.
     """
     content = read(source) if isinstance(source, Path) else source
     return at_side(content, side, scaled=scaled)
 
 
 def thumbnail(source: Path | bytes | np.ndarray, side: int) -> np.ndarray:
-    """Return the picture with at most `side` pixels along its longer edge, to be looked at.
+    """Return the image with at most `side` pixels along its longer edge, to be looked at.
 
     Raises
     ------
     ImageError
-        The child that says why the picture cannot be used.
+        The child that says why the image cannot be used.
     """
     content = read(source) if isinstance(source, Path) else source
     if isinstance(content, np.ndarray):
-        picture = Image.fromarray(content)
+        image = Image.fromarray(content)
     else:
-        picture = _open(content, least=2 * side)
-    picture.thumbnail((side, side))
-    return np.asarray(picture)
+        image = _open(content, least=2 * side)
+    image.thumbnail((side, side))
+    return np.asarray(image)
 
 
-def _resized(picture: Image.Image, side: int) -> np.ndarray:
-    if picture.size != (side, side):
-        picture = picture.resize((side, side), Image.Resampling.BILINEAR)
-    return np.asarray(picture)
+def _resized(image: Image.Image, side: int) -> np.ndarray:
+    if image.size != (side, side):
+        image = image.resize((side, side), Image.Resampling.BILINEAR)
+    return np.asarray(image)
 
 
 def _open(
@@ -214,7 +214,7 @@ def _open(
     seen: Callable[[Image.Image], None] | None = None,
     least: int | None = None,
 ) -> Image.Image:
-    """Return the decoded picture, upright and RGB; every failure is an ImageError."""
+    """Return the decoded image, upright and RGB; every failure is an ImageError."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise ExtractionError(
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is True: cut files would be filled with grey "
@@ -227,7 +227,7 @@ def _open(
             return _decoded(content, seen, least)
         except Warning:
             # Where warnings are errors (python -W error), what Pillow only remarks on, such as
-            # damaged EXIF, would become a verdict on the picture.
+            # damaged EXIF, would become a verdict on the image.
             with _QUIET, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return _decoded(content, seen, least)
@@ -240,33 +240,33 @@ def _open(
     except (ImageError, MemoryError):
         raise
     # Damaged files make Pillow's plugins fail with OSError, SyntaxError, ValueError, struct.error,
-    # IndexError, zlib.error and others: whatever it is, this picture has no pixels.
+    # IndexError, zlib.error and others: whatever it is, this image has no pixels.
     except Exception as error:
         if "truncated" in str(error).lower() or isinstance(error, EOFError):
-            raise TruncatedImageError("the file ends before the picture does") from error
-        raise ImageDecodeError(f"the picture is damaged: {error}") from error
+            raise TruncatedImageError("the file ends before the image does") from error
+        raise ImageDecodeError(f"the image is damaged: {error}") from error
 
 
 def _decoded(
     content: bytes, seen: Callable[[Image.Image], None] | None, least: int | None
 ) -> Image.Image:
-    with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-        _check_size(picture)
-        if picture.format == "PNG":
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        _check_size(image)
+        if image.format == "PNG":
             check_png(content)
-        elif picture.format == "JPEG":
+        elif image.format == "JPEG":
             check_jpeg(content)
             if least is not None:
-                picture.draft(None, (least, least))
-        picture.load()
-        pixels = _upright(_rgb(picture), picture)
+                image.draft(None, (least, least))
+        image.load()
+        pixels = _upright(_rgb(image), image)
         if seen is not None:
-            seen(picture)
+            seen(image)
         return pixels
 
 
-def _check_size(picture: Image.Image) -> None:
-    width, height = picture.size
+def _check_size(image: Image.Image) -> None:
+    width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageTooLargeError(
             f"{width} x {height} pixels; the limit is {MAX_PIXELS:,} in all. "
@@ -274,23 +274,23 @@ def _check_size(picture: Image.Image) -> None:
         )
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
-    mode = picture.mode
+def _rgb(image: Image.Image) -> Image.Image:
+    mode = image.mode
     if mode.startswith("I;16"):
-        # Pillow's own conversion clips at 255 and leaves a white picture.
-        grey = np.asarray(picture).astype(np.uint32)
+        # Pillow's own conversion clips at 255 and leaves a white image.
+        grey = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
     if mode in ("I", "F"):
         raise UnsupportedImageError(
             f"pixels are {'32-bit integers' if mode == 'I' else 'floating-point numbers'} without "
-            "a stated range; save the picture with 8 or 16 bits"
+            "a stated range; save the image with 8 or 16 bits"
         )
-    return picture if mode == "RGB" else picture.convert("RGB")
+    return image if mode == "RGB" else image.convert("RGB")
 
 
-def _upright(pixels: Image.Image, picture: Image.Image) -> Image.Image:
+def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
     try:
-        orientation: Any = picture.getexif().get(0x0112, 1)
+        orientation: Any = image.getexif().get(0x0112, 1)
     except Exception:  # a damaged EXIF block says nothing about the pixels
         return pixels
     turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None

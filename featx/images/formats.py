@@ -1,4 +1,4 @@
-"""Which files can be pictures: by their names, how they begin, and what a decoder overlooks."""
+"""Which files can be images: by their names, how they begin, and what a decoder overlooks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _FOREIGN = {
 }
 
 
-# Each scan of a progressive JPEG passes over the whole picture: 500 empty ones in a file of 31 kB
+# Each scan of a progressive JPEG passes over the whole image: 500 empty ones in a file of 31 kB
 # held a processor for 4 s at 2000 x 2000 pixels. Encoders write 10, at most about 20.
 MAX_SCANS = 32
 
@@ -52,26 +52,26 @@ _SCAN = re.compile(b"\xff\xda")  # other data may hold the two bytes by chance
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
-def is_picture(head: bytes) -> bool:
-    """Say whether a file that begins with these bytes looks like a picture featx can read."""
+def is_image(head: bytes) -> bool:
+    """Say whether a file that begins with these bytes looks like a image featx can read."""
     return head.startswith(_MAGIC)
 
 
 def unidentified(content: bytes) -> ImageError:
-    """Return the error for content that begins no picture: what it seems to be instead."""
+    """Return the error for content that begins no image: what it seems to be instead."""
     if content[4:8] == b"ftyp" or content.startswith((b"\0\0\0\x0cjP", b"\xff\x0a", b"8BPS")):
         return UnsupportedImageError(
-            "a picture format featx does not read (HEIC, AVIF, JPEG 2000, JPEG XL or Photoshop); "
+            "a image format featx does not read (HEIC, AVIF, JPEG 2000, JPEG XL or Photoshop); "
             f"save it as one of {', '.join(FORMATS)}"
         )
     if content.startswith(b"\xff\xd8\xff"):
-        return TruncatedImageError("the file ends before the picture does: only a JPEG's header")
-    if is_picture(content):
-        return NotAnImageError("begins like a picture, but what follows is no picture's header")
+        return TruncatedImageError("the file ends before the image does: only a JPEG's header")
+    if is_image(content):
+        return NotAnImageError("begins like a image, but what follows is no image's header")
     start = content[:4096].lstrip()[:16]
     found = next((what for magic, what in _FOREIGN.items() if start.startswith(magic)), None)
     return NotAnImageError(
-        f"not a picture: the content is {found or f'{len(content):,} bytes of another kind'}; "
+        f"not a image: the content is {found or f'{len(content):,} bytes of another kind'}; "
         f"expected one of {', '.join(FORMATS)}"
     )
 
@@ -87,7 +87,7 @@ def check_png(content: bytes) -> None:
         if content[position + 4 : position + 8] == b"IDAT":
             expected = struct.unpack_from(">I", content, end)[0]
             if zlib.crc32(memoryview(content)[position + 4 : end]) != expected:
-                raise ImageDecodeError("the picture is damaged: wrong checksum in its data (IDAT)")
+                raise ImageDecodeError("the image is damaged: wrong checksum in its data (IDAT)")
         position = end + 4
 
 
@@ -95,16 +95,16 @@ def check_jpeg(content: bytes) -> None:
     """Refuse a header alone, and more scans than any encoder writes: each is a pass over all."""
     most = len(_SCAN.findall(content))  # a quarter of the time of content.count
     if not most:
-        raise TruncatedImageError("the file ends before the picture does: only a JPEG's header")
+        raise TruncatedImageError("the file ends before the image does: only a JPEG's header")
     if most <= MAX_SCANS:
         return
     scans, position = 0, 2
     while marker := _MARKER.search(content, position):
         kind = content[marker.start() + 1]
-        if kind == 0xD9:  # the end of the picture
+        if kind == 0xD9:  # the end of the image
             return
         scans += kind == 0xDA
         if scans > MAX_SCANS:
-            raise ImageDecodeError(f"the picture is damaged: over {MAX_SCANS} scans")
+            raise ImageDecodeError(f"the image is damaged: over {MAX_SCANS} scans")
         length = int.from_bytes(content[marker.end() : marker.end() + 2], "big")
         position = marker.end() + max(length, 2)

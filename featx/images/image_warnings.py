@@ -1,4 +1,4 @@
-"""What is worth a word about pictures that were used all the same: counted, with one example."""
+"""What is worth a word about images that were used all the same: counted, with one example."""
 
 from __future__ import annotations
 
@@ -32,55 +32,55 @@ _WHAT = {
 }
 
 
-def of_picture(picture: Image, name: str) -> list[str]:
-    """Return the kinds of remarks on a decoded picture, as it was before it became RGB.
+def of_image(image: Image, name: str) -> list[str]:
+    """Return the kinds of remarks on a decoded image, as it was before it became RGB.
 
     Parameters
     ----------
-    picture : PIL.Image.Image
+    image : PIL.Image.Image
         Loaded, its mode that of the file.
     name : str
         The file's name, for its suffix.
     """
-    short, long = sorted(picture.size)
+    short, long = sorted(image.size)
     kinds = []
     if short < TINY:
         kinds.append("tiny")
     if long > SLENDER * short:
         kinds.append("slender")
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
-        low, high = picture.getchannel(picture.getbands()[-1]).getextrema()
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+        low, high = image.getchannel(image.getbands()[-1]).getextrema()
         if low != 255:
             kinds.append("transparent" if high else "invisible")
-    elif "transparency" in picture.info:
+    elif "transparency" in image.info:
         kinds.append("transparent")
-    if picture.mode == "CMYK":
+    if image.mode == "CMYK":
         kinds.append("cmyk")
-    if _has_more(picture):
+    if _has_more(image):
         kinds.append("frames")
     expected = FORMAT_OF_SUFFIX.get(os.path.splitext(name)[1].lower())
-    # An MPO is a JPEG with more pictures behind it, as phones write them.
-    if expected is not None and picture.format not in (expected, "MPO"):
+    # An MPO is a JPEG with more images behind it, as phones write them.
+    if expected is not None and image.format not in (expected, "MPO"):
         kinds.append("misnamed")
     return kinds
 
 
-def _has_more(picture: Image) -> bool:
+def _has_more(image: Image) -> bool:
     try:
-        return bool(getattr(picture, "is_animated", False))
+        return bool(getattr(image, "is_animated", False))
     except Exception:  # a second frame that is damaged says nothing about the first
         return False
 
 
 class Remarks:
-    """The remarks of one run: how many pictures of each kind, and the first one's id."""
+    """The remarks of one run: how many images of each kind, and the first one's id."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._first: dict[str, str] = {}
 
     def add(self, id: str, kinds: Iterable[str]) -> None:
-        """Count a picture under each of the kinds."""
+        """Count a image under each of the kinds."""
         for kind in kinds:
             self._counts[kind] += 1
             self._first.setdefault(kind, id)
@@ -88,7 +88,7 @@ class Remarks:
     def sentences(self) -> list[str]:
         """Return one sentence a kind."""
         return [
-            f"{_pictures(self._counts[kind], 'newly read ')} {what} (such as {self._first[kind]})."
+            f"{_images(self._counts[kind], 'newly read ')} {what} (such as {self._first[kind]})."
             for kind, what in _WHAT.items()
             if self._counts[kind]
         ]
@@ -106,14 +106,14 @@ class Remarks:
 def label_conflicts(
     digests: np.ndarray, labels: Sequence[str | None], ids: Sequence[str]
 ) -> list[str]:
-    """Return a sentence if pictures of the same content have different labels, else none.
+    """Return a sentence if images of the same content have different labels, else none.
 
     Parameters
     ----------
     digests : numpy.ndarray of shape (n, 32) and dtype uint8
         The content digests; 64 bits of them are compared.
     labels, ids : sequence of str
-        One each a picture.
+        One each a image.
     """
     if not len(digests) or any(label is None for label in labels):
         return []
@@ -130,10 +130,10 @@ def label_conflicts(
         return []
     a, b = pairs[0]
     return [
-        f"{_pictures(len(pairs))} of the same content as another and with a different label "
+        f"{_images(len(pairs))} of the same content as another and with a different label "
         f"(such as {ids[a]} and {ids[b]}); correct the label, or remove both."
     ]
 
 
-def _pictures(count: int, which: str = "") -> str:
-    return f"{count:,} {which}picture{'' if count == 1 else 's'}"
+def _images(count: int, which: str = "") -> str:
+    return f"{count:,} {which}image{'' if count == 1 else 's'}"

@@ -12,16 +12,16 @@ SIDE = 96
 
 
 def small(pixels: np.ndarray, side: int = SIDE) -> bytes:
-    """Return the picture as a JPEG with `side` pixels along its longer edge."""
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((side, side))
+    """Return the image as a JPEG with `side` pixels along its longer edge."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((side, side))
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=80)
+    image.save(buffer, "JPEG", quality=80)
     return buffer.getvalue()
 
 
-def encoded(picture: Image.Image, quality: int) -> bytes:
-    """Return a picture as a JPEG."""
+def encoded(image: Image.Image, quality: int) -> bytes:
+    """Return a image as a JPEG."""
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality, optimize=True)
+    image.save(buffer, "JPEG", quality=quality, optimize=True)
     return buffer.getvalue()

@@ -80,7 +80,7 @@ def compact(
         sleep(grace)
     removed = 0
     for name, heirs in redundant.items():
-        # Largest name first: of equal pictures the smallest name is served, to the last moment.
+        # Largest name first: of equal images the smallest name is served, to the last moment.
         # Not known to be there is as good as gone.
         if all(os.path.exists(store.folder / "shards" / heir) for heir in heirs):
             _remove(store.folder / "shards" / name)
@@ -117,13 +117,13 @@ def plan(store: Store, target: int = TARGET_BYTES) -> list[list[ShardFacts]]:
 def superseded(store: Store) -> dict[str, set[str]]:
     """Return the shards that can go without changing any served row, largest name first.
 
-    Each of its pictures is in a shard that stays, and of those that it serves, the row or verdict
+    Each of its images is in a shard that stays, and of those that it serves, the row or verdict
     that is served without it is the same, to the bit.
 
     Returns
     -------
     dict of name to set of names
-        The shards that serve its pictures when it is gone.
+        The shards that serve its images when it is gone.
     """
     going = _dispensable(store.index.shards)
     while True:
@@ -143,19 +143,19 @@ def superseded(store: Store) -> dict[str, set[str]]:
 
 
 def _dispensable(among: Sequence[ShardFacts]) -> set[str]:
-    """Return the names of shards that have no picture that is not in a larger shard, too.
+    """Return the names of shards that have no image that is not in a larger shard, too.
 
-    Of two of one size the smaller name counts as larger. The largest shard of a picture never
+    Of two of one size the smaller name counts as larger. The largest shard of a image never
     goes, so two processes that do this at once never remove each other's reason.
     """
     contents = [_prefixes(shard) for shard in among]
     counts = np.array([len(content) for content in contents], np.int64)
     size = np.empty(len(among), np.int64)  # the place of a shard in the order of sizes
     size[np.lexsort((-np.arange(len(among)), counts))] = np.arange(len(among))
-    pictures = np.concatenate([np.empty(0, np.uint64), *contents])
+    images = np.concatenate([np.empty(0, np.uint64), *contents])
     owner = np.repeat(np.arange(len(among)), counts)
-    order = np.lexsort((size[owner], pictures))
-    last = np.append(pictures[order][1:] != pictures[order][:-1], True)[: len(order)]
+    order = np.lexsort((size[owner], images))
+    last = np.append(images[order][1:] != images[order][:-1], True)[: len(order)]
     needed = set(owner[order][last].tolist())
     return {shard.name for i, shard in enumerate(among) if counts[i] and i not in needed}
 
@@ -163,7 +163,7 @@ def _dispensable(among: Sequence[ShardFacts]) -> set[str]:
 def _heirs(
     shard: ShardFacts, now: ShardIndex, after: ShardIndex, read: Callable[[str], Block]
 ) -> set[str] | None:
-    """Return which shards serve a shard's pictures without it, or None if not all as before."""
+    """Return which shards serve a shard's images without it, or None if not all as before."""
     found = np.flatnonzero((shard.status != HOLE) & (now.find(shard.sha256) >= 0))
     positions = after.find(shard.sha256[found])
     if (positions < 0).any():
@@ -184,9 +184,9 @@ def _heirs(
 
 
 def _merged(store: Store, group: Sequence[ShardFacts]) -> Block:
-    """Return one block of the pictures that some shards of one kind serve, or alone know to be bad.
+    """Return one block of the images that some shards of one kind serve, or alone know to be bad.
 
-    A picture that a shard outside the group serves is left to that one: its row may come from
+    A image that a shard outside the group serves is left to that one: its row may come from
     another environment, and would stand here under a false name.
     """
     parts: dict[bytes, tuple[np.ndarray, int, tuple[int, str] | None]] = {}

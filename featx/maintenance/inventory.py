@@ -45,12 +45,12 @@ class Kept:
 
     @property
     def rows(self) -> int:
-        """How many rows are kept; a picture computed in two ways counts twice."""
+        """How many rows are kept; a image computed in two ways counts twice."""
         return self._count(ROW)
 
     @property
     def bad(self) -> int:
-        """How many pictures are known to give no row."""
+        """How many images are known to give no row."""
         return self._count(BAD)
 
     @property
@@ -88,14 +88,14 @@ def key_folders(root: Path) -> list[Path]:
 def is_of_later_format(folder: Path) -> bool:
     """Say whether a key's key.json names a format that this version does not know, or may do so."""
     try:
-        return _recipe(folder)["format"] != FORMAT
+        return _spec(folder)["format"] != FORMAT
     except OSError as error:
         return not atomic.is_gone(error)  # there, but not readable now
     except (CacheError, ValueError, TypeError, KeyError, RecursionError):
         return False  # damaged: no format at all
 
 
-def _recipe(folder: Path) -> Any:
+def _spec(folder: Path) -> Any:
     path = folder / "key.json"
     if path.lstat().st_size > _MAX_KEY_BYTES:
         raise CacheCorruptError(f"{path} is too large")
@@ -112,15 +112,15 @@ def open_key(folder: Path) -> Store:
     """
     path = folder / "key.json"
     try:
-        recipe = _recipe(folder)
-        if recipe["format"] != FORMAT:
+        spec = _spec(folder)
+        if spec["format"] != FORMAT:
             raise CacheVersionError(
-                f"{folder} has format {recipe['format']!r}; this featx knows format {FORMAT}. "
+                f"{folder} has format {spec['format']!r}; this featx knows format {FORMAT}. "
                 "It was left untouched."
             )
-        if not isinstance(recipe["backbone"], str):
+        if not isinstance(spec["backbone"], str):
             raise TypeError("a backbone without a name")
-        store = Store(folder.parent, {name: recipe[name] for name in recipe if name != "format"})
+        store = Store(folder.parent, {name: spec[name] for name in spec if name != "format"})
     except OSError as error:
         raise CacheError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -171,21 +171,21 @@ def size_of(path: Path) -> int:
     return total
 
 
-def options_of(recipe: dict[str, Any]) -> str:
+def options_of(spec: dict[str, Any]) -> str:
     """Return what differs from a network's default options, the weights always."""
     # Whatever JSON says: a key of another hand, or with fewer options, is listed like the others.
-    weights = recipe.get("weights")
+    weights = spec.get("weights")
     parts = [
-        f"{recipe.get('side')} px",
+        f"{spec.get('side')} px",
         "untrained" if weights == UNTRAINED else f"weights {str(weights)[:8]}",
     ]
-    if recipe.get("layer") is not None:
-        parts.append(f"layer {recipe['layer']}")
-    if recipe.get("pooling", "avg") != "avg":
-        parts.append(f"pooling {recipe['pooling'] or 'none'}")
-    if recipe.get("precision", "float32") != "float32":
-        parts.append(str(recipe["precision"]))
-    if recipe.get("pixels") == decoding.policy(scaled=True):
+    if spec.get("layer") is not None:
+        parts.append(f"layer {spec['layer']}")
+    if spec.get("pooling", "avg") != "avg":
+        parts.append(f"pooling {spec['pooling'] or 'none'}")
+    if spec.get("precision", "float32") != "float32":
+        parts.append(str(spec["precision"]))
+    if spec.get("pixels") == decoding.policy(scaled=True):
         parts.append("JPEG scaled")
     return "  ".join(parts)
 

@@ -1,4 +1,4 @@
-"""Are kept rows what the network gives? Some of them computed again, where pictures are known."""
+"""Are kept rows what the network gives? Some of them computed again, where images are known."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class Recomputation:
     rows : int
         Rows that are kept.
     known : int
-        Rows of which a picture is known that stood at some path when it was last read.
+        Rows of which a image is known that stood at some path when it was last read.
     compared : int
         Rows that were computed again and compared.
     changed : int
-        Chosen pictures that are gone or have another content now, and were passed over.
+        Chosen images that are gone or have another content now, and were passed over.
     worst : float
         The largest relative distance (L2) between a kept row and a new one.
     tolerance : float
         Up to which two rows count as the same.
     different : list of (path, distance)
-        The pictures whose rows are farther apart.
+        The images whose rows are farther apart.
     """
 
     rows: int = 0
@@ -69,28 +69,28 @@ def backbone_of(store: Store, weights: str | None = None) -> Backbone:
     BackboneError
         It cannot be had here: other weights, another featx, or a network of the user's own.
     """
-    recipe = {name: value for name, value in store.recipe.items() if name != "format"}
-    wanted = recipe.pop("pixels", None)
+    spec = {name: value for name, value in store.spec.items() if name != "format"}
+    wanted = spec.get("pixels")
     if wanted not in (decoding.policy(), decoding.policy(scaled=True)):
-        raise BackboneError(f"its pictures were prepared in another way ({wanted})")
-    absent = [name for name in _ASKED if name not in recipe]
+        raise BackboneError(f"its images were prepared in another way ({wanted})")
+    absent = [name for name in _ASKED if name not in spec]
     if absent:
         raise BackboneError(f"its key.json does not say its {' and '.join(absent)}")
-    untrained = recipe["weights"] == keras_models.UNTRAINED
+    untrained = spec["weights"] == keras_models.UNTRAINED
     backbone = Backbone(
-        recipe["backbone"],
+        spec["backbone"],
         weights=None if untrained else weights or "imagenet",
-        layer=recipe["layer"],
-        pooling=recipe["pooling"],
-        precision=recipe["precision"],
+        layer=spec["layer"],
+        pooling=spec["pooling"],
+        precision=spec["precision"],
         decode="full" if wanted == decoding.policy() else "scaled",
     )
-    if backbone.side != recipe["side"]:
-        backbone = replace(backbone, image_size=recipe["side"])
+    if backbone.side != spec["side"]:
+        backbone = replace(backbone, image_size=spec["side"])
     # Asked before anything is fetched: a check must not download.
     if not untrained and not backbone.weights_path().is_file():
         raise BackboneError(f"its weights are not on disk ({backbone.weights_path()})")
-    if backbone.recipe() != recipe:
+    if backbone.spec() != spec:
         raise BackboneError(
             f"its weights are others than those at {backbone.weights_path()}; name the file "
             "with --weights"
@@ -108,7 +108,7 @@ def recompute(
     seed: int,
     start: Callable[..., Any] = runtimes.start,
 ) -> Recomputation:
-    """Compute some rows again, drawn at random from those whose pictures are known.
+    """Compute some rows again, drawn at random from those whose images are known.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def recompute(
     sources : mapping of digest to path
         From ``known_sources``, or of a data set at hand.
     count : int
-        How many rows; fewer where fewer pictures are known and unchanged.
+        How many rows; fewer where fewer images are known and unchanged.
     seed : int
         Draws the same rows from the same store.
     start : callable
@@ -151,7 +151,7 @@ def recompute(
 
 
 def _pixels(path: Path, digest: Digest, backbone: Backbone) -> np.ndarray | None:
-    """Return the picture if the file still has that content."""
+    """Return the image if the file still has that content."""
     try:
         content = decoding.read(path)
         if of_content(content) != digest:

@@ -34,7 +34,7 @@ def check_runtime(runtime: str | Runtime) -> None:
         )
 
 
-# The runtime of the last call: the usual next one asks the same network for the test pictures.
+# The runtime of the last call: the usual next one asks the same network for the test images.
 _last: dict[tuple[object, ...], Runtime] = {}
 
 
@@ -50,7 +50,7 @@ def start(
     ----------
     backbone : Backbone
     batch_size : int, optional
-        Pictures at a time; what suits the runtime and the device unless given.
+        Images at a time; what suits the runtime and the device unless given.
     runtime : {"auto", "keras", "openvino"}, default="auto"
         "auto" follows the rule that ``explain`` states.
     folder : Path, optional

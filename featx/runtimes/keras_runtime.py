@@ -62,7 +62,7 @@ class KerasRuntime(Runtime):
 
 
 def freeze_tensorflow(model: Any, shape: tuple[int | None, ...]) -> Any:
-    """Return a TensorFlow function of uint8 pictures with the weights as constants.
+    """Return a TensorFlow function of uint8 images with the weights as constants.
 
     A third faster than the same graph with variables.
     """

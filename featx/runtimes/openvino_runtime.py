@@ -213,7 +213,7 @@ def _read(backbone: Backbone, core: Any, graph: bytes) -> Any:
 
 
 def _check(backbone: Backbone, core: Any, converted: Any, frozen: Any) -> None:
-    """Refuse a conversion whose rows are not those of Keras, on two drawn pictures."""
+    """Refuse a conversion whose rows are not those of Keras, on two drawn images."""
     import tensorflow as tf
 
     pixels = np.random.default_rng(0).integers(0, 256, (2, backbone.side, backbone.side, 3))

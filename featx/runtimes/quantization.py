@@ -1,4 +1,4 @@
-"""A network in 8-bit integers: OpenVINO's, its ranges measured by NNCF on drawn pictures."""
+"""A network in 8-bit integers: OpenVINO's, its ranges measured by NNCF on drawn images."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from PIL import Image, ImageDraw
 
 from featx.errors import RuntimeUnavailableError
 
-PICTURES = 160
+IMAGES = 160
 
-# How far the rows of drawn pictures may be from those in float32, relative. MobileNetV2's are 0.17
+# How far the rows of drawn images may be from those in float32, relative. MobileNetV2's are 0.17
 # apart (those of photographs 0.10 to 0.16), and heads on them are as good as on bfloat16's. With
 # ranges measured on steel, rows of flowers were 0.8 apart, and the accuracy fell by 8 points.
 LIMIT = 0.3
@@ -25,7 +25,7 @@ LIMIT = 0.3
 def quantized(model: Any, core: Any, side: int, name: str) -> Any:
     """Return an OpenVINO model whose convolutions compute in 8-bit integers.
 
-    Ranges of activations are measured on pictures drawn from one seed, so that the result depends
+    Ranges of activations are measured on images drawn from one seed, so that the result depends
     on the network alone and rows of all datasets can be compared. Fast bias correction and mixed
     symmetric and asymmetric ranges as in NNCF's post-training quantisation (Kozlov et al. 2020,
     arXiv 2002.08679).
@@ -33,7 +33,7 @@ def quantized(model: Any, core: Any, side: int, name: str) -> Any:
     Parameters
     ----------
     model : openvino.Model
-        Takes (n, side, side, 3) uint8 pictures; left as it is.
+        Takes (n, side, side, 3) uint8 images; left as it is.
     core : openvino.Core
     side : int
     name : str
@@ -54,16 +54,16 @@ def quantized(model: Any, core: Any, side: int, name: str) -> Any:
         ) from error
     finally:
         random.setstate(state)
-    pictures = drawn(PICTURES, side)
-    held = len(pictures) // 10
+    images = drawn(IMAGES, side)
+    held = len(images) // 10
     with _hushed():
         found = nncf.quantize(
             model.clone(),
-            nncf.Dataset([picture[None] for picture in pictures[held:]]),
+            nncf.Dataset([image[None] for image in images[held:]]),
             preset=nncf.QuantizationPreset.MIXED,
-            subset_size=PICTURES - held,
+            subset_size=IMAGES - held,
         )
-    _check(model, found, core, pictures[:held], name)
+    _check(model, found, core, images[:held], name)
     return found
 
 
@@ -81,10 +81,10 @@ def _hushed() -> Iterator[None]:
         log.setLevel(level)
 
 
-def _check(model: Any, found: Any, core: Any, pictures: np.ndarray, name: str) -> None:
+def _check(model: Any, found: Any, core: Any, images: np.ndarray, name: str) -> None:
     options = {"INFERENCE_PRECISION_HINT": "f32"}
     expected, rows = (
-        np.concatenate([compiled([picture[None]])[0] for picture in pictures])
+        np.concatenate([compiled([image[None]])[0] for image in images])
         for compiled in (core.compile_model(each, "CPU", options) for each in (model, found))
     )
     distance = np.linalg.norm(rows - expected) / np.linalg.norm(expected)
@@ -97,9 +97,9 @@ def _check(model: Any, found: Any, core: Any, pictures: np.ndarray, name: str) -
 
 
 def drawn(count: int, side: int) -> np.ndarray:
-    """Return pictures with the spectra, contrasts and colours of photographs, and sharp edges.
+    """Return images with the spectra, contrasts and colours of photographs, and sharp edges.
 
-    Natural pictures have amplitudes that fall with about 1 / frequency (Field 1987, "Relations
+    Natural images have amplitudes that fall with about 1 / frequency (Field 1987, "Relations
     between the statistics of natural images and the response properties of cortical cells").
 
     Returns
@@ -107,10 +107,10 @@ def drawn(count: int, side: int) -> np.ndarray:
     numpy.ndarray of shape (count, side, side, 3) and dtype uint8
     """
     generator = np.random.default_rng(1)
-    return np.stack([_picture(generator, side) for _ in range(count)])
+    return np.stack([_image(generator, side) for _ in range(count)])
 
 
-def _picture(generator: np.random.Generator, side: int) -> np.ndarray:
+def _image(generator: np.random.Generator, side: int) -> np.ndarray:
     falloff = generator.uniform(0.4, 0.8)  # of the amplitude, an octave
     total = np.zeros((side, side, 3), np.float32)
     for octave in range(8):
@@ -124,11 +124,11 @@ def _picture(generator: np.random.Generator, side: int) -> np.ndarray:
     )
     mixed = (mixed - mixed.mean()) / (mixed.std() + 1e-6) * generator.uniform(25, 80)
     mixed += generator.uniform(70, 190) + generator.normal(0, 20, 3)
-    picture = Image.fromarray(mixed.clip(0, 255).astype(np.uint8))
-    draw = ImageDraw.Draw(picture)
+    image = Image.fromarray(mixed.clip(0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
     for _ in range(generator.integers(0, 12)):
         x, y, width, height = (generator.uniform(-0.2, 1, 4) * side).astype(int)
         box = [int(x), int(y), int(x + abs(width)), int(y + abs(height))]
         colour = tuple(int(value) for value in generator.integers(0, 256, 3))
         (draw.ellipse, draw.rectangle)[generator.integers(0, 2)](box, fill=colour)
-    return np.asarray(picture)
+    return np.asarray(image)

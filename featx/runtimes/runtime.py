@@ -14,7 +14,7 @@ from featx.errors import FeatxError, OutOfMemoryError
 
 MAX_BATCH = 1 << 14
 
-# All that touches a picture between its bytes and its row.
+# All that touches a image between its bytes and its row.
 _PACKAGES = ("featx", "pillow", "numpy", "keras", "tensorflow", "jax", "torch", "openvino")
 
 
@@ -26,7 +26,7 @@ class Runtime(ABC):
     name : str
         Stands in reports and in the provenance of each shard.
     batch_size : int
-        Pictures a call of ``run`` gets, always the same.
+        Images a call of ``run`` gets, always the same.
     streams : int
         Calls of ``run`` that may be under way at the same time, each in a thread of its own.
     """
@@ -71,13 +71,13 @@ class _BatchSizeError(FeatxError, ValueError):
 def out_of_memory(batch_size: int, error: Exception) -> OutOfMemoryError:
     """Return the error that says that a batch found no memory, and what to do."""
     return OutOfMemoryError(
-        f"no memory for a batch of {batch_size} pictures ({error}). "
+        f"no memory for a batch of {batch_size} images ({error}). "
         "Pass a smaller batch_size (--batch-size)."
     )
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of all that touches a picture between its bytes and its row."""
+    """Return the versions of all that touches a image between its bytes and its row."""
     return dict(_versions())
 
 

@@ -1,4 +1,4 @@
-"""What the server answers about one picture; nothing of it is kept."""
+"""What the server answers about one image; nothing of it is kept."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from featx.images import decoding
 
 
 class Answers:
-    """Answers for single pictures by one classifier, one at a time.
+    """Answers for single images by one classifier, one at a time.
 
     Parameters
     ----------
     classifier : ImageClassifier
         Fitted.
     k : int
-        Classes, and training pictures, in an answer.
+        Classes, and training images, in an answer.
 
     Raises
     ------
@@ -46,10 +46,10 @@ class Answers:
                 "show. Train again with one of featx's heads, or put the classifier into "
                 "CalibratedClassifierCV."
             )
-        check_same_network(classifier.recipe_, classifier.dim_, self._backbone)
+        check_same_network(classifier.spec_, classifier.dim_, self._backbone)
         self._runtime = runtimes.start(self._backbone, 1, folder=_kept_at(self._backbone))
         self._explainer = Explainer(classifier, k)
-        # One picture at a time: a decoded one may have 89 million pixels.
+        # One image at a time: a decoded one may have 89 million pixels.
         self._lock = threading.Lock()
 
     def about(self) -> dict[str, Any]:
@@ -61,19 +61,19 @@ class Answers:
         }
 
     def answer(self, content: bytes, explain: bool = False) -> dict[str, Any]:
-        """Return the classes of a picture and the labels of its nearest training pictures.
+        """Return the classes of a image and the labels of its nearest training images.
 
         Parameters
         ----------
         content : bytes
-            An encoded picture.
+            An encoded image.
         explain : bool
-            Also the training pictures, and where the network saw the first class.
+            Also the training images, and where the network saw the first class.
 
         Raises
         ------
         ImageError
-            The bytes are no picture that can be used.
+            The bytes are no image that can be used.
         """
         with self._lock:
             pixels = decoding.load(content, self._backbone.side, scaled=self._backbone.scaled)
@@ -92,7 +92,7 @@ class Answers:
             {
                 "label": _text(one.label),
                 "cosine": one.cosine,
-                "picture": inline(one.picture) if one.picture else None,
+                "image": inline(one.image) if one.image else None,
             }
             for one in explained.near
         ]
@@ -111,6 +111,5 @@ def _kept_at(backbone: Backbone) -> Path | None:
         root = existing_root()
     except CacheError:  # nothing is needed of it
         return None
-    recipe = {**backbone.recipe(), "pixels": decoding.policy(backbone.scaled)}
-    folder = None if root is None else key_folder(root, key_of(recipe)[0])
+    folder = None if root is None else key_folder(root, key_of(backbone.spec())[0])
     return folder if folder is not None and folder.is_dir() else None

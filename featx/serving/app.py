@@ -23,12 +23,12 @@ from featx.serving.answers import Answers
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 16 << 20
-"""The largest picture that is taken, in bytes."""
+"""The largest image that is taken, in bytes."""
 
 TYPES = frozenset(f"image/{kind}" for kind in ("jpeg", "png", "webp", "bmp", "gif", "tiff")) | {
     "application/octet-stream"
 }
-"""What a picture may be called; its bytes decide what it is."""
+"""What a image may be called; its bytes decide what it is."""
 
 _UPLOAD_SECONDS = 30
 _LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
@@ -65,15 +65,15 @@ class _Careful:
 def create_app(classifier: Any, *, k: int = 5, host: str = "127.0.0.1") -> Starlette:
     """Return the application for a classifier, to be run by any ASGI server.
 
-    `GET /` is the page. `POST /predict` takes the bytes of a picture, at most 16 MiB, and returns
-    JSON: `top` and `near`; with `?explain=1` also pictures. `GET /about` names the classes.
+    `GET /` is the page. `POST /predict` takes the bytes of a image, at most 16 MiB, and returns
+    JSON: `top` and `near`; with `?explain=1` also images. `GET /about` names the classes.
 
     Parameters
     ----------
     classifier : ImageClassifier
         Fitted.
     k : int
-        Classes, and training pictures, in an answer.
+        Classes, and training images, in an answer.
     host : str
         The name it is asked for by; requests under other names are refused where it is this
         machine's own, so that no page from elsewhere can reach it by a name of its own.
@@ -93,7 +93,7 @@ def create_app(classifier: Any, *, k: int = 5, host: str = "127.0.0.1") -> Starl
         try:
             return JSONResponse(await run_in_threadpool(answers.answer, content, explain))
         except ImageError as error:
-            raise HTTPException(422, f"this picture cannot be used: {error}") from error
+            raise HTTPException(422, f"this image cannot be used: {error}") from error
 
     async def about(request: Request) -> Response:
         return JSONResponse(answers.about())
@@ -147,7 +147,7 @@ async def _upload(request: Request) -> bytes:
         raise HTTPException(415, f"expected one of {', '.join(sorted(TYPES))} as content-type")
     stated = request.headers.get("content-length", "0")
     if not stated.isascii() or not stated.isdigit() or int(stated) > MAX_BYTES:
-        raise HTTPException(413, f"a picture may have {MAX_BYTES:,} bytes")
+        raise HTTPException(413, f"a image may have {MAX_BYTES:,} bytes")
     parts: list[bytes] = []
 
     async def read() -> None:
@@ -155,13 +155,13 @@ async def _upload(request: Request) -> bytes:
         async for part in request.stream():
             size += len(part)
             if size > MAX_BYTES:
-                raise HTTPException(413, f"a picture may have {MAX_BYTES:,} bytes")
+                raise HTTPException(413, f"a image may have {MAX_BYTES:,} bytes")
             parts.append(part)
 
     try:
         await asyncio.wait_for(read(), _UPLOAD_SECONDS)
     except (TimeoutError, ClientDisconnect) as error:
-        raise HTTPException(408, f"no whole picture within {_UPLOAD_SECONDS} seconds") from error
+        raise HTTPException(408, f"no whole image within {_UPLOAD_SECONDS} seconds") from error
     return b"".join(parts)
 
 

@@ -18,12 +18,12 @@ function show(answer) {
     line.append(bar, make("span", `${label} ${(100 * probability).toFixed(1)} %`));
     return line;
   }));
-  at("near").replaceChildren(...answer.near.map(({ label, cosine, picture }) => {
+  at("near").replaceChildren(...answer.near.map(({ label, cosine, image }) => {
     const figure = make("figure");
-    if (picture) {
+    if (image) {
       const image = make("img");
-      image.src = picture;
-      image.alt = `training picture of ${label}`;
+      image.src = image;
+      image.alt = `training image of ${label}`;
       figure.append(image);
     }
     figure.append(make("figcaption", `${label} ${cosine.toFixed(3)}`));

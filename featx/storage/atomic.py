@@ -145,7 +145,7 @@ def _put(aside: Path, path: Path) -> bool:
         if os.path.lexists(path):
             return False
         # No hard links here. A rename may replace a shard that appeared this very moment, by
-        # one of the same name: the same pictures, as complete.
+        # one of the same name: the same images, as complete.
         os.rename(aside, path)
     return True
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from featx.errors import CacheCorruptError, CacheSecurityError
 from featx.storage.checksummed import SEAL, SEAL_BYTES
 
-# Far above any shard (2 MB; 64 MB when compacted) and an index of some 50 million pictures.
+# Far above any shard (2 MB; 64 MB when compacted) and an index of some 50 million images.
 _MAX_BYTES = 2 << 30
 # Whatever is larger, featx sealed; a key.json or a mark has some hundred bytes.
 _PLAIN_BYTES = 16 << 20

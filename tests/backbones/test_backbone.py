@@ -68,7 +68,7 @@ def test_preprocessing_of_every_family_equals_the_reference(
 ) -> None:
     import keras
 
-    # The network is replaced by "return what came", so that the prepared picture is seen.
+    # The network is replaced by "return what came", so that the prepared image is seen.
     monkeypatch.setattr(
         backbones.networks,
         "published",
@@ -88,7 +88,7 @@ def test_preprocessing_of_every_family_equals_the_reference(
     ("name", "row"), [("efficientnet_b0", "efficientnet"), ("convnext_tiny", "convnext")]
 )
 def test_raw_families_scale_inside(name: str, row: str) -> None:
-    """Two pictures that differ by a factor must not give the same row, nor rows as of 0-1."""
+    """Two images that differ by a factor must not give the same row, nor rows as of 0-1."""
     model = Backbone(name, weights=None, image_size=32).build()
     layers = {layer.name for layer in model.get_layer("network")._flatten_layers()}
     assert any("rescaling" in layer or "prestem" in layer for layer in layers), row
@@ -202,7 +202,7 @@ def test_weights_of_a_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.weights
-def test_imagenet_weights_come_through_kerass_loader_and_know_a_picture() -> None:
+def test_imagenet_weights_come_through_kerass_loader_and_know_a_image() -> None:
     backbone = Backbone("mobilenet_v2")
     path = backbone.weights_path()
     assert path.name == WEIGHTS

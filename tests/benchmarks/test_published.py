@@ -142,22 +142,22 @@ def test_misprepared_network_is_the_same_network(
     right = Backbone("mobilenet_v2", weights=None, image_size=32)
     wrong = misprepared(right, mode).build()
     assert [w.shape for w in wrong.weights] == [w.shape for w in right.build().weights]
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
     inner = Backbone("mobilenet_v2", weights=None, image_size=32, pooling=None).build()
     network = inner.get_layer("network")
-    direct = np.asarray(network([expected(pictures.copy())], training=False)).mean(axis=(1, 2))
-    np.testing.assert_allclose(np.asarray(wrong(pictures)), direct, atol=1e-4)
+    direct = np.asarray(network([expected(images.copy())], training=False)).mean(axis=(1, 2))
+    np.testing.assert_allclose(np.asarray(wrong(images)), direct, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return folders of 18 training and 6 test pictures of three colours, and 3 without labels."""
+    """Return folders of 18 training and 6 test images of three colours, and 3 without labels."""
     folder = tmp_path_factory.mktemp("published")
     found = {name: draw_folder(folder / name, n, seed=n) for name, n in (("train", 6), ("test", 2))}
     found["unlabelled"] = folder / "unlabelled"
     found["unlabelled"].mkdir()
     for number, label in enumerate(("blue", "green", "red")):
-        shutil.copy(found["test"] / label / "00.png", found["unlabelled"] / f"picture {number}.png")
+        shutil.copy(found["test"] / label / "00.png", found["unlabelled"] / f"image {number}.png")
     return found
 
 
@@ -171,7 +171,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Give the name of a network of two convolutions, and run step by step.
 
     What is tested is that every declared part can be run; the networks are tested elsewhere, and
-    compiling takes longer than an epoch of 18 pictures does.
+    compiling takes longer than an epoch of 18 images does.
     """
     import keras
     import tensorflow as tf
@@ -205,7 +205,7 @@ def test_runs_as_published_and_corrected(system: System, small: Parts, tiny: str
 
 
 def _native(system: System) -> System:
-    """Return the system for pictures of the network's own size."""
+    """Return the system for images of the network's own size."""
     models = {
         which: clone(found).set_params(recipe=replace(found.recipe, image_size=None))
         for which in ("published", "corrected")
@@ -232,10 +232,10 @@ def test_command_runs_divides_and_predicts(
     contest = tmp_path / "contest"
     (contest / "train").mkdir(parents=True)
     lines = ["id,breed"]
-    for picture in sorted(folders["train"].glob("*/*.png")):
-        name = f"{picture.parent.name}{picture.stem}"
-        Image.open(picture).save(contest / "train" / f"{name}.jpg")
-        lines.append(f"{name},{picture.parent.name}")
+    for image in sorted(folders["train"].glob("*/*.png")):
+        name = f"{image.parent.name}{image.stem}"
+        Image.open(image).save(contest / "train" / f"{name}.jpg")
+        lines.append(f"{name},{image.parent.name}")
     (contest / "labels.csv").write_text("\n".join(lines))
     asked = f"dogs --train {contest / 'labels.csv'} --predict {folders['unlabelled']} --epochs 1"
     asked += " --head logistic --head nearest"
@@ -244,7 +244,7 @@ def test_command_runs_divides_and_predicts(
     monkeypatch.setattr(sys, "argv", words)
     command.main()
     shown = capsys.readouterr()
-    assert "14 pictures to train on, 4 to test; 3 classes" in shown.out
+    assert "14 images to train on, 4 to test; 3 classes" in shown.out
     for head in ("logistic", "nearest"):
         assert f"| head {head} |" in shown.out
     tables = sorted((tmp_path / "out" / "dog_breeds_inception_resnet_v2").iterdir())
@@ -252,7 +252,7 @@ def test_command_runs_divides_and_predicts(
     for table in tables:
         with table.open(newline="") as rows:
             found = list(csv.DictReader(rows))
-        assert [row.pop("id") for row in found] == ["picture 0", "picture 1", "picture 2"]
+        assert [row.pop("id") for row in found] == ["image 0", "image 1", "image 2"]
         for row in found:
             assert list(row) == ["blue", "green", "red"]
             assert sum(map(float, row.values())) == pytest.approx(1, abs=1e-4)
@@ -270,7 +270,7 @@ def test_command_says_what_to_do_without_weights(
     assert "--backbone mobilenet_v2" in capsys.readouterr().err
 
 
-def test_head_and_recipe_are_compared_picture_by_picture() -> None:
+def test_head_and_recipe_are_compared_image_by_image() -> None:
     ours, theirs = np.array([1, 1, 1, 1, 0, 1], bool), np.array([0, 0, 0, 1, 1, 1], bool)
     found = running.paired(running.Heads([], "logistic", ours, 2.0, 5.0), theirs, 10.0)
     assert (found.only_head, found.only_recipe) == (3, 1)
@@ -293,17 +293,17 @@ def test_trucks_are_divided_as_published() -> None:
     assert set(Counter(parts.test.labels).values()) == {25}
 
 
-def test_too_few_pictures_to_divide_are_named() -> None:
+def test_too_few_images_to_divide_are_named() -> None:
     few = Dataset.from_array(np.zeros((90, 1, 1, 3), np.uint8), ["a"] * 60 + ["b"] * 30)
-    with pytest.raises(DatasetError, match=r"60 pictures of each; got \{'b': 30\}"):
+    with pytest.raises(DatasetError, match=r"60 images of each; got \{'b': 30\}"):
         SYSTEMS["trucks_mobilenet_v2"].divide(few)
     single = Dataset.from_array(np.zeros((4, 1, 1, 3), np.uint8), ["a", "a", "a", "b"])
-    with pytest.raises(DatasetError, match=r"2 pictures of each; got \{'b': 1\}"):
+    with pytest.raises(DatasetError, match=r"2 images of each; got \{'b': 1\}"):
         SYSTEMS["corrosion_resnet50"].divide(single)
 
 
 @SYSTEM
-def test_pictures_are_divided_without_overlap(system: System) -> None:
+def test_images_are_divided_without_overlap(system: System) -> None:
     labels = [f"class {n % 2}" for n in range(1000)]
     parts = system.divide(Dataset.from_array(np.zeros((1000, 1, 1, 3), np.uint8), labels))
     assert not set(parts.train.ids) & set(parts.test.ids)
@@ -316,7 +316,7 @@ def test_last_batch_metrics_are_those_of_the_last_batch(small: Parts, tiny: str)
     recipe = Recipe(layers=(), epochs=1, batch_size=16, validation_fraction=0, patience=None)
     model = FineTuned(tiny, recipe, progress=False)
     model.fit(small.train, callbacks=[last_batch_metrics(Path())])
-    # 18 pictures in batches of 16: two are left for the last one.
+    # 18 images in batches of 16: two are left for the last one.
     assert model.history_["accuracy"][0] in (0.0, 0.5, 1.0)
 
 
@@ -357,12 +357,12 @@ def test_a_class_that_is_one_group_cannot_be_divided() -> None:
 def test_look_alikes_found_in_a_division_are_kept_together_in_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # The whole shows nothing; what looks alike is seen only once the pictures are divided.
+    # The whole shows nothing; what looks alike is seen only once the images are divided.
     true = np.arange(60) // 3
-    pictures = Dataset.from_array(
+    images = Dataset.from_array(
         np.arange(60, dtype=np.uint8).reshape(60, 1, 1, 1).repeat(3, axis=3), list("ab" * 30)
     )
-    number = {name: position for position, name in enumerate(pictures.ids)}
+    number = {name: position for position, name in enumerate(images.ids)}
 
     def alike(train: Dataset, _: Path, test: Dataset | None = None) -> dict[str, np.ndarray]:
         if test is None:
@@ -373,7 +373,7 @@ def test_look_alikes_found_in_a_division_are_kept_together_in_the_next(
         }
 
     monkeypatch.setattr(dividing, "alike", alike)
-    fit, score = dividing.apart(pictures, Path(), 30, 10, 0)
+    fit, score = dividing.apart(images, Path(), 30, 10, 0)
     assert dividing.shared(true[fit], true[score]) == 0
 
 

@@ -72,12 +72,12 @@ def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_extraction_maps_what_does_not_fit(
-    picture_folder: Path, monkeypatch: pytest.MonkeyPatch
+    image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
-    here = featx.extract(picture_folder, tiny, progress=False)
+    here = featx.extract(image_folder, tiny, progress=False)
     monkeypatch.setattr(matrix, "free_memory", lambda: 0)
-    mapped = featx.extract(picture_folder, tiny, progress=False)
+    mapped = featx.extract(image_folder, tiny, progress=False)
     assert isinstance(mapped.X, np.memmap)
     assert np.array_equal(mapped.X, here.X)
     assert featx.heads.nearest(1).fit(mapped.X, mapped.y).score(mapped.X, mapped.y) == 1

@@ -1,4 +1,4 @@
-"""The index finds the shard and slot of a picture, and prefers a row to a verdict."""
+"""The index finds the shard and slot of a image, and prefers a row to a verdict."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def digests(*names: str) -> np.ndarray:
     ).reshape(-1, 32)
 
 
-def facts(name: str, pictures: str, status: list[int], pillow: str | None = None) -> ShardFacts:
+def facts(name: str, images: str, status: list[int], pillow: str | None = None) -> ShardFacts:
     n = len(status)
     bad = [(i, 4, f"bad in {name}") for i, kind in enumerate(status) if kind == BAD]
     environment = {} if pillow is None else {"pillow": pillow}
     return ShardFacts(
-        name, (4000, 2, 3, 4), Layout(n, 8, 100, 200), digests(*pictures),
+        name, (4000, 2, 3, 4), Layout(n, 8, 100, 200), digests(*images),
         np.array(status, np.uint8), bad, environment, bytes(16),
     )  # fmt: skip
 
 
 def find(found: ShardIndex, sha256: np.ndarray) -> np.ndarray:
-    """Return where the pictures are; asked together and one by one, the answer is the same."""
+    """Return where the images are; asked together and one by one, the answer is the same."""
     positions = found.find(sha256)
     assert [found.find_one(bytes(digest)) for digest in sha256] == positions.tolist()
     return positions
@@ -52,7 +52,7 @@ def test_rows_verdicts_and_holes() -> None:
     assert found.shard(int(positions[1])).name == "2"
 
 
-def test_of_equal_pictures_the_smallest_name_wins_and_a_row_goes_before_a_verdict() -> None:
+def test_of_equal_images_the_smallest_name_wins_and_a_row_goes_before_a_verdict() -> None:
     found = ShardIndex([facts("3", "a", [ROW]), facts("1", "a", [BAD]), facts("2", "a", [ROW])])
     assert found.shard(int(find(found, digests("a"))[0])).name == "2"
 
@@ -104,15 +104,15 @@ def test_files_of_a_far_year_are_read_and_kept(tmp_path: Path) -> None:
     stub.draw(tmp_path / "p", 4, seed=1)
     stub.extract(tmp_path / "p", tmp_path / "c")
     (shard,) = (tmp_path / "c").glob("k-*/shards/*.h5")
-    picture = next((tmp_path / "p").rglob("*.bmp"))
+    image = next((tmp_path / "p").rglob("*.bmp"))
     far = 10_413_792_000  # 2300-01-01
-    for path in (shard, picture):
+    for path in (shard, image):
         os.utime(path, (far, far))
     if shard.stat().st_mtime < far:
         pytest.skip("this file system has no such year")
     again = stub.Thumbnail()
     stub.extract(tmp_path / "p", tmp_path / "c", again)
     assert again.seen == 0
-    assert KnownFiles(tmp_path / "c", tmp_path / "p").find(picture) is None  # never safe
+    assert KnownFiles(tmp_path / "c", tmp_path / "p").find(image) is None  # never safe
     (folder,) = (tmp_path / "c").glob("k-*")
     assert len(ShardIndex.unpack((folder / "index").read_bytes()).shards) == 1

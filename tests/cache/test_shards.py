@@ -82,7 +82,7 @@ def test_hdf5s_own_locking_has_no_say(locking: str) -> None:
     assert answer.stdout.strip() == hashlib.sha256(shards.encode(draw(), KEY)[0]).hexdigest()
 
 
-def test_a_name_is_key_batch_size_and_pictures_in_order() -> None:
+def test_a_name_is_key_batch_size_and_images_in_order() -> None:
     block = draw()
     names = {
         shards.block_id(KEY, 4, block.sha256),

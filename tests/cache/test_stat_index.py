@@ -23,7 +23,7 @@ def test_bytes_and_pixels() -> None:
 
 
 def known(tmp_path: Path, read_at: int, location: Path | None = None) -> KnownFiles:
-    path = tmp_path / "picture"
+    path = tmp_path / "image"
     path.write_bytes(b"content")
     (tmp_path / "cache").mkdir(exist_ok=True)
     first = KnownFiles(tmp_path / "cache", location or tmp_path)
@@ -33,14 +33,14 @@ def known(tmp_path: Path, read_at: int, location: Path | None = None) -> KnownFi
 
 
 def test_a_file_is_known_only_when_it_was_read_well_after_its_change(tmp_path: Path) -> None:
-    path = tmp_path / "picture"
+    path = tmp_path / "image"
     assert known(tmp_path, now_ns() + 2 * RACY_NS).find(path) == b"d" * 32
     assert known(tmp_path, now_ns() + RACY_NS // 2).find(path) is None
     assert known(tmp_path, now_ns() - 10**15).find(path) is None  # a clock that was set back
 
 
 def test_any_change_of_the_file_makes_it_unknown(tmp_path: Path) -> None:
-    path = tmp_path / "picture"
+    path = tmp_path / "image"
     files = known(tmp_path, now_ns() + 2 * RACY_NS)
     about = os.stat(path)
     path.write_bytes(b"CONTENT")
@@ -56,9 +56,9 @@ def test_another_dataset_knows_nothing_and_none_is_remembered_without_a_folder(
 ) -> None:
     known(tmp_path, now_ns() + 2 * RACY_NS)
     other = KnownFiles(tmp_path / "cache", tmp_path / "elsewhere")
-    assert other.find(tmp_path / "picture") is None
+    assert other.find(tmp_path / "image") is None
     nowhere = KnownFiles(tmp_path / "cache2", None)
-    nowhere.remember(tmp_path / "picture", os.stat(tmp_path), 0, b"")
+    nowhere.remember(tmp_path / "image", os.stat(tmp_path), 0, b"")
     nowhere.save()
     assert not (tmp_path / "cache2").exists()
 
@@ -67,7 +67,7 @@ def test_garbage_is_as_good_as_nothing(tmp_path: Path) -> None:
     known(tmp_path, now_ns() + 2 * RACY_NS)
     for path in (tmp_path / "cache" / "statindex").iterdir():
         path.write_bytes(b"garbage")
-    assert KnownFiles(tmp_path / "cache", tmp_path).find(tmp_path / "picture") is None
+    assert KnownFiles(tmp_path / "cache", tmp_path).find(tmp_path / "image") is None
 
 
 def test_what_was_read_by_a_relative_path_is_found_from_anywhere(
@@ -75,6 +75,6 @@ def test_what_was_read_by_a_relative_path_is_found_from_anywhere(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     known(Path(), now_ns() + 2 * RACY_NS)
-    assert KnownFiles(tmp_path / "cache", Path()).find(Path("picture")) == b"d" * 32
+    assert KnownFiles(tmp_path / "cache", Path()).find(Path("image")) == b"d" * 32
     monkeypatch.chdir("/")
-    assert known_sources(tmp_path / "cache") == {b"d" * 32: tmp_path / "picture"}
+    assert known_sources(tmp_path / "cache") == {b"d" * 32: tmp_path / "image"}

@@ -128,7 +128,7 @@ def test_the_width_of_the_network_decides_and_not_the_number_of_rows(store: Stor
 
 
 def test_an_index_that_lies_costs_no_shard(store: Store) -> None:
-    """The index says that a shard holds other pictures: the shard is asked, and stays."""
+    """The index says that a shard holds other images: the shard is asked, and stays."""
     from dataclasses import replace
 
     block = draw(0)

@@ -1,4 +1,4 @@
-"""ImageClassifier: pictures to labels, whatever the pictures come as."""
+"""ImageClassifier: images to labels, whatever the images come as."""
 
 from __future__ import annotations
 
@@ -20,57 +20,55 @@ from tests.fakes import TINY, CountingRuntime
 
 
 @pytest.fixture
-def model(picture_folder: Path) -> ImageClassifier:
-    """Return a fitted classifier of blue, green and red pictures on a counting runtime."""
-    return ImageClassifier(TINY, "logistic", runtime=CountingRuntime()).fit(picture_folder)
+def model(image_folder: Path) -> ImageClassifier:
+    """Return a fitted classifier of blue, green and red images on a counting runtime."""
+    return ImageClassifier(TINY, "logistic", runtime=CountingRuntime()).fit(image_folder)
 
 
 def paths_of(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.png"))
 
 
-def test_learns_a_folder_and_names_its_classes(
-    model: ImageClassifier, picture_folder: Path
-) -> None:
+def test_learns_a_folder_and_names_its_classes(model: ImageClassifier, image_folder: Path) -> None:
     seen = model.runtime.seen
     assert list(model.classes_) == ["blue", "green", "red"]
-    assert model.score(picture_folder) == 1.0
+    assert model.score(image_folder) == 1.0
     assert model.runtime.seen == seen >= 24  # scoring found every row
 
 
-def test_real_network(picture_folder: Path) -> None:
-    model = ImageClassifier(TINY, "nearest").fit(picture_folder)
-    scores = model.predict_proba(picture_folder)
+def test_real_network(image_folder: Path) -> None:
+    model = ImageClassifier(TINY, "nearest").fit(image_folder)
+    scores = model.predict_proba(image_folder)
     assert scores.shape == (24, 3)
-    assert model.score(picture_folder) == 1.0
+    assert model.score(image_folder) == 1.0
 
 
-def test_the_same_picture_in_any_form_gets_the_same_scores(
-    model: ImageClassifier, picture_folder: Path
+def test_the_same_image_in_any_form_gets_the_same_scores(
+    model: ImageClassifier, image_folder: Path
 ) -> None:
-    path = picture_folder / "red" / "00.png"
+    path = image_folder / "red" / "00.png"
     expected = model.predict_proba([path])
-    with Image.open(path) as picture:
-        pixels = np.asarray(picture)
-        forms = [path, str(path), path.read_bytes(), picture, pixels, pixels[None], [picture]]
+    with Image.open(path) as image:
+        pixels = np.asarray(image)
+        forms = [path, str(path), path.read_bytes(), image, pixels, pixels[None], [image]]
         for form in forms:
             np.testing.assert_array_equal(model.predict_proba(form), expected)
     assert model.predict(path).tolist() == ["red"]
 
 
-def test_top_k_is_sorted_and_sums_to_one(model: ImageClassifier, picture_folder: Path) -> None:
-    (top,) = model.predict_top_k(picture_folder / "green" / "03.png", k=3)
+def test_top_k_is_sorted_and_sums_to_one(model: ImageClassifier, image_folder: Path) -> None:
+    (top,) = model.predict_top_k(image_folder / "green" / "03.png", k=3)
     assert top[0][0] == "green"
     chances = [chance for _, chance in top]
     assert chances == sorted(chances, reverse=True)
     assert sum(chances) == pytest.approx(1)
-    assert len(model.predict_top_k(picture_folder, k=2)[0]) == 2
+    assert len(model.predict_top_k(image_folder, k=2)[0]) == 2
     with pytest.raises(ValueError, match="k=0: expected 1 or more"):
-        model.predict_top_k(picture_folder, k=0)
+        model.predict_top_k(image_folder, k=0)
 
 
-def test_clone_grid_search_and_cross_validation(picture_folder: Path) -> None:
-    paths = paths_of(picture_folder)
+def test_clone_grid_search_and_cross_validation(image_folder: Path) -> None:
+    paths = paths_of(image_folder)
     labels = [path.parent.name for path in paths]
     model = ImageClassifier(TINY, featx.heads.logistic())
     assert clone(model).get_params()["head__C"] is None
@@ -81,8 +79,8 @@ def test_clone_grid_search_and_cross_validation(picture_folder: Path) -> None:
     assert min(cross_val_score(model, paths, labels, cv=2)) > 0.8
 
 
-def test_numbers_as_labels_can_be_scored(picture_folder: Path) -> None:
-    paths = paths_of(picture_folder)
+def test_numbers_as_labels_can_be_scored(image_folder: Path) -> None:
+    paths = paths_of(image_folder)
     y = np.array([{"blue": 10, "green": 2, "red": 1}[path.parent.name] for path in paths])
     model = ImageClassifier(TINY, featx.heads.logistic(C=0.1))
     model.fit(paths, y)
@@ -95,88 +93,88 @@ def test_numbers_as_labels_can_be_scored(picture_folder: Path) -> None:
             for labels in (y, [path.parent.name for path in paths])
         )
         np.testing.assert_allclose(found, expected, rtol=0.01)
-    (picture_folder / "red" / "00.png").write_bytes(b"no picture")
+    (image_folder / "red" / "00.png").write_bytes(b"no image")
     model.set_params(on_error="skip").fit(paths, y)
     assert model.predict(paths[0]).tolist() == [10]
 
 
 def test_joblib_keeps_every_score(
-    model: ImageClassifier, picture_folder: Path, tmp_path: Path
+    model: ImageClassifier, image_folder: Path, tmp_path: Path
 ) -> None:
-    expected = model.predict_proba(picture_folder)
+    expected = model.predict_proba(image_folder)
     model.set_params(runtime="auto")
     joblib.dump(model, tmp_path / "model.joblib")
     again = joblib.load(tmp_path / "model.joblib")
-    np.testing.assert_array_equal(again.predict_proba(picture_folder), expected)
+    np.testing.assert_array_equal(again.predict_proba(image_folder), expected)
 
 
-def test_head_by_name_or_estimator_is_never_changed(picture_folder: Path) -> None:
+def test_head_by_name_or_estimator_is_never_changed(image_folder: Path) -> None:
     head = featx.heads.logistic(C=1.0)
-    ImageClassifier(TINY, head, runtime=CountingRuntime()).fit(picture_folder)
+    ImageClassifier(TINY, head, runtime=CountingRuntime()).fit(image_folder)
     assert not hasattr(head, "classes_")
     with pytest.raises(ValueError, match="no head 'logistik'. Known: logistic"):
-        ImageClassifier(TINY, "logistik").fit(picture_folder)
+        ImageClassifier(TINY, "logistik").fit(image_folder)
 
 
-def test_not_fitted_and_unlabelled(picture_folder: Path) -> None:
+def test_not_fitted_and_unlabelled(image_folder: Path) -> None:
     with pytest.raises(NotFittedError):
-        ImageClassifier(TINY).predict(picture_folder)
-    with pytest.raises(DatasetError, match="the pictures have no labels"):
-        ImageClassifier(TINY, runtime=CountingRuntime()).fit(picture_folder / "red")
+        ImageClassifier(TINY).predict(image_folder)
+    with pytest.raises(DatasetError, match="the images have no labels"):
+        ImageClassifier(TINY, runtime=CountingRuntime()).fit(image_folder / "red")
 
 
-def test_score_needs_known_labels(model: ImageClassifier, picture_folder: Path) -> None:
+def test_score_needs_known_labels(model: ImageClassifier, image_folder: Path) -> None:
     with pytest.raises(DatasetError, match="labels that the training had not: pink"):
-        model.score(picture_folder / "red", ["pink"] * 8)
-    with pytest.raises(DatasetError, match="the pictures have no labels"):
-        model.score(picture_folder / "red")
-    assert model.score(picture_folder / "red", ["red"] * 8) == 1.0
+        model.score(image_folder / "red", ["pink"] * 8)
+    with pytest.raises(DatasetError, match="the images have no labels"):
+        model.score(image_folder / "red")
+    assert model.score(image_folder / "red", ["red"] * 8) == 1.0
 
 
-def test_bad_picture_is_named(model: ImageClassifier, picture_folder: Path) -> None:
-    bad = picture_folder / "red" / "99.png"
-    bad.write_bytes(b"no picture")
+def test_bad_image_is_named(model: ImageClassifier, image_folder: Path) -> None:
+    bad = image_folder / "red" / "99.png"
+    bad.write_bytes(b"no image")
     with pytest.raises(BadImagesError, match="99.png"):
-        model.predict([picture_folder / "red" / "00.png", bad])
+        model.predict([image_folder / "red" / "00.png", bad])
 
 
 def test_rows_of_another_network_are_refused_by_name(model: ImageClassifier) -> None:
     rows = np.zeros((2, 2048), np.float32)
-    other = Features(rows, None, ["a", "b"], recipe={"backbone": "resnet50", "side": 224})
+    other = Features(rows, None, ["a", "b"], spec={"backbone": "resnet50", "side": 224})
     with pytest.raises(FeatureMismatchError, match=r"'resnet50' \(2048 .*'mobilenet_v2' \(1280\)"):
         model.predict(other)
 
 
 def test_rows_of_the_same_width_and_other_options_are_refused(
-    model: ImageClassifier, picture_folder: Path
+    model: ImageClassifier, image_folder: Path
 ) -> None:
-    features = model.features(picture_folder)
-    other = Features(features.X, None, features.ids, recipe={**features.recipe, "side": 64})
+    features = model.features(image_folder)
+    other = Features(features.X, None, features.ids, spec={**features.spec, "side": 64})
     with pytest.raises(FeatureMismatchError, match="side 64 instead of 32"):
         model.predict(other)
     assert model.predict(features)[0] == "blue"
 
 
-def test_refit_on_another_network_is_allowed(picture_folder: Path) -> None:
-    model = ImageClassifier(TINY, "nearest", runtime=CountingRuntime()).fit(picture_folder)
+def test_refit_on_another_network_is_allowed(image_folder: Path) -> None:
+    model = ImageClassifier(TINY, "nearest", runtime=CountingRuntime()).fit(image_folder)
     own = featx.Backbone("mobilenet_v2", weights=None, image_size=32, pooling="max")
-    model.set_params(backbone=own).fit(picture_folder)
-    assert model.recipe_["pooling"] == "max"
+    model.set_params(backbone=own).fit(image_folder)
+    assert model.spec_["pooling"] == "max"
 
 
-def test_nearest_examples(model: ImageClassifier, picture_folder: Path) -> None:
-    features = model.features([picture_folder / "blue" / "02.png"])
+def test_nearest_examples(model: ImageClassifier, image_folder: Path) -> None:
+    features = model.features([image_folder / "blue" / "02.png"])
     (near,) = model.examples_.nearest(features.X, k=3)
     assert [model.examples_.ids[i] for i, _ in near][0] == "blue/02.png"
     assert near[0][1] == pytest.approx(1, abs=1e-5)
     assert {model.examples_.labels[i] for i, _ in near} == {"blue"}
 
 
-def test_examples_are_chosen_in_the_share_of_their_class(picture_folder: Path) -> None:
+def test_examples_are_chosen_in_the_share_of_their_class(image_folder: Path) -> None:
     model = ImageClassifier(TINY, "nearest", runtime=CountingRuntime(), examples=6)
-    examples = model.fit(picture_folder).examples_
+    examples = model.fit(image_folder).examples_
     assert sorted(examples.labels) == ["blue", "blue", "green", "green", "red", "red"]
     assert examples.of == 24
-    none = model.set_params(examples=0).fit(picture_folder).examples_
+    none = model.set_params(examples=0).fit(image_folder).examples_
     assert len(none) == 0
     assert none.nearest(np.ones((1, 1280), np.float32)) == [[]]

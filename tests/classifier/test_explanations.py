@@ -1,4 +1,4 @@
-"""Explanations: similar training pictures always, activation maps where rows are means of maps."""
+"""Explanations: similar training images always, activation maps where rows are means of maps."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ HEADS = {
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_folder(tmp_path_factory.mktemp("explained") / "three")
 
 
 @pytest.fixture(scope="module")
-def features(pictures: Path) -> featx.Features:
-    return featx.extract(pictures, SMALL, cache=pictures.parent / "cache", progress=False)
+def features(images: Path) -> featx.Features:
+    return featx.extract(images, SMALL, cache=images.parent / "cache", progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +57,14 @@ def logits(head: Any, row: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("name", HEADS)
 def test_the_mean_of_a_map_is_what_a_step_along_the_row_does(
     name: str,
-    pictures: Path,
+    images: Path,
     features: featx.Features,
     network: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("featx.classifier.activation_maps._map_network", lambda backbone: network)
     head = HEADS[name]().fit(features.X, features.y)
-    path = pictures / "red" / "00.png"
+    path = images / "red" / "00.png"
     row = features.X[features.ids.index("red/00.png")]
     places = Activation(find_backbone(SMALL), head).map(path, row, 2)
     assert isinstance(places, np.ndarray)
@@ -80,9 +80,9 @@ def test_the_mean_of_a_map_is_what_a_step_along_the_row_does(
     assert places.mean() == pytest.approx(expected, rel=5e-3, abs=2e-4)
 
 
-def test_no_map_says_why(pictures: Path, network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_map_says_why(images: Path, network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("featx.classifier.activation_maps._map_network", lambda backbone: network)
-    path = pictures / "red" / "00.png"
+    path = images / "red" / "00.png"
     row = np.ones(1280)
     nearest = heads.nearest(k=1).fit(np.eye(1280)[:3], ["a", "b", "c"])
     found = Activation(find_backbone(SMALL), nearest).map(path, row, 0)
@@ -100,21 +100,21 @@ def test_no_map_says_why(pictures: Path, network: Any, monkeypatch: pytest.Monke
 
 
 def test_explanation(
-    pictures: Path, features: featx.Features, network: Any, monkeypatch: pytest.MonkeyPatch
+    images: Path, features: featx.Features, network: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("featx.classifier.activation_maps._map_network", lambda backbone: network)
-    cache = pictures.parent / "cache"  # where `features` left the rows
-    model = ImageClassifier(SMALL, heads.logistic(C=0.1), cache=cache).fit(pictures)
-    path = pictures / "blue" / "01.png"
+    cache = images.parent / "cache"  # where `features` left the rows
+    model = ImageClassifier(SMALL, heads.logistic(C=0.1), cache=cache).fit(images)
+    path = images / "blue" / "01.png"
     row = features.X[features.ids.index("blue/01.png")]
     explained = Explainer(model, k=3).explain(path, row, "blue")
     assert [one.id for one in explained.near][0] == "blue/01.png"
     assert len(explained.near) == 3
-    assert all(one.picture is not None for one in explained.near)
-    for jpeg in (explained.picture, explained.activation):
-        with Image.open(io.BytesIO(jpeg or b"")) as picture:
-            assert picture.format == "JPEG"
-            assert picture.size == (48, 40)
+    assert all(one.image is not None for one in explained.near)
+    for jpeg in (explained.image, explained.activation):
+        with Image.open(io.BytesIO(jpeg or b"")) as image:
+            assert image.format == "JPEG"
+            assert image.size == (48, 40)
 
 
 class _Tags(HTMLParser):
@@ -141,4 +141,4 @@ def test_page_escapes_what_it_is_given(tmp_path: Path) -> None:
     assert "script" not in found.names
     assert not [name for name in found.attributes if name.startswith("on")]
     assert text.count("&lt;script&gt;") == 4
-    assert "The model remembers no training pictures." in text
+    assert "The model remembers no training images." in text

@@ -1,4 +1,4 @@
-"""The commands train, predict and export; rows of many pictures, the bad ones in their place."""
+"""The commands train, predict and export; rows of many images, the bad ones in their place."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def run(*words: object, code: int = 0) -> str:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    pictures = draw_folder(folder / "pictures")
-    words = [*OPTIONS, "--out", folder / "m.featx", "--test", pictures, "--cache", folder / "cache"]
-    out = run("train", pictures, *words)
+    images = draw_folder(folder / "images")
+    words = [*OPTIONS, "--out", folder / "m.featx", "--test", images, "--cache", folder / "cache"]
+    out = run("train", images, *words)
     assert "blue, green, red" in out
     assert "accuracy  1.0000" in out
     assert "sha256" in out
@@ -43,26 +43,24 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def kept(model: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Find the rows of the model's training: the tests draw the same pictures."""
+    """Find the rows of the model's training: the tests draw the same images."""
     monkeypatch.setenv("FEATX_CACHE", str(model.parent / "cache"))
 
 
-def test_train_goes_on_without_bad_pictures_when_asked(
-    picture_folder: Path, tmp_path: Path
-) -> None:
-    (picture_folder / "green" / "00.png").write_bytes(b"no picture")
-    run("train", picture_folder, *OPTIONS, "--out", tmp_path / "m.featx", code=1)
+def test_train_goes_on_without_bad_images_when_asked(image_folder: Path, tmp_path: Path) -> None:
+    (image_folder / "green" / "00.png").write_bytes(b"no image")
+    run("train", image_folder, *OPTIONS, "--out", tmp_path / "m.featx", code=1)
     assert not (tmp_path / "m.featx").exists()
     words = ["--out", tmp_path / "m.featx", "--on-error", "skip"]
-    assert "pictures  23" in run("train", picture_folder, *OPTIONS, *words)
+    assert "images  23" in run("train", image_folder, *OPTIONS, *words)
 
 
-def test_predict_in_every_form(model: Path, picture_folder: Path) -> None:
-    red = picture_folder / "red"
+def test_predict_in_every_form(model: Path, image_folder: Path) -> None:
+    red = image_folder / "red"
     assert run("predict", model, red / "00.png").split()[-2] == "red"
     rows = json.loads(run("predict", model, red, "--json", "--top", "2"))
     assert [row["label"] for row in rows] == ["red"] * 8
-    assert rows[0]["picture"] == str(red / "00.png")
+    assert rows[0]["image"] == str(red / "00.png")
     assert len(rows[0]["top"]) == 2
     assert rows[0]["error"] is None
     table = list(csv.DictReader(io.StringIO(run("predict", model, f"{red}/0[12].png", "--csv"))))
@@ -71,36 +69,36 @@ def test_predict_in_every_form(model: Path, picture_folder: Path) -> None:
     run("predict", model, red, "--json", "--csv", code=2)
 
 
-def test_bad_pictures_have_their_row_and_decide_the_exit_code(
-    model: Path, picture_folder: Path, tmp_path: Path
+def test_bad_images_have_their_row_and_decide_the_exit_code(
+    model: Path, image_folder: Path, tmp_path: Path
 ) -> None:
     bad = tmp_path / "bad.png"
-    bad.write_bytes(b"no picture")
-    words = [picture_folder / "red" / "00.png", bad, tmp_path / "none.png", bad]
-    words.append(picture_folder / "blue" / "00.png")
+    bad.write_bytes(b"no image")
+    words = [image_folder / "red" / "00.png", bad, tmp_path / "none.png", bad]
+    words.append(image_folder / "blue" / "00.png")
     rows = json.loads(run("predict", model, *words, "--json", code=1))
     assert [row["label"] for row in rows] == ["red", None, None, None, "blue"]
-    assert "not a picture" in rows[1]["error"] or "no picture" in rows[1]["error"]
+    assert "not a image" in rows[1]["error"] or "no image" in rows[1]["error"]
     assert "cannot be read" in rows[2]["error"]
     lines = run("predict", model, *words, "--csv", "--on-error", "skip").splitlines()
-    assert lines[0] == "picture,label,probability,error"
+    assert lines[0] == "image,label,probability,error"
     assert len(lines) == 6
 
 
-def test_many_bad_pictures_are_no_reason_to_stop(
-    model: Path, picture_folder: Path, tmp_path: Path
+def test_many_bad_images_are_no_reason_to_stop(
+    model: Path, image_folder: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
     for number in range(50):
-        (folder / f"{number:02d}.png").write_bytes(b"no picture")
-    (folder / "99.png").write_bytes((picture_folder / "red" / "00.png").read_bytes())
+        (folder / f"{number:02d}.png").write_bytes(b"no image")
+    (folder / "99.png").write_bytes((image_folder / "red" / "00.png").read_bytes())
     rows = json.loads(run("predict", model, folder, "--json", "--on-error", "skip"))
     assert [row["label"] for row in rows] == [None] * 50 + ["red"]
 
 
-def test_explain_writes_a_page(model: Path, picture_folder: Path, tmp_path: Path) -> None:
-    run("predict", model, picture_folder / "red", "--explain", tmp_path / "why")
+def test_explain_writes_a_page(model: Path, image_folder: Path, tmp_path: Path) -> None:
+    run("predict", model, image_folder / "red", "--explain", tmp_path / "why")
     page = (tmp_path / "why" / "index.html").read_text(encoding="utf-8")
     assert page.count("<article>") == 8
     assert page.count("where the network saw red") == 8
@@ -108,13 +106,13 @@ def test_explain_writes_a_page(model: Path, picture_folder: Path, tmp_path: Path
 
 
 def test_an_older_page_leaves_no_map_behind(
-    model: Path, picture_folder: Path, tmp_path: Path
+    model: Path, image_folder: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "why"
-    run("predict", model, picture_folder / "red", "--explain", folder)
+    run("predict", model, image_folder / "red", "--explain", folder)
     (folder / "notes.txt").write_text("mine")
-    shutil.copy(picture_folder / "red" / "00.png", folder / "mine.jpg")
-    run("predict", model, picture_folder / "red" / "00.png", "--explain", folder)
+    shutil.copy(image_folder / "red" / "00.png", folder / "mine.jpg")
+    run("predict", model, image_folder / "red" / "00.png", "--explain", folder)
     names = ["00001.jpg", "index.html", "mine.jpg", "notes.txt"]
     assert sorted(path.name for path in folder.iterdir()) == names
     with Image.open(folder / "00001.jpg") as shown:
@@ -123,21 +121,21 @@ def test_an_older_page_leaves_no_map_behind(
 
 @pytest.mark.parametrize("name", ["00007.jpg", "index.html"])
 def test_files_that_featx_did_not_write_are_left_alone(
-    name: str, model: Path, picture_folder: Path, tmp_path: Path
+    name: str, model: Path, image_folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(b"mine")
-    words = ["predict", str(model), str(picture_folder / "red"), "--explain", str(tmp_path)]
+    words = ["predict", str(model), str(image_folder / "red"), "--explain", str(tmp_path)]
     answer = CliRunner().invoke(app.app, words)
     assert answer.exit_code == 1
     assert f"{name} was not written by featx" in " ".join(answer.stderr.split())
     assert (tmp_path / name).read_bytes() == b"mine"
 
 
-def test_cells_name_their_files_exactly(model: Path, picture_folder: Path, tmp_path: Path) -> None:
+def test_cells_name_their_files_exactly(model: Path, image_folder: Path, tmp_path: Path) -> None:
     names = [b"narrow\xe2\x80\xafnb\xc2\xa0sp.png", b"caf\xe9.png", b"esc\x1b[31m.png"]
     paths = [os.path.join(os.fsencode(tmp_path), name) for name in names]
     for path in paths:
-        shutil.copy(os.fsencode(picture_folder / "red" / "00.png"), path)
+        shutil.copy(os.fsencode(image_folder / "red" / "00.png"), path)
     words = ["predict", str(model), *map(os.fsdecode, paths), "--csv"]
     answer = CliRunner().invoke(app.app, words)
     assert answer.exit_code == 0, answer.exception
@@ -149,15 +147,15 @@ def test_cells_name_their_files_exactly(model: Path, picture_folder: Path, tmp_p
 
 
 def test_a_wrong_option_is_found_before_the_work(
-    picture_folder: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image_folder: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def work(*_: object, **__: object) -> None:
-        raise AssertionError("pictures were read")
+        raise AssertionError("images were read")
 
     monkeypatch.setattr("featx.classifier.classifier.extract", work)
     monkeypatch.setattr("featx.classifier.export.formats.folded", work)
     missing = tmp_path / "none" / "m"
-    train = ["train", str(picture_folder), *OPTIONS]
+    train = ["train", str(image_folder), *OPTIONS]
     for words, expected in (
         ([*train, "--out", f"{tmp_path}/m.featx", "--head", "nope"], "no head 'nope'. Known: log"),
         ([*train, "--out", f"{missing}.featx"], f"the folder {missing.parent} does not exist"),
@@ -197,18 +195,18 @@ def test_line_breaks_stay_in_their_cell_and_their_line() -> None:
     assert "\n" not in cli_model._line(Prediction(evil, [], evil))
 
 
-def test_a_folder_is_every_picture_in_it(picture_folder: Path, tmp_path: Path) -> None:
-    shutil.copy(picture_folder / "red" / "00.png", picture_folder / "beside.png")
-    (picture_folder / "red" / "notes.txt").write_text("no picture")
-    found = predictions.paths_of([str(picture_folder)])
-    assert picture_folder / "beside.png" in found
+def test_a_folder_is_every_image_in_it(image_folder: Path, tmp_path: Path) -> None:
+    shutil.copy(image_folder / "red" / "00.png", image_folder / "beside.png")
+    (image_folder / "red" / "notes.txt").write_text("no image")
+    found = predictions.paths_of([str(image_folder)])
+    assert image_folder / "beside.png" in found
     assert len(found) == 25
-    assert predictions.paths_of([f"{picture_folder}/*"]) == sorted(found)
-    assert sorted(predictions.paths_of([f"{picture_folder}/**/*.png"])) == sorted(found)
+    assert predictions.paths_of([f"{image_folder}/*"]) == sorted(found)
+    assert sorted(predictions.paths_of([f"{image_folder}/**/*.png"])) == sorted(found)
 
 
 def test_nothing_to_predict_says_so(tmp_path: Path) -> None:
-    with pytest.raises(FeatxError, match="no picture in"):
+    with pytest.raises(FeatxError, match="no image in"):
         predictions.paths_of([str(tmp_path)])
     with pytest.raises(FeatxError, match=r"nothing matches .*\*.jpg"):
         predictions.paths_of([str(tmp_path / "*.jpg")])

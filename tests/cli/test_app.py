@@ -78,10 +78,10 @@ def watch(*args: str | Path) -> str:
 
 
 def test_extract_says_what_it_did_and_does_nothing_twice(
-    picture_folder: Path, tmp_path: Path
+    image_folder: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "rows.h5"
-    first = run("extract", picture_folder, *TINY, "--out", file)
+    first = run("extract", image_folder, *TINY, "--out", file)
     assert first.exit_code == 0, first.output
     told = summary(first.stdout)
     assert (told["images"], told["computed"], told["reused"]) == ("24", "24", "0")
@@ -91,22 +91,22 @@ def test_extract_says_what_it_did_and_does_nothing_twice(
     assert {"seconds", "images/s"} <= set(told)
     assert featx.Features.load(file).X.shape == (24, 1280)
 
-    again = summary(run("extract", picture_folder, *TINY).stdout)
+    again = summary(run("extract", image_folder, *TINY).stdout)
     assert (again["computed"], again["reused"]) == ("0", "24")
 
 
-def test_options_of_the_network_reach_it(picture_folder: Path) -> None:
+def test_options_of_the_network_reach_it(image_folder: Path) -> None:
     options = ["--layer", "block_1_project_BN", "--pooling", "max", "--precision", "bfloat16"]
-    result = run("extract", picture_folder, *TINY, *options)
+    result = run("extract", image_folder, *TINY, *options)
     assert result.exit_code == 0, result.output
     listed = run("cache", "ls").stdout
-    # 24 pictures, and the two that tell whether another environment computes the same.
+    # 24 images, and the two that tell whether another environment computes the same.
     for word in ("mobilenet_v2", "block_1_project_BN", "max", "bfloat16", "32", "26"):
         assert re.search(rf"\b{word}\b", listed)
 
 
-def test_csv_with_columns_of_other_names(picture_folder: Path) -> None:
-    table = picture_folder / "list.csv"
+def test_csv_with_columns_of_other_names(image_folder: Path) -> None:
+    table = image_folder / "list.csv"
     table.write_text("file,kind\nblue/00.png,blue\nred/00.png,red\n", encoding="utf-8")
     columns = ["--path-column", "file", "--label-column", "kind"]
     result = run("extract", table, *TINY, *columns)
@@ -115,7 +115,7 @@ def test_csv_with_columns_of_other_names(picture_folder: Path) -> None:
 
 
 def test_benchmark_of_a_csv_with_columns_of_other_names(tmp_path: Path) -> None:
-    folder = draw_folder(tmp_path / "pictures", n_per_class=6)
+    folder = draw_folder(tmp_path / "images", n_per_class=6)
     lines = [f"{path.relative_to(folder)},{path.parent.name}" for path in folder.rglob("*.png")]
     table = folder / "list.csv"
     table.write_text("\n".join(["id,breed", *lines]), encoding="utf-8")
@@ -133,17 +133,17 @@ def test_benchmark_of_a_csv_with_columns_of_other_names(tmp_path: Path) -> None:
     assert second["predictions"] == first["predictions"]
 
 
-def test_bad_pictures_stop_the_run_or_are_skipped(picture_folder: Path) -> None:
-    (picture_folder / "red" / "text.jpg").write_text("no picture", encoding="utf-8")
-    (picture_folder / "red" / "empty.jpg").write_bytes(b"")
-    stopped = run("extract", picture_folder, *TINY)
+def test_bad_images_stop_the_run_or_are_skipped(image_folder: Path) -> None:
+    (image_folder / "red" / "text.jpg").write_text("no image", encoding="utf-8")
+    (image_folder / "red" / "empty.jpg").write_bytes(b"")
+    stopped = run("extract", image_folder, *TINY)
     assert stopped.exit_code == 1
     assert stopped.stdout == ""
     for word in ("2 of 26", "red/text.jpg", "red/empty.jpg", "--on-error skip"):
         assert word in stopped.stderr
     assert "Traceback" not in stopped.output
 
-    skipped = run("extract", picture_folder, *TINY, "--on-error", "skip")
+    skipped = run("extract", image_folder, *TINY, "--on-error", "skip")
     assert skipped.exit_code == 0
     told = summary(skipped.stdout)
     assert (told["computed"], told["reused"], told["failures"]) == ("0", "24", "2")
@@ -157,29 +157,29 @@ def test_bad_pictures_stop_the_run_or_are_skipped(picture_folder: Path) -> None:
         (["extract", ".", "-b", "mobilnet_v2"], ["mobilnet_v2", "Did you mean 'mobilenet_v2'?"]),
         (
             ["extract", ".", *TINY, "--layer", "block_1_project"],
-            ["no picture in ."],
+            ["no image in ."],
         ),
         (
-            ["extract", "PICTURES", "-b", "mobilenet_v2", "--weights", "absent.h5"],
+            ["extract", "IMAGES", "-b", "mobilenet_v2", "--weights", "absent.h5"],
             ["absent.h5"],
         ),
         (
-            ["benchmark", "PICTURES", *TINY, "--head", "logistik", "--out", "report"],
+            ["benchmark", "IMAGES", *TINY, "--head", "logistik", "--out", "report"],
             ["logistik", "Did you mean 'logistic'?"],
         ),
-        (["cache", "ls", "--cache", "PICTURES"], ["FEATX-CACHE.json"]),
+        (["cache", "ls", "--cache", "IMAGES"], ["FEATX-CACHE.json"]),
     ],
 )
 def test_errors_are_one_readable_message_and_exit_code_1(
     args: list[str],
     words: list[str],
-    picture_folder: Path,
+    image_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    result = run(*[str(picture_folder) if arg == "PICTURES" else arg for arg in args])
+    result = run(*[str(image_folder) if arg == "IMAGES" else arg for arg in args])
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")
     assert "Traceback" not in result.output
@@ -226,9 +226,9 @@ def test_a_flag_after_two_dashes_is_a_name() -> None:
     assert "--debug does not exist" in result.stderr
 
 
-def test_an_operating_system_error_is_a_message_too(picture_folder: Path, tmp_path: Path) -> None:
+def test_an_operating_system_error_is_a_message_too(image_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    result = run("extract", picture_folder, *TINY, "--out", tmp_path / "file" / "rows.h5")
+    result = run("extract", image_folder, *TINY, "--out", tmp_path / "file" / "rows.h5")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].startswith("Error: ")
     assert str(tmp_path / "file") in result.stderr.replace("\n", "")
@@ -243,7 +243,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_hostile_names_are_shown_and_not_obeyed(tmp_path: Path) -> None:
-    folder = draw_folder(tmp_path / "pictures", n_per_class=2)
+    folder = draw_folder(tmp_path / "images", n_per_class=2)
     names = [
         "[red]bold[red].jpg",
         "\x1b[2J\x1b]0;title\x07.jpg",
@@ -251,7 +251,7 @@ def test_hostile_names_are_shown_and_not_obeyed(tmp_path: Path) -> None:
         "\u202egpj.jpg",
     ]
     for name in names:
-        (folder / "red" / name).write_text("no picture", encoding="utf-8")
+        (folder / "red" / name).write_text("no image", encoding="utf-8")
     result = run("extract", folder, *TINY)
     assert result.exit_code == 1
     assert "[red]bold[red].jpg" in result.stderr
@@ -262,8 +262,8 @@ def test_hostile_names_are_shown_and_not_obeyed(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are no UTF-8 need Linux")
 def test_a_name_that_is_no_text_is_shown_escaped(tmp_path: Path) -> None:
-    folder = draw_folder(tmp_path / "pictures", n_per_class=2)
-    (folder / "red" / os.fsdecode(b"caf\xe9.jpg")).write_text("no picture", encoding="utf-8")
+    folder = draw_folder(tmp_path / "images", n_per_class=2)
+    (folder / "red" / os.fsdecode(b"caf\xe9.jpg")).write_text("no image", encoding="utf-8")
     result = spawn("extract", folder, *TINY)
     assert result.returncode == 1
     assert "caf\\udce9.jpg" in result.stderr
@@ -271,14 +271,14 @@ def test_a_name_that_is_no_text_is_shown_escaped(tmp_path: Path) -> None:
 
 def test_a_terminal_of_ascii_is_no_failure(tmp_path: Path) -> None:
     folder = draw_folder(tmp_path / "größe", n_per_class=2)
-    (folder / "red" / "ж.jpg").write_text("no picture", encoding="utf-8")
+    (folder / "red" / "ж.jpg").write_text("no image", encoding="utf-8")
     result = spawn("extract", folder, *TINY, PYTHONIOENCODING="ascii")
     assert result.returncode == 1
     assert "\\u0436.jpg" in result.stderr
 
 
 def test_benchmark_writes_the_report_and_prints_the_table(tmp_path: Path) -> None:
-    folder = draw_folder(tmp_path / "pictures", n_per_class=6)
+    folder = draw_folder(tmp_path / "images", n_per_class=6)
     out = tmp_path / "report"
     heads = ["--head", "logistic", "--head", "nearest", "--no-baseline", "--no-evidence"]
     result = run("benchmark", folder, *TINY, *heads, "--out", out)
@@ -367,9 +367,9 @@ def test_help_starts_without_the_heavy_libraries() -> None:
 
 
 def test_a_kept_extraction_never_loads_tensorflow_and_a_new_one_is_quiet(
-    picture_folder: Path, tmp_path: Path
+    image_folder: Path, tmp_path: Path
 ) -> None:
-    first = spawn("extract", picture_folder, *TINY)
+    first = spawn("extract", image_folder, *TINY)
     assert first.returncode == 0, first.stderr
     assert first.stderr == ""  # neither TensorFlow's log nor a bar: this is no terminal
     (tmp_path / "traps").mkdir()
@@ -377,20 +377,20 @@ def test_a_kept_extraction_never_loads_tensorflow_and_a_new_one_is_quiet(
         trap = tmp_path / "traps" / f"{name}.py"
         trap.write_text("raise SystemExit('loaded!')", encoding="utf-8")
     path = os.pathsep.join([str(tmp_path / "traps"), str(ROOT)])
-    again = spawn("extract", picture_folder, *TINY, PYTHONPATH=path)
+    again = spawn("extract", image_folder, *TINY, PYTHONPATH=path)
     assert again.returncode == 0, again.stderr
     assert summary(again.stdout)["reused"] == "24"
-    # The trap is a trap: a picture that is not kept springs it.
-    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(picture_folder / "red" / "new.png")
-    sprung = spawn("extract", picture_folder, *TINY, PYTHONPATH=path)
+    # The trap is a trap: a image that is not kept springs it.
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(image_folder / "red" / "new.png")
+    sprung = spawn("extract", image_folder, *TINY, PYTHONPATH=path)
     assert "loaded!" in sprung.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize(("flags", "expected"), [([], True), (["--no-progress"], False)])
 def test_a_bar_is_shown_on_a_terminal_only(
-    flags: list[str], expected: bool, picture_folder: Path
+    flags: list[str], expected: bool, image_folder: Path
 ) -> None:
-    shown = watch("extract", picture_folder, *TINY, *flags)
+    shown = watch("extract", image_folder, *TINY, *flags)
     assert summary(shown.replace("\r", ""))["computed"] == "24"
     assert ("extract: 100%" in shown) is expected

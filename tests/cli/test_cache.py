@@ -32,10 +32,10 @@ def run(*args: str | Path, answer: str = "") -> Any:
 
 
 @pytest.fixture
-def cache(own_cache: Path, picture_folder: Path) -> Path:
-    """Return a cache with 24 pictures, in three shards."""
+def cache(own_cache: Path, image_folder: Path) -> Path:
+    """Return a cache with 24 images, in three shards."""
     for label in ("blue", "green", "red"):
-        featx.extract(picture_folder / label, TINY, progress=False)
+        featx.extract(image_folder / label, TINY, progress=False)
     return own_cache
 
 
@@ -79,10 +79,8 @@ def test_ls(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(map(len, lines[:2])) <= 80
 
 
-def test_verify_finds_a_flipped_bit_and_the_rows_come_back(
-    cache: Path, picture_folder: Path
-) -> None:
-    before = featx.extract(picture_folder, TINY, progress=False).X
+def test_verify_finds_a_flipped_bit_and_the_rows_come_back(cache: Path, image_folder: Path) -> None:
+    before = featx.extract(image_folder, TINY, progress=False).X
     assert run("cache", "verify").exit_code == 0
     damage(shards_of(cache)[0])
     result = run("cache", "verify")
@@ -91,7 +89,7 @@ def test_verify_finds_a_flipped_bit_and_the_rows_come_back(
     assert "not have the content that was sealed" in result.stdout
     assert run("cache", "verify").exit_code == 0
     np.testing.assert_allclose(
-        featx.extract(picture_folder, TINY, progress=False).X, before, rtol=1e-4, atol=1e-5
+        featx.extract(image_folder, TINY, progress=False).X, before, rtol=1e-4, atol=1e-5
     )
 
 
@@ -118,9 +116,9 @@ def test_verify_recomputes_rows(cache: Path) -> None:
 
 
 def test_verify_says_which_rows_it_cannot_recompute(
-    cache: Path, picture_folder: Path, tmp_path: Path
+    cache: Path, image_folder: Path, tmp_path: Path
 ) -> None:
-    picture_folder.rename(tmp_path / "moved")
+    image_folder.rename(tmp_path / "moved")
     result = run("cache", "verify", "--recompute", "5")
     assert result.exit_code == 1, result.output
     assert "no row was computed again of 26" in result.stderr
@@ -128,7 +126,7 @@ def test_verify_says_which_rows_it_cannot_recompute(
     assert run("cache", "verify").exit_code == 0
     named = run("cache", "verify", tmp_path / "moved", "--recompute", "99")
     assert "24 of 26 rows computed again" in named.stdout
-    assert "the pictures of 2 rows are not known" in named.stdout
+    assert "the images of 2 rows are not known" in named.stdout
 
 
 def test_verify_finds_rows_of_another_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,12 +217,12 @@ def test_gc_of_a_network_long_unused(cache: Path) -> None:
     assert key_folders(cache) == []
 
 
-def test_compact(cache: Path, picture_folder: Path) -> None:
-    before = featx.extract(picture_folder, TINY, progress=False).X
+def test_compact(cache: Path, image_folder: Path) -> None:
+    before = featx.extract(image_folder, TINY, progress=False).X
     result = run("cache", "compact", "--grace", "0")
     assert result.exit_code == 0, result.output
     assert "1 files written, 3 removed, 1 there now" in result.stdout
-    features = featx.extract(picture_folder, TINY, progress=False)
+    features = featx.extract(image_folder, TINY, progress=False)
     np.testing.assert_array_equal(features.X, before)
     assert features.report is not None
     assert features.report.computed == 0

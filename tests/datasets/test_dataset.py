@@ -10,7 +10,7 @@ from PIL import Image
 
 from featx.datasets.dataset import Dataset, as_dataset
 from featx.errors import DatasetError, EmptyDatasetError
-from tests.promises import pictures as made
+from tests.promises import images as made
 
 
 def test_folder_without_sub_folders_has_no_labels(tmp_path: Path) -> None:
@@ -20,8 +20,8 @@ def test_folder_without_sub_folders_has_no_labels(tmp_path: Path) -> None:
     assert dataset[0].source == tmp_path / "x.png"
 
 
-def test_labels_may_be_given_or_replaced(picture_folder: Path) -> None:
-    dataset = as_dataset(picture_folder)
+def test_labels_may_be_given_or_replaced(image_folder: Path) -> None:
+    dataset = as_dataset(image_folder)
     renamed = as_dataset(dataset, ["x"] * 12 + ["y"] * 12)
     assert renamed.classes == ["x", "y"]
     assert dataset.classes == ["blue", "green", "red"]
@@ -55,15 +55,15 @@ def test_a_label_that_is_missing_in_a_table() -> None:
 
 
 def test_list_of_all_kinds(tmp_path: Path) -> None:
-    picture = Image.fromarray(made.pixels())
-    dataset = as_dataset(["a.png", tmp_path / "b.png", made.png(), made.pixels(), picture])
+    image = Image.fromarray(made.pixels())
+    dataset = as_dataset(["a.png", tmp_path / "b.png", made.png(), made.pixels(), image])
     kinds = [type(item.source) for item in dataset]
     assert [issubclass(kind, Path) for kind in kinds] == [True, True, False, False, False]
     assert dataset.ids == ["a.png", (tmp_path / "b.png").as_posix(), "2", "3", "4"]
     np.testing.assert_array_equal(dataset[4].source, made.pixels())
 
 
-def test_array(picture_folder: Path) -> None:
+def test_array(image_folder: Path) -> None:
     dataset = as_dataset(np.zeros((3, 4, 5, 3), np.uint8), [1, 0, 1])
     assert (dataset.ids, dataset.classes) == (["0", "1", "2"], ["0", "1"])
     names = np.array(["a.png", "b.png"])
@@ -96,17 +96,17 @@ def test_a_column_of_paths() -> None:
     assert (dataset.ids, dataset.classes) == (["a.png", "b.png"], ["False", "True"])
 
 
-def test_subset_keeps_order_and_repeats(picture_folder: Path) -> None:
-    dataset = as_dataset(picture_folder)
+def test_subset_keeps_order_and_repeats(image_folder: Path) -> None:
+    dataset = as_dataset(image_folder)
     part = dataset.subset([3, 0, 3])
     assert part.ids == [dataset.ids[3], dataset.ids[0], dataset.ids[3]]
     assert len(part) == 3
-    assert "24 pictures" in repr(dataset)
+    assert "24 images" in repr(dataset)
 
 
-def test_nothing_is_opened_before_it_is_needed(picture_folder: Path) -> None:
-    dataset = as_dataset(picture_folder)
-    for path in picture_folder.rglob("*.png"):
+def test_nothing_is_opened_before_it_is_needed(image_folder: Path) -> None:
+    dataset = as_dataset(image_folder)
+    for path in image_folder.rglob("*.png"):
         path.unlink()
     assert len(dataset.ids) == 24
 

@@ -49,7 +49,7 @@ def test_values_outside_0_to_255(values: list[float]) -> None:
         as_pixels(np.resize(values, (2, 2, 3)), ndim=3)
 
 
-def test_a_black_picture_of_floats_is_no_mistake() -> None:
+def test_a_black_image_of_floats_is_no_mistake() -> None:
     assert not as_pixels(np.zeros((2, 2, 3)), ndim=3).any()
 
 

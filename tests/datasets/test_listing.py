@@ -9,7 +9,7 @@ from featx.datasets.dataset import Dataset
 from featx.datasets.listing import Listing
 from featx.errors import DatasetError
 from featx.maintenance.inventory import size_of
-from tests.promises import pictures as made
+from tests.promises import images as made
 
 
 @pytest.fixture
@@ -33,21 +33,21 @@ def test_notes_count_what_was_left_out(folder: Path) -> None:
     (folder / "a" / "more.txt").write_text("words")
     (folder / "empty" / "deep").mkdir(parents=True)
     listing = Listing(folder, follow_links=False)
-    paths = list(listing.pictures())
+    paths = list(listing.images())
     listing.note_empty_classes({path.split("/")[0] for path in paths})
     assert listing.notes(paths) == [
-        "2 files that are no pictures (.txt), skipped.",
-        "1 folder without a picture, no class: 'empty'.",
+        "2 files that are no images (.txt), skipped.",
+        "1 folder without a image, no class: 'empty'.",
         "1 hidden or system files and folders, skipped.",
     ]
 
 
-def test_foreign_pictures_are_listed_so_that_they_are_told(folder: Path) -> None:
+def test_foreign_images_are_listed_so_that_they_are_told(folder: Path) -> None:
     (folder / "a" / "x.heic").write_bytes(b"\0\0\0\x18ftypheic")
     assert "a/x.heic" in Dataset.from_folder(folder).ids
 
 
-def test_loose_pictures_beside_classes(folder: Path) -> None:
+def test_loose_images_beside_classes(folder: Path) -> None:
     (folder / "loose.png").write_bytes(made.png())
     dataset = Dataset.from_folder(folder)
     assert "loose.png" not in dataset.ids

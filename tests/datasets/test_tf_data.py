@@ -50,12 +50,12 @@ def test_batches_with_labels_as_names() -> None:
     assert dataset[0].source.dtype == np.uint8  # type: ignore[union-attr]
 
 
-def test_single_pictures_without_labels() -> None:
+def test_single_images_without_labels() -> None:
     dataset = as_dataset(Source(Spec(4, 5, 3), [BATCH[0], BATCH[1]]))
     assert (len(dataset), dataset.labels) == (2, None)
 
 
-def test_a_dark_picture_among_light_ones_is_none_that_was_divided() -> None:
+def test_a_dark_image_among_light_ones_is_none_that_was_divided() -> None:
     dark = np.full((4, 5, 3), 0.6, np.float32)
     items = list(Stream(Source(Spec(4, 5, 3), [BATCH[0], dark])))
     np.testing.assert_array_equal(items[1].source, np.ones((4, 5, 3), np.uint8))
@@ -64,7 +64,7 @@ def test_a_dark_picture_among_light_ones_is_none_that_was_divided() -> None:
 
 
 @pytest.mark.parametrize("spec", [(Spec(4), Spec(4), Spec(4)), Spec(4, 5), (Spec(4, 5), Spec())])
-def test_elements_that_are_no_pictures(spec: Any) -> None:
+def test_elements_that_are_no_images(spec: Any) -> None:
     with pytest.raises(DatasetError, match="expected"):
         Stream(Source(spec, []))
 

@@ -26,36 +26,36 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_same_seed_same_bytes_another_seed_others(tmp_path: Path) -> None:
-    first = digests(demo.write_pictures(tmp_path / "first", 6))
-    again = digests(demo.write_pictures(tmp_path / "again", 6))
-    other = digests(demo.write_pictures(tmp_path / "other", 6, seed=1))
+    first = digests(demo.write_images(tmp_path / "first", 6))
+    again = digests(demo.write_images(tmp_path / "again", 6))
+    other = digests(demo.write_images(tmp_path / "other", 6, seed=1))
     assert first == again
     assert len(set(first.values())) == 18
     assert set(other) == set(first)
     assert not set(other.values()) & set(first.values())
 
 
-def test_more_pictures_begin_with_the_same(tmp_path: Path) -> None:
-    few = digests(demo.write_pictures(tmp_path / "few", 3))
-    many = digests(demo.write_pictures(tmp_path / "many", 6))
+def test_more_images_begin_with_the_same(tmp_path: Path) -> None:
+    few = digests(demo.write_images(tmp_path / "few", 3))
+    many = digests(demo.write_images(tmp_path / "many", 6))
     assert few.items() <= many.items()
 
 
 def test_a_third_of_each_class_is_for_testing(tmp_path: Path) -> None:
-    folder = demo.write_pictures(tmp_path, 9)
+    folder = demo.write_images(tmp_path, 9)
     for label in demo.CLASSES:
         assert len(list((folder / "train" / label).iterdir())) == 6
         assert len(list((folder / "test" / label).iterdir())) == 3
 
 
-def test_pictures_are_rgb_jpeg_of_one_size(tmp_path: Path) -> None:
-    for path in demo.write_pictures(tmp_path, 3).rglob("*.jpg"):
-        with Image.open(path) as picture:
-            assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", (256, 256))
+def test_images_are_rgb_jpeg_of_one_size(tmp_path: Path) -> None:
+    for path in demo.write_images(tmp_path, 3).rglob("*.jpg"):
+        with Image.open(path) as image:
+            assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (256, 256))
 
 
-def _mean_picture(label: str, measure: str) -> float:
-    """Return a measure over 12 pictures: how rusty (red over blue) or how dark the darkest are."""
+def _mean_image(label: str, measure: str) -> float:
+    """Return a measure over 12 images: how rusty (red over blue) or how dark the darkest are."""
     values = []
     for number in range(12):
         pixels = np.asarray(demo.draw(label, np.random.default_rng([7, number])), float)
@@ -70,8 +70,8 @@ def _mean_picture(label: str, measure: str) -> float:
 
 def test_classes_differ_in_what_they_are_named_for() -> None:
     # The same lots are drawn for each class, so that only the damage differs.
-    assert _mean_picture("corroded", "rust") > _mean_picture("healthy", "rust") + 0.05
-    assert _mean_picture("cracked", "edges") > _mean_picture("healthy", "edges")
+    assert _mean_image("corroded", "rust") > _mean_image("healthy", "rust") + 0.05
+    assert _mean_image("cracked", "edges") > _mean_image("healthy", "edges")
 
 
 # Addresses of files stand for those of a server: a machine without any network has not even one

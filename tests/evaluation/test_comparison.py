@@ -39,15 +39,15 @@ QUICK: dict[str, Any] = {
 }
 
 
-def pictures(counts: dict[str, int], seed: int = 0, bad: tuple[int, ...] = ()) -> Dataset:
-    """Return pictures of which the mean colour tells the class, and what `bad` numbers are no."""
+def images(counts: dict[str, int], seed: int = 0, bad: tuple[int, ...] = ()) -> Dataset:
+    """Return images of which the mean colour tells the class, and what `bad` numbers are no."""
     rng = np.random.default_rng(seed)
     items: list[Item] = []
     for position, (label, n) in enumerate(sorted(counts.items())):
         for _ in range(n):
             pixels = rng.integers(0, 90, (32, 32, 3), dtype=np.uint8)
             pixels[..., position % 3] += np.uint8(90 + 25 * (position // 3))
-            source: Any = b"no picture" if len(items) in bad else pixels
+            source: Any = b"no image" if len(items) in bad else pixels
             items.append(Item(f"{label}/{len(items):03d}", label, source))
     return Dataset(items, notes=("1 hidden file skipped",))
 
@@ -66,7 +66,7 @@ class Seam:
         self.options = options
         good = [item for item in dataset if isinstance(item.source, np.ndarray)]
         failures = [
-            Failure(item.id, "NotAnImageError", "is no picture")
+            Failure(item.id, "NotAnImageError", "is no image")
             for item in dataset
             if not isinstance(item.source, np.ndarray)
         ]
@@ -78,7 +78,7 @@ class Seam:
             None if any(label is None for label in y) else y,
             [item.id for item in good],
             failures=failures,
-            notes=(*dataset.notes, "1 newly read picture is tiny"),
+            notes=(*dataset.notes, "1 newly read image is tiny"),
             report=ExtractionReport(
                 len(dataset),
                 len(good) - reused,
@@ -129,8 +129,8 @@ TRAIN = {"a": 12, "b": 12, "c": 12}
 TEST = {"a": 6, "b": 6, "c": 6}
 
 
-def test_real_keras_from_pictures_to_report(tmp_path: Path) -> None:
-    train, test = pictures(TRAIN), pictures(TEST, seed=1)
+def test_real_keras_from_images_to_report(tmp_path: Path) -> None:
+    train, test = images(TRAIN), images(TEST, seed=1)
     options: dict[str, Any] = {
         "backbones": [TINY],
         "heads": ["nearest", "linear_svm"],
@@ -160,9 +160,9 @@ def test_real_keras_from_pictures_to_report(tmp_path: Path) -> None:
         assert row.accuracy == by_method[row.method].accuracy
 
 
-def test_each_picture_meets_the_backbone_once_for_all_methods_and_seeds(seam: Seam) -> None:
+def test_each_image_meets_the_backbone_once_for_all_methods_and_seeds(seam: Seam) -> None:
     report = benchmark(
-        pictures(TRAIN), pictures(TEST), heads=["logistic", "nearest"], seeds=3, epochs=4,
+        images(TRAIN), images(TEST), heads=["logistic", "nearest"], seeds=3, epochs=4,
         backbones=["mobilenet_v2"], progress=False,
     )  # fmt: skip
     assert seam.extracted == [36, 18]
@@ -175,7 +175,7 @@ def test_each_picture_meets_the_backbone_once_for_all_methods_and_seeds(seam: Se
 
 
 def test_folds_are_the_same_for_every_method_and_differ_by_seed(seam: Seam) -> None:
-    data = pictures(TRAIN)
+    data = images(TRAIN)
     report = benchmark(
         data, heads={"lr": LogisticRegression()}, folds=3, seeds=[5, 6],
         backbones=[TINY], progress=False,
@@ -187,7 +187,7 @@ def test_folds_are_the_same_for_every_method_and_differ_by_seed(seam: Seam) -> N
         assert len(trained) + len(tested) == 36
         by_seed.setdefault(seed, []).append(tested)
     for seed, tested in by_seed.items():
-        assert sorted(sum(tested, ())) == sorted(data.ids)  # each picture once
+        assert sorted(sum(tested, ())) == sorted(data.ids)  # each image once
         cuts = splits.splits((data, seam.extract(data, TINY)), None, 3, seed)
         assert tested == [tuple(split.test.ids) for split in cuts]
     assert by_seed[5] != by_seed[6]
@@ -199,14 +199,14 @@ def test_folds_are_the_same_for_every_method_and_differ_by_seed(seam: Seam) -> N
 
 
 def test_folds_keep_the_share_of_each_class(seam: Seam) -> None:
-    data = pictures({"many": 40, "few": 5})
+    data = images({"many": 40, "few": 5})
     for split in splits.splits((data, seam.extract(data, TINY)), None, 5, 0):
         assert list(split.y_test).count("few") == 1
 
 
-def test_a_skipped_picture_is_skipped_for_the_baseline_too(seam: Seam) -> None:
+def test_a_skipped_image_is_skipped_for_the_baseline_too(seam: Seam) -> None:
     report = benchmark(
-        pictures(TRAIN, bad=(3, 30)), pictures(TEST, bad=(0,)),
+        images(TRAIN, bad=(3, 30)), images(TEST, bad=(0,)),
         heads=["nearest"], backbones=[TINY], on_error="skip", progress=False,
     )  # fmt: skip
     assert seam.options["on_error"] == "skip"
@@ -214,23 +214,23 @@ def test_a_skipped_picture_is_skipped_for_the_baseline_too(seam: Seam) -> None:
     assert len(trained) == 34
     assert len(tested) == 17
     assert "a/003" not in trained
-    assert {(one.part, one.failure.id) for one in report.pictures.skipped} == {
+    assert {(one.part, one.failure.id) for one in report.images.skipped} == {
         ("train", "a/003"),
         ("train", "c/030"),
         ("test", "a/000"),
     }
-    assert report.pictures.n_train == {"a": 11, "b": 12, "c": 11}
-    assert "3 pictures could not be used" in " ".join(report.verdict.cautions)
-    assert "train set: 1 hidden file skipped" in report.pictures.notes
-    assert "test set: 1 newly read picture is tiny" in report.pictures.notes
+    assert report.images.n_train == {"a": 11, "b": 12, "c": 11}
+    assert "3 images could not be used" in " ".join(report.verdict.cautions)
+    assert "train set: 1 hidden file skipped" in report.images.notes
+    assert "test set: 1 newly read image is tiny" in report.images.notes
 
 
-def test_the_head_is_chosen_without_the_test_pictures(seam: Seam) -> None:
+def test_the_head_is_chosen_without_the_test_images(seam: Seam) -> None:
     heads = {"guess": DummyClassifier(strategy="most_frequent"), "lr": LogisticRegression()}
-    swapped = pictures({"a": 6, "b": 6, "c": 6}, seed=1)
+    swapped = images({"a": 6, "b": 6, "c": 6}, seed=1)
     turned = {"a": "b", "b": "c", "c": "a"}
     wrong = Dataset([replace(item, label=turned[str(item.label)]) for item in swapped])
-    report = benchmark(pictures(TRAIN), wrong, heads=heads, **QUICK)
+    report = benchmark(images(TRAIN), wrong, heads=heads, **QUICK)
     chosen = next(one for one in report.summaries if one.chosen)
     assert chosen.method == "lr"
     assert chosen.accuracy == 0  # the test set would have chosen the guess
@@ -242,7 +242,7 @@ def test_the_head_is_chosen_without_the_test_pictures(seam: Seam) -> None:
 
 def test_heads_that_close_are_chosen_by_their_order(seam: Seam) -> None:
     heads = {"second": LogisticRegression(C=0.5), "first": LogisticRegression()}
-    report = benchmark(pictures(TRAIN), pictures(TEST), heads=heads, **QUICK)
+    report = benchmark(images(TRAIN), images(TEST), heads=heads, **QUICK)
     assert next(one for one in report.summaries if one.chosen).method == "second"
 
 
@@ -251,8 +251,8 @@ def test_one_head_or_folds_leave_no_choice_to_make(
     seam: Seam, test: dict[str, int] | None, heads: int
 ) -> None:
     report = benchmark(
-        pictures(TRAIN),
-        None if test is None else pictures(test),
+        images(TRAIN),
+        None if test is None else images(test),
         heads={f"lr{n}": LogisticRegression() for n in range(heads)},
         **QUICK,
     )
@@ -277,7 +277,7 @@ def test_a_head_that_fails_is_reported_and_the_others_go_on(
 ) -> None:
     heads = {"bad": _Fails(), "lr": LogisticRegression()}
     with caplog.at_level(logging.WARNING):
-        report = benchmark(pictures(TRAIN), pictures(TEST), heads=heads, seeds=2, **QUICK)
+        report = benchmark(images(TRAIN), images(TEST), heads=heads, seeds=2, **QUICK)
     assert {row.method for row in report.rows} == {"lr"}
     assert [(f.method, f.seed, f.error, f.reason) for f in report.method_failures] == [
         ("bad", 0, "ValueError", "this head has had enough"),
@@ -289,16 +289,16 @@ def test_a_head_that_fails_is_reported_and_the_others_go_on(
 
 def test_if_all_fail_the_reason_is_raised(seam: Seam) -> None:
     with pytest.raises(FeatxError, match="no method gave a result. bad: this head has had enough"):
-        benchmark(pictures(TRAIN), pictures(TEST), heads={"bad": _Fails()}, **QUICK)
+        benchmark(images(TRAIN), images(TEST), heads={"bad": _Fails()}, **QUICK)
 
 
 def test_warnings_of_a_fit_stand_in_the_report_once(seam: Seam) -> None:
-    report = benchmark(pictures(TRAIN), pictures(TEST), heads={"frets": _Frets()}, seeds=2, **QUICK)
+    report = benchmark(images(TRAIN), images(TEST), heads={"frets": _Frets()}, seeds=2, **QUICK)
     assert report.remarks == ["frets: did not converge [RuntimeWarning]"]
 
 
 def test_a_head_without_probabilities_has_no_log_loss(seam: Seam) -> None:
-    report = benchmark(pictures(TRAIN), pictures(TEST), heads={"svm": LinearSVC()}, **QUICK)
+    report = benchmark(images(TRAIN), images(TEST), heads={"svm": LinearSVC()}, **QUICK)
     assert report.rows[0].log_loss is None
     assert report.rows[0].accuracy == 1.0
     assert report.summaries[0].ece is None
@@ -306,7 +306,7 @@ def test_a_head_without_probabilities_has_no_log_loss(seam: Seam) -> None:
 
 def test_given_estimators_are_cloned_and_seeded(seam: Seam) -> None:
     mine = make_pipeline(StandardScaler(), LogisticRegression(solver="saga", max_iter=9000))
-    report = benchmark(pictures(TRAIN), pictures(TEST), heads=[mine], seeds=[3], **QUICK)
+    report = benchmark(images(TRAIN), images(TEST), heads=[mine], seeds=[3], **QUICK)
     assert {row.method for row in report.rows} == {"LogisticRegression"}
     assert not hasattr(mine[-1], "coef_")
     assert mine[-1].random_state is None
@@ -331,22 +331,22 @@ def test_labels_that_cannot_be_compared_on(
     words: str,
 ) -> None:
     with pytest.raises(DatasetError, match=words):
-        benchmark(pictures(train), None if test is None else pictures(test), **{**quick, **options})
+        benchmark(images(train), None if test is None else images(test), **{**quick, **options})
     assert seam.extracted == []  # said before any work
 
 
 def test_labels_are_needed(seam: Seam, quick: dict[str, Any]) -> None:
-    bare = Dataset([replace(item, label=None) for item in pictures(TRAIN)])
+    bare = Dataset([replace(item, label=None) for item in images(TRAIN)])
     with pytest.raises(DatasetError, match="training set has no labels"):
         benchmark(bare, **quick)
     with pytest.raises(DatasetError, match="test set has no labels"):
-        benchmark(pictures(TRAIN), bare, **quick)
+        benchmark(images(TRAIN), bare, **quick)
 
 
-def test_a_class_without_test_pictures_is_noted(seam: Seam, quick: dict[str, Any]) -> None:
-    report = benchmark(pictures(TRAIN), pictures({"a": 6, "b": 6}), **quick)
-    assert any("No test picture of: c" in note for note in report.pictures.notes)
-    assert report.pictures.n_test["c"] == 0
+def test_a_class_without_test_images_is_noted(seam: Seam, quick: dict[str, Any]) -> None:
+    report = benchmark(images(TRAIN), images({"a": 6, "b": 6}), **quick)
+    assert any("No test image of: c" in note for note in report.images.notes)
+    assert report.images.n_test["c"] == 0
     report.to_dict()
 
 
@@ -366,15 +366,15 @@ def test_wrong_arguments_are_named(
     seam: Seam, quick: dict[str, Any], options: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(FeatxError, match=words):
-        benchmark(pictures(TRAIN), pictures(TEST), **{**quick, **options})
+        benchmark(images(TRAIN), images(TEST), **{**quick, **options})
 
 
 def test_a_recipe_is_the_baseline_as_it_stands(seam: Seam, quick: dict[str, Any]) -> None:
     recipe = Recipe(epochs=3, patience=None)
-    report = benchmark(pictures(TRAIN), pictures(TEST), **{**quick, "baseline": recipe}, epochs=9)
+    report = benchmark(images(TRAIN), images(TEST), **{**quick, "baseline": recipe}, epochs=9)
     assert {row.epochs for row in report.rows} == {None, 3}
     assert "Dropout + Dense softmax" in report.baseline
-    assert "10% of the training pictures held out" in report.baseline
+    assert "10% of the training images held out" in report.baseline
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_the_cost_of_a_pass_says_where_it_comes_from(
     clock: Iterator[float] = iter(np.arange(0.0, 1e6, 0.5))
     monkeypatch.setattr(comparison.time, "perf_counter", lambda: next(clock))
     seam.reused = reused
-    report = benchmark(pictures(TRAIN), pictures(TEST), heads=["nearest"], **QUICK)
+    report = benchmark(images(TRAIN), images(TEST), heads=["nearest"], **QUICK)
     assert report.passes[0].cost == (None if cost is None else pytest.approx(cost, rel=0.2))
     assert report.passes[0].source.startswith(source)
 
@@ -402,7 +402,7 @@ def test_the_start_of_the_network_is_told_apart_from_the_pace(
     clock: Iterator[float] = iter(np.arange(0.0, 1e6, 0.5))
     monkeypatch.setattr(comparison.time, "perf_counter", lambda: next(clock))
     seam.start, seam.reused = 0.25, 9
-    report = benchmark(pictures(TRAIN), pictures(TEST), heads=["nearest"], **QUICK)
+    report = benchmark(images(TRAIN), images(TEST), heads=["nearest"], **QUICK)
     done = report.passes[0]
     assert (done.seconds, done.start_seconds) == (1.0, 0.5)
     assert done.images_per_second == 36 / (1.0 - 0.5)
@@ -412,7 +412,7 @@ def test_the_start_of_the_network_is_told_apart_from_the_pace(
 def test_two_recipes_of_one_network_are_kept_apart(seam: Seam) -> None:
     other = replace(TINY, pooling="max")
     report = benchmark(
-        pictures(TRAIN), pictures(TEST), heads=["nearest"],
+        images(TRAIN), images(TEST), heads=["nearest"],
         backbones=[TINY, other], baseline=False, progress=False,
     )  # fmt: skip
     names = {row.backbone for row in report.rows}
@@ -470,11 +470,11 @@ def test_the_printed_command_repeats_the_options(
     seam: Seam, quick: dict[str, Any], tmp_path: Path
 ) -> None:
     options = {"cache": tmp_path, "batch_size": 4, "runtime": "keras", "on_error": "skip"}
-    report = benchmark(pictures(TRAIN), leaks=False, folds=3, **options, **quick)
+    report = benchmark(images(TRAIN), leaks=False, folds=3, **options, **quick)
     shown = report.circumstances.command
     for name, value in (options | {"cache": str(tmp_path), "leaks": False, "folds": 3}).items():
         assert f", {name}={value!r}" in shown
-    plain = benchmark(pictures(TRAIN), pictures(TEST), **quick).circumstances.command
+    plain = benchmark(images(TRAIN), images(TEST), **quick).circumstances.command
     assert not any(f"{name}=" in plain for name in (*options, "leaks", "folds"))
 
 
@@ -500,13 +500,13 @@ def test_the_printed_command_is_one_that_the_command_line_takes(
 def test_the_printed_call_is_python_that_runs(
     seam: Seam, quick: dict[str, Any], tmp_path: Path
 ) -> None:
-    """And it says in words what it cannot repeat: pictures in memory, estimators."""
+    """And it says in words what it cannot repeat: images in memory, estimators."""
     given = {"baseline": Recipe(layers=(Dropout(0.5), Dense(8)), epochs=2), "seeds": [3]}
     options = quick | given | {"heads": {"mine": DummyClassifier()}, "evidence": False}
-    report = benchmark(pictures(TRAIN), pictures(TEST), **options)
+    report = benchmark(images(TRAIN), images(TEST), **options)
     printed = report.circumstances.command
     n = sum(TRAIN.values())
-    assert f"# No command can repeat train: the Dataset of {n} pictures" in printed
+    assert f"# No command can repeat train: the Dataset of {n} images" in printed
     assert "# No command can repeat test: the Dataset of" in printed
     report.save(tmp_path)
     for page in ("report.md", "report.html"):
@@ -548,11 +548,11 @@ def test_a_network_of_one_s_own_is_to_be_registered_first(
 
 def test_what_was_tested_is_known_by_its_content(seam: Seam, quick: dict[str, Any]) -> None:
     def content(test: Dataset) -> Any:
-        return benchmark(pictures(TRAIN), test, **quick).to_dict()["tested"]["content"]
+        return benchmark(images(TRAIN), test, **quick).to_dict()["tested"]["content"]
 
-    same, other = pictures(TEST, seed=1), pictures(TEST, seed=2)
+    same, other = images(TEST, seed=1), images(TEST, seed=2)
     assert same.ids == other.ids
-    assert content(same) == content(pictures(TEST, seed=1)) != content(other)
+    assert content(same) == content(images(TEST, seed=1)) != content(other)
 
 
 def test_command_keeps_weights_and_size() -> None:
@@ -581,9 +581,9 @@ def test_every_head_that_draws_numbers_gets_the_seed() -> None:
 def test_bars_are_shown_only_where_wanted(
     seam: Seam, quick: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    benchmark(pictures(TRAIN), pictures(TEST), **quick)
+    benchmark(images(TRAIN), images(TEST), **quick)
     assert capsys.readouterr().err == ""
-    benchmark(pictures(TRAIN), pictures(TEST), **{**quick, "progress": True})
+    benchmark(images(TRAIN), images(TEST), **{**quick, "progress": True})
     assert "compare" in capsys.readouterr().err
 
 
@@ -602,7 +602,7 @@ def test_flowers_with_real_weights(datasets: Path, tmp_path: Path) -> None:
     row = report.rows[0]
     assert (row.n_train, row.n_test) == (600, 250)
     assert row.accuracy >= 0.83  # independent reference at C = 0.01: 0.848
-    assert report.pictures.classes == ("daisy", "dandelion", "roses", "sunflowers", "tulips")
+    assert report.images.classes == ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 
 
 def test_each_backbone_is_compared_in_each_precision() -> None:
@@ -647,7 +647,7 @@ def test_a_backbone_that_is_refused_is_so_before_anything_is_trained(
     monkeypatch.setattr(passes, "extract", refusing)
     with pytest.raises(RuntimeUnavailableError):
         benchmark(
-            pictures(TRAIN), pictures(TEST), backbones=[TINY], precisions=["float32", "int8"],
+            images(TRAIN), images(TEST), backbones=[TINY], precisions=["float32", "int8"],
             heads=["nearest"], evidence=False, progress=False,
         )  # fmt: skip
     assert seam.extracted == [36, 18]

@@ -1,4 +1,4 @@
-"""extract: every picture meets the backbone once, and what it gives back is what is kept."""
+"""extract: every image meets the backbone once, and what it gives back is what is kept."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from featx.extraction.blocks import BLOCK
 from tests.conftest import ROOT, draw_folder
 from tests.fakes import TINY, CountingRuntime
 
-# The two probe pictures that a new key may begin with are no pictures of the dataset.
+# The two probe images that a new key may begin with are no images of the dataset.
 PROBES = 2
 
 
@@ -30,28 +30,28 @@ def extract(dataset: Any, runtime: CountingRuntime | None = None, **options: Any
     return featx.extract(dataset, TINY, runtime=runtime or CountingRuntime(), **options)
 
 
-def test_rows_labels_and_ids_are_aligned(picture_folder: Path) -> None:
-    features = extract(picture_folder)
+def test_rows_labels_and_ids_are_aligned(image_folder: Path) -> None:
+    features = extract(image_folder)
     assert features.X.shape == (24, 1280)
     assert features.X.dtype == np.float32
     assert features.ids == sorted(features.ids)
     assert features.y is not None
     assert [id_.split("/")[0] for id_ in features.ids] == list(features.y)
     assert features.classes == ["blue", "green", "red"]
-    one = featx.images.load(picture_folder / features.ids[5], 32)
+    one = featx.images.load(image_folder / features.ids[5], 32)
     alone = CountingRuntime(batch_size=1).run(one[None])
     np.testing.assert_allclose(features.X[5], alone[0], rtol=1e-4, atol=1e-4)
 
 
 def test_second_call_computes_nothing_and_is_silent(
-    picture_folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    image_folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = extract(picture_folder)
+    first = extract(image_folder)
     assert first.report is not None
     assert (first.report.computed, first.report.reused) == (24, 0)
     again = CountingRuntime()
     with caplog.at_level(logging.DEBUG):
-        second = extract(picture_folder, again, progress=True)
+        second = extract(image_folder, again, progress=True)
     assert second.report is not None
     assert again.batches == 0
     assert (second.report.computed, second.report.reused) == (0, 24)
@@ -61,30 +61,30 @@ def test_second_call_computes_nothing_and_is_silent(
 
 
 def test_a_progress_bar_is_shown_and_can_be_turned_off(
-    picture_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    extract(picture_folder, cache=tmp_path / "one", progress=True)
+    extract(image_folder, cache=tmp_path / "one", progress=True)
     shown = capsys.readouterr()
     assert "24/24" in shown.err
     assert shown.out == ""
-    extract(picture_folder, cache=tmp_path / "two", progress=False)
+    extract(image_folder, cache=tmp_path / "two", progress=False)
     assert capsys.readouterr() == ("", "")
 
 
-def test_ten_new_pictures_cost_ten_rows(picture_folder: Path, tmp_path: Path) -> None:
-    extract(picture_folder)
+def test_ten_new_images_cost_ten_rows(image_folder: Path, tmp_path: Path) -> None:
+    extract(image_folder)
     draw_folder(tmp_path / "more", n_per_class=4, seed=1)
     for path in list((tmp_path / "more").rglob("*.png"))[:10]:
-        path.rename(picture_folder / path.parent.name / f"new-{path.name}")
+        path.rename(image_folder / path.parent.name / f"new-{path.name}")
     runtime = CountingRuntime()
-    features = extract(picture_folder, runtime)
+    features = extract(image_folder, runtime)
     assert runtime.seen == 10
     assert len(features) == 34
 
 
-def test_renaming_moving_and_relabelling_cost_nothing(picture_folder: Path) -> None:
-    before = extract(picture_folder)
-    renamed = picture_folder.rename(picture_folder.parent / "renamed")
+def test_renaming_moving_and_relabelling_cost_nothing(image_folder: Path) -> None:
+    before = extract(image_folder)
+    renamed = image_folder.rename(image_folder.parent / "renamed")
     (renamed / "red").rename(renamed / "crimson")
     (renamed / "blue" / "00.png").rename(renamed / "green" / "moved.png")
     runtime = CountingRuntime()
@@ -107,32 +107,32 @@ def test_renaming_moving_and_relabelling_cost_nothing(picture_folder: Path) -> N
     ids=str,
 )
 def test_each_option_of_the_backbone_misses(
-    picture_folder: Path, options: dict[str, Any], own_cache: Path
+    image_folder: Path, options: dict[str, Any], own_cache: Path
 ) -> None:
     """With the real network: another option must give other numbers, and not the kept ones."""
     # 64 pixels leave a 2 x 2 map, in which maximum and mean differ.
     base: dict[str, Any] = {"name": "mobilenet_v2", "weights": None, "image_size": 64}
-    first = featx.extract(picture_folder, Backbone(**base), progress=False)
-    other = featx.extract(picture_folder, Backbone(**(base | options)), progress=False)
+    first = featx.extract(image_folder, Backbone(**base), progress=False)
+    other = featx.extract(image_folder, Backbone(**(base | options)), progress=False)
     assert other.report is not None
     assert other.report.computed == 24
-    assert first.recipe["key"] != other.recipe["key"]
+    assert first.spec["key"] != other.spec["key"]
     assert not np.array_equal(first.X, other.X)
 
 
-def test_other_weights_miss(picture_folder: Path, tmp_path: Path) -> None:
+def test_other_weights_miss(image_folder: Path, tmp_path: Path) -> None:
     model = TINY.build().get_layer("network")
-    featx.extract(picture_folder, TINY, progress=False)
+    featx.extract(image_folder, TINY, progress=False)
     model.weights[0].assign(model.weights[0] * 2)
     model.save_weights(tmp_path / "own.weights.h5")
     own = Backbone("mobilenet_v2", weights=tmp_path / "own.weights.h5", image_size=32)
-    first = featx.extract(picture_folder, own, progress=False)
+    first = featx.extract(image_folder, own, progress=False)
     assert first.report is not None
     assert first.report.computed == 24
     # The same file rewritten with other numbers is another key, too.
     model.weights[0].assign(model.weights[0] * 2)
     model.save_weights(tmp_path / "own.weights.h5")
-    again = featx.extract(picture_folder, own, progress=False)
+    again = featx.extract(image_folder, own, progress=False)
     assert again.report is not None
     assert again.report.computed == 24
 
@@ -148,12 +148,12 @@ def test_changed_labels_cost_nothing() -> None:
     np.testing.assert_array_equal(first.X, second.X)
 
 
-def test_equal_pictures_are_computed_once(picture_folder: Path) -> None:
-    content = (picture_folder / "red" / "00.png").read_bytes()
+def test_equal_images_are_computed_once(image_folder: Path) -> None:
+    content = (image_folder / "red" / "00.png").read_bytes()
     for number in range(5):
-        (picture_folder / "blue" / f"copy{number}.png").write_bytes(content)
+        (image_folder / "blue" / f"copy{number}.png").write_bytes(content)
     runtime = CountingRuntime()
-    features = extract(picture_folder, runtime)
+    features = extract(image_folder, runtime)
     assert len(features) == 29
     assert runtime.seen <= 24 + PROBES
     copies = [i for i, id_ in enumerate(features.ids) if "copy" in id_]
@@ -181,33 +181,33 @@ def spoil(folder: Path) -> dict[str, str]:
     }
 
 
-def test_bad_pictures_are_named_and_good_rows_kept(picture_folder: Path) -> None:
-    bad = spoil(picture_folder)
+def test_bad_images_are_named_and_good_rows_kept(image_folder: Path) -> None:
+    bad = spoil(image_folder)
     with pytest.raises(errors.BadImagesError) as caught:
-        extract(picture_folder)
+        extract(image_folder)
     assert {failure.id: failure.error for failure in caught.value.failures} == bad
     for id_ in bad:
         assert id_ in str(caught.value)
     assert "on_error='skip'" in str(caught.value)
 
     runtime = CountingRuntime()
-    features = extract(picture_folder, runtime, on_error="skip")
+    features = extract(image_folder, runtime, on_error="skip")
     assert runtime.batches == 0
     assert len(features) == len(features.ids) == 24
     assert {failure.id: failure.error for failure in features.failures} == bad
     assert not set(bad) & set(features.ids)
 
 
-def test_bad_pictures_do_not_move_their_neighbours(picture_folder: Path, tmp_path: Path) -> None:
-    clean = extract(picture_folder, cache=tmp_path / "clean")
-    spoil(picture_folder)
-    spoiled = extract(picture_folder, cache=tmp_path / "spoiled", on_error="skip")
+def test_bad_images_do_not_move_their_neighbours(image_folder: Path, tmp_path: Path) -> None:
+    clean = extract(image_folder, cache=tmp_path / "clean")
+    spoil(image_folder)
+    spoiled = extract(image_folder, cache=tmp_path / "spoiled", on_error="skip")
     assert spoiled.ids == clean.ids
     np.testing.assert_allclose(spoiled.X, clean.X, rtol=1e-5, atol=1e-5)
 
 
-def test_too_many_bad_pictures_stop_the_run(tmp_path: Path) -> None:
-    folder = draw_folder(tmp_path / "pictures", n_per_class=100)
+def test_too_many_bad_images_stop_the_run(tmp_path: Path) -> None:
+    folder = draw_folder(tmp_path / "images", n_per_class=100)
     for path in (folder / "red").iterdir():
         path.write_bytes(b"")
     with pytest.raises(errors.TooManyBadImagesError, match="check the folder, the disk"):
@@ -218,7 +218,7 @@ def test_too_many_bad_pictures_stop_the_run(tmp_path: Path) -> None:
     assert len(kept) == 100
 
 
-def test_a_row_that_is_not_finite_is_never_kept(picture_folder: Path) -> None:
+def test_a_row_that_is_not_finite_is_never_kept(image_folder: Path) -> None:
     class Overflowing(CountingRuntime):
         def run(self, pixels: np.ndarray) -> np.ndarray:
             rows = super().run(pixels)
@@ -226,43 +226,43 @@ def test_a_row_that_is_not_finite_is_never_kept(picture_folder: Path) -> None:
             return rows
 
     with pytest.raises(errors.NonFiniteError, match="bfloat16"):
-        extract(picture_folder, Overflowing())
-    features = extract(picture_folder)
+        extract(image_folder, Overflowing())
+    features = extract(image_folder)
     assert np.isfinite(features.X).all()
 
 
-def test_a_runtime_of_another_width_is_refused(picture_folder: Path) -> None:
-    extract(picture_folder / "red")
+def test_a_runtime_of_another_width_is_refused(image_folder: Path) -> None:
+    extract(image_folder / "red")
     with pytest.raises(errors.ExtractionError, match=r"expected float32 of shape \(4, 1280\)"):
-        extract(picture_folder / "blue", CountingRuntime(dim=5))
+        extract(image_folder / "blue", CountingRuntime(dim=5))
 
 
 def test_a_damaged_shard_is_set_aside_and_computed_again(
-    picture_folder: Path, own_cache: Path
+    image_folder: Path, own_cache: Path
 ) -> None:
-    first = extract(picture_folder)
+    first = extract(image_folder)
     (shard,) = own_cache.glob("k-*/shards/*.h5")
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
     runtime = CountingRuntime()
     with pytest.warns(errors.CacheCorruptWarning, match="quarantine"):
-        second = extract(picture_folder, runtime)
+        second = extract(image_folder, runtime)
     assert runtime.batches > 0
     np.testing.assert_array_equal(first.X, second.X)
     assert len(list(own_cache.glob("k-*/quarantine/*"))) == 1
 
 
-def test_a_file_rewritten_at_once_with_equal_size_is_seen(picture_folder: Path) -> None:
-    path = picture_folder / "red" / "00.png"
+def test_a_file_rewritten_at_once_with_equal_size_is_seen(image_folder: Path) -> None:
+    path = image_folder / "red" / "00.png"
     pixels = np.random.default_rng(5).integers(1, 255, (40, 40, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path.with_suffix(".bmp"))
-    extract(picture_folder)
+    extract(image_folder)
     times = os.stat(path.with_suffix(".bmp"))
     Image.fromarray(255 - pixels).save(path.with_suffix(".bmp"))
     os.utime(path.with_suffix(".bmp"), ns=(times.st_atime_ns, times.st_mtime_ns))
     runtime = CountingRuntime()
-    extract(picture_folder, runtime)
+    extract(image_folder, runtime)
     assert runtime.seen == 1
 
 
@@ -282,13 +282,13 @@ featx.extract(sys.argv[1], TINY, runtime=Killed(), cache=sys.argv[2], progress=F
 
 
 def test_killed_and_run_again_is_bit_identical(tmp_path: Path) -> None:
-    folder = draw_folder(tmp_path / "pictures", n_per_class=150)
+    folder = draw_folder(tmp_path / "images", n_per_class=150)
     whole = extract(folder, cache=tmp_path / "whole")
     command = [sys.executable, "-c", KILLED, str(folder), str(tmp_path / "killed")]
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == -9
     runtime = CountingRuntime()
     resumed = extract(folder, runtime, cache=tmp_path / "killed")
-    # Of the 400 pictures computed before the kill at most a block is computed again.
+    # Of the 400 images computed before the kill at most a block is computed again.
     assert runtime.seen <= 450 + PROBES - (400 - BLOCK)
     assert resumed.X.tobytes() == whole.X.tobytes()
 
@@ -318,18 +318,18 @@ def test_a_stream_of_tensorflow_is_read_once() -> None:
     ],
 )
 def test_wrong_arguments_say_what_was_expected(
-    picture_folder: Path, options: dict[str, Any], error: type[Exception], text: str
+    image_folder: Path, options: dict[str, Any], error: type[Exception], text: str
 ) -> None:
     with pytest.raises(error, match=text):
-        featx.extract(picture_folder, TINY, progress=False, **options)
+        featx.extract(image_folder, TINY, progress=False, **options)
 
 
-def test_a_cached_call_never_starts_tensorflow(picture_folder: Path, own_cache: Path) -> None:
-    featx.extract(picture_folder, TINY, progress=False)
+def test_a_cached_call_never_starts_tensorflow(image_folder: Path, own_cache: Path) -> None:
+    featx.extract(image_folder, TINY, progress=False)
     code = (
         "import sys, featx\n"
         "tiny = featx.Backbone('mobilenet_v2', weights=None, image_size=32)\n"
-        f"features = featx.extract({str(picture_folder)!r}, tiny)\n"
+        f"features = featx.extract({str(image_folder)!r}, tiny)\n"
         "assert features.report.computed == 0, features.report\n"
         "loaded = {'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)\n"
         "assert not loaded, loaded\n"
@@ -338,7 +338,7 @@ def test_a_cached_call_never_starts_tensorflow(picture_folder: Path, own_cache: 
 
 
 @pytest.mark.weights
-def test_real_weights_on_real_pictures_reach_the_reference(datasets: Path) -> None:
+def test_real_weights_on_real_images_reach_the_reference(datasets: Path) -> None:
     """0.848: an independent script's accuracy with StandardScaler and C = 0.01."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -357,7 +357,7 @@ def test_scaled_decoding_is_another_key_and_other_rows(tmp_path: Path) -> None:
     scaled = featx.extract(tmp_path, replace(TINY, decode="scaled"), progress=False)
     assert scaled.report is not None
     assert scaled.report.computed == 1
-    assert scaled.recipe["key"] != full.recipe["key"]
+    assert scaled.spec["key"] != full.spec["key"]
     difference = np.linalg.norm(scaled.X - full.X) / np.linalg.norm(full.X)
     assert 0 < difference < 0.05
 
@@ -398,7 +398,7 @@ def test_a_request_that_the_disk_cannot_hold_is_refused_before_it_is_computed(
 
     monkeypatch.setattr(folders.os, "statvfs", lambda folder: Small)
     runtime = CountingRuntime(batch_size=32)
-    with pytest.raises(errors.CacheSpaceError, match=r"2,000 new pictures need 10,240,000"):
+    with pytest.raises(errors.CacheSpaceError, match=r"2,000 new images need 10,240,000"):
         extract(pixels, runtime)
     assert runtime.batches == 0
     extract(np.tile(pixels[:20], (100, 1, 1, 1)), runtime)
@@ -413,8 +413,8 @@ def test_copies_that_were_read_before_are_asked_room_for_once(
     from featx.storage import folders
 
     for i in range(600):
-        picture = np.full((32, 32, 3), 10 + 10 * (i % 20), np.uint8)
-        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+        image = np.full((32, 32, 3), 10 + 10 * (i % 20), np.uint8)
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
     monkeypatch.setattr("featx.cache.stat_index.RACY_NS", -(10**18))  # as if they were of long ago
     extract(tmp_path)
 

@@ -27,7 +27,7 @@ def drawn(count: int) -> np.ndarray:
 
 
 class Noting(CountingRuntime):
-    """Notes the first number of each picture, in the order in which pictures come."""
+    """Notes the first number of each image, in the order in which images come."""
 
     def __init__(self, batch_size: int = 4) -> None:
         super().__init__(batch_size)

@@ -15,8 +15,8 @@ from featx.extraction.estimate import estimate
 TINY = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
 
 
-def test_nothing_is_kept_and_nothing_is_made(picture_folder: Path, own_cache: Path) -> None:
-    cost = estimate(picture_folder, TINY)
+def test_nothing_is_kept_and_nothing_is_made(image_folder: Path, own_cache: Path) -> None:
+    cost = estimate(image_folder, TINY)
     assert (cost.images, cost.kept, cost.exact) == (24, 0, True)
     assert cost.seconds > 0
     assert cost.start_seconds > 0
@@ -28,56 +28,56 @@ def test_nothing_is_kept_and_nothing_is_made(picture_folder: Path, own_cache: Pa
     assert not own_cache.exists()
 
 
-def test_what_is_told_is_what_the_cache_grows_by(picture_folder: Path, own_cache: Path) -> None:
-    cost = estimate(picture_folder, TINY)
-    featx.extract(picture_folder, TINY, progress=False)
+def test_what_is_told_is_what_the_cache_grows_by(image_folder: Path, own_cache: Path) -> None:
+    cost = estimate(image_folder, TINY)
+    featx.extract(image_folder, TINY, progress=False)
     kept = {path.name: path.stat().st_size for path in own_cache.glob("k-*/*") if path.is_file()}
     network = kept.pop("openvino", 0)
     assert cost.network_bytes == network
-    again = estimate(picture_folder, TINY)
+    again = estimate(image_folder, TINY)
     assert (again.bytes_to_keep, again.network_bytes, again.start_seconds) == (0, 0, 0.0)
 
 
-def test_a_network_that_is_kept_is_not_kept_again(picture_folder: Path) -> None:
-    featx.extract(picture_folder / "blue", TINY, progress=False)
-    assert estimate(picture_folder, TINY).network_bytes == 0
+def test_a_network_that_is_kept_is_not_kept_again(image_folder: Path) -> None:
+    featx.extract(image_folder / "blue", TINY, progress=False)
+    assert estimate(image_folder, TINY).network_bytes == 0
 
 
 def test_an_empty_folder_becomes_a_cache_and_a_foreign_one_does_not(
-    picture_folder: Path, tmp_path: Path
+    image_folder: Path, tmp_path: Path
 ) -> None:
     empty, foreign, file = tmp_path / "empty", tmp_path / "foreign", tmp_path / "file"
     empty.mkdir()
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("dear to somebody")
     file.write_text("a file")
-    assert estimate(picture_folder, TINY, cache=empty).images == 24
+    assert estimate(image_folder, TINY, cache=empty).images == 24
     assert not list(empty.iterdir())
     for cache in (foreign, file, file / "below"):
         with pytest.raises(featx.errors.CacheError) as told:
-            estimate(picture_folder, TINY, cache=cache)
+            estimate(image_folder, TINY, cache=cache)
         with pytest.raises(featx.errors.CacheError) as refused:
-            featx.extract(picture_folder, TINY, cache=cache, progress=False)
+            featx.extract(image_folder, TINY, cache=cache, progress=False)
         assert type(told.value) is type(refused.value)
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_the_network_starts(
-    picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Root may write anywhere: what the system says of others is said for it.
     asked: list[object] = []
     monkeypatch.setattr("os.access", lambda path, mode: bool(asked.append(path)))
     monkeypatch.setattr("featx.runtimes.start", None)
     with pytest.raises(featx.errors.CacheWriteError, match="cannot be written at"):
-        estimate(picture_folder, TINY, cache=tmp_path / "a" / "b")
+        estimate(image_folder, TINY, cache=tmp_path / "a" / "b")
     assert asked == [tmp_path]
 
 
 def test_a_disk_that_is_too_small_is_told_with_the_figures(
-    picture_folder: Path, monkeypatch: pytest.MonkeyPatch
+    image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("featx.storage.folders.free_bytes", lambda folder: 1_000_000)
-    arguments = ["extract", str(picture_folder), "-b", "mobilenet_v2", "--weights", "none"]
+    arguments = ["extract", str(image_folder), "-b", "mobilenet_v2", "--weights", "none"]
     answer = CliRunner().invoke(app, [*arguments, "--image-size", "32", "--dry-run"])
     assert "which has 1.0 MB left" in answer.stdout
     assert answer.exit_code == 1
@@ -85,18 +85,18 @@ def test_a_disk_that_is_too_small_is_told_with_the_figures(
     assert "has 1.0 MB left, and" in answer.stderr
 
 
-def test_what_is_kept_is_found_under_any_name(picture_folder: Path, tmp_path: Path) -> None:
-    featx.extract(picture_folder / "blue", TINY, progress=False)
-    cost = estimate(picture_folder, TINY)
+def test_what_is_kept_is_found_under_any_name(image_folder: Path, tmp_path: Path) -> None:
+    featx.extract(image_folder / "blue", TINY, progress=False)
+    cost = estimate(image_folder, TINY)
     assert (cost.images, cost.kept) == (24, 8)
 
 
 def test_all_kept_costs_nothing_and_starts_no_network(
-    picture_folder: Path, monkeypatch: pytest.MonkeyPatch
+    image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    featx.extract(picture_folder, TINY, progress=False)
+    featx.extract(image_folder, TINY, progress=False)
     monkeypatch.setattr("featx.runtimes.start", None)
-    cost = estimate(picture_folder, TINY)
+    cost = estimate(image_folder, TINY)
     assert (cost.kept, cost.seconds, cost.bytes_to_keep, cost.runtime) == (24, 0.0, 0, None)
 
 
@@ -109,13 +109,13 @@ def test_many_unread_files_are_sampled(tmp_path: Path, monkeypatch: pytest.Monke
     assert 15 <= cost.kept <= 25
 
 
-def test_bad_pictures_are_no_obstacle(picture_folder: Path) -> None:
-    (picture_folder / "red" / "bad.png").write_bytes(b"\x89PNG no more")
-    assert estimate(picture_folder, TINY).images == 25
+def test_bad_images_are_no_obstacle(image_folder: Path) -> None:
+    (image_folder / "red" / "bad.png").write_bytes(b"\x89PNG no more")
+    assert estimate(image_folder, TINY).images == 25
 
 
-def test_the_command_prints_it_and_stops(picture_folder: Path, own_cache: Path) -> None:
-    arguments = ["extract", str(picture_folder), "-b", "mobilenet_v2", "--weights", "none"]
+def test_the_command_prints_it_and_stops(image_folder: Path, own_cache: Path) -> None:
+    arguments = ["extract", str(image_folder), "-b", "mobilenet_v2", "--weights", "none"]
     answer = CliRunner().invoke(app, [*arguments, "--image-size", "32", "--dry-run"])
     assert answer.exit_code == 0, answer.output
     for text in (

@@ -1,4 +1,4 @@
-"""The progress bar: it counts rows that are there, and no picture that only waits for its row."""
+"""The progress bar: it counts rows that are there, and no image that only waits for its row."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def bars(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return made
 
 
-def save(folder: Path, pictures: list[np.ndarray]) -> None:
+def save(folder: Path, images: list[np.ndarray]) -> None:
     from PIL import Image
 
     folder.mkdir(exist_ok=True)
-    for number, one in enumerate(pictures):
+    for number, one in enumerate(images):
         Image.fromarray(one).save(folder / f"{len(list(folder.iterdir())):03}-{number}.png")
 
 
-def test_a_picture_counts_when_its_row_is_there(
+def test_a_image_counts_when_its_row_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bars: list[Any]
 ) -> None:
     monkeypatch.setattr(blocks, "BLOCK", 12)
@@ -88,7 +88,7 @@ def test_what_others_compute_counts_when_it_arrives(
     monkeypatch.setattr(blocks, "BLOCK", 8)
     monkeypatch.setattr(blocks, "AHEAD", 4)
     store = Store(find_root(tmp_path / "cache"), {"backbone": "counting"})
-    pictures = drawn(6)
+    images = drawn(6)
     counted: list[int] = []
     monkeypatch.setattr(Claims, "take", lambda self, name: None)
 
@@ -98,7 +98,7 @@ def test_what_others_compute_counts_when_it_arrives(
         )
 
     def give(writer: BlockWriter) -> None:
-        for number, one in enumerate(pictures):
+        for number, one in enumerate(images):
             assert writer.add(str(number), of_content(one), one)
 
     waiting = writer(Claims(store.folder / "claims"))

@@ -23,10 +23,10 @@ def paths_and_labels(folder: Path) -> tuple[list[Path], list[str]]:
     return paths, [path.parent.name for path in paths]
 
 
-def test_rows_are_those_of_extract(picture_folder: Path) -> None:
-    paths, _ = paths_and_labels(picture_folder)
+def test_rows_are_those_of_extract(image_folder: Path) -> None:
+    paths, _ = paths_and_labels(image_folder)
     rows = FeatureExtractor(TINY, runtime=CountingRuntime()).fit_transform(paths)
-    whole = featx.extract(picture_folder, TINY, runtime=CountingRuntime())
+    whole = featx.extract(image_folder, TINY, runtime=CountingRuntime())
     np.testing.assert_array_equal(rows, whole.X)
 
 
@@ -43,14 +43,14 @@ def test_clone_keeps_the_parameters() -> None:
     assert clone(extractor).set_params(backbone="vgg16").backbone == "vgg16"
 
 
-def test_a_grid_search_sends_each_picture_through_once(picture_folder: Path) -> None:
-    paths, labels = paths_and_labels(picture_folder)
+def test_a_grid_search_sends_each_image_through_once(image_folder: Path) -> None:
+    paths, labels = paths_and_labels(image_folder)
     runtime = CountingRuntime()
     # The very same counter in every clone: scikit-learn copies parameters.
     runtime.__class__.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
     try:
         model = Pipeline(
-            [("pictures", FeatureExtractor(TINY, runtime=runtime)), ("head", LogisticRegression())]
+            [("images", FeatureExtractor(TINY, runtime=runtime)), ("head", LogisticRegression())]
         )
         search = GridSearchCV(model, {"head__C": [0.01, 1.0]}, cv=2, error_score="raise")
         search.fit(paths, labels)
@@ -60,8 +60,8 @@ def test_a_grid_search_sends_each_picture_through_once(picture_folder: Path) -> 
     assert runtime.seen <= len(paths) + 2
 
 
-def test_pixels_and_strings_work_alike(picture_folder: Path) -> None:
-    paths, labels = paths_and_labels(picture_folder)
+def test_pixels_and_strings_work_alike(image_folder: Path) -> None:
+    paths, labels = paths_and_labels(image_folder)
     model = make_pipeline(
         FeatureExtractor(TINY, runtime=CountingRuntime()), LogisticRegression(max_iter=1000)
     )
@@ -84,8 +84,8 @@ def test_unknown_name_is_told_at_fit() -> None:
         FeatureExtractor("mobilenetv2").fit(["a.jpg"])
 
 
-def test_a_bad_picture_is_never_a_row(picture_folder: Path) -> None:
-    (picture_folder / "red" / "bad.png").write_text("no picture")
-    paths, _ = paths_and_labels(picture_folder)
+def test_a_bad_image_is_never_a_row(image_folder: Path) -> None:
+    (image_folder / "red" / "bad.png").write_text("no image")
+    paths, _ = paths_and_labels(image_folder)
     with pytest.raises(BadImagesError, match="bad.png"):
         FeatureExtractor(TINY, runtime=CountingRuntime()).transform(paths)

@@ -1,4 +1,4 @@
-"""FineTuned: the same layers as on rows, pictures in order, two phases, honest refusals."""
+"""FineTuned: the same layers as on rows, images in order, two phases, honest refusals."""
 
 from __future__ import annotations
 
@@ -59,19 +59,19 @@ def small(recipe: Recipe = SHORT, **options: Any) -> FineTuned:
     return FineTuned("small", recipe, **{"progress": False, **options})
 
 
-def pixels_of(pictures: Any) -> np.ndarray:
-    return np.stack([decoding.load(item.source, SIDE) for item in pictures])
+def pixels_of(images: Any) -> np.ndarray:
+    return np.stack([decoding.load(item.source, SIDE) for item in images])
 
 
 def trained(model: Any) -> set[str]:
     return {weight.path.split("/")[-2] for weight in model.trainable_weights}
 
 
-def test_learns_and_keeps_its_history(picture_folder: Path) -> None:
+def test_learns_and_keeps_its_history(image_folder: Path) -> None:
     recipe = Recipe(layers=(), epochs=12, batch_size=8, learning_rate=0.05, patience=None)
-    model = small(recipe).fit(picture_folder)
+    model = small(recipe).fit(image_folder)
     assert list(model.classes_) == ["blue", "green", "red"]
-    assert model.score(picture_folder) > 0.9
+    assert model.score(image_folder) > 0.9
     assert set(model.history_) == {"loss", "accuracy", "val_loss", "val_accuracy", "seconds"}
     assert {len(values) for values in model.history_.values()} == {12} == {model.n_epochs_}
     assert model.history_["loss"][-1] < model.history_["loss"][0]
@@ -79,25 +79,25 @@ def test_learns_and_keeps_its_history(picture_folder: Path) -> None:
     assert model.fit_seconds_ > sum(model.history_["seconds"])
 
 
-def test_prediction_is_in_the_order_of_the_dataset(picture_folder: Path) -> None:
-    model = small().fit(picture_folder)
-    pictures = as_dataset(picture_folder)
-    proba = model.predict_proba(pictures)
+def test_prediction_is_in_the_order_of_the_dataset(image_folder: Path) -> None:
+    model = small().fit(image_folder)
+    images = as_dataset(image_folder)
+    proba = model.predict_proba(images)
     assert proba.shape == (24, 3)
     np.testing.assert_allclose(proba.sum(axis=1), 1.0, atol=1e-6)
-    turned = model.predict_proba(pictures.subset(range(23, -1, -1)))
+    turned = model.predict_proba(images.subset(range(23, -1, -1)))
     np.testing.assert_allclose(turned[::-1], proba, atol=1e-6)
-    at_once = model.model_.predict(pixels_of(pictures), verbose=0)
+    at_once = model.model_.predict(pixels_of(images), verbose=0)
     np.testing.assert_allclose(at_once, proba, atol=1e-6)
-    assert list(model.predict(pictures)) == list(model.classes_[proba.argmax(axis=1)])
+    assert list(model.predict(images)) == list(model.classes_[proba.argmax(axis=1)])
 
 
-def test_same_layers_as_on_rows(picture_folder: Path) -> None:
+def test_same_layers_as_on_rows(image_folder: Path) -> None:
     """The head trained on rows, put on the network, answers as it does on rows."""
     recipe = Recipe(layers=(BatchNorm(), Dense(7), Dropout(0.3)), epochs=2, batch_size=8)
-    rows = featx.extract(picture_folder, "small", progress=False)
+    rows = featx.extract(image_folder, "small", progress=False)
     on_rows = DenseClassifier(recipe).fit(rows.X, rows.y)
-    model = small(recipe).fit(picture_folder)
+    model = small(recipe).fit(image_folder)
     head = [layer for layer in model.model_.layers if layer.name.startswith("head_")]
     assert [layer.name for layer in head] == [
         layer.name for layer in on_rows._model.layers if layer.name.startswith("head_")
@@ -105,27 +105,27 @@ def test_same_layers_as_on_rows(picture_folder: Path) -> None:
     for layer, other in zip(head, on_rows._model.layers[1:], strict=True):
         layer.set_weights(other.get_weights())
     np.testing.assert_allclose(
-        model.predict_proba(picture_folder), on_rows.predict_proba(rows.X), atol=1e-5
+        model.predict_proba(image_folder), on_rows.predict_proba(rows.X), atol=1e-5
     )
 
 
-def test_same_seed_same_weights_whatever_the_global_state(picture_folder: Path) -> None:
+def test_same_seed_same_weights_whatever_the_global_state(image_folder: Path) -> None:
     import keras
 
     recipe = Recipe(layers=(Dropout(0.5),), epochs=2, batch_size=8, augmentation=(Flip(),))
-    first = small(recipe).fit(picture_folder).predict_proba(picture_folder)
+    first = small(recipe).fit(image_folder).predict_proba(image_folder)
     keras.utils.set_random_seed(7)
     before = np.random.get_state()[1].copy()  # noqa: NPY002
-    second = small(recipe).fit(picture_folder).predict_proba(picture_folder)
+    second = small(recipe).fit(image_folder).predict_proba(image_folder)
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
     np.testing.assert_allclose(second, first, atol=1e-6)
-    other = small(recipe, seed=1).fit(picture_folder).predict_proba(picture_folder)
+    other = small(recipe, seed=1).fit(image_folder).predict_proba(image_folder)
     assert np.abs(other - first).max() > 1e-3
 
 
-def test_validation_given_is_the_one_watched(picture_folder: Path, tmp_path: Path) -> None:
-    watched = as_dataset(picture_folder).subset([0, 9, 18])
-    model = small().fit(picture_folder, validation=watched)
+def test_validation_given_is_the_one_watched(image_folder: Path, tmp_path: Path) -> None:
+    watched = as_dataset(image_folder).subset([0, 9, 18])
+    model = small().fit(image_folder, validation=watched)
     expected = model.model_.evaluate(
         pixels_of(watched), np.array([0, 1, 2]), verbose=0, return_dict=True
     )
@@ -135,8 +135,8 @@ def test_validation_given_is_the_one_watched(picture_folder: Path, tmp_path: Pat
 def test_best_epoch_is_restored() -> None:
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (48, SIDE, SIDE, 3), dtype=np.uint8)
-    pictures = as_dataset(noise, list("abc") * 16)
-    learned, watched = pictures.subset(range(24)), pictures.subset(range(24, 48))
+    images = as_dataset(noise, list("abc") * 16)
+    learned, watched = images.subset(range(24)), images.subset(range(24, 48))
     layers = (BatchNorm(momentum=0.5), Dense(64))
     recipe = Recipe(layers=layers, epochs=8, batch_size=8, learning_rate=0.01, patience=8)
     model = small(recipe).fit(learned, validation=watched)
@@ -146,7 +146,7 @@ def test_best_epoch_is_restored() -> None:
     assert -np.log(truth).mean() == pytest.approx(min(losses), rel=1e-3)
 
 
-def test_labels_beside_the_pictures_and_class_weights() -> None:
+def test_labels_beside_the_images_and_class_weights() -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (40, SIDE, SIDE, 3), dtype=np.uint8)
     labels = np.array(["rare"] * 4 + ["usual"] * 36)
@@ -171,7 +171,7 @@ def test_labels_beside_the_pictures_and_class_weights() -> None:
     ],
     ids=lambda change: type(change).__name__,
 )
-def test_augmentation_changes_pictures_while_training_only(change: Any) -> None:
+def test_augmentation_changes_images_while_training_only(change: Any) -> None:
     recipe = Recipe(layers=(), augmentation=(change,))
     model = small(recipe)._built(2)
     rng = np.random.default_rng(0)
@@ -182,10 +182,10 @@ def test_augmentation_changes_pictures_while_training_only(change: Any) -> None:
 
 
 def test_the_network_stays_as_it_was_in_the_first_phase(
-    picture_folder: Path, small_network: Any
+    image_folder: Path, small_network: Any
 ) -> None:
     before = [weight.copy() for weight in small_network.get_weights()]
-    model = small().fit(picture_folder)
+    model = small().fit(image_folder)
     assert trained(model.model_) == {"head_last"}
     after = model.model_.get_layer("backbone").get_weights()
     for was, now in zip(before, after, strict=True):
@@ -197,12 +197,12 @@ def test_the_network_stays_as_it_was_in_the_first_phase(
     [(1, {"last"}), (2, {"last"}), (3, {"last", "first"}), (99, {"last", "first"})],
 )
 def test_second_phase_trains_the_last_layers_but_no_batch_norm(
-    unfreeze: int, moved: set[str], picture_folder: Path, small_network: Any
+    unfreeze: int, moved: set[str], image_folder: Path, small_network: Any
 ) -> None:
     before = [weight.copy() for weight in small_network.get_weights()]
     model = small(
         unfreeze=unfreeze, unfreeze_epochs=1, unfreeze_learning_rate=1e-2, unfreeze_optimizer="sgd"
-    ).fit(picture_folder)
+    ).fit(image_folder)
     assert model.history_["phase"] == [1.0, 1.0, 2.0]
     assert model.n_epochs_ == 3
     assert trained(model.model_) == moved | {"head_last"}
@@ -221,67 +221,67 @@ def test_second_phase_trains_the_last_layers_but_no_batch_norm(
         np.testing.assert_array_equal(was, now)
 
 
-def test_second_phase_of_the_head_alone(picture_folder: Path) -> None:
-    model = small(unfreeze_epochs=2).fit(picture_folder)
+def test_second_phase_of_the_head_alone(image_folder: Path) -> None:
+    model = small(unfreeze_epochs=2).fit(image_folder)
     assert model.history_["phase"] == [1.0, 1.0, 2.0, 2.0]
     assert trained(model.model_) == {"head_last"}
 
 
-def test_no_second_phase_without_being_asked(picture_folder: Path) -> None:
-    assert "phase" not in small().fit(picture_folder).history_
+def test_no_second_phase_without_being_asked(image_folder: Path) -> None:
+    assert "phase" not in small().fit(image_folder).history_
 
 
-def test_bad_pictures_are_all_named(picture_folder: Path) -> None:
-    (picture_folder / "red" / "text.jpg").write_text("no picture")
-    whole = (picture_folder / "blue" / "00.png").read_bytes()
-    (picture_folder / "blue" / "half.png").write_bytes(whole[: len(whole) // 2])
+def test_bad_images_are_all_named(image_folder: Path) -> None:
+    (image_folder / "red" / "text.jpg").write_text("no image")
+    whole = (image_folder / "blue" / "00.png").read_bytes()
+    (image_folder / "blue" / "half.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UnusableImagesError, match=r"2 of 26(?s:.)*Dataset\.subset") as e:
-        small().fit(picture_folder)
+        small().fit(image_folder)
     assert {failure.id for failure in e.value.failures} == {"red/text.jpg", "blue/half.png"}
-    model = small().fit(as_dataset(picture_folder).subset(range(8)), list("abababab"))
+    model = small().fit(as_dataset(image_folder).subset(range(8)), list("abababab"))
     with pytest.raises(UnusableImagesError, match="red/text.jpg"):
-        model.predict(picture_folder)
+        model.predict(image_folder)
 
 
-def test_other_errors_are_not_taken_for_bad_pictures(picture_folder: Path) -> None:
+def test_other_errors_are_not_taken_for_bad_images(image_folder: Path) -> None:
     import keras
 
     def stop(epoch: int, logs: Any) -> None:
         raise RuntimeError("from a callback")
 
     with pytest.raises(RuntimeError, match="from a callback"):
-        small().fit(picture_folder, callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=stop)])
+        small().fit(image_folder, callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=stop)])
 
 
-def test_refusals(picture_folder: Path) -> None:
+def test_refusals(image_folder: Path) -> None:
     with pytest.raises(DatasetError, match=r"no labels.*sub-folder a class"):
-        small().fit(picture_folder / "red")
-    with pytest.raises(DatasetError, match=r"only one class: .*'x'.* \(8 pictures\)"):
-        small().fit(picture_folder / "red", ["x"] * 8)
-    strange = as_dataset(picture_folder / "red", ["pink"] * 8)
+        small().fit(image_folder / "red")
+    with pytest.raises(DatasetError, match=r"only one class: .*'x'.* \(8 images\)"):
+        small().fit(image_folder / "red", ["x"] * 8)
+    strange = as_dataset(image_folder / "red", ["pink"] * 8)
     with pytest.raises(DatasetError, match="training has not: pink. Training has blue, green, red"):
-        small().fit(picture_folder, validation=strange)
+        small().fit(image_folder, validation=strange)
     with pytest.raises(Exception, match="not fitted"):
-        small().predict(picture_folder)
+        small().predict(image_folder)
 
 
-def test_clone_and_pickle(picture_folder: Path) -> None:
+def test_clone_and_pickle(image_folder: Path) -> None:
     model = small(unfreeze=1, seed=3)
     copy = clone(model)
     assert copy.get_params() == model.get_params()
-    model.fit(picture_folder)
+    model.fit(image_folder)
     again = pickle.loads(pickle.dumps(model))  # noqa: S301
     np.testing.assert_allclose(
-        again.predict_proba(picture_folder), model.predict_proba(picture_folder), atol=1e-6
+        again.predict_proba(image_folder), model.predict_proba(image_folder), atol=1e-6
     )
 
 
 def test_progress_is_shown_where_asked(
-    picture_folder: Path, capfd: pytest.CaptureFixture[str]
+    image_folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    small().fit(picture_folder)
+    small().fit(image_folder)
     assert capfd.readouterr().err == ""
-    small(progress=True).fit(picture_folder)
+    small(progress=True).fit(image_folder)
     assert "2/2" in capfd.readouterr().err
 
 
@@ -297,7 +297,7 @@ def test_batches_are_shuffled_each_epoch_and_complete(streamed: bool) -> None:
         batches = batches_of(numbered(10), 4, 4, pool, targets=(np.arange(10),), seed=0)
         stream = batches.stream()
         assert stream.cardinality() == len(batches) == 3
-        next(iter(stream))  # as Keras looks before it begins: no order or picture is lost by it
+        next(iter(stream))  # as Keras looks before it begins: no order or image is lost by it
         for _ in range(3):
             if streamed:
                 seen = [(x.numpy(), y.numpy()) for x, y in stream]
@@ -416,19 +416,19 @@ def test_parameter_counts_of_published_systems(name: str) -> None:
     }
 
 
-def test_a_real_network_end_to_end(picture_folder: Path) -> None:
+def test_a_real_network_end_to_end(image_folder: Path) -> None:
     backbone = backbones.Backbone("mobilenet_v2", weights=None, image_size=32)
     recipe = Recipe(layers=(GlobalAveragePooling(), Dropout(0.2)), epochs=1, batch_size=8)
     model = FineTuned(backbone, recipe, unfreeze=4, unfreeze_epochs=1, progress=False)
-    assert model.fit(picture_folder).predict_proba(picture_folder).shape == (24, 3)
+    assert model.fit(image_folder).predict_proba(image_folder).shape == (24, 3)
     assert trained(model.model_) == {"head_last", "Conv_1"}
 
 
 @pytest.mark.weights
 def test_learned_weights_on_flowers(datasets: Path) -> None:
-    pictures = as_dataset(datasets / "flowers" / "train")
+    images = as_dataset(datasets / "flowers" / "train")
     recipe = Recipe(layers=(), epochs=4, learning_rate=3e-3, patience=None, validation_fraction=0)
     model = FineTuned("mobilenet_v2", recipe, progress=False)
-    model.fit(pictures.subset(range(0, len(pictures), 6)))
-    score = model.score(pictures.subset(range(1, len(pictures), 6)))
-    assert score > 0.6, "100 pictures; untrained weights stay near 0.3"
+    model.fit(images.subset(range(0, len(images), 6)))
+    score = model.score(images.subset(range(1, len(images), 6)))
+    assert score > 0.6, "100 images; untrained weights stay near 0.3"

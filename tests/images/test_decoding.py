@@ -1,4 +1,4 @@
-"""The decoder: bytes to upright RGB pixels. The odd and bad pictures stand in tests/promises."""
+"""The decoder: bytes to upright RGB pixels. The odd and bad images stand in tests/promises."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from PIL import Image
 
 from featx.errors import ImageDecodeError, ImageReadError, ImageTooLargeError, TruncatedImageError
 from featx.images import decoding
-from tests.promises import pictures as made
+from tests.promises import images as made
 
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "WEBP", "GIF"])
 def test_decode_gives_the_pixels(form: str) -> None:
     options: dict[str, Any] = {"lossless": True} if form == "WEBP" else {}
-    picture = Image.fromarray(made.pixels()).quantize(64).convert("RGB")
-    decoded = decoding.decode(made.encoded(picture, form, **options))
+    image = Image.fromarray(made.pixels()).quantize(64).convert("RGB")
+    decoded = decoding.decode(made.encoded(image, form, **options))
     assert decoded.dtype == np.uint8
-    np.testing.assert_array_equal(decoded, np.asarray(picture))
+    np.testing.assert_array_equal(decoded, np.asarray(image))
 
 
 def test_resize_is_pillows_bilinear_with_antialiasing() -> None:
@@ -35,7 +35,7 @@ def test_resize_is_pillows_bilinear_with_antialiasing() -> None:
     np.testing.assert_array_equal(decoding.resize(made.pixels(), 32), np.asarray(expected))
 
 
-def test_the_same_picture_as_path_bytes_and_pixels(tmp_path: Path) -> None:
+def test_the_same_image_as_path_bytes_and_pixels(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(made.png())
     loaded = [
         decoding.load(source, 24) for source in (tmp_path / "x.png", made.png(), made.pixels())
@@ -44,15 +44,15 @@ def test_the_same_picture_as_path_bytes_and_pixels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded[0], loaded[2])
 
 
-def test_a_picture_of_the_side_is_not_touched() -> None:
+def test_a_image_of_the_side_is_not_touched() -> None:
     square = made.pixels(32, 32)
     np.testing.assert_array_equal(decoding.load(square, 32), square)
 
 
-def test_seen_gets_the_picture_as_it_was_in_the_file() -> None:
+def test_seen_gets_the_image_as_it_was_in_the_file() -> None:
     modes: list[str] = []
-    decoding.at_side(made.png("P"), 32, lambda picture: modes.append(picture.mode))
-    decoding.at_side(made.pixels(), 32, lambda picture: modes.append("pixels"))
+    decoding.at_side(made.png("P"), 32, lambda image: modes.append(image.mode))
+    decoding.at_side(made.pixels(), 32, lambda image: modes.append("pixels"))
     assert modes == ["P"]
 
 
@@ -89,7 +89,7 @@ def test_scans_of_a_jpeg(count: int, fits: bool) -> None:
 
 
 def test_bytes_like_scans_behind_a_jpeg_are_none() -> None:
-    """As in a photograph with a film behind it: the walk ends where the picture does."""
+    """As in a photograph with a film behind it: the walk ends where the image does."""
     content = made.jpeg() + b"\xff\xda\0\2" * 1000
     np.testing.assert_array_equal(decoding.decode(content), decoding.decode(made.jpeg()))
 
@@ -112,7 +112,7 @@ def test_the_verdict_does_not_depend_on_pythons_warnings(action: Any) -> None:
 
 
 def test_a_cut_file_is_not_a_damaged_one() -> None:
-    with pytest.raises(TruncatedImageError, match="ends before the picture does"):
+    with pytest.raises(TruncatedImageError, match="ends before the image does"):
         decoding.decode(made.png()[:100])
     with pytest.raises(ImageDecodeError, match="wrong checksum"):
         decoding.decode(made.wrong_idat())
@@ -129,7 +129,7 @@ def test_scaled_decoding_keeps_twice_the_side(
     Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).save(content, "JPEG", quality=95)
     shown: list[tuple[int, int]] = []
     scaled = decoding.at_side(
-        content.getvalue(), 100, lambda picture: shown.append(picture.size), scaled=True
+        content.getvalue(), 100, lambda image: shown.append(image.size), scaled=True
     )
     full = decoding.load(content.getvalue(), 100)
     assert shown == [decoded or size]

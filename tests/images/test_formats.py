@@ -4,13 +4,13 @@ import pytest
 
 from featx.errors import NotAnImageError, TruncatedImageError, UnsupportedImageError
 from featx.images import formats
-from tests.promises import pictures as made
+from tests.promises import images as made
 
 
-def test_every_seed_begins_like_a_picture() -> None:
-    assert all(formats.is_picture(content[:16]) for content in made.seeds())
-    assert not formats.is_picture(b"words")
-    assert not formats.is_picture(b"")
+def test_every_seed_begins_like_a_image() -> None:
+    assert all(formats.is_image(content[:16]) for content in made.seeds())
+    assert not formats.is_image(b"words")
+    assert not formats.is_image(b"")
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_every_seed_begins_like_a_picture() -> None:
         (b"PK\x03\x04", NotAnImageError, "zip"),
         (b"\x1f\x8b\x08", NotAnImageError, "gzip"),
         (b"12345", NotAnImageError, "5 bytes of another kind"),
-        (b"\x89PNG and no more", NotAnImageError, "begins like a picture"),
+        (b"\x89PNG and no more", NotAnImageError, "begins like a image"),
         (b"\0\0\0\x18ftypheic", UnsupportedImageError, "HEIC"),
         (b"8BPS\0\1", UnsupportedImageError, "Photoshop"),
         (b"\xff\xd8\xff\xe0", TruncatedImageError, "only a JPEG's header"),

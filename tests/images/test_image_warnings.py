@@ -7,14 +7,12 @@ import pytest
 from PIL import Image
 
 from featx.images import decoding, image_warnings
-from tests.promises import pictures as made
+from tests.promises import images as made
 
 
 def kinds_of(content: bytes, name: str = "x") -> list[str]:
     found: list[str] = []
-    decoding.at_side(
-        content, 32, lambda picture: found.extend(image_warnings.of_picture(picture, name))
-    )
+    decoding.at_side(content, 32, lambda image: found.extend(image_warnings.of_image(image, name)))
     return found
 
 
@@ -46,9 +44,9 @@ def test_sentences_count_and_name_the_first() -> None:
     seen.add("a.png", ["tiny", "transparent"])
     seen.add("b.png", ["tiny"])
     tiny, transparent = seen.sentences()
-    assert tiny.startswith("2 newly read pictures smaller than 16 pixels")
+    assert tiny.startswith("2 newly read images smaller than 16 pixels")
     assert "(such as a.png)" in tiny
-    assert transparent.startswith("1 newly read picture with transparent parts")
+    assert transparent.startswith("1 newly read image with transparent parts")
 
 
 def conflict(labels: list[Any], contents: list[int]) -> list[str]:
@@ -58,7 +56,7 @@ def conflict(labels: list[Any], contents: list[int]) -> list[str]:
 
 def test_same_content_with_two_labels_is_told() -> None:
     (sentence,) = conflict(["a", "b", "a", "b"], [7, 8, 7, 7])
-    assert sentence.startswith("1 picture of the same content")
+    assert sentence.startswith("1 image of the same content")
     assert "2.png and 3.png" in sentence
 
 
@@ -70,5 +68,5 @@ def test_no_conflict_no_word(labels: list[Any], contents: list[int]) -> None:
     assert conflict(labels, contents) == []
 
 
-def test_no_pictures() -> None:
+def test_no_images() -> None:
     assert image_warnings.label_conflicts(np.empty((0, 32), np.uint8), [], []) == []

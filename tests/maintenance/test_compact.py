@@ -93,7 +93,7 @@ def test_verdicts_and_holes(store: Store) -> None:
     assert store.find(digests(2, 1)).tolist() == [-1]
 
 
-def test_of_two_rows_for_one_picture_the_served_one_stays(store: Store) -> None:
+def test_of_two_rows_for_one_image_the_served_one_stays(store: Store) -> None:
     """Computed in two environments, their last bits differ; which one is served must not change."""
     for number in range(4):
         store.publish(block(4 * number, shift=0))
@@ -123,7 +123,7 @@ def named_in_order(store: Store, *wanted: Block) -> list[Block]:
 
 
 def test_a_shard_stays_while_another_row_would_be_served_in_its_place(store: Store) -> None:
-    """Of three rows of one picture the first and the last are equal, the second is not."""
+    """Of three rows of one image the first and the last are equal, the second is not."""
     other = block(0, 8, shift=0.5, environment={"runtime": "b"})
     other.sha256[4:] = digests(100, 4)
     first, second, third = named_in_order(store, block(0), other, block(0, 12))

@@ -17,7 +17,7 @@ from tests.promises import stub
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Return a cache with the rows of four pictures."""
+    """Return a cache with the rows of four images."""
     stub.extract(stub.pixels(4, seed=1), tmp_path / "c")
     return find_root(tmp_path / "c")
 

@@ -22,7 +22,7 @@ from featx.maintenance import gc
 from featx.storage import atomic
 from tests.promises import faults, hostile, oracle, stub
 from tests.promises.cases import case
-from tests.promises.jobs import recipe
+from tests.promises.jobs import spec
 
 SET_ASIDE = "set aside"  # moved to quarantine/ with a warning that says why, and computed again
 Kept = tuple[Path, Path, np.ndarray]
@@ -33,7 +33,7 @@ def shard_of(cache: Path) -> Path:
 
 
 def extracted(kept: Kept, computed: int = 0) -> None:
-    """Extract: the rows are as before, and so many pictures met the network for it."""
+    """Extract: the rows are as before, and so many images met the network for it."""
     runtime = stub.Thumbnail()
     np.testing.assert_array_equal(stub.extract(kept[0], kept[1], runtime).X, kept[2])
     assert runtime.seen == computed
@@ -95,7 +95,7 @@ def a_file_of_another_kind(kept: Kept, tmp_path: Path, variant: str) -> str:
 
 def hostile_shard(kept: Kept, tmp_path: Path, variant: str) -> str:
     """Add one with a fitting name; that its target is never opened is shown by strace (T17)."""
-    key = Store(kept[1], recipe()).key
+    key = Store(kept[1], spec()).key
     path = shard_of(kept[1]).with_name(hostile.name_of(key) + ".h5")
     path.write_bytes(hostile.SHARDS[variant][0](key, tmp_path / "secret"))
     return set_aside(kept, path)
@@ -249,7 +249,7 @@ def a_cache_removed_while_it_is_used(kept: Kept) -> None:
 
 @case(106)
 def a_fork_with_a_reader_open(kept: Kept) -> None:
-    store = Store(kept[1], recipe())
+    store = Store(kept[1], spec())
     wanted = np.concatenate([shard.sha256 for shard in store.index.shards])
     rows, _ = store.gather(wanted, stub.DIM)
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Cases 1-47, picture contents: what a file holds, and what featx must make of it."""
+"""Cases 1-47, image contents: what a file holds, and what featx must make of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from featx.images import decoding
-from tests.promises import pictures as made
+from tests.promises import images as made
 from tests.promises.cases import HANDLED, case
 from tests.promises.isolated import Reader
 
@@ -84,7 +84,7 @@ UNSUPPORTED = "UnsupportedImageError"
 CONTENTS = [
     Content(1, "zero bytes", lambda: b"", NOT_AN_IMAGE),
     Content(2, "one byte", lambda: b"\xff", NOT_AN_IMAGE),
-    Content(3, "text", lambda: b"this is not a picture\n" * 9, NOT_AN_IMAGE),
+    Content(3, "text", lambda: b"this is not a image\n" * 9, NOT_AN_IMAGE),
     Content(4, "an HTML error page", lambda: b"<html><h1>404 Not Found</h1></html>", NOT_AN_IMAGE),
     Content(5, "JPEG cut in half", lambda: made.jpeg()[: len(made.jpeg()) // 2], TRUNCATED),
     Content(6, "JPEG without its end marker", lambda: made.jpeg()[:-2], TRUNCATED),
@@ -223,7 +223,7 @@ CONTENTS = [
         "JPEG with 500 scans",
         lambda: made.progressive_scans(500),
         DECODE,
-        why="refused at once: each scan passes over the whole picture, here 4 s in 31 kB",
+        why="refused at once: each scan passes over the whole image, here 4 s in 31 kB",
     ),
     Content(
         44, "PNG with 100 MB of compressed text", made.png_with_text, DECODE,

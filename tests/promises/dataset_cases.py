@@ -15,14 +15,14 @@ from featx.datasets.dataset import as_dataset
 from featx.errors import ExtractionError, NonFiniteError, TooManyBadImagesError
 from featx.images import decoding
 from tests.fakes import TINY, CountingRuntime
-from tests.promises import pictures as made
+from tests.promises import images as made
 from tests.promises.cases import case
 
 DATASET = "DatasetError"
 
 
 def folder_of(folder: Path, **counts: int) -> Path:
-    """Write so many pictures of each class, no two alike."""
+    """Write so many images of each class, no two alike."""
     for number, (label, count) in enumerate(counts.items()):
         (folder / label).mkdir(parents=True)
         for i in range(count):
@@ -63,7 +63,7 @@ def one_class_only(tmp_path: Path) -> None:
 
 
 @case(71)
-def a_class_without_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def a_class_without_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = folder_of(tmp_path / "d", a=2, b=2)
     (folder / "empty").mkdir()
     dataset = featx.Dataset.from_folder(folder)
@@ -73,12 +73,12 @@ def a_class_without_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
 
 
 @case(72, DATASET, says=r"'single' \(1\)")
-def a_class_with_one_picture(tmp_path: Path) -> None:
+def a_class_with_one_image(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "d", many=6, single=1)
     featx.benchmark(folder, backbones=[TINY], baseline=False, progress=False)
 
 
-@case(73, DATASET, says="[13] labels for 2 pictures", variants=(["a"], ["a", "b", "c"]))
+@case(73, DATASET, says="[13] labels for 2 images", variants=(["a"], ["a", "b", "c"]))
 def other_numbers_of_labels(variant: list[str]) -> None:
     as_dataset(["x.png", "y.png"], variant)
 
@@ -140,7 +140,7 @@ def other_weights(tmp_path: Path) -> None:
     second.write_bytes(b"and neither are these")
     one = featx.Backbone("mobilenet_v2", weights=first, image_size=32)
     other = featx.Backbone("mobilenet_v2", weights=second, image_size=32)
-    assert one.recipe() != other.recipe()
+    assert one.spec() != other.spec()
     one.build()
 
 
@@ -168,7 +168,7 @@ def a_row_that_is_not_finite(tmp_path: Path) -> str:
     pixels = np.full((3, 32, 32, 3), 100, np.uint8)
     pixels[:, 1, 1, 1] = range(3)
     pixels[1, 0, 0, 0] = 7
-    with pytest.raises(NonFiniteError, match=r"1 pictures .such as 1.*not kept") as caught:
+    with pytest.raises(NonFiniteError, match=r"1 images .such as 1.*not kept") as caught:
         extract(pixels, runtime=Overflowing(), cache=tmp_path)
     assert "bfloat16" in str(caught.value)
     again = CountingRuntime()
@@ -192,11 +192,11 @@ def batch_sizes_that_are_none(variant: Any) -> None:
 
 
 @case(85, "TooManyBadImagesError", variants=("raise", "skip"))
-def half_of_the_pictures_are_bad(tmp_path: Path, variant: str) -> str:
+def half_of_the_images_are_bad(tmp_path: Path, variant: str) -> str:
     """Stopped early: the fault is elsewhere. What was computed until then is kept."""
     folder = folder_of(tmp_path / "d", a=1200)
     for number in range(0, 1200, 2):
-        (folder / "a" / f"{number}.png").write_bytes(b"no picture")
+        (folder / "a" / f"{number}.png").write_bytes(b"no image")
     with pytest.raises(TooManyBadImagesError, match="check the folder, the disk") as caught:
         extract(folder, on_error=variant, cache=tmp_path / "c")
     assert 60 < len(caught.value.failures) < 70

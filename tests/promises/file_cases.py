@@ -1,4 +1,4 @@
-"""Cases 48-66: picture files that vanish, change, block, or have names of every kind."""
+"""Cases 48-66: image files that vanish, change, block, or have names of every kind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import featx
 from featx.errors import BadImagesError, DatasetError, Failure
 from featx.images import decoding
 from tests.fakes import TINY, CountingRuntime
-from tests.promises import pictures as made
+from tests.promises import images as made
 from tests.promises.cases import case
 
 READ = "ImageReadError"
@@ -148,7 +148,7 @@ def the_disk_fails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @case(53)
-def a_folder_named_like_a_picture(folder: Path) -> None:
+def a_folder_named_like_a_image(folder: Path) -> None:
     (folder / "a" / "x.jpg").mkdir()
     (folder / "c.jpg").mkdir()
     features = extract(folder)
@@ -211,7 +211,7 @@ def a_hard_link_is_computed_once(folder: Path) -> None:
 
 
 @case(59)
-def the_same_picture_in_two_classes(folder: Path) -> None:
+def the_same_image_in_two_classes(folder: Path) -> None:
     (folder / "b" / "copy.png").write_bytes((folder / "a" / "good.png").read_bytes())
     for _ in range(2):  # also when nothing has to be read
         features = extract(folder)
@@ -230,7 +230,7 @@ def a_name_that_is_no_utf8(folder: Path, tmp_path: Path) -> None:
     features.save(tmp_path / "x.h5")
     assert featx.Features.load(tmp_path / "x.h5").ids == features.ids
     with open(name, "wb") as file:
-        file.write(b"no picture")
+        file.write(b"no image")
     (failure,) = extract(folder).failures
     assert os.fsencode(failure.id) == b"a/\xff\xfe.png"
 
@@ -252,7 +252,7 @@ def odd_characters(folder: Path, tmp_path: Path, variant: str) -> None:
     assert f"a/{name}" in features.ids
     features.save(tmp_path / "x.h5")
     assert featx.Features.load(tmp_path / "x.h5").ids == features.ids
-    (folder / "a" / name).write_bytes(b"no picture")
+    (folder / "a" / name).write_bytes(b"no image")
     (failure,) = extract(folder).failures
     assert failure.id == f"a/{name}"
 
@@ -303,4 +303,4 @@ def the_content_decides(folder: Path) -> None:
     (folder / "a" / "notes.txt").write_bytes(b"words")
     features = extract(folder)
     assert features.ids == ["a/UPPER.JPG", "a/good.png", "a/no-suffix", "b/good.png"]
-    assert any("no pictures (.txt)" in note for note in features.notes)
+    assert any("no images (.txt)" in note for note in features.notes)

@@ -1,4 +1,4 @@
-"""Read pictures one by one in processes of their own, with their time and memory.
+"""Read images one by one in processes of their own, with their time and memory.
 
 Run as a program, it reads a request a line (JSON: path, side, mutations) and answers a line. It
 forks for each request, so that a reader that crashes, hangs or swells is seen and stays alone.
@@ -19,7 +19,7 @@ LIMIT_SECONDS = 30
 
 
 class Reader:
-    """A helper process that reads pictures on request.
+    """A helper process that reads images on request.
 
     >>> with Reader() as reader:
     ...     reader.read(Path("no such file"))["outcome"]
@@ -69,7 +69,7 @@ def _load(path: str, side: int) -> dict[str, str]:
 
 
 def _apart(path: str, side: int) -> dict[str, Any]:
-    """Load the picture in a fork and return what came of it."""
+    """Load the image in a fork and return what came of it."""
     ours, theirs = os.pipe()
     began = time.perf_counter()
     child = os.fork()

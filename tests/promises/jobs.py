@@ -59,7 +59,7 @@ def read_on(cache: str, truth: str, out: str, until: str) -> int:
     parent = os.getppid()  # who is stopped from outside must leave no reader behind
     while not os.path.exists(until) and os.getppid() == parent:
         try:
-            store = Store(find_root(cache), recipe())
+            store = Store(find_root(cache), spec())
             got, missing = store.gather(digests, stub.DIM)
             wrong += int((got[~missing] != rows[~missing]).any(axis=1).sum())
             served += int((~missing).sum())
@@ -72,9 +72,9 @@ def read_on(cache: str, truth: str, out: str, until: str) -> int:
     return 0
 
 
-def recipe() -> dict[str, Any]:
-    """Return the recipe of the stub's key."""
-    return {**stub.BACKBONE.recipe(), "pixels": decoding.POLICY}
+def spec() -> dict[str, Any]:
+    """Return the spec of the stub's key."""
+    return stub.BACKBONE.spec()
 
 
 def fill_up(dataset: str, cache: str, log: str, limit: int = 0, save: str = "") -> int:
@@ -98,7 +98,7 @@ def fill_up(dataset: str, cache: str, log: str, limit: int = 0, save: str = "") 
 def as_nobody(dataset: str, cache: str, log: str) -> int:
     """Extract as a user who owns nothing; the code says which error came."""
     # Nobody may not be able to read this Python: what is loaded on first use is loaded now.
-    decoding.load(probe.pictures(stub.SIDE)[0][1], stub.SIDE)
+    decoding.load(probe.images(stub.SIDE)[0][1], stub.SIDE)
     Image.init()
     os.setgroups([])
     os.setgid(65534)

@@ -1,4 +1,4 @@
-"""Mutated pictures, read one after the other in a process of its own.
+"""Mutated images, read one after the other in a process of its own.
 
 As a program: the seed, the number and the file to note progress in; prints the outcomes as JSON.
 """
@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.promises import pictures as made
+from tests.promises import images as made
 
 HANG_SECONDS = 5
 _EXTREMES = [0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
@@ -80,7 +80,7 @@ def _mend_png(content: bytearray) -> None:
 
 
 def mutant(seeds: list[bytes], seed: int, number: int) -> bytes:
-    """Return one mutated picture; the same for the same numbers."""
+    """Return one mutated image; the same for the same numbers."""
     rng = random.Random(f"{seed}/{number}")
     content = bytearray(rng.choice(seeds))
     for _ in range(rng.choice((1, 1, 2, 4))):

@@ -31,7 +31,7 @@ def is_whole(content: bytes) -> bool:
 
 
 def kept(content: bytes) -> Iterator[tuple[bytes, np.ndarray]]:
-    """Yield the digest and the row of each good picture in a shard, read by h5py alone."""
+    """Yield the digest and the row of each good image in a shard, read by h5py alone."""
     with h5py.File(io.BytesIO(content[:-40]), "r") as file:
         for digest, row, status in zip(
             file["sha256"][:], file["features"][:], file["status"][:], strict=True
@@ -69,5 +69,5 @@ def truth_of_files(folder: Path, rows: np.ndarray) -> dict[bytes, np.ndarray]:
 
 
 def truth_of_pixels(drawn: np.ndarray, rows: np.ndarray) -> dict[bytes, np.ndarray]:
-    """Return the row of each picture that was given as pixels."""
-    return {of_content(picture): row for picture, row in zip(drawn, rows, strict=True)}
+    """Return the row of each image that was given as pixels."""
+    return {of_content(image): row for image, row in zip(drawn, rows, strict=True)}

@@ -1,4 +1,4 @@
-"""A network that is a thumbnail, and pictures for it: the same numbers in any batch, in no time."""
+"""A network that is a thumbnail, and images for it: the same numbers in any batch, in no time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def rows(pixels: np.ndarray) -> np.ndarray:
 
 
 class Thumbnail(Runtime):
-    """The stub; with a log it notes how many pictures came, a line a batch."""
+    """The stub; with a log it notes how many images came, a line a batch."""
 
     name = "thumbnail"
 
@@ -35,7 +35,7 @@ class Thumbnail(Runtime):
         self.seen = 0
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        # The last batch is padded with black pictures, which the tests never draw.
+        # The last batch is padded with black images, which the tests never draw.
         count = int(pixels.any(axis=(1, 2, 3)).sum())
         self.seen += count
         if self._log is not None:
@@ -46,12 +46,12 @@ class Thumbnail(Runtime):
 
 
 def logged(log: Path) -> int:
-    """Return how many pictures met the stubs that wrote a log."""
+    """Return how many images met the stubs that wrote a log."""
     return sum(int(line.split()[1]) for line in log.read_text().splitlines()) if log.exists() else 0
 
 
 def pixels(n: int, seed: int) -> np.ndarray:
-    """Return (n, 32, 32, 3) uint8 pictures, no two alike and none black."""
+    """Return (n, 32, 32, 3) uint8 images, no two alike and none black."""
     drawn = np.random.default_rng(seed).integers(0, 256, (n, SIDE, SIDE, 3), dtype=np.uint8)
     drawn[:, 0, 0, 0] = 255
     return drawn
@@ -60,10 +60,10 @@ def pixels(n: int, seed: int) -> np.ndarray:
 def draw(folder: Path, n: int, seed: int) -> np.ndarray:
     """Write n BMP files in two classes, in the order of their rows; return those rows."""
     drawn = pixels(n, seed)
-    for i, picture in enumerate(drawn):
+    for i, image in enumerate(drawn):
         path = folder / ("a" if i < n // 2 else "b") / f"{i:06d}.bmp"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
+        Image.fromarray(image).save(path)
     return rows(drawn)
 
 

@@ -31,7 +31,7 @@ def reader() -> Iterator[Reader]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a data set of classes a and b with a good picture each."""
+    """Return a data set of classes a and b with a good image each."""
     for seed, label in enumerate("ab", start=1):
         (tmp_path / "d" / label).mkdir(parents=True)
         (tmp_path / "d" / label / "good.png").write_bytes(file_cases.other(seed))

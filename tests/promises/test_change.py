@@ -17,10 +17,10 @@ from . import stub
 
 
 class Gallery:
-    """Picture files whose rows are known, and what the cache says of them."""
+    """Image files whose rows are known, and what the cache says of them."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / "pictures"
+        self.folder = folder / "images"
         self.cache = folder / "cache"
         self.drawn = stub.pixels(40, seed=16)
         self.folder.mkdir()
@@ -30,24 +30,24 @@ class Gallery:
     def path(self, i: int) -> Path:
         return self.folder / f"{i:02d}.bmp"
 
-    def write(self, i: int, picture: int) -> None:
-        """Write a picture into file i; all pictures have the same size in bytes."""
-        Image.fromarray(self.drawn[picture]).save(self.path(i))
+    def write(self, i: int, image: int) -> None:
+        """Write a image into file i; all images have the same size in bytes."""
+        Image.fromarray(self.drawn[image]).save(self.path(i))
 
     def age(self) -> None:
         """Wait until the files are old enough to be believed unchanged."""
         time.sleep(stat_index.RACY_NS / 1e9 + 0.1)
 
-    def serves(self, pictures: list[int]) -> bool:
-        """Say whether the rows are those of these pictures."""
+    def serves(self, images: list[int]) -> bool:
+        """Say whether the rows are those of these images."""
         features = stub.extract(self.folder, self.cache)
-        return np.array_equal(features.X, stub.rows(self.drawn[pictures]))
+        return np.array_equal(features.X, stub.rows(self.drawn[images]))
 
-    def check(self, pictures: list[int]) -> int:
-        """Assert that the rows are those of these pictures; return how many were computed."""
+    def check(self, images: list[int]) -> int:
+        """Assert that the rows are those of these images; return how many were computed."""
         runtime = stub.Thumbnail()
         features = stub.extract(self.folder, self.cache, runtime)
-        np.testing.assert_array_equal(features.X, stub.rows(self.drawn[pictures]))
+        np.testing.assert_array_equal(features.X, stub.rows(self.drawn[images]))
         return runtime.seen
 
 
@@ -80,7 +80,7 @@ def test_t16_same_size_rewrite_in_one_tick(
 def test_t16_times_that_were_restored_rename_and_swap(
     gallery: Gallery, note: Callable[..., None]
 ) -> None:
-    assert gallery.check(ALL) == 20 + 2  # the probe pictures
+    assert gallery.check(ALL) == 20 + 2  # the probe images
     gallery.age()
     assert gallery.check(ALL) == 0
     reads: list[Path] = []

@@ -30,13 +30,13 @@ def run_together(
     folder: Path, processes: Processes, n: int, locks: str = ""
 ) -> tuple[float, int, int]:
     """Return seconds, forward rows and right answers of 8 processes with one request."""
-    rows = stub.draw(folder / "pictures", n, seed=12)
+    rows = stub.draw(folder / "images", n, seed=12)
     cache, log = folder / "cache", folder / "log"
     began = time.time() + 0.5
     pids = [
         processes.start(
             "extract",
-            dataset=str(folder / "pictures"),
+            dataset=str(folder / "images"),
             cache=str(cache),
             log=str(log),
             out=str(folder / f"out{i}"),
@@ -50,7 +50,7 @@ def run_together(
     seconds = time.time() - began
     outs = [json.loads((folder / f"out{i}").read_text()) for i in range(WRITERS)]
     same = sum(out == {"X": digest(rows), "ids": n} for out in outs)
-    truth = oracle.truth_of_files(folder / "pictures", rows)
+    truth = oracle.truth_of_files(folder / "images", rows)
     assert not oracle.judge(oracle.shards(cache), truth)
     assert not oracle.leftovers(cache)
     return seconds, stub.logged(log), same
@@ -65,7 +65,7 @@ def test_t11_one_request_is_computed_once(
     n = scale(1000, 3000)
     _, forward, same = run_together(tmp_path, processes, n)
     note(
-        "T11", processes=WRITERS, right=same, pictures=n, forward_rows=forward,
+        "T11", processes=WRITERS, right=same, images=n, forward_rows=forward,
         ratio=round(forward / n, 3),
     )  # fmt: skip
     assert same == WRITERS
@@ -99,15 +99,15 @@ def test_t10_locks_that_do_not_lock(
 def test_a_block_whose_process_was_killed_is_taken_over(
     tmp_path: Path, processes: Processes
 ) -> None:
-    rows = stub.draw(tmp_path / "pictures", 600, seed=13)
+    rows = stub.draw(tmp_path / "images", 600, seed=13)
     options = {
-        "dataset": str(tmp_path / "pictures"),
+        "dataset": str(tmp_path / "images"),
         "cache": str(tmp_path / "cache"),
         "log": str(tmp_path / "log"),
     }
     pid = processes.start("extract", **options, die_at=60)
     assert processes.wait(pid) in (0, 9)
-    features = stub.extract(tmp_path / "pictures", tmp_path / "cache")
+    features = stub.extract(tmp_path / "images", tmp_path / "cache")
     np.testing.assert_array_equal(features.X, rows)
 
 

@@ -26,20 +26,20 @@ from .processes import Processes
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
 
-# The two pictures of featx/probe.py that the first block of a key begins with.
+# The two images of featx/probe.py that the first block of a key begins with.
 PROBES = 2
 
 
 class Course:
-    """A folder of pictures, the run that nobody disturbed, and fresh caches to disturb."""
+    """A folder of images, the run that nobody disturbed, and fresh caches to disturb."""
 
     def __init__(self, folder: Path, processes: Processes, n: int) -> None:
         self.folder = folder
         self.processes = processes
-        self.pictures = folder / "pictures"
+        self.images = folder / "images"
         self.n = n
-        self.rows = stub.draw(self.pictures, n, seed=3)
-        self.truth = oracle.truth_of_files(self.pictures, self.rows)
+        self.rows = stub.draw(self.images, n, seed=3)
+        self.truth = oracle.truth_of_files(self.images, self.rows)
         self.calm = self.cache("calm")
         began = time.monotonic()
         assert self.extract(self.calm, "calm") == 0
@@ -58,7 +58,7 @@ class Course:
 
     def options(self, cache: Path, name: str, **more: Any) -> dict[str, Any]:
         return {
-            "dataset": str(self.pictures),
+            "dataset": str(self.images),
             "cache": str(cache),
             "log": str(self.log(name)),
             "out": str(self.folder / f"out-{name}"),
@@ -103,7 +103,7 @@ def test_t1_a_kill_costs_one_block_and_no_bit(
 def test_t2_writers_are_killed_and_readers_never_notice(
     course: Course, rng: random.Random, scale: Callable[[int, int], int], note: Callable[..., None]
 ) -> None:
-    files = sorted(map(str, course.pictures.rglob("*.bmp")))
+    files = sorted(map(str, course.images.rglob("*.bmp")))
     np.savez(
         course.folder / "truth.npz",
         digests=np.frombuffer(b"".join(course.truth), np.uint8).reshape(-1, 32),
@@ -182,20 +182,20 @@ def test_ctrl_c_drops_the_block_and_leaves_nothing_half(
 def test_ctrl_c_and_a_polite_end_of_the_real_command(
     tmp_path: Path, rng: random.Random, scale: Callable[[int, int], int], note: Callable[..., None]
 ) -> None:
-    """SIGINT and SIGTERM to `featx extract` on real pictures; the next run finishes the work."""
+    """SIGINT and SIGTERM to `featx extract` on real images; the next run finishes the work."""
     if not scale(0, 1):
         pytest.skip("in the long form only: FEATX_PROMISES=long")
-    pictures = SHARED / "datasets" / "flowers" / "train"
-    if not pictures.is_dir():
-        pytest.skip(f"no real pictures at {pictures}")
-    files = sorted(pictures.rglob("*.jpg"))
+    images = SHARED / "datasets" / "flowers" / "train"
+    if not images.is_dir():
+        pytest.skip(f"no real images at {images}")
+    files = sorted(images.rglob("*.jpg"))
     for file in files:
-        copy = tmp_path / "pictures" / file.parent.name / file.name
+        copy = tmp_path / "images" / file.parent.name / file.name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, copy)
 
     def start(name: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "featx", "extract", str(tmp_path / "pictures"), "-b",
+        command = [sys.executable, "-m", "featx", "extract", str(tmp_path / "images"), "-b",
                    "mobilenet_v2", "--cache", str(tmp_path / name), "--out",
                    str(tmp_path / f"{name}.h5")]  # fmt: skip
         # Where the tests run in the background of a shell, Ctrl-C is ignored, and by children, too.
@@ -227,7 +227,7 @@ def test_ctrl_c_and_a_polite_end_of_the_real_command(
         kept += len(oracle.shards(tmp_path / name))
         assert not finish(start(name), 600)
         identical += np.array_equal(featx.Features.load(tmp_path / f"{name}.h5").X, expected)
-    note("Ctrl-C (featx extract)", pictures=len(files), **sent, left_half=left,
+    note("Ctrl-C (featx extract)", images=len(files), **sent, left_half=left,
          shards_kept_before=kept, identical=identical)  # fmt: skip
     assert (left, identical) == (0, sum(sent.values()))
 

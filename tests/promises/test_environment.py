@@ -1,4 +1,4 @@
-"""Another environment on a kept key: two constant pictures tell whether it computes the same."""
+"""Another environment on a kept key: two constant images tell whether it computes the same."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from featx.cache.store import Store, find_root
 from featx.extraction import blocks, probe
 
 from . import stub
-from .jobs import recipe
+from .jobs import spec
 
 
 class Elsewhere(stub.Thumbnail):
@@ -56,7 +56,7 @@ def test_rows_within_the_tolerance_are_added_and_asked_for_once(
     np.testing.assert_allclose(features.X, stub.rows(stub.pixels(40, seed=2)), rtol=1e-3)
     assert features.report is not None
     assert features.report.computed == 40
-    store = Store(find_root(tmp_path), recipe())
+    store = Store(find_root(tmp_path), spec())
     assert sorted(each["keras"] == "9.9.9" for each in store.environments()) == [False, True]
     asked: list[object] = []
     gather = Store.gather
@@ -76,7 +76,7 @@ def test_not_a_number_is_no_match(tmp_path: Path) -> None:
         stub.extract(stub.pixels(40, seed=2), tmp_path, Elsewhere(np.nan))
 
 
-@pytest.mark.parametrize("same", [True, False], ids=["same block", "other pictures"])
+@pytest.mark.parametrize("same", [True, False], ids=["same block", "other images"])
 def test_two_that_begin_at_once_on_a_new_key_are_not_mixed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool
 ) -> None:
@@ -102,7 +102,7 @@ def test_two_that_begin_at_once_on_a_new_key_are_not_mixed(
     slow.start()
     assert began.wait(60)
     pixels = stub.pixels(40, seed=2)
-    if same:  # the first block of both is one, and leads with the two pictures
+    if same:  # the first block of both is one, and leads with the two images
         pixels = np.concatenate([stub.pixels(40, seed=1), pixels])
     fast = threading.Thread(target=attempt, args=(pixels, Elsewhere(2.0)))
     fast.start()
@@ -112,7 +112,7 @@ def test_two_that_begin_at_once_on_a_new_key_are_not_mixed(
     fast.join(60)
     assert sum(isinstance(each, errors.CacheEnvironmentError) for each in outcomes) == 1
     assert len(outcomes) == 2
-    assert len(Store(find_root(tmp_path), recipe()).environments()) == 1
+    assert len(Store(find_root(tmp_path), spec()).environments()) == 1
 
 
 def killed_before_it_compared(cache: Path) -> tuple[list[Path], Path]:
@@ -171,11 +171,11 @@ def test_an_environment_whose_two_rows_were_damaged_is_compared_when_it_adds_row
     assert sorted(tmp_path.rglob("*.h5")) == before
 
 
-def test_the_two_pictures_are_kept_first_and_not_counted(tmp_path: Path) -> None:
+def test_the_two_images_are_kept_first_and_not_counted(tmp_path: Path) -> None:
     features = stub.extract(stub.pixels(40, seed=1), tmp_path)
     assert features.report is not None
     assert (features.report.images, features.report.computed) == (40, 40)
-    store = Store(find_root(tmp_path), recipe())
+    store = Store(find_root(tmp_path), spec())
     shard = store.index.shards[0]
     assert [digest.tobytes() for digest in shard.sha256[:2]] == list(probe.digests())
     assert len(shard.status) == 42
@@ -197,7 +197,7 @@ def test_a_verdict_of_another_pillow_is_decoded_again(
     import featx
     from featx.cache import facts
 
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     stub.draw(folder, 40, seed=1)
     (folder / "a" / "bad.bmp").write_bytes(b"BM no bitmap at all")
 
@@ -220,7 +220,7 @@ def test_a_verdict_of_another_pillow_is_decoded_again(
         with monkeypatch.context() as patch:
             patch.setattr(decoding, "at_side", counted)
             assert [failure.id for failure in skip().failures] == ["a/bad.bmp"]
-        return calls[2:]  # the two constant pictures
+        return calls[2:]  # the two constant images
 
     assert len(skip().failures) == 1
     assert not decoded()
@@ -236,7 +236,7 @@ def test_what_an_older_pillow_refused_alone_in_its_block_gets_its_row(
     from featx.images import decoding
 
     monkeypatch.setattr(blocks, "BLOCK", 32)
-    drawn = stub.draw(tmp_path / "p", 31, seed=1)  # with the two pictures: a block, and the last
+    drawn = stub.draw(tmp_path / "p", 31, seed=1)  # with the two images: a block, and the last
     last = max((tmp_path / "p").rglob("*.bmp")).read_bytes()
     at_side = decoding.at_side
 

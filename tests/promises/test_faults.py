@@ -47,10 +47,10 @@ def test_t5_every_call_fails_once_and_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(matrix, "SHARE", 0)  # rows go to a file, as where memory is short
-    pictures = tmp_path / "pictures"
-    rows = stub.draw(pictures, 40, seed=5)
-    truth = oracle.truth_of_files(pictures, rows)
-    listed = featx.Dataset.from_folder(pictures)  # the cache's calls shall fail, not the listing's
+    images = tmp_path / "images"
+    rows = stub.draw(images, 40, seed=5)
+    truth = oracle.truth_of_files(images, rows)
+    listed = featx.Dataset.from_folder(images)  # the cache's calls shall fail, not the listing's
     names = faults.count_calls(lambda: stub.extract(listed, tmp_path / "calm"))
     calm = oracle.shards(tmp_path / "calm")
     cases = list(faults.cases(names))
@@ -194,9 +194,9 @@ def test_a_cache_that_was_removed_under_way_can_begin_anew(
 ) -> None:
     """Nothing is left in its place that would be somebody else's files to the next run."""
     cache = tmp_path / "cache"
-    expected = stub.draw(tmp_path / "pictures", 40, seed=24)
+    expected = stub.draw(tmp_path / "images", 40, seed=24)
     if place is not stub.Thumbnail:
-        stub.extract(tmp_path / "pictures", cache)
+        stub.extract(tmp_path / "images", cache)
     step = getattr(place, name)
     one_at_a_time = Lock()
 
@@ -210,9 +210,9 @@ def test_a_cache_that_was_removed_under_way_can_begin_anew(
     with monkeypatch.context() as patch:
         patch.setattr(place, name, removed)
         with suppress(errors.CacheError):
-            stub.extract(tmp_path / "pictures", cache)
+            stub.extract(tmp_path / "images", cache)
     assert not cache.exists() or not os.listdir(cache)
-    np.testing.assert_array_equal(stub.extract(tmp_path / "pictures", cache).X, expected)
+    np.testing.assert_array_equal(stub.extract(tmp_path / "images", cache).X, expected)
 
 
 def test_a_damaged_shard_that_cannot_be_moved_says_why(tmp_path: Path) -> None:
@@ -288,14 +288,14 @@ def test_t9_a_full_disk_is_an_error_and_no_loss(tmp_path: Path, note: Callable[.
     """A small tmpfs is filled by some of the rows; then it grows."""
     if not can_mount():
         pytest.skip("no right to mount a tmpfs here; the limit on file sizes is tried instead")
-    pictures = tmp_path / "pictures"
-    rows = stub.draw(pictures, 5000, seed=7)
+    images = tmp_path / "images"
+    rows = stub.draw(images, 5000, seed=7)
     mount, log, out = tmp_path / "mount", tmp_path / "log", tmp_path / "out.h5"
     mount.mkdir()
     cache = mount / "cache"
     job = (
         "import sys; from tests.promises import jobs; "
-        f"sys.exit(jobs.fill_up({str(pictures)!r}, {str(cache)!r}, "
+        f"sys.exit(jobs.fill_up({str(images)!r}, {str(cache)!r}, "
         f"{str(log)!r}, save={str(mount / 'out.h5')!r}))"
     )
     # After each run: its exit code, the temporary files and shards that are there, the rows that
@@ -346,10 +346,10 @@ def test_t9_a_full_disk_is_an_error_and_no_loss(tmp_path: Path, note: Callable[.
 def test_t9_files_that_may_not_grow(
     tmp_path: Path, processes: Processes, note: Callable[..., None]
 ) -> None:
-    pictures = tmp_path / "pictures"
-    stub.draw(pictures, 300, seed=8)
+    images = tmp_path / "images"
+    stub.draw(images, 300, seed=8)
     options = {
-        "dataset": str(pictures),
+        "dataset": str(images),
         "cache": str(tmp_path / "cache"),
         "log": str(tmp_path / "log"),
     }
@@ -367,27 +367,27 @@ def test_t9_files_that_may_not_grow(
 def test_t30_read_only_and_foreign_caches(
     open_folder: Path, processes: Processes, note: Callable[..., None]
 ) -> None:
-    pictures, more = open_folder / "pictures", open_folder / "more"
-    stub.draw(pictures, 40, seed=9)
+    images, more = open_folder / "images", open_folder / "more"
+    stub.draw(images, 40, seed=9)
     stub.draw(more, 40, seed=10)
     cache = open_folder / "cache"
-    stub.extract(pictures, cache)
+    stub.extract(images, cache)
     shutil.rmtree(cache / "statindex", ignore_errors=True)
     foreign = {"cache": str(cache), "log": ""}
     # Root's cache, which only root may enter.
-    closed = processes.run("as_nobody", dataset=str(pictures), **foreign)
+    closed = processes.run("as_nobody", dataset=str(images), **foreign)
     for path in [cache, *cache.rglob("*")]:
         os.chown(path, 65534, 65534)
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = {path: path.stat().st_mtime_ns for path in [cache, *cache.rglob("*")]}
-    read = processes.run("as_nobody", dataset=str(pictures), **foreign)
+    read = processes.run("as_nobody", dataset=str(images), **foreign)
     written = processes.run("as_nobody", dataset=str(more), **foreign)
     untouched = {path: path.stat().st_mtime_ns for path in [cache, *cache.rglob("*")]} == before
     # A damaged shard that cannot be moved away is looked past; its rows cannot be kept.
     shard = next(cache.rglob("shards/*.h5"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"?")
     os.chown(shard, 65534, 65534)
-    damaged = processes.run("as_nobody", dataset=str(pictures), **foreign)
+    damaged = processes.run("as_nobody", dataset=str(images), **foreign)
     name = {0: "done", 3: "CacheWriteError", 4: "CacheError"}
     note(
         "T30", foreign_and_closed=name[closed], read_only_hit=name[read],

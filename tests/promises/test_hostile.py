@@ -226,7 +226,7 @@ def test_the_secret_is_never_opened(
     secret = cache.parent / "the-secret.h5"
     with h5py.File(secret, "w") as file:
         file["features"] = np.ones((hostile.N, hostile.DIM), np.float32)
-    (true_key,) = (features.recipe["key"] for features in [stub.extract(dataset, cache)])
+    (true_key,) = (features.spec["key"] for features in [stub.extract(dataset, cache)])
     folder = key_folder(cache) / "shards"
     for number, (make, _) in enumerate(hostile.SHARDS.values()):
         (folder / f"{number:032x}.h5").write_bytes(make(true_key, secret))

@@ -1,4 +1,4 @@
-"""A life of a cache, drawn at random: whatever happens, the rows are those of the pictures."""
+"""A life of a cache, drawn at random: whatever happens, the rows are those of the images."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from featx.maintenance import compaction
 
 from . import faults, oracle, stub
 from .conftest import LONG, SEED
-from .jobs import recipe
+from .jobs import spec
 
 NAMES = [f"{i:02d}" for i in range(24)]
 DRAWN = stub.pixels(200, seed=19)
 TRUTH = stub.rows(DRAWN)
 
 
-def _as_bmp(picture: np.ndarray) -> bytes:
+def _as_bmp(image: np.ndarray) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "BMP")
+    Image.fromarray(image).save(file, "BMP")
     return file.getvalue()
 
 
-KNOWN = {of_content(_as_bmp(picture)): row for picture, row in zip(DRAWN, TRUTH, strict=True)}
+KNOWN = {of_content(_as_bmp(image)): row for image, row in zip(DRAWN, TRUTH, strict=True)}
 
 
 class _PowerCut(BaseException):
@@ -50,15 +50,15 @@ class _PowerCut(BaseException):
 
 
 class CacheLife(RuleBasedStateMachine):
-    """The oracle is a dict: which picture each file holds."""
+    """The oracle is a dict: which image each file holds."""
 
     lived = steps = 0
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="featx-life-"))
-        self.pictures = self.folder / "pictures"
-        self.pictures.mkdir()
+        self.images = self.folder / "images"
+        self.images.mkdir()
         self.files: dict[str, int] = {}
         self.size = blocks.BLOCK
         blocks.BLOCK = 8
@@ -73,33 +73,33 @@ class CacheLife(RuleBasedStateMachine):
     def cache(self) -> Path:
         return self.folder / "cache"
 
-    def write(self, name: str, picture: int) -> None:
-        Image.fromarray(DRAWN[picture]).save(self.pictures / f"{name}.bmp")
-        self.files[name] = picture
+    def write(self, name: str, image: int) -> None:
+        Image.fromarray(DRAWN[image]).save(self.images / f"{name}.bmp")
+        self.files[name] = image
 
-    @rule(name=st.sampled_from(NAMES), picture=st.integers(0, len(DRAWN) - 1))
-    def add_or_modify(self, name: str, picture: int) -> None:
-        self.write(name, picture)
+    @rule(name=st.sampled_from(NAMES), image=st.integers(0, len(DRAWN) - 1))
+    def add_or_modify(self, name: str, image: int) -> None:
+        self.write(name, image)
 
-    @rule(name=st.sampled_from(NAMES), picture=st.integers(0, len(DRAWN) - 1))
-    def modify_and_restore_times(self, name: str, picture: int) -> None:
+    @rule(name=st.sampled_from(NAMES), image=st.integers(0, len(DRAWN) - 1))
+    def modify_and_restore_times(self, name: str, image: int) -> None:
         if name in self.files:
-            before = (self.pictures / f"{name}.bmp").stat()
-            self.write(name, picture)
-            os.utime(self.pictures / f"{name}.bmp", ns=(before.st_atime_ns, before.st_mtime_ns))
+            before = (self.images / f"{name}.bmp").stat()
+            self.write(name, image)
+            os.utime(self.images / f"{name}.bmp", ns=(before.st_atime_ns, before.st_mtime_ns))
 
     @precondition(lambda self: len(self.files) > 1)
     @rule(name=st.sampled_from(NAMES))
     def remove(self, name: str) -> None:
         if name in self.files:
-            (self.pictures / f"{name}.bmp").unlink()
+            (self.images / f"{name}.bmp").unlink()
             del self.files[name]
 
     @rule()
     def extract(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", errors.CacheCorruptWarning)
-            features = stub.extract(self.pictures, self.cache, stub.Thumbnail(4))
+            features = stub.extract(self.images, self.cache, stub.Thumbnail(4))
         names = sorted(self.files)
         assert features.ids == [f"{name}.bmp" for name in names]
         np.testing.assert_array_equal(features.X, TRUTH[[self.files[name] for name in names]])
@@ -125,7 +125,7 @@ class CacheLife(RuleBasedStateMachine):
             contextlib.suppress(_PowerCut),
         ):
             warnings.simplefilter("ignore", errors.CacheCorruptWarning)
-            stub.extract(self.pictures, self.cache, stub.Thumbnail(4))
+            stub.extract(self.images, self.cache, stub.Thumbnail(4))
         for claim in held:
             # The end of a process frees its locks and leaves their files; this one lives on.
             if claim._path is not None:
@@ -160,7 +160,7 @@ class CacheLife(RuleBasedStateMachine):
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", errors.CacheCorruptWarning)
-            compaction.compact(Store(find_root(self.cache), recipe()), grace=0)
+            compaction.compact(Store(find_root(self.cache), spec()), grace=0)
 
     @invariant()
     def every_whole_shard_is_true(self) -> None:

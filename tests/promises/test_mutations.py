@@ -1,4 +1,4 @@
-"""T14: mutated pictures give pixels or an ImageError, and never hang or crash."""
+"""T14: mutated images give pixels or an ImageError, and never hang or crash."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.promises.conftest import SEED
+from tests.promises.images import seeds
 from tests.promises.mutations import HANG_SECONDS, mutant
-from tests.promises.pictures import seeds
 
 ROOT = Path(__file__).resolve().parents[2]
 

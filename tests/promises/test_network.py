@@ -1,4 +1,4 @@
-"""The network as it meets pictures: frozen, the same each time, within the memory there is."""
+"""The network as it meets images: frozen, the same each time, within the memory there is."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_t21_fresh_processes_give_the_same_bytes(
 
 
 class Tight(stub.Thumbnail):
-    """A device with memory for 8 pictures; or one that runs out in its fifth batch, once."""
+    """A device with memory for 8 images; or one that runs out in its fifth batch, once."""
 
     fifth_only = False
     batches = 0
@@ -162,7 +162,7 @@ def test_t22_out_of_memory_halves_the_batch(
         np.testing.assert_array_equal(features.X, calm.X)
         ours, theirs = oracle.shards(tmp_path / "cache"), oracle.shards(tmp_path / "calm")
         assert ours.keys() == theirs.keys()
-    assert "no memory for 128 pictures at a time; going on with 64" in caplog.text
+    assert "no memory for 128 images at a time; going on with 64" in caplog.text
 
 
 def test_t22_the_users_own_runtime_is_not_replaced(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_t22_it_gives_up_at_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 class Endless:
-    """Pictures that are drawn when they are asked for; the memory in use is noted on the way."""
+    """Images that are drawn when they are asked for; the memory in use is noted on the way."""
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -215,13 +215,13 @@ class Endless:
             self.resident.append((i, pages * self._page))
 
     def write(self, folder: Path) -> None:
-        """Make files of the pictures."""
+        """Make files of the images."""
         folder.mkdir()
         for item in self:
             Image.fromarray(item.source).save(folder / f"{item.id}.bmp")
 
     def watch(self) -> None:
-        """Note the memory in use as the pictures of a scan are taken."""
+        """Note the memory in use as the images of a scan are taken."""
         from featx.extraction import scan
 
         take = scan.Scan._take
@@ -240,15 +240,15 @@ import numpy as np
 from featx.datasets import Dataset
 from tests.promises import stub
 from tests.promises.test_network import Endless
-pictures = Endless(int(sys.argv[2]))
+images = Endless(int(sys.argv[2]))
 if len(sys.argv) > 3:
-    pictures.write(Path(sys.argv[3]))
-    pictures.resident.clear()
-    pictures.watch()
+    images.write(Path(sys.argv[3]))
+    images.resident.clear()
+    images.watch()
     stub.extract(Path(sys.argv[3]), Path(sys.argv[1]))
 else:
-    stub.extract(Dataset(pictures), Path(sys.argv[1]))
-print(json.dumps(pictures.resident))
+    stub.extract(Dataset(images), Path(sys.argv[1]))
+print(json.dumps(images.resident))
 """
 
 
@@ -259,7 +259,7 @@ def test_t23_memory_does_not_grow_with_the_dataset(
     if source == "files" and not scale(0, 1):
         pytest.skip("in the long form only: FEATX_PROMISES=long")
     n = scale(20_000, 200_000)
-    folder = [str(tmp_path / "pictures")] if source == "files" else []
+    folder = [str(tmp_path / "images")] if source == "files" else []
     answer = subprocess.run(
         [sys.executable, "-c", MEMORY, str(tmp_path / "cache"), str(n), *folder],
         cwd=ROOT,
@@ -271,7 +271,7 @@ def test_t23_memory_does_not_grow_with_the_dataset(
     late = resident[resident[:, 0] >= n // 4]
     slope = float(np.polyfit(late[:, 0], late[:, 1], 1)[0])
     peak = int(resident[:, 1].max() / 1e6)
-    note(f"T23 ({source})", pictures=n, bytes_a_picture=round(slope), peak_MB=peak)
+    note(f"T23 ({source})", images=n, bytes_a_image=round(slope), peak_MB=peak)
     assert slope < 500
 
 
@@ -279,12 +279,12 @@ def test_t23_memory_does_not_grow_with_the_dataset(
 def test_t3_kills_with_the_real_network(
     tmp_path: Path, rng: Any, scale: Callable[[int, int], int], note: Callable[..., None]
 ) -> None:
-    """10 kills of MobileNetV2 on 512 real pictures; each start of TensorFlow takes seconds."""
+    """10 kills of MobileNetV2 on 512 real images; each start of TensorFlow takes seconds."""
     if not scale(0, 1):
         pytest.skip("in the long form only: FEATX_PROMISES=long")
     train = SHARED / "datasets" / "flowers" / "train"
     if not train.is_dir():
-        pytest.skip(f"no real pictures at {train}")
+        pytest.skip(f"no real images at {train}")
     files = sorted(map(str, train.rglob("*.jpg")))[:512]
     script = (
         "import hashlib, sys, featx\n"
@@ -321,5 +321,5 @@ def test_t3_kills_with_the_real_network(
         shards_same = oracle.shards(cache) == oracle.shards(tmp_path / "calm")
         identical += result == expected and shards_same
         rounds += 1
-    note("T3", pictures=len(files), kills=kills, runs=rounds, identical=identical)
+    note("T3", images=len(files), kills=kills, runs=rounds, identical=identical)
     assert identical == rounds

@@ -20,13 +20,13 @@ from featx.cache.store import Store, find_root
 from featx.extraction import blocks
 
 from . import faults, oracle, stub
-from .jobs import recipe
+from .jobs import spec
 from .power import Disk, Recorder
 
 
 @pytest.fixture
 def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Recorder, np.ndarray]:
-    """Return the record of two runs on one cache, the second with more pictures and a bad shard."""
+    """Return the record of two runs on one cache, the second with more images and a bad shard."""
     monkeypatch.setattr(blocks, "BLOCK", 32)
     top = tmp_path / "top"
     top.mkdir()
@@ -83,7 +83,7 @@ def test_t6_after_a_loss_of_power(
         disk.lose_power(after, rng)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", errors.CacheCorruptWarning)
-            store = Store(find_root(after / "cache"), recipe())
+            store = Store(find_root(after / "cache"), spec())
             digests = np.frombuffer(b"".join(truth), np.uint8).reshape(-1, 32)
             rows, missing = store.gather(digests, stub.DIM)
         expected = np.stack(list(truth.values()))

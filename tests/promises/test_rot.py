@@ -155,7 +155,7 @@ def test_a_stream_is_begun_again_when_a_shard_is_damaged_under_way(
     class Stream:
         def __iter__(self) -> Iterator[Item]:
             begun.append(True)
-            return (Item(str(i), None, picture) for i, picture in enumerate(drawn))
+            return (Item(str(i), None, image) for i, image in enumerate(drawn))
 
     run = Scan.run
 

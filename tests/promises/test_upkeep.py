@@ -75,7 +75,7 @@ def remains(cache: Path) -> list[str]:
 
 
 def computed_again(cache: Path, about: str = "") -> int:
-    """Extract all pictures; return how many of them the network met."""
+    """Extract all images; return how many of them the network met."""
     runtime = stub.Thumbnail()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", errors.CacheCorruptWarning)

@@ -39,7 +39,7 @@ from featx.storage.checksummed import pack, unpack
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Backbone("mobilenet_v2", weights=None, image_size=32)
-# Of the first four drawn pictures of 64 pixels.
+# Of the first four drawn images of 64 pixels.
 MEANS, DEVIATIONS = (156.3, 107.1, 104.7, 143.7), (70.4, 56.1, 83.6, 64.7)
 NAMES = [name for name in RUNTIMES if name != "auto"]
 
@@ -85,9 +85,9 @@ def test_rows_of_photos_are_those_of_plain_keras(
     runtime_name: str, data: str, datasets: Path
 ) -> None:
     trained = Backbone("mobilenet_v2")
-    pictures = photos(datasets / data, trained.side, 8)
-    rows = start(trained, 8, runtime_name).run(pictures)
-    assert apart(rows, by_keras(trained, pictures)) < 1e-4
+    images = photos(datasets / data, trained.side, 8)
+    rows = start(trained, 8, runtime_name).run(images)
+    assert apart(rows, by_keras(trained, images)) < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_bfloat16_is_near_float32_and_not_equal_to_it(runtime_name: str, dataset
     backbone = Backbone("mobilenet_v2", precision="bfloat16")
     if runtime_name == "openvino" and openvino_runtime.refusal(backbone):
         pytest.skip(str(openvino_runtime.refusal(backbone)))
-    pictures = photos(datasets / "flowers/test", backbone.side, 8)
-    rows = start(backbone, 8, runtime_name).run(pictures)
-    distance = apart(rows, by_keras(Backbone("mobilenet_v2"), pictures))
+    images = photos(datasets / "flowers/test", backbone.side, 8)
+    rows = start(backbone, 8, runtime_name).run(images)
+    distance = apart(rows, by_keras(Backbone("mobilenet_v2"), images))
     assert 1e-4 < distance < 0.25
 
 
@@ -134,17 +134,17 @@ def test_int8_is_as_near_to_float32_as_bfloat16(
     datasets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     backbone = Backbone("mobilenet_v2", precision="int8")
-    pictures = photos(datasets / "flowers/test", backbone.side, 8)
+    images = photos(datasets / "flowers/test", backbone.side, 8)
     first = int8(backbone, 8, tmp_path)
     assert capsys.readouterr().out == "", "the library prints nothing"
-    rows = first.run(pictures)
-    distance = apart(rows, by_keras(Backbone("mobilenet_v2"), pictures))
+    rows = first.run(images)
+    distance = apart(rows, by_keras(Backbone("mobilenet_v2"), images))
     assert 1e-3 < distance < 0.25
     assert first.environment()["nncf"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "nncf", None)
         again = OpenVINORuntime(backbone, 8, tmp_path)  # kept: nothing is measured a second time
-    assert np.array_equal(again.run(pictures), rows)
+    assert np.array_equal(again.run(images), rows)
     assert again.environment() == first.environment()
 
 
@@ -163,18 +163,18 @@ def test_int8_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_int8_has_keys_of_its_own() -> None:
-    recipe = replace(TINY, precision="int8").recipe()
-    assert (recipe.pop("precision"), recipe.pop("calibration")) == ("int8", CALIBRATION)
-    plain = TINY.recipe()
+    spec = replace(TINY, precision="int8").spec()
+    assert (spec.pop("precision"), spec.pop("calibration")) == ("int8", CALIBRATION)
+    plain = TINY.spec()
     del plain["precision"]
-    assert recipe == plain
+    assert spec == plain
 
 
-def test_the_pictures_that_int8_is_measured_on_are_always_the_same() -> None:
+def test_the_images_that_int8_is_measured_on_are_always_the_same() -> None:
     drawn = quantization.drawn(4, 64)
     assert drawn.shape == (4, 64, 64, 3)
     assert np.array_equal(drawn, quantization.drawn(4, 64))
-    # Other pictures give other rows: then CALIBRATION, which is in the key, must change.
+    # Other images give other rows: then CALIBRATION, which is in the key, must change.
     np.testing.assert_allclose(drawn.mean(axis=(1, 2, 3)), MEANS, atol=0.5)
     np.testing.assert_allclose(drawn.std(axis=(1, 2, 3)), DEVIATIONS, atol=0.5)
 
@@ -452,13 +452,13 @@ def test_other_backends_compute_the_same_rows_of_photos(
     backend: str, tmp_path: Path, datasets: Path
 ) -> None:
     trained = Backbone("mobilenet_v2")
-    pictures = np.concatenate(
+    images = np.concatenate(
         [photos(datasets / data, 224, 4) for data in ("flowers/test", "steel", "magnetic_tile")]
     )
-    expected = by_keras(trained, pictures)
-    assert apart(on_backend(backend, trained, pictures, tmp_path), expected) < 1e-4
+    expected = by_keras(trained, images)
+    assert apart(on_backend(backend, trained, images, tmp_path), expected) < 1e-4
     half = replace(trained, precision="bfloat16")
-    assert 1e-4 < apart(on_backend(backend, half, pictures, tmp_path), expected) < 0.3
+    assert 1e-4 < apart(on_backend(backend, half, images, tmp_path), expected) < 0.3
 
 
 def test_openvino_without_room_for_its_temporary_file_says_so_and_auto_goes_on(

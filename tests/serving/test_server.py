@@ -43,7 +43,7 @@ PNG = "image/png"
 class Server:
     port: int
     pid: int
-    pictures: Path
+    images: Path
     scores: dict[str, np.ndarray]
     log: Path
 
@@ -76,10 +76,10 @@ class Server:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
-    pictures = draw_folder(folder / "pictures")
-    model = ImageClassifier(TINY, heads.logistic(C=0.1), cache=folder / "cache").fit(pictures)
+    images = draw_folder(folder / "images")
+    model = ImageClassifier(TINY, heads.logistic(C=0.1), cache=folder / "cache").fit(images)
     model.save(folder / "m.featx")
-    paths = sorted(pictures.rglob("*.png"))
+    paths = sorted(images.rglob("*.png"))
     known = dict(zip(map(str, paths), model.predict_proba(paths), strict=True))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -95,7 +95,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
                     break
             assert process.poll() is None, (folder / "log").read_text()
             time.sleep(0.25)
-        yield Server(port, process.pid, pictures, known, folder / "log")
+        yield Server(port, process.pid, images, known, folder / "log")
     finally:
         process.terminate()
         process.wait(30)
@@ -110,8 +110,8 @@ def test_a_class_name_that_is_no_utf8_can_be_answered() -> None:
     assert json.loads(json.dumps(_text("caf\udce9"), ensure_ascii=False).encode()) == "caf\\udce9"
 
 
-def test_a_picture_gets_its_classes(server: Server) -> None:
-    for path in sorted(server.pictures.rglob("00.png")):
+def test_a_image_gets_its_classes(server: Server) -> None:
+    for path in sorted(server.images.rglob("00.png")):
         status, answer, _ = server.ask(body=path.read_bytes())
         assert status == 200
         top = answer["top"]
@@ -124,11 +124,11 @@ def test_a_picture_gets_its_classes(server: Server) -> None:
 
 
 def test_explained(server: Server) -> None:
-    content = (server.pictures / "red" / "01.png").read_bytes()
+    content = (server.images / "red" / "01.png").read_bytes()
     status, answer, _ = server.ask(path="/predict?explain=1", body=content)
     assert status == 200
     assert answer["activation"].startswith("data:image/jpeg;base64,")
-    assert all(one["picture"].startswith("data:image/jpeg;base64,") for one in answer["near"])
+    assert all(one["image"].startswith("data:image/jpeg;base64,") for one in answer["near"])
 
 
 def test_about_and_pages(server: Server) -> None:
@@ -182,7 +182,7 @@ def test_refused(name: str, server: Server) -> None:
     assert words in str(answer)
     text = json.dumps(answer)
     assert str(ROOT) not in text
-    assert str(server.pictures.parent) not in text
+    assert str(server.images.parent) not in text
 
 
 def test_too_large_without_a_header_is_cut_off(server: Server) -> None:
@@ -198,7 +198,7 @@ def test_too_large_without_a_header_is_cut_off(server: Server) -> None:
 
 
 def test_200_requests_with_hostile_ones_among_them_leave_memory_flat(server: Server) -> None:
-    paths = sorted(server.pictures.rglob("*.png"))
+    paths = sorted(server.images.rglob("*.png"))
     contents = {path: path.read_bytes() for path in paths}
 
     def one(number: int) -> tuple[int, int, bool]:
@@ -238,7 +238,7 @@ def test_the_page_in_a_browser(server: Server, tmp_path: Path) -> None:
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda line: line.type == "error" and errors.append(line.text))
         page.goto(f"http://127.0.0.1:{server.port}/")
-        content = (server.pictures / "green" / "02.png").read_bytes()
+        content = (server.images / "green" / "02.png").read_bytes()
         dropped = page.evaluate_handle(DROP, base64.b64encode(content).decode())
         page.dispatch_event("#drop", "drop", {"dataTransfer": dropped})
         page.wait_for_selector("#result:not([hidden])", timeout=120_000)
@@ -248,7 +248,7 @@ def test_the_page_in_a_browser(server: Server, tmp_path: Path) -> None:
         assert page.locator("#activation").evaluate("one => one.naturalWidth") > 0
         assert not errors
         page.screenshot(path=os.environ.get("FEATX_SCREENSHOT", tmp_path / "page.png"))
-        (tmp_path / "bad.png").write_bytes(b"no picture")
+        (tmp_path / "bad.png").write_bytes(b"no image")
         page.set_input_files("#file", tmp_path / "bad.png")
         page.wait_for_selector("#status.error", timeout=120_000)
         assert "cannot be used" in page.inner_text("#status")

@@ -79,7 +79,7 @@ def folded(backbone: Backbone, head: Any) -> Any:
 
 
 def pixels_to_rows(backbone: Backbone) -> Any:
-    """Return the network as a `keras.Model` that takes uint8 pictures, and gives float32 rows.
+    """Return the network as a `keras.Model` that takes uint8 images, and gives float32 rows.
 
     Raises
     ------

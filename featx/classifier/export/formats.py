@@ -31,7 +31,7 @@ NAMES = "labels.txt"
 def write(
     path: str | os.PathLike[str], backbone: Backbone, head: Any, format: str | None = None
 ) -> None:
-    """Write the network and the head as one: uint8 pictures in, class probabilities out.
+    """Write the network and the head as one: uint8 images in, class probabilities out.
 
     The input is (n, side, side, 3) RGB 0-255, resized beforehand: by Pillow's bilinear filter,
     as `featx.images.decoding.resize` does, for the same probabilities. The class names are inside:
@@ -39,9 +39,9 @@ def write(
     labels.txt` in a SavedModel, as the metadata "classes" (a JSON list) in ONNX.
 
     Trees jump at their thresholds: where a number of a row lies so near to one that another runtime
-    rounds it across, the picture takes another branch, and its probabilities differ by hundredths.
+    rounds it across, the image takes another branch, and its probabilities differ by hundredths.
     featx keeps thresholds away from the training rows, so that this is rare; `verify_parity` finds
-    such pictures. On the same rows the exported trees give the head's own probabilities.
+    such images. On the same rows the exported trees give the head's own probabilities.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def _fill_constants(model: Any, network: Any) -> None:
     others = [one for one in model.graph.input if one.name != network.input.name]
     values = list(_constants(network)) if others else []
     if len(others) != len(values):
-        raise ExportError(f"ONNX would need {len(others)} inputs besides the picture.")
+        raise ExportError(f"ONNX would need {len(others)} inputs besides the image.")
     for one, value in zip(others, values, strict=True):
         model.graph.initializer.append(numpy_helper.from_array(value, one.name))
         model.graph.input.remove(one)

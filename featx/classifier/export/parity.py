@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from featx.backbones.backbone import Backbone, find_backbone
-from featx.classifier.compatibility import as_pictures
+from featx.classifier.compatibility import as_images
 from featx.classifier.export import runners
 from featx.classifier.export.folding import folded
 from featx.datasets.dataset import Dataset
@@ -27,14 +27,14 @@ class Parity:
 
     Attributes
     ----------
-    pictures : int
-        Pictures compared, one by one.
+    images : int
+        Images compared, one by one.
     largest : float
-        The largest difference of any probability of any picture.
+        The largest difference of any probability of any image.
     worst : str
-        The picture where it is.
+        The image where it is.
     same_class : int
-        Pictures for which both ways name the same class.
+        Images for which both ways name the same class.
     tolerance : float
         What `holds` asks for.
     against : str
@@ -42,10 +42,10 @@ class Parity:
     seconds : float
         Wall time of the whole comparison.
     beyond : int
-        Pictures of which a probability differs by more than the tolerance.
+        Images of which a probability differs by more than the tolerance.
     """
 
-    pictures: int
+    images: int
     largest: float
     worst: str
     same_class: int
@@ -64,25 +64,25 @@ class Parity:
         if not self.holds:
             verdict = f"MORE than the tolerance of {self.tolerance:g} for {self.beyond} of them"
         return (
-            f"{self.pictures} pictures: kept rows and {self.against} differ by at most "
+            f"{self.images} images: kept rows and {self.against} differ by at most "
             f"{self.largest:.2g} ({self.worst}); {verdict}, the same class for {self.same_class}."
         )
 
 
 def verify_parity(
     classifier: Any,
-    pictures: Any,
+    images: Any,
     network: Network | str | os.PathLike[str] | None = None,
     *,
     tolerance: float | None = None,
 ) -> Parity:
-    """Compare, picture by picture, the head on kept rows with one network from end to end.
+    """Compare, image by image, the head on kept rows with one network from end to end.
 
     Parameters
     ----------
     classifier : ImageClassifier
         Fitted.
-    pictures : anything that `ImageClassifier.predict` takes
+    images : anything that `ImageClassifier.predict` takes
     network : path, callable or None
         None: the network and the head folded into one here. A path: an exported .onnx or .tflite
         file, run by its own runtime. A callable: (n, side, side, 3) uint8 to (n, n_classes), such
@@ -100,7 +100,7 @@ def verify_parity(
     ExportError
         The head cannot be folded onto a network, or no runtime for the file is installed.
     """
-    dataset = as_pictures(pictures)
+    dataset = as_images(images)
     rows = classifier.features(dataset).X
     backbone = find_backbone(classifier.backbone)
     return compare(backbone, classifier.head_, dataset, rows, network, tolerance=tolerance)

@@ -26,7 +26,7 @@ from featx.errors import (
 )
 
 FORMAT = "featx model"
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 MAX_MANIFEST = 16 << 20
 MAX_MEMBERS = 1000
@@ -109,7 +109,7 @@ def read(
     FileNotFoundError
         There is no such file.
     ModelFormatError
-        The file is no model file of featx: a pickle, a Keras file, a picture, half a file.
+        The file is no model file of featx: a pickle, a Keras file, a image, half a file.
     ModelIntegrityError
         Its digest, or that of a member, is not the stated one; a member is missing.
     ModelTrustError

@@ -1,4 +1,4 @@
-"""A classifier of pictures as one file, and back: what is in it and what is checked."""
+"""A classifier of images as one file, and back: what is in it and what is checked."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Parts:
         Fitted on rows.
     classes : ndarray of shape (n_classes,)
         Class names.
-    recipe : dict
+    spec : dict
         All that decides the rows.
     dim : int
         The width of a row.
@@ -60,7 +60,7 @@ class Parts:
     backbone: Backbone
     head: Any
     classes: np.ndarray
-    recipe: dict[str, Any]
+    spec: dict[str, Any]
     dim: int
     probes: np.ndarray
     examples: Examples
@@ -97,7 +97,7 @@ def write(path: str | os.PathLike[str], parts: Parts) -> str:
         "featx": _versions().get("featx"),
         "versions": _versions(),
         "backbone": _backbone_data(parts.backbone),
-        "rows": parts.recipe,
+        "spec": parts.spec,
         "dim": parts.dim,
         "classes": _classes_data(parts.classes),
         "head": about,
@@ -144,9 +144,9 @@ def _parts(
     name: str, manifest: dict[str, Any], members: dict[str, bytes], backbone: Backbone
 ) -> Parts:
     classes = _classes_of(name, manifest["classes"])
-    dim, rows = manifest["dim"], manifest["rows"]
-    if not isinstance(dim, int) or not 1 <= dim <= 1 << 24 or not isinstance(rows, dict):
-        raise ModelFormatError(f"{name}: its rows are not described as featx does.")
+    dim, spec = manifest["dim"], manifest["spec"]
+    if not isinstance(dim, int) or not 1 <= dim <= 1 << 24 or not isinstance(spec, dict):
+        raise ModelFormatError(f"{name}: its embeddings are not described as featx does.")
     arrays = {
         member: array_of(content, f"{name}: {member}")
         for member, content in members.items()
@@ -163,7 +163,7 @@ def _parts(
         examples = of_members(manifest["examples"], arrays, dim)
     except ModelFormatError as error:
         raise ModelFormatError(f"{name}: {error}") from error
-    return Parts(backbone, head, shape.classes, rows, dim, probes, examples)
+    return Parts(backbone, head, shape.classes, spec, dim, probes, examples)
 
 
 def _classes_data(classes: np.ndarray) -> list[Any]:

@@ -27,7 +27,7 @@ from featx.features import Features
 
 logger = logging.getLogger(__name__)
 
-# Pictures that meet the folded network, at even steps of those that are tested: each is a whole
+# Images that meet the folded network, at even steps of those that are tested: each is a whole
 # pass of its own.
 MOST_PARITY = 256
 # Learning curves of other heads than the verdict's are drawn where they cost no more than this.
@@ -48,7 +48,7 @@ class Proof:
     reason : str
         Why not; empty where they were.
     of : int
-        Tested pictures, of which `found.pictures` were compared.
+        Tested images, of which `found.images` were compared.
     """
 
     backbone: str
@@ -65,9 +65,9 @@ class Evidence:
     Attributes
     ----------
     surest, worst : tuple of int
-        Positions among the tested pictures: the most confident wrong answers of the verdict's
-        method, and the pictures that most methods get wrong.
-    pictures : mapping of int to bytes
+        Positions among the tested images: the most confident wrong answers of the verdict's
+        method, and the images that most methods get wrong.
+    images : mapping of int to bytes
         Position -> a small JPEG, of those two.
     seconds : mapping of str to float
         Part -> wall time.
@@ -81,7 +81,7 @@ class Evidence:
     map: Map | None = None
     surest: tuple[int, ...] = ()
     worst: tuple[int, ...] = ()
-    pictures: Mapping[int, bytes] = field(default_factory=dict)
+    images: Mapping[int, bytes] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
 
@@ -101,11 +101,11 @@ class Material:
     methods : mapping of str to Method
         The heads.
     rows : tuple
-        Training pictures and, where there is a test set, test pictures: Dataset and Features.
+        Training images and, where there is a test set, test images: Dataset and Features.
     splits : sequence of Split
         Of the first seed.
     held : mapping of str to Held
-        Head -> its cross-validated answers for the training pictures; empty with folds.
+        Head -> its cross-validated answers for the training images; empty with folds.
     fitted : mapping of str to estimator
         Head -> as it was fitted on the last split.
     """
@@ -124,7 +124,7 @@ class Material:
 
     @property
     def tested(self) -> tuple[Dataset, Features]:
-        """The pictures that are tested, and their rows."""
+        """The images that are tested, and their rows."""
         return self.rows[1] or self.rows[0]
 
     @property
@@ -163,13 +163,13 @@ def _mistakes(one: Material) -> dict[str, Any]:
     return {
         "surest": tuple(surest),
         "worst": tuple(worst),
-        "pictures": mistakes.pictures(items, [*surest, *worst]),
+        "images": mistakes.images(items, [*surest, *worst]),
     }
 
 
 def _map(one: Material) -> dict[str, Any]:
-    pictures, rows = one.tested
-    return {"map": image_map.layout(one.subject.backbone, pictures.items, rows.X)}
+    images, rows = one.tested
+    return {"map": image_map.layout(one.subject.backbone, images.items, rows.X)}
 
 
 def _temperatures(one: Material) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def _learning(one: Material) -> dict[str, Any]:
         largest = round(largest * (1 - 1 / len(one.splits)))
     curves: list[LearningCurve] = []
     for head in _heads(one):
-        # Every step about doubles the pictures, so that all steps cost about two whole fits.
+        # Every step about doubles the images, so that all steps cost about two whole fits.
         cost = 2 * learning_curve.REPEATS * head.cost.each
         spent = sum(curve.seconds for curve in curves)
         quick = cost <= (QUICK_SECONDS if spent <= learning_curve.MOST_SECONDS else HARDLY_SECONDS)

@@ -1,4 +1,4 @@
-"""A map of the pictures: their rows laid out in two dimensions, look-alikes side by side."""
+"""A map of the images: their rows laid out in two dimensions, look-alikes side by side."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from featx.images.thumbnails import encoded
 
 # More are neither told apart on a page nor laid out in seconds.
 MOST = 1500
-# Pixels of the edge of a picture in the sheet of all of them.
+# Pixels of the edge of a image in the sheet of all of them.
 SIDE = 80
 # Below this t-SNE has no neighbourhoods to keep.
 _FEWEST = 12
@@ -28,19 +28,19 @@ _FEWEST = 12
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """The tested pictures as points.
+    """The tested images as points.
 
     Attributes
     ----------
     how : {"t-SNE", "PCA"}
     positions : ndarray of int, shape (n,)
-        Which of the tested pictures; all of them, or `MOST` at even steps.
+        Which of the tested images; all of them, or `MOST` at even steps.
     places : ndarray of float64, shape (n, 2)
         0 to 1. Neighbours mean likeness; distances between groups and the axes mean nothing.
     rows : ndarray of float32, shape (n, dim)
         What was laid out, for other tools to lay out in their way.
     sheet : bytes
-        A JPEG of all pictures, `SIDE` pixels each, row by row, `columns` in a row.
+        A JPEG of all images, `SIDE` pixels each, row by row, `columns` in a row.
     """
 
     backbone: str
@@ -54,7 +54,7 @@ class Map:
 
 
 def layout(backbone: str, items: Sequence[Item], X: np.ndarray) -> Map:
-    """Return the map of these pictures.
+    """Return the map of these images.
 
     Parameters
     ----------
@@ -110,12 +110,12 @@ def _start(main: np.ndarray) -> np.ndarray:
 def _sheet(items: Sequence[Item], columns: int) -> bytes:
     sheet = Image.new("RGB", (SIDE * columns, SIDE * math.ceil(len(items) / columns)), "white")
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for number, picture in enumerate(pool.map(_cell, items)):
-            if picture is not None:
+        for number, image in enumerate(pool.map(_cell, items)):
+            if image is not None:
                 # Centred in its cell, its proportions kept.
-                x = SIDE * (number % columns) + (SIDE - picture.width) // 2
-                y = SIDE * (number // columns) + (SIDE - picture.height) // 2
-                sheet.paste(picture, (x, y))
+                x = SIDE * (number % columns) + (SIDE - image.width) // 2
+                y = SIDE * (number // columns) + (SIDE - image.height) // 2
+                sheet.paste(image, (x, y))
     return encoded(sheet, 70)
 
 

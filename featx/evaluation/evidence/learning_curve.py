@@ -1,4 +1,4 @@
-"""The learning curve: accuracy over training pictures per class, from the kept rows."""
+"""The learning curve: accuracy over training images per class, from the kept rows."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from featx.evaluation.scores.intervals import Interval
 
 logger = logging.getLogger(__name__)
 
-# Five draws show how much the choice of pictures matters; their mean moves little beyond that.
+# Five draws show how much the choice of images matters; their mean moves little beyond that.
 REPEATS = 5
 # Of a slow head, which is tried at every other size besides. Folds are never fewer: all of them
-# test every picture once, a part of them would leave pictures out.
+# test every image once, a part of them would leave images out.
 FEWER_REPEATS = 3
 # A head whose next point would go beyond this ends with the point that it had reached.
 MOST_SECONDS = 12.0
-# A step at most multiplies the pictures by this, and so about the seconds.
+# A step at most multiplies the images by this, and so about the seconds.
 _STEP = 2.5
 
 
 @dataclass(frozen=True)
 class LearningPoint:
-    """The accuracy with so many training pictures.
+    """The accuracy with so many training images.
 
     Attributes
     ----------
     per_class : int
         At most so many of each class; a smaller class gives all it has.
     n_train : float
-        Training pictures, their mean over the repeats.
+        Training images, their mean over the repeats.
     interval : Interval
-        95 %, over the tested pictures; with a test set also over which pictures were drawn for
+        95 %, over the tested images; with a test set also over which images were drawn for
         training, as those of a fold are tested after one draw only.
     repeats : int
-        Draws of training pictures.
+        Draws of training images.
     """
 
     per_class: int
@@ -55,7 +55,7 @@ class LearningPoint:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """One head; the last point is that of the comparison itself, with all training pictures."""
+    """One head; the last point is that of the comparison itself, with all training images."""
 
     backbone: str
     method: str
@@ -65,7 +65,7 @@ class LearningCurve:
 
 
 def sizes(y: Sequence[str]) -> list[int]:
-    """Return the pictures per class to try: 2, 5, 10, 20, ... below those of the largest class.
+    """Return the images per class to try: 2, 5, 10, 20, ... below those of the largest class.
 
     >>> sizes(["a"] * 60 + ["b"] * 9)
     [2, 5, 10, 20, 50]
@@ -79,7 +79,7 @@ def drawn(y: np.ndarray, per_class: int, seed: int) -> np.ndarray:
     """Return positions of at most `per_class` rows of each class, in their order.
 
     Of one seed a smaller draw is a part of each larger one, so that a step of the curve shows the
-    added pictures and not another draw.
+    added images and not another draw.
     """
     rng = np.random.default_rng(seed)
     found = [rng.permutation(np.flatnonzero(y == name))[:per_class] for name in np.unique(y)]
@@ -94,10 +94,10 @@ def curve(
     Parameters
     ----------
     splits : sequence of Split
-        One, with a test set: the draws are tested on the same pictures. Else the folds, a draw
-        each, so that every picture is tested once.
+        One, with a test set: the draws are tested on the same images. Else the folds, a draw
+        each, so that every image is tested once.
     last : LearningPoint
-        With all training pictures.
+        With all training images.
     slow : bool
         Take every other size and, with a test set, fewer draws.
     """
@@ -111,7 +111,7 @@ def curve(
     for size in steps:
         if before - started + forecast > MOST_SECONDS:
             reached = points[-1].per_class if points else 0
-            note = f"No point between {reached} and all pictures: it would take too long."
+            note = f"No point between {reached} and all images: it would take too long."
             break
         try:
             points.append(_point(method, draws, size))

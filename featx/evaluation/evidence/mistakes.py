@@ -1,4 +1,4 @@
-"""Which wrong answers to look at: the surest ones, and the pictures that most methods get wrong."""
+"""Which wrong answers to look at: the surest ones, and the images that most methods get wrong."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def surest(answers: Predictions) -> list[int]:
 def worst(
     everyone: Sequence[Predictions], classes: Sequence[str], besides: Iterable[int] = ()
 ) -> list[int]:
-    """Return the positions of the pictures that most methods get wrong.
+    """Return the positions of the images that most methods get wrong.
 
     Among those that equally many get wrong, the least probability of the true class comes first,
     a mean over the methods that give one.
@@ -37,7 +37,7 @@ def worst(
     Parameters
     ----------
     everyone : sequence of Predictions
-        A prediction a method, all of the same pictures.
+        A prediction a method, all of the same images.
     besides : iterable of int
         Positions to leave out, since they are shown already.
     """
@@ -52,8 +52,8 @@ def worst(
     return [int(n) for n in order if wrong[n] and int(n) not in left][:SHOWN]
 
 
-def pictures(items: Sequence[Item], positions: Iterable[int]) -> dict[int, bytes]:
-    """Return small JPEGs of the pictures at these positions; one that is gone is left out."""
+def images(items: Sequence[Item], positions: Iterable[int]) -> dict[int, bytes]:
+    """Return small JPEGs of the images at these positions; one that is gone is left out."""
     found = {}
     for position in positions:
         try:

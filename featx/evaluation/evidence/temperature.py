@@ -1,4 +1,4 @@
-"""Temperature: by how much a method is too sure of itself, learnt without the pictures it tests."""
+"""Temperature: by how much a method is too sure of itself, learnt without the images it tests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Temperature:
     source : str
         In words, on which answers it was fitted; never on those that it is scored on.
     ece_before, ece_after, log_loss_before, log_loss_after : float
-        On the tested pictures.
+        On the tested images.
     calibration : tuple of Bin
         The reliability curve after.
     """
@@ -52,7 +52,7 @@ def fit(proba: np.ndarray, y: np.ndarray, classes: Sequence[str]) -> float:
     Parameters
     ----------
     proba : ndarray of float, shape (n, n_classes)
-        Of pictures that the method had not seen; columns named by `classes`.
+        Of images that the method had not seen; columns named by `classes`.
     y : ndarray of str, shape (n,)
 
     Notes
@@ -83,16 +83,16 @@ def _logs(proba: np.ndarray) -> np.ndarray:
 def from_training(
     answers: Predictions, held: np.ndarray, y: np.ndarray, classes: Sequence[str], folds: int
 ) -> Temperature:
-    """Return the temperature fitted on cross-validated answers for the training pictures.
+    """Return the temperature fitted on cross-validated answers for the training images.
 
     Parameters
     ----------
     held : ndarray of float, shape (n_train, n_classes)
-        What models that had not seen a training picture said of it.
+        What models that had not seen a training image said of it.
     """
     value = fit(held, y, classes)
     proba = scaled(_known(answers), value)
-    source = f"{folds}-fold cross-validation on the training pictures"
+    source = f"{folds}-fold cross-validation on the training images"
     return _judged(answers, proba, value, source, classes)
 
 

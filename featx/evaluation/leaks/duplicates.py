@@ -1,4 +1,4 @@
-"""Pictures that are the same, or nearly: equal bytes, copies re-encoded, resized, flipped, cut."""
+"""Images that are the same, or nearly: equal bytes, copies re-encoded, resized, flipped, cut."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MOST_BITS = 8
 # steel that are different ones, and whose hashes agree, hardly any.
 LEAST_DETAIL = 0.9
 # So many others are looked at more closely, those with the nearest hashes: of thousands of blank
-# pictures each is like each.
+# images each is like each.
 MOST_ALIKE = 32
 # Comparing each hash with each takes about a minute of one core at this size. Beyond it only the
 # nearest rows are compared. These are too few where a set is of one texture: of copies of magnetic
@@ -40,7 +40,7 @@ LEAST_COSINE = 0.6
 MOST_ROWS = 50_000
 
 _SIDE = 128
-# The whole picture, and windows of 97 % and 94 % of each edge at nine places: a cut-off edge moves
+# The whole image, and windows of 97 % and 94 % of each edge at nine places: a cut-off edge moves
 # everything that is left, which a hash of the whole cannot follow.
 _WINDOWS = (
     (0.0, 0.0, 1.0),
@@ -55,7 +55,7 @@ _WINDOWS = (
 
 @dataclass(frozen=True)
 class Twins:
-    """Two pictures, by position, that look alike.
+    """Two images, by position, that look alike.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class Twins:
 def twins(items: Sequence[Item], X: np.ndarray) -> list[Twins]:
     """Return the pairs that are the same or nearly, exact ones first.
 
-    Of more than `MOST_ROWS` pictures only exact ones are sought.
+    Of more than `MOST_ROWS` images only exact ones are sought.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def twins(items: Sequence[Item], X: np.ndarray) -> list[Twins]:
 
 
 def groups(n: int, pairs: Sequence[Twins]) -> np.ndarray:
-    """Return a number a picture, the same for all that are joined by pairs; int, shape (n,)."""
+    """Return a number a image, the same for all that are joined by pairs; int, shape (n,)."""
     first, second = ([pair.first for pair in pairs], [pair.second for pair in pairs])
     joined = coo_array((np.ones(len(pairs), bool), (first, second)), shape=(n, n))
     return np.asarray(connected_components(joined, directed=False)[1])
@@ -146,7 +146,7 @@ def _agreeing(codes: np.ndarray, pool: ThreadPoolExecutor) -> list[tuple[int, in
     Parameters
     ----------
     codes : ndarray of uint64, shape (n, views)
-        The first view is the picture as it is; it is put to every view of the other one.
+        The first view is the image as it is; it is put to every view of the other one.
     """
     views = np.ascontiguousarray(codes.T)
     blocks = np.array_split(np.arange(len(codes)), -(-len(codes) // 64))
@@ -192,10 +192,10 @@ def _paired(found: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]]
 
 
 def _codes(item: Item) -> np.ndarray | None:
-    """Return perceptual hashes (windows, flips) of a picture, uint64; None where it cannot be read.
+    """Return perceptual hashes (windows, flips) of a image, uint64; None where it cannot be read.
 
     The hash is Zauner's DCT hash (2010, "Implementation and Benchmarking of Perceptual Image Hash
-    Functions"): the 8 x 8 lowest frequencies of a 32 x 32 grey picture, less the mean, each above
+    Functions"): the 8 x 8 lowest frequencies of a 32 x 32 grey image, less the mean, each above
     or below their median.
     """
     waves = _waves(item, 32, 8)
@@ -207,7 +207,7 @@ def _codes(item: Item) -> np.ndarray | None:
 
 
 def _detail(first: np.ndarray | None, second: np.ndarray | None) -> float:
-    """Return the correlation of the middle frequencies of two pictures at their best alignment.
+    """Return the correlation of the middle frequencies of two images at their best alignment.
 
     The hash knows where the bright and the dark parts lie: any two objects in the middle of white
     paper are alike to it. What has 6 to 15 half-waves along an edge tells them apart.

@@ -24,18 +24,18 @@ from featx.formatting import percent
 from featx.images import decoding
 
 # Ten a class is what a stratified split of 10 % needs to hold out one; below it, a class's own
-# score rests on hardly any picture.
-FEWEST_PICTURES = 10
-# From this share of copied pictures on it is tried what folds that divide copies would have said.
+# score rests on hardly any image.
+FEWEST_IMAGES = 10
+# From this share of copied images on it is tried what folds that divide copies would have said.
 MANY_COPIES = 0.05
-# Pairs that are kept as pictures for the report, the most suspicious ones first.
+# Pairs that are kept as images for the report, the most suspicious ones first.
 SHOWN = 12
 _THUMBNAIL = 160
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a picture stands: "train" or "test", its id there, and its label."""
+    """Where a image stands: "train" or "test", its id there, and its label."""
 
     part: str
     id: str
@@ -44,7 +44,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two pictures that are the same, or nearly.
+    """Two images that are the same, or nearly.
 
     Attributes
     ----------
@@ -76,33 +76,33 @@ class Leaks:
 
     Attributes
     ----------
-    pictures : int
-        Pictures looked at.
+    images : int
+        Images looked at.
     pairs : tuple of Pair
         Conflicting labels first, then pairs across the split, then the others.
     leaked : tuple of str
-        Ids of the test pictures of which training has a copy, in their order.
+        Ids of the test images of which training has a copy, in their order.
     groups : mapping of str to ndarray of int
-        Part -> a number a picture, the same for all copies of each other in every part: the
+        Part -> a number a image, the same for all copies of each other in every part: the
         `groups` of scikit-learn's `StratifiedGroupKFold`.
     small : mapping of str to int
-        Classes with fewer than `FEWEST_PICTURES` training pictures.
+        Classes with fewer than `FEWEST_IMAGES` training images.
     shortcuts : tuple of Shortcut
         What about the files tells the class.
     thumbnails : mapping of Place to bytes
         JPEGs of the first `SHOWN` pairs.
     seconds : float
     near : bool
-        False where there are too many pictures to look for more than equal files.
+        False where there are too many images to look for more than equal files.
     apart : bool
-        Whether folds divide copies, since a class has too few different pictures to keep them
+        Whether folds divide copies, since a class has too few different images to keep them
         together; False with a test set.
     divided : float or None
         What the verdict's head would seem to get on folds that divide copies, 0 to 1; None where
-        it was not tried: there is a test set, or fewer than `MANY_COPIES` of the pictures have one.
+        it was not tried: there is a test set, or fewer than `MANY_COPIES` of the images have one.
     """
 
-    pictures: int
+    images: int
     pairs: tuple[Pair, ...]
     leaked: tuple[str, ...]
     groups: Mapping[str, np.ndarray]
@@ -116,7 +116,7 @@ class Leaks:
 
     @property
     def copied(self) -> float:
-        """The share of the training pictures that have a copy among them, 0 to 1."""
+        """The share of the training images that have a copy among them, 0 to 1."""
         counts = np.unique(self.groups["train"], return_counts=True)[1]
         return float(counts[counts > 1].sum() / counts.sum())
 
@@ -132,8 +132,8 @@ class Leaks:
         said = []
         if self.leaked:
             said.append(
-                f"{_counted(len(self.leaked), 'test picture is', 'test pictures are')} also in the "
-                "training set, as the same file or nearly the same picture: what is scored on "
+                f"{_counted(len(self.leaked), 'test image is', 'test images are')} also in the "
+                "training set, as the same file or nearly the same image: what is scored on "
                 f"them is memory. Leave them out (such as {self.leaked[0]})."
             )
         if self.conflicting:
@@ -150,18 +150,18 @@ class Leaks:
         if self.pairs:
             said.append(
                 f"{_counted(exact, 'pair', 'pairs')} of equal files and "
-                f"{_counted(near, 'pair', 'pairs')} of near copies among {self.pictures:,} "
-                "pictures."
+                f"{_counted(near, 'pair', 'pairs')} of near copies among {self.images:,} "
+                "images."
             )
         if self.apart:
             said.append(
-                "Folds divide copies: some class has too few different pictures to keep its copies "
+                "Folds divide copies: some class has too few different images to keep its copies "
                 "together, so that a part of what is scored is memory."
             )
         if self.divided is not None:
             counts = np.unique(self.groups["train"], return_counts=True)[1]
             said.append(
-                f"Folds keep copies together: the {counts.sum():,} pictures are {len(counts):,} "
+                f"Folds keep copies together: the {counts.sum():,} images are {len(counts):,} "
                 f"different ones, one of them {counts.max()} times. On folds that divide copies "
                 f"the same head would seem to get {percent(self.divided)}, for it would have seen "
                 "much of what it is asked."
@@ -169,14 +169,13 @@ class Leaks:
         if self.small:
             listed = ", ".join(f"{name} ({count})" for name, count in self.small.items())
             said.append(
-                f"Fewer than {FEWEST_PICTURES} training pictures of: {listed}. Their scores say "
-                "little."
+                f"Fewer than {FEWEST_IMAGES} training images of: {listed}. Their scores say little."
             )
         for one in self.shortcuts:
             said.append(
                 f"The {one.what} alone finds {one.found:.0%} of {one.label} and takes "
                 f"{one.mistaken:.0%} of the others for it ({one.example}): a network can learn "
-                "that instead of what is in the picture."
+                "that instead of what is in the image."
             )
         return said
 
@@ -189,22 +188,22 @@ def inspect(
     Parameters
     ----------
     train, test : tuple of Dataset and ndarray of float32, shape (n, dim)
-        Pictures and their rows, of one backbone.
+        Images and their rows, of one backbone.
 
     Notes
     -----
-    The perceptual hash of each picture is put to that of each other, at four flips and nineteen
+    The perceptual hash of each image is put to that of each other, at four flips and nineteen
     cuts, and where they agree, the correlation of the middle frequencies of their grey thumbnails
-    decides. Of more than 20,000 pictures only the nearest rows by cosine are compared, and of more
+    decides. Of more than 20,000 images only the nearest rows by cosine are compared, and of more
     than 50,000 only equal files are sought. A copy that is turned, heavily cut or painted over is
     not found.
 
     The thresholds were chosen on planted copies of these four sets; of others, 100 of each kind,
     it found (`tests/test_leakage.py` plants them; in brackets what the ten nearest rows of
-    MobileNetV2 alone led to, as all pictures of one texture are near each other to it):
+    MobileNetV2 alone led to, as all images of one texture are near each other to it):
 
     ======================= ========= ========== ========= ========= =========
-    pictures                same file re-encoded resized   flipped   cropped
+    images                same file re-encoded resized   flipped   cropped
     ======================= ========= ========== ========= ========= =========
     flowers (photos)        100       100 (100)  100 (99)  100 (100) 100 (100)
     trashnet (objects)      100       100 (100)  100 (100) 100 (100) 100 (100)
@@ -212,7 +211,7 @@ def inspect(
     magnetic_tile (grey)    100       100 (91)   100 (73)  100 (80)  100 (78)
     ======================= ========= ========== ========= ========= =========
 
-    None of the 500 copies was joined to a different picture but in magnetic_tile, whose tiles are
+    None of the 500 copies was joined to a different image but in magnetic_tile, whose tiles are
     photographed several times: two of 1,000 copies were joined to another tile. Without copies it
     reports 3 pairs of flowers and 3 of trashnet (the same scene or object again), none of steel and
     999 of magnetic_tile: the same tile at other exposures, but for at most five pairs of different
@@ -220,11 +219,11 @@ def inspect(
     """
     started = time.perf_counter()
     parts = {"train": train} if test is None else {"train": train, "test": test}
-    items = [item for pictures, _ in parts.values() for item in pictures.items]
+    items = [item for images, _ in parts.values() for item in images.items]
     places = [
         Place(part, item.id, item.label)
-        for part, (pictures, _) in parts.items()
-        for item in pictures.items
+        for part, (images, _) in parts.items()
+        for item in images.items
     ]
     rows = np.concatenate([rows for _, rows in parts.values()])
     near = len(rows) <= duplicates.MOST_ROWS
@@ -235,7 +234,7 @@ def inspect(
     labels = [item.label for item in train[0].items if item.label is not None]
     labelled = len(labels) == cut
     return Leaks(
-        pictures=len(items),
+        images=len(items),
         pairs=tuple(Pair(places[t.first], places[t.second], t.kind, t.cosine) for t in found),
         leaked=_leaked(places, groups, cut),
         groups={"train": groups[:cut]} | ({"test": groups[cut:]} if test else {}),
@@ -260,7 +259,7 @@ def _suspicion(twin: Twins, places: Sequence[Place]) -> tuple[bool, bool, bool, 
 
 
 def _small(labels: Sequence[str]) -> dict[str, int]:
-    return {name: n for name, n in sorted(Counter(labels).items()) if n < FEWEST_PICTURES}
+    return {name: n for name, n in sorted(Counter(labels).items()) if n < FEWEST_IMAGES}
 
 
 def _leaked(places: Sequence[Place], groups: np.ndarray, cut: int) -> tuple[str, ...]:
@@ -275,7 +274,7 @@ def _leaked(places: Sequence[Place], groups: np.ndarray, cut: int) -> tuple[str,
 def _thumbnails(
     found: Sequence[Twins], items: Sequence[Item], places: Sequence[Place]
 ) -> dict[Place, bytes]:
-    pictures = {}
+    images = {}
     for position in {position for twin in found for position in (twin.first, twin.second)}:
         source = items[position].source
         try:
@@ -283,11 +282,11 @@ def _thumbnails(
             pixels = decoding.decode(content) if isinstance(content, bytes) else content
         except ImageError:
             continue
-        picture, small = Image.fromarray(pixels), io.BytesIO()
-        picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-        picture.save(small, "JPEG", quality=80)
-        pictures[places[position]] = small.getvalue()
-    return pictures
+        image, small = Image.fromarray(pixels), io.BytesIO()
+        image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        image.save(small, "JPEG", quality=80)
+        images[places[position]] = small.getvalue()
+    return images
 
 
 def _counted(n: int, one: str, many: str) -> str:
@@ -295,7 +294,7 @@ def _counted(n: int, one: str, many: str) -> str:
 
 
 def judged(leaks: Leaks, y: np.ndarray, folds: int, seed: int) -> Leaks:
-    """Return the leaks with whether folds of the training pictures divide copies."""
+    """Return the leaks with whether folds of the training images divide copies."""
     groups = leaks.groups["train"]
     apart = any(
         np.isin(groups[score], groups[fit]).any()

@@ -19,7 +19,7 @@ from featx.images.formats import FORMATS
 # A warning is due where so much more of a class is found than others are taken for it (Youden's
 # index, 1950: 0 for guessing, 1 for certainty).
 WARNED = 0.5
-# Fewer pictures of a class than this cannot be told from chance.
+# Fewer images of a class than this cannot be told from chance.
 FEWEST = 10
 
 
@@ -35,7 +35,7 @@ class Shortcut:
         The class that it gives away most.
     found, mistaken : float
         Share of that class which a small decision tree finds by it alone, cross-validated, and
-        share of the other pictures which it takes for that class.
+        share of the other images which it takes for that class.
     example : str
         The most telling value, in words.
     """
@@ -55,8 +55,8 @@ class Shortcut:
 def shortcuts(items: Sequence[Item], labels: Sequence[str]) -> list[Shortcut]:
     """Return what about the files predicts the class, the strongest first.
 
-    Classes with fewer than `FEWEST` pictures are left out. A network that learns the camera, the
-    scanner or the download instead of the object scores well on such pictures and fails elsewhere
+    Classes with fewer than `FEWEST` images are left out. A network that learns the camera, the
+    scanner or the download instead of the object scores well on such images and fails elsewhere
     (Geirhos et al. 2020, "Shortcut Learning in Deep Neural Networks").
     """
     counts = Counter(labels)
@@ -99,7 +99,7 @@ def _judged(what: str, X: np.ndarray, names: list[str], y: np.ndarray) -> Shortc
 
 
 def _example(names: list[str], y: np.ndarray, label: str) -> str:
-    """Return the value that singles the class out: most pictures of it, fewest of others."""
+    """Return the value that singles the class out: most images of it, fewest of others."""
     inside = Counter(name for name, own in zip(names, y, strict=True) if own == label)
     everywhere = Counter(names)
     size, rest = inside.total(), max(1, len(y) - inside.total())
@@ -108,7 +108,7 @@ def _example(names: list[str], y: np.ndarray, label: str) -> str:
 
 
 def _one_hot(values: Sequence[str]) -> np.ndarray:
-    """Return a column for each value that ten pictures or more share."""
+    """Return a column for each value that ten images or more share."""
     common = sorted(value for value, count in Counter(values).items() if count >= FEWEST)
     return np.asarray([[value == one for one in common] for value in values], float).reshape(
         len(values), len(common)
@@ -122,13 +122,13 @@ def _header(item: Item) -> tuple[str, int, int]:
         return "pixels", source.shape[1], source.shape[0]
     try:
         opened = source if isinstance(source, Path) else io.BytesIO(source)
-        with Image.open(opened, formats=FORMATS) as picture:
-            return f"{picture.format} {picture.mode}", *picture.size
+        with Image.open(opened, formats=FORMATS) as image:
+            return f"{image.format} {image.mode}", *image.size
     except Exception:  # it had a row once; what it is now, extraction will tell
         return "unreadable", 0, 0
 
 
 def _folder(item: Item) -> str:
-    """Return the picture's folder, the one that names its class left out."""
+    """Return the image's folder, the one that names its class left out."""
     parts = PurePosixPath(item.id).parts[:-1]
     return "/".join(part for part in parts if part != item.label)

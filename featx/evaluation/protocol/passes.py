@@ -1,4 +1,4 @@
-"""One backbone's pass over the pictures of a comparison, and what such a pass costs."""
+"""One backbone's pass over the images of a comparison, and what such a pass costs."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ Rows = tuple[Dataset, Features]
 def take(
     asked: Plan, backbone: Backbone, train: Dataset, test: Dataset | None
 ) -> tuple[Rows, Rows | None, Pass]:
-    """Return the pictures that have a row, with their rows, of both sets, and what it took."""
+    """Return the images that have a row, with their rows, of both sets, and what it took."""
     parts: list[Rows] = []
     seconds, start, computing = 0.0, 0.0, 0.0
-    computed, reused, images = 0, 0, 0
+    computed, reused, total = 0, 0, 0
     runtimes = set()
-    for pictures in (train, test):
-        if pictures is None:
+    for images in (train, test):
+        if images is None:
             continue
         started = time.perf_counter()
-        rows = extract(pictures, backbone, **asked.extraction)
+        rows = extract(images, backbone, **asked.extraction)
         seconds += time.perf_counter() - started
-        parts.append((splits.without_failures(pictures, rows), rows))
+        parts.append((splits.without_failures(images, rows), rows))
         if rows.report is not None:
             computed += rows.report.computed
             reused += rows.report.reused
-            images += rows.report.images
+            total += rows.report.images
             start += rows.report.start_seconds
             computing += rows.report.compute_seconds
             runtimes.add(rows.report.runtime)
     cost, source = _cost(computed, reused, seconds, start)
     done = Pass(
         backbone=asked.label(backbone),
-        images=images,
+        images=total,
         computed=computed,
         reused=reused,
         seconds=seconds,
@@ -58,7 +58,7 @@ def take(
 def _cost(computed: int, reused: int, seconds: float, start: float) -> tuple[float | None, str]:
     """Return what a whole pass costs, as far as this run shows it, and in words how it does.
 
-    A part of the pictures stands for all only if it is the larger part: the first batches after
+    A part of the images stands for all only if it is the larger part: the first batches after
     the network's start are slower than the others.
     """
     if computed and not reused:

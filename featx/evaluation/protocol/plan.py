@@ -32,7 +32,7 @@ class Plan:
     recipe : Recipe or None
         Of the baseline; None runs none.
     extraction : mapping
-        What goes to `extract` beside pictures and backbone.
+        What goes to `extract` beside images and backbone.
     """
 
     names: tuple[str, str | None]
@@ -146,7 +146,7 @@ def recipe_of(baseline: bool | Recipe, epochs: int) -> Recipe | None:
         return None
     if epochs < 1:
         raise FeatxError(f"epochs must be 1 or more; got {epochs}. baseline=False leaves it out.")
-    # No validation part and no early stopping: the heads train on every training picture, so the
+    # No validation part and no early stopping: the heads train on every training image, so the
     # baseline does too, and its epochs are the stated number.
     return Recipe(layers=(), epochs=epochs, validation_fraction=0.0, patience=None)
 
@@ -157,7 +157,7 @@ def in_words(recipe: Recipe | None) -> str:
         return ""
     layers = " + ".join([*(type(layer).__name__ for layer in recipe.layers), "Dense softmax"])
     held = recipe.validation_fraction
-    watched = f"{held:.0%} of the training pictures held out" if held else "all training pictures"
+    watched = f"{held:.0%} of the training images held out" if held else "all training images"
     stop = (
         ""
         if recipe.patience is None
@@ -167,6 +167,6 @@ def in_words(recipe: Recipe | None) -> str:
     return (
         f"Frozen network + {layers}; {recipe.optimizer}, learning rate {recipe.learning_rate}, "
         f"batches of {recipe.batch_size}, {epochs_in_words(recipe.epochs)}{stop}; {watched}"
-        f"{f'; augmentation: {augmented}' if augmented else ''}; every picture is decoded and "
+        f"{f'; augmentation: {augmented}' if augmented else ''}; every image is decoded and "
         "sent through the whole network every epoch"
     )

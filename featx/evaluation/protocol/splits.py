@@ -1,4 +1,4 @@
-"""Which pictures train and which test: the same for every method, checked before any work."""
+"""Which images train and which test: the same for every method, checked before any work."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from featx.datasets import content
 from featx.datasets.dataset import Dataset
 from featx.errors import DatasetError
-from featx.evaluation.results import Pictures, SkippedPicture
+from featx.evaluation.results import Images, SkippedImage
 from featx.features import Features
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One training and test set, as rows for the heads and as pictures for the baseline.
+    """One training and test set, as rows for the heads and as images for the baseline.
 
     Attributes
     ----------
     fold : int or None
         From 1; None where a test set was given.
     positions : ndarray of int, shape (n_test,)
-        Where the test pictures stand among all that are tested.
+        Where the test images stand among all that are tested.
     """
 
     fold: int | None
@@ -47,7 +47,7 @@ def check(train: Dataset, test: Dataset | None, folds: int) -> None:
     ------
     DatasetError
         No labels; one class only; a class of the test set that the training set lacks; without a
-        test set, a class with fewer pictures than folds.
+        test set, a class with fewer images than folds.
     """
     _check_labels(train, "training")
     classes = Counter(_labels(train))
@@ -65,7 +65,7 @@ def check(train: Dataset, test: Dataset | None, folds: int) -> None:
         raise DatasetError(
             f"the test set has {_counted(len(unseen), 'class', 'classes')} that the training set "
             f"lacks: {_listed(unseen)}. The training set has: {_listed(sorted(classes))}. Give "
-            "both sets the same class names, or leave those pictures out."
+            "both sets the same class names, or leave those images out."
         )
 
 
@@ -84,8 +84,8 @@ def _check_folds(classes: Counter[str], folds: int) -> None:
     small = [f"{name!r} ({n})" for name, n in sorted(classes.items()) if n < folds]
     if small:
         raise DatasetError(
-            f"{folds}-fold cross-validation needs {folds} pictures of every class; too few of: "
-            f"{_listed(small)}. Add pictures, leave the class out, pass folds="
+            f"{folds}-fold cross-validation needs {folds} images of every class; too few of: "
+            f"{_listed(small)}. Add images, leave the class out, pass folds="
             f"{max(2, min(classes.values()))}{'' if min(classes.values()) > 1 else ' (and more)'}"
             ", or give a test set."
         )
@@ -105,7 +105,7 @@ def _listed(names: list[str], shown: int = 20) -> str:
 
 
 def without_failures(dataset: Dataset, features: Features) -> Dataset:
-    """Return the pictures that have a row, so that the baseline sees the same ones."""
+    """Return the images that have a row, so that the baseline sees the same ones."""
     bad = {failure.id for failure in features.failures}
     if not bad:
         return dataset
@@ -125,9 +125,9 @@ def splits(
     Parameters
     ----------
     groups : ndarray of int, shape (n,), optional
-        Pictures of one group, such as copies of each other, are never divided between folds.
+        Images of one group, such as copies of each other, are never divided between folds.
     """
-    pictures, rows = train
+    images, rows = train
     if test is not None:
         yield Split(
             None,
@@ -136,7 +136,7 @@ def splits(
             test[1].X,
             labels_of(test[1]),
             np.arange(len(test[1])),
-            pictures,
+            images,
             test[0],
         )
         return
@@ -149,8 +149,8 @@ def splits(
             rows.X[score],
             y[score],
             score,
-            pictures.subset(list(fit)),
-            pictures.subset(list(score)),
+            images.subset(list(fit)),
+            images.subset(list(score)),
         )
 
 
@@ -164,7 +164,7 @@ def folds_of(
         return list(plain.split(nothing, y))
     together = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     found = list(together.split(nothing, y, groups))
-    # Copies of one picture may be all there is of a class: a class that never trains, or an empty
+    # Copies of one image may be all there is of a class: a class that never trains, or an empty
     # fold, is worse than copies on both sides.
     if all(len(score) and set(y[score]) <= set(y[fit]) for fit, score in found):
         return found
@@ -183,8 +183,8 @@ def describe(
     train: tuple[Dataset, Features],
     test: tuple[Dataset, Features] | None,
     folds: int,
-) -> Pictures:
-    """Return what the report says of the pictures: counts a class, skipped ones, notes."""
+) -> Images:
+    """Return what the report says of the images: counts a class, skipped ones, notes."""
     parts = [("train", train)] + ([] if test is None else [("test", test)])
     n_train = Counter(str(label) for label in labels_of(train[1]))
     scored = train if test is None else test
@@ -197,8 +197,8 @@ def describe(
         for note in rows.notes
     ]
     if absent:
-        notes.append(f"No test picture of: {_listed(absent)}; nothing is known of how they fare.")
-    return Pictures(
+        notes.append(f"No test image of: {_listed(absent)}; nothing is known of how they fare.")
+    return Images(
         train=names[0],
         test=names[1],
         folds=0 if test is not None else folds,
@@ -206,7 +206,7 @@ def describe(
         n_train={name: n_train[name] for name in classes},
         n_test={name: n_test[name] for name in classes},
         skipped=tuple(
-            SkippedPicture(part, failure) for part, (_, rows) in parts for failure in rows.failures
+            SkippedImage(part, failure) for part, (_, rows) in parts for failure in rows.failures
         ),
         notes=tuple(notes),
         content=content.contents(scored[0].items),
@@ -223,5 +223,5 @@ def name_of(source: Any) -> str:
         return Path(source).as_posix()
     if isinstance(source, Dataset) and source.location is not None:
         return source.location.as_posix()
-    size = f" of {len(source)} pictures" if hasattr(source, "__len__") else ""
+    size = f" of {len(source)} images" if hasattr(source, "__len__") else ""
     return f"{type(source).__name__}{size}"

@@ -62,7 +62,7 @@ class Method:
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """What a head said of training pictures that it had not seen, in cross-validation.
+    """What a head said of training images that it had not seen, in cross-validation.
 
     Attributes
     ----------
@@ -159,7 +159,7 @@ def run(
     row : Result
         The fields that all rows of this method share; the others are filled in here.
     ids : list of str
-        All pictures that are tested, in order.
+        All images that are tested, in order.
     """
     classes = row_classes = None
     y_true = np.empty(len(ids), dtype=object)
@@ -245,7 +245,7 @@ def _ask_baseline(model: Any, split: Split, classes: Sequence[str]) -> _Answer:
     started = time.perf_counter()
     model.fit(split.train)
     fitted = time.perf_counter()
-    # One pass over the test pictures and not two: predict() would be another.
+    # One pass over the test images and not two: predict() would be another.
     raw = np.asarray(model.predict_proba(split.test))
     predicted = time.perf_counter()
     y_pred = np.asarray(model.classes_, dtype=object)[raw.argmax(axis=1)]

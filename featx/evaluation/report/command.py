@@ -22,7 +22,7 @@ def command(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[
     """Return what to type to run the comparison again.
 
     The command line where every argument has a form there. Else the Python call, and in comments
-    above it what no command can name: pictures that were made in the caller's process, estimators
+    above it what no command can name: images that were made in the caller's process, estimators
     and networks of the user's own.
 
     Parameters
@@ -113,7 +113,7 @@ class _Name(str):
 
 
 def _kind(part: Any) -> str:
-    size = f" of {len(part):,} pictures" if hasattr(part, "__len__") else ""
+    size = f" of {len(part):,} images" if hasattr(part, "__len__") else ""
     return f"{type(part).__name__}{size}"
 
 

@@ -15,7 +15,7 @@ from featx.evaluation.report import charts
 # Colours of the style sheet; a further class takes the first again, and the map's caption says so.
 COLOURS = 10
 MAP_WIDTH, MAP_HEIGHT, MAP_EDGE = 720, 520, 14
-# A gain that is worth more pictures, and an interval narrow enough to say that there is none.
+# A gain that is worth more images, and an interval narrow enough to say that there is none.
 MOVED, SURE = 0.02, 0.1
 _LOOKS = ("head", "second", "third")
 
@@ -59,7 +59,7 @@ def subject_answers(doc: Data) -> Data:
     return next(a for a in answers if (a["backbone"], a["method"], a["seed"]) == wanted)
 
 
-def picture(text: str) -> Markup:
+def image(text: str) -> Markup:
     """Return the address of a JPEG that is given in base64, and of nothing else.
 
     A report.json may come from anywhere: what is no base64 must not reach the page as it is.
@@ -85,9 +85,9 @@ def _learning(curves: Sequence[Data]) -> dict[str, Any] | None:
         for (name, _), line in series.items()
     )
     words = (
-        "Accuracy over training pictures per class",
+        "Accuracy over training images per class",
         f"{ends}.",
-        "pictures per class",
+        "images per class",
         "share right",
     )
     return {"chart": charts.growth(words, series), "curves": curves, "says": _gain(curves)}
@@ -116,7 +116,7 @@ def _gain(curves: Sequence[Data]) -> str:
             gain = last["accuracy"] - before[-1]["accuracy"]
             advice = _advice(before[-1], last)
             return (
-                f"From {before[-1]['per_class']} to {last['per_class']} pictures per class "
+                f"From {before[-1]['per_class']} to {last['per_class']} images per class "
                 f"{formatting.label(curve['method'])} gained "
                 f"{formatting.points(gain)} points: {advice}."
             )
@@ -128,10 +128,10 @@ def _advice(before: Data, last: Data) -> str:
     gain = last["accuracy"] - before["accuracy"]
     low, high = last["interval"]["low"], last["interval"]["high"]
     if gain > MOVED and before["accuracy"] < low and before["interval"]["high"] < last["accuracy"]:
-        return "more pictures may well help"
+        return "more images may well help"
     if gain > MOVED or high - low > SURE:
-        return "the intervals are too wide to tell whether more pictures would help"
-    return "more pictures of the same kind are unlikely to help much"
+        return "the intervals are too wide to tell whether more images would help"
+    return "more images of the same kind are unlikely to help much"
 
 
 def _proof(one: Data) -> dict[str, Any]:
@@ -139,9 +139,9 @@ def _proof(one: Data) -> dict[str, Any]:
     if one["reason"]:
         return {"holds": None, "text": f"{name} cannot be put onto the network: {one['reason']}"}
     many = (
-        f"{one['pictures']} tested pictures"
-        if one["pictures"] == one["of"]
-        else f"{one['pictures']} of {one['of']} tested pictures, at even steps"
+        f"{one['images']} tested images"
+        if one["images"] == one["of"]
+        else f"{one['images']} of {one['of']} tested images, at even steps"
     )
     text = (
         f"{name}: its answers from kept rows against those of the whole network, from pixels to "
@@ -156,7 +156,7 @@ def _proof(one: Data) -> dict[str, Any]:
 def _map(doc: Data, found: Data | None, answers: Data) -> dict[str, Any] | None:
     if found is None:
         return None
-    classes, tested = doc["pictures"]["classes"], doc["tested"]
+    classes, tested = doc["images"]["classes"], doc["tested"]
     wide, high = MAP_WIDTH - 2 * MAP_EDGE, MAP_HEIGHT - 2 * MAP_EDGE
     points = []
     for cell, position in enumerate(found["positions"]):
@@ -182,7 +182,7 @@ def _map(doc: Data, found: Data | None, answers: Data) -> dict[str, Any] | None:
         "of": len(tested["ids"]),
         "classes": [(name, number % COLOURS) for number, name in enumerate(classes)],
         "repeats": len(classes) > COLOURS,
-        "sheet": picture(found["sheet"]),
+        "sheet": image(found["sheet"]),
         "side": int(found["side"]),
         "columns": int(found["columns"]),
         "width": MAP_WIDTH,
@@ -191,7 +191,7 @@ def _map(doc: Data, found: Data | None, answers: Data) -> dict[str, Any] | None:
 
 
 def _galleries(doc: Data, found: Data, answers: Data) -> list[dict[str, Any]]:
-    drawn = {one["position"]: picture(one["jpeg"]) for one in found["pictures"]}
+    drawn = {one["position"]: image(one["jpeg"]) for one in found["images"]}
     name = formatting.label(answers["method"])
     kinds = (
         (f"The surest wrong answers of the {name}", "A wrong label often stands among them.",
@@ -203,7 +203,7 @@ def _galleries(doc: Data, found: Data, answers: Data) -> list[dict[str, Any]]:
         {
             "title": title,
             "says": says,
-            "pictures": [_shown(doc, answers, n, drawn.get(n)) for n in positions],
+            "images": [_shown(doc, answers, n, drawn.get(n)) for n in positions],
         }
         for title, says, positions in kinds
         if positions
@@ -211,7 +211,7 @@ def _galleries(doc: Data, found: Data, answers: Data) -> list[dict[str, Any]]:
 
 
 def _shown(doc: Data, answers: Data, position: int, source: Markup | None) -> dict[str, Any]:
-    classes, tested = doc["pictures"]["classes"], doc["tested"]
+    classes, tested = doc["images"]["classes"], doc["tested"]
     true = tested["y_true"][position]
     beside = [
         one

@@ -31,7 +31,7 @@ class Run:
     Attributes
     ----------
     name : str
-        The pictures, and what sets it apart from other runs on them.
+        The images, and what sets it apart from other runs on them.
     folder : str
         Where it was read, as it was given.
     data : dict
@@ -70,14 +70,14 @@ class Run:
 
     @property
     def right(self) -> np.ndarray:
-        """Whether the verdict's method was right on each tested picture, first seed."""
+        """Whether the verdict's method was right on each tested image, first seed."""
         answers = figures.subject_answers(self.data)
         return np.asarray(answers["y_pred"]) == np.asarray(self.data["tested"]["y_true"])
 
 
 @dataclass(frozen=True)
 class Match:
-    """Two runs that were tested on the same pictures."""
+    """Two runs that were tested on the same images."""
 
     first: str
     second: str
@@ -92,7 +92,7 @@ class Joined:
 
     @cached_property
     def matches(self) -> list[Match]:
-        """The verdicts of runs on the same pictures, compared picture by picture."""
+        """The verdicts of runs on the same images, compared image by image."""
         return [
             Match(one.name, two.name, intervals.compare(one.right, two.right))
             for one, two in combinations(self.runs, 2)
@@ -208,17 +208,17 @@ def _refused(name: str) -> NoReturn:
 
 
 def _name(data: dict[str, Any]) -> str:
-    parts = [data["pictures"]["train"], data["pictures"]["test"]]
+    parts = [data["images"]["train"], data["images"]["test"]]
     return " → ".join("/".join(part.split("/")[-2:]) for part in parts if part is not None)
 
 
 def _tested(run: Run) -> tuple[str, list[str]] | None:
-    """Return what the tested pictures hold, and their labels by name; None where it is unknown.
+    """Return what the tested images hold, and their labels by name; None where it is unknown.
 
-    These make two runs comparable. The names of the files do not: other pictures may have the
+    These make two runs comparable. The names of the files do not: other images may have the
     same ones.
     """
-    classes, tested = run.data["pictures"]["classes"], run.data["tested"]
+    classes, tested = run.data["images"]["classes"], run.data["tested"]
     if tested["content"] is None:
         return None
     return tested["content"], [classes[number] for number in tested["y_true"]]

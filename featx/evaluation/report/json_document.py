@@ -25,9 +25,9 @@ VERSION = 5
 
 def document(report: Report) -> dict[str, Any]:
     """Return the report as dicts, lists, strings, finite numbers and None."""
-    pictures, around = report.pictures, report.circumstances
+    images, around = report.images, report.circumstances
     first = report.predictions[0]
-    place = {name: number for number, name in enumerate(pictures.classes)}
+    place = {name: number for number, name in enumerate(images.classes)}
     whole = {
         "schema": "featx-report",
         "version": VERSION,
@@ -35,15 +35,15 @@ def document(report: Report) -> dict[str, Any]:
         "command": around.command,
         "seconds": around.seconds,
         "verdict": report.verdict,
-        "pictures": {
-            "train": pictures.train,
-            "test": pictures.test,
-            "folds": pictures.folds,
-            "classes": pictures.classes,
-            "n_train": pictures.n_train,
-            "n_test": pictures.n_test,
-            "skipped": [{"part": one.part, **asdict(one.failure)} for one in pictures.skipped],
-            "notes": pictures.notes,
+        "images": {
+            "train": images.train,
+            "test": images.test,
+            "folds": images.folds,
+            "classes": images.classes,
+            "n_train": images.n_train,
+            "n_test": images.n_test,
+            "skipped": [{"part": one.part, **asdict(one.failure)} for one in images.skipped],
+            "notes": images.notes,
         },
         "baseline": report.baseline or None,
         "passes": report.passes,
@@ -56,12 +56,12 @@ def document(report: Report) -> dict[str, Any]:
                 for (backbone, method), score in report.selection.scores.items()
             ],
         },
-        "methods": [_method(one, pictures.classes) for one in report.summaries],
+        "methods": [_method(one, images.classes) for one in report.summaries],
         "rows": report.rows,
         "histories": report.histories,
         "tested": {
             "ids": first.ids,
-            "content": pictures.content,
+            "content": images.content,
             "y_true": [place[str(name)] for name in first.y_true],
         },
         "predictions": [_answers(one, place) for one in report.predictions],
@@ -109,7 +109,7 @@ def _method(one: Summary, classes: tuple[str, ...]) -> dict[str, Any]:
 
 def _leaks(found: Leaks) -> dict[str, Any]:
     return {
-        "pictures": found.pictures,
+        "images": found.images,
         "near_copies_sought": found.near,
         "seconds": found.seconds,
         "pairs": [
@@ -146,7 +146,7 @@ def _evidence(found: Evidence) -> dict[str, Any]:
         },
         "surest": found.surest,
         "worst": found.worst,
-        "pictures": [{"position": n, "jpeg": jpeg} for n, jpeg in found.pictures.items()],
+        "images": [{"position": n, "jpeg": jpeg} for n, jpeg in found.images.items()],
         "seconds": found.seconds,
         "missing": found.missing,
     }
@@ -159,7 +159,7 @@ def _proof(one: Proof) -> dict[str, Any]:
         "method": one.method,
         "of": one.of,
         "reason": one.reason or None,
-        "pictures": 0 if done is None else done.pictures,
+        "images": 0 if done is None else done.images,
         "largest": None if done is None else done.largest,
         "worst": None if done is None else done.worst,
         "same_class": None if done is None else done.same_class,
@@ -169,7 +169,7 @@ def _proof(one: Proof) -> dict[str, Any]:
 
 
 def _answers(one: Predictions, place: dict[str, int]) -> dict[str, Any]:
-    """Return three figures a picture and not a row of them, so that many classes fit."""
+    """Return three figures a image and not a row of them, so that many classes fit."""
     given = np.asarray([place[str(name)] for name in one.y_pred])
     true = np.asarray([place[str(name)] for name in one.y_true])
     rows = np.arange(len(given))

@@ -14,9 +14,9 @@ from featx.evaluation.report.verdict import Verdict, verdict
 from featx.evaluation.results import (
     Circumstances,
     History,
+    Images,
     MethodFailure,
     Pass,
-    Pictures,
     Predictions,
     Result,
     Selection,
@@ -38,7 +38,7 @@ class Report:
     rows : list of Result
         One a training: backbone, method, seed and fold.
     predictions : list of Predictions
-        One a backbone, method and seed: what was said of each picture.
+        One a backbone, method and seed: what was said of each image.
     passes : list of Pass
         One a backbone.
     remarks : list of str
@@ -57,7 +57,7 @@ class Report:
     >>> report.save("report")                                      # doctest: +SKIP
     """
 
-    pictures: Pictures
+    images: Images
     rows: list[Result]
     predictions: list[Predictions]
     passes: list[Pass]
@@ -74,12 +74,12 @@ class Report:
     def summaries(self) -> list[Summary]:
         """One line a method, the best accuracy first."""
         spent = costs(self.rows, self.passes)
-        return summaries(self.predictions, self.pictures.classes, spent, self.selection)
+        return summaries(self.predictions, self.images.classes, spent, self.selection)
 
     @cached_property
     def verdict(self) -> Verdict:
         """The verdict in plain words."""
-        return verdict(self.summaries, self.passes, self.selection, self.pictures, self.leaks)
+        return verdict(self.summaries, self.passes, self.selection, self.images, self.leaks)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain data that strict JSON can hold: a missing figure is None.
@@ -111,7 +111,7 @@ class Report:
     def save_tensorboard(self, directory: str | Path) -> Path:
         """Write what `tensorboard --logdir DIRECTORY` shows, and return the folder.
 
-        The baseline's training curves and the learning curves as scalars, and the tested pictures
+        The baseline's training curves and the learning curves as scalars, and the tested images
         with their rows for the embedding projector.
 
         Raises

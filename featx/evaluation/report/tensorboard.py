@@ -57,7 +57,7 @@ def save(report: Report, directory: Path) -> Path:
         for curve in curves:
             points = [(point.per_class, point.accuracy) for point in curve.points]
             folder = directory / _name(["learning curve", curve.backbone, curve.method])
-            tensorboard.write(folder, {"accuracy over pictures per class": points}, at)
+            tensorboard.write(folder, {"accuracy over images per class": points}, at)
         if shown is not None:
             _project(report, shown, directory)
     except OSError as error:
@@ -74,7 +74,7 @@ def _name(parts: Iterable[str]) -> str:
 
 
 def _project(report: Report, shown: Map, directory: Path) -> None:
-    """Write the rows, what is known of each, and the sheet of their pictures."""
+    """Write the rows, what is known of each, and the sheet of their images."""
     answers = next(
         one
         for one in report.predictions
@@ -85,7 +85,7 @@ def _project(report: Report, shown: Map, directory: Path) -> None:
         for row in shown.rows:
             file.write("\t".join(f"{value:.6g}" for value in row) + "\n")
     with open(directory / "metadata.tsv", "w", encoding="utf-8") as file:
-        file.write("label\tgiven\tanswer\tpicture\n")
+        file.write("label\tgiven\tanswer\timage\n")
         for position in shown.positions:
             true, given = str(answers.y_true[position]), str(answers.y_pred[position])
             right = "right" if true == given else "wrong"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from featx.evaluation.leaks.leakage import Leaks
-from featx.evaluation.results import Pass, Pictures, Selection
+from featx.evaluation.results import Images, Pass, Selection
 from featx.evaluation.scores.intervals import PairedTest
 from featx.evaluation.scores.summary import Summary, merits
 from featx.formatting import capitalized, epochs, label, p_value, percent, points, seconds, times
@@ -49,7 +49,7 @@ def verdict(
     found: Sequence[Summary],
     passes: Sequence[Pass],
     selection: Selection,
-    pictures: Pictures,
+    images: Images,
     leaks: Leaks | None = None,
 ) -> Verdict:
     """Return the verdict on these summaries; a pure function of them."""
@@ -58,7 +58,7 @@ def verdict(
     subject = head or rivals[0]
     several = len({one.backbone for one in found}) > 1
     on = f" on {subject.backbone}" if several else ""
-    which = "test pictures" if pictures.test is not None else "pictures, each tested once,"
+    which = "test images" if images.test is not None else "images, each tested once,"
     headline = (
         f"{capitalized(label(subject.method))}{on} gets {percent(subject.accuracy)} of "
         f"{subject.n_test} {which} right "
@@ -68,7 +68,7 @@ def verdict(
     said: list[tuple[str, list[str]]] = []
     real = None
     if head is not None:
-        # Picked on the very pictures that score it: only then do the other tries count against it.
+        # Picked on the very images that score it: only then do the other tries count against it.
         picked_here = not selection.folds and sum(one.kind == "head" for one in found) > 1
         real = _real(head, picked_here)
         done = next(one for one in passes if one.backbone == head.backbone)
@@ -80,7 +80,7 @@ def verdict(
     return Verdict(
         headline,
         tuple(Point(topic, " ".join(sentences)) for topic, sentences in said if sentences),
-        (*_cautions(found, passes, pictures, head), *_memory(subject, leaks)),
+        (*_cautions(found, passes, images, head), *_memory(subject, leaks)),
         real,
     )
 
@@ -120,14 +120,14 @@ def _unsettled(test: PairedTest, how: str) -> str:
     """Return why a difference is not shown, the interval's word on it included."""
     if test.interval.low <= 0 <= test.interval.high:
         return (
-            f"is no larger than chance explains ({how}): on these pictures the two cannot be told "
+            f"is no larger than chance explains ({how}): on these images the two cannot be told "
             "apart."
         )
     if test.p_value < SIGNIFICANT:
         return f"is not shown: its interval leaves out 0, the test does not confirm it ({how})."
     differ = test.only_first + test.only_second
     return (
-        f"rests on {differ} pictures that only one of the two got right, too few for the test to "
+        f"rests on {differ} images that only one of the two got right, too few for the test to "
         f"tell it from chance ({how}). The interval leaves out 0, but with so few it is too "
         "narrow: nothing is settled."
     )
@@ -140,9 +140,9 @@ def _cost(head: Summary, rival: Summary | None, done: Pass) -> list[str]:
     kept = done.reused > 0
     said = []
     if kept:
-        some = f"{done.computed} of {done.computed + done.reused} different pictures"
+        some = f"{done.computed} of {done.computed + done.reused} different images"
         said.append(
-            f"{some if done.computed else 'No picture'} went through the network in this run: the "
+            f"{some if done.computed else 'No image'} went through the network in this run: the "
             f"rows{' of the others' if done.computed else ''} were kept from before "
             f"({seconds(done.seconds)} in all), and {fits} took {each}."
         )
@@ -152,7 +152,7 @@ def _cost(head: Summary, rival: Summary | None, done: Pass) -> list[str]:
         about = "about " if done.cost is None or kept else ""
         said.append(
             f"{'A first run costs' if kept else 'It cost'} {about}{seconds(cost.total)}: one pass "
-            f"of all {done.images} pictures through the network ({about}"
+            f"of all {done.images} images through the network ({about}"
             f"{seconds(cost.pass_seconds)}) and {fits} ({each})."
         )
     if rival is not None:
@@ -207,18 +207,18 @@ def _choice(head: Summary, found: Sequence[Summary], selection: Selection) -> li
     if selection.folds:
         return [
             f"It was chosen among {heads} heads by {selection.folds}-fold cross-validation on the "
-            f"training pictures alone ({percent(score)} there{close.rstrip(',')}), which took "
+            f"training images alone ({percent(score)} there{close.rstrip(',')}), which took "
             f"{seconds(selection.seconds)}."
         ]
     return [
-        f"It is {'the best' if not close else 'one'} of {heads} heads{close} on the very pictures "
+        f"It is {'the best' if not close else 'one'} of {heads} heads{close} on the very images "
         "that score it, so its figure is a little flattered; a test set of its own would not do "
         "that."
     ]
 
 
 def _cautions(
-    found: Sequence[Summary], passes: Sequence[Pass], pictures: Pictures, head: Summary | None
+    found: Sequence[Summary], passes: Sequence[Pass], images: Images, head: Summary | None
 ) -> tuple[str, ...]:
     said = []
     untrained = [done.backbone for done in passes if done.untrained]
@@ -227,26 +227,26 @@ def _cautions(
             f"Untrained weights: {', '.join(untrained)} ran with random weights, so the accuracies "
             "say nothing of what this network can do; the seconds are real."
         )
-    skipped = len(pictures.skipped)
+    skipped = len(images.skipped)
     if skipped:
         said.append(
-            f"{skipped} {'picture' if skipped == 1 else 'pictures'} could not be used and "
+            f"{skipped} {'image' if skipped == 1 else 'images'} could not be used and "
             f"{'was' if skipped == 1 else 'were'} left out for every method; the list is below."
         )
     best = max((one for one in found if one.kind == "baseline"), default=None, key=_accuracy)
     if head is not None and best is not None and best.backbone != head.backbone:
         said.append(f"The best baseline ran on {best.backbone}: {percent(best.accuracy)}.")
-    if sum(pictures.n_test.values()) < 100:
+    if sum(images.n_test.values()) < 100:
         said.append(
-            f"With {sum(pictures.n_test.values())} pictures tested, one picture is "
-            f"{100 / max(1, sum(pictures.n_test.values())):.1f} points: read the interval, not the "
+            f"With {sum(images.n_test.values())} images tested, one image is "
+            f"{100 / max(1, sum(images.n_test.values())):.1f} points: read the interval, not the "
             "figure."
         )
     return tuple(said)
 
 
 def _memory(subject: Summary, leaks: Leaks | None) -> list[str]:
-    """Return what the test pictures that training knows do to the figure."""
+    """Return what the test images that training knows do to the figure."""
     if leaks is not None and (leaks.apart or leaks.divided is not None):
         return [next(text for text in leaks.sentences() if text.startswith("Folds "))]
     if leaks is None or not leaks.leaked:

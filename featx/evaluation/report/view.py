@@ -42,7 +42,7 @@ def view(report: Report) -> dict[str, Any]:
         "rival": rival,
         "several": len({one.backbone for one in found}) > 1,
         "details": [
-            _detail(one, report.pictures.classes, cooled.get((one.backbone, one.method)))
+            _detail(one, report.images.classes, cooled.get((one.backbone, one.method)))
             for one in _in_turn(found, subject, rival)
         ],
         "forest": charts.forest([(one.interval.low, one.interval.high) for one in found]),
@@ -60,7 +60,7 @@ def view(report: Report) -> dict[str, Any]:
 
 
 def _copies(leaks: Leaks | None) -> list[dict[str, Any]]:
-    """Return the pairs to show: two places, each with its picture as a data address."""
+    """Return the pairs to show: two places, each with its image as a data address."""
     if leaks is None:
         return []
     drawn = {

@@ -28,7 +28,7 @@ class Cost:
     trainings : int
         Trainings in one evaluation: the folds, or 1.
     pass_seconds : float or None
-        One pass of all pictures through the network; None for the baseline and where unknown.
+        One pass of all images through the network; None for the baseline and where unknown.
     pass_source : str
         Where `pass_seconds` is known from.
     total : float or None

@@ -1,4 +1,4 @@
-"""How sure a score is, and whether two methods really differ on the same pictures."""
+"""How sure a score is, and whether two methods really differ on the same images."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two methods on the same pictures.
+    """Two methods on the same images.
 
     Attributes
     ----------
     difference : float
         Accuracy of the first less that of the second.
     interval : Interval
-        Bootstrap interval of that difference, pictures resampled in pairs.
+        Bootstrap interval of that difference, images resampled in pairs.
     only_first, only_second : int
-        Pictures that just one of the two got right (first seed).
+        Images that just one of the two got right (first seed).
     p_value : float
         Probability of a difference as large as this if the two were equally good.
     test : str
@@ -55,17 +55,17 @@ def accuracy_interval(correct: np.ndarray) -> Interval:
     Parameters
     ----------
     correct : ndarray of bool, shape (n,) or (n_seeds, n)
-        Whether each picture was right. With several seeds the accuracy is their mean, and the
-        pictures are resampled with all their seeds together.
+        Whether each image was right. With several seeds the accuracy is their mean, and the
+        images are resampled with all their seeds together.
 
     Notes
     -----
-    Percentile bootstrap over pictures, not stratified: another set of pictures from the same
+    Percentile bootstrap over images, not stratified: another set of images from the same
     source would not have just these class counts, so they vary in the resamples too (Efron &
-    Tibshirani 1993, chapter 13; computed by scipy.stats.bootstrap). With few pictures right, or
+    Tibshirani 1993, chapter 13; computed by scipy.stats.bootstrap). With few images right, or
     few wrong, it is too narrow, and with none it would claim certainty: it is widened to hold the
     exact binomial interval (Clopper & Pearson 1934), which also lets one more right answer never
-    lower either end. With several seeds that takes the pictures right in the mean, and errs on the
+    lower either end. With several seeds that takes the images right in the mean, and errs on the
     wide side. The variance of the training set is not in this interval; the spread over seeds
     shows a part of it.
     """
@@ -96,18 +96,18 @@ def _widened(drawn: Interval, exact: Interval) -> Interval:
 
 
 def crossed_interval(correct: np.ndarray) -> Interval:
-    """Return the 95 % interval of an accuracy whose training pictures were drawn several times.
+    """Return the 95 % interval of an accuracy whose training images were drawn several times.
 
     Parameters
     ----------
     correct : ndarray of bool, shape (n_draws, n)
-        Whether each picture was right after each draw.
+        Whether each image was right after each draw.
 
     Notes
     -----
-    Draws and pictures are resampled both, independently (the "pigeonhole" bootstrap, Owen 2007,
+    Draws and images are resampled both, independently (the "pigeonhole" bootstrap, Owen 2007,
     "The pigeonhole bootstrap", Annals of Applied Statistics 1(2)): it covers another choice of
-    training pictures as well as another set of tested ones, and is a little too wide rather than
+    training images as well as another set of tested ones, and is a little too wide rather than
     too narrow. It is widened as `accuracy_interval` is.
     """
     share = np.asarray(correct, dtype=np.float64)
@@ -123,7 +123,7 @@ def crossed_interval(correct: np.ndarray) -> Interval:
         columns = rng.multinomial(n, np.full(n, 1 / n), count)
         means[start : start + count] = ((rows @ share) * columns).sum(axis=1) / (draws * n)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    drawn = Interval(float(low), float(high), "pigeonhole bootstrap over draws and pictures")
+    drawn = Interval(float(low), float(high), "pigeonhole bootstrap over draws and images")
     return _widened(drawn, _binomial(float(share.mean(axis=0).sum()), n))
 
 
@@ -145,30 +145,30 @@ def _bootstrap_mean(values: np.ndarray) -> Interval:
 
 
 def compare(first: np.ndarray, second: np.ndarray) -> PairedTest:
-    """Compare two methods on the same pictures.
+    """Compare two methods on the same images.
 
     Parameters
     ----------
     first, second : ndarray of bool, shape (n,) or (n_seeds, n)
-        Whether each picture was right, in the same order of pictures.
+        Whether each image was right, in the same order of images.
 
     Notes
     -----
-    One seed: McNemar's test in its exact form, a binomial test of the pictures that only one of
+    One seed: McNemar's test in its exact form, a binomial test of the images that only one of
     the two got right (McNemar 1947; recommended for two classifiers on one test set by Dietterich
     1998, "Approximate Statistical Tests for Comparing Supervised Classification Learning
-    Algorithms"). Several seeds: a sign-flip permutation test of the per-picture differences,
+    Algorithms"). Several seeds: a sign-flip permutation test of the per-image differences,
     averaged over seeds, which for one seed is the same test (Good 2005, "Permutation, Parametric
     and Bootstrap Tests of Hypotheses"). The interval is a paired percentile bootstrap.
 
-    Both take the trained models as given: they say whether the two differ on pictures like these,
+    Both take the trained models as given: they say whether the two differ on images like these,
     not whether another training set would turn the result round.
     """
     one, two = np.atleast_2d(first).astype(bool), np.atleast_2d(second).astype(bool)
     if one.shape[1] != two.shape[1]:
         raise ValueError(
-            f"the two methods were tested on {one.shape[1]} and {two.shape[1]} pictures; a paired "
-            "comparison needs the same pictures in the same order."
+            f"the two methods were tested on {one.shape[1]} and {two.shape[1]} images; a paired "
+            "comparison needs the same images in the same order."
         )
     only_first = int(np.sum(one[0] & ~two[0]))
     only_second = int(np.sum(two[0] & ~one[0]))
@@ -176,7 +176,7 @@ def compare(first: np.ndarray, second: np.ndarray) -> PairedTest:
     if len(one) == len(two) == 1:
         p_value, test = mcnemar(only_first, only_second), "exact McNemar test"
     else:
-        p_value, test = _sign_flip(gap), "sign-flip permutation test over pictures"
+        p_value, test = _sign_flip(gap), "sign-flip permutation test over images"
     return PairedTest(
         difference=float(gap.mean()),
         interval=_gap_interval(gap),
@@ -210,7 +210,7 @@ def _sign_flip(gap: np.ndarray) -> float:
 
 def _gap_interval(gap: np.ndarray) -> Interval:
     if gap.size < 2 or np.ptp(gap) == 0:
-        # No pair differs, or all differ alike: 3/n bounds what n pictures could have missed
+        # No pair differs, or all differ alike: 3/n bounds what n images could have missed
         # ("rule of three", Hanley & Lippman-Hand 1983).
         mean, slack = float(gap.mean()), min(1.0, 3 / gap.size)
         return Interval(max(-1.0, mean - slack), min(1.0, mean + slack), "rule of three")

@@ -113,12 +113,12 @@ def confusion(y_true: np.ndarray, y_pred: np.ndarray, classes: Sequence[str]) ->
 def reliability(
     y_true: np.ndarray, proba: np.ndarray, classes: Sequence[str], bins: int = BINS
 ) -> list[Bin]:
-    """Return the reliability curve of the class each picture was given, empty bins left out.
+    """Return the reliability curve of the class each image was given, empty bins left out.
 
     Parameters
     ----------
     proba : ndarray of float, shape (n, n_classes)
-        Columns named by `classes`; the confidence of a picture is the largest of its row.
+        Columns named by `classes`; the confidence of a image is the largest of its row.
     bins : int
         Bins of equal width over 0 to 1.
     """

@@ -25,7 +25,7 @@ class Summary:
     spread : tuple of two floats
         The lowest and the highest accuracy of a seed.
     versus : PairedTest or None
-        Against the baseline on the same backbone, on the same pictures and seeds.
+        Against the baseline on the same backbone, on the same images and seeds.
     adjusted_p : float or None
         Its p-value, adjusted for the number of heads compared with that baseline (Holm).
     chosen : bool
@@ -139,7 +139,7 @@ def _chosen(found: Sequence[Summary], selection: Selection) -> tuple[str, str] |
 
     The first named of those within one standard error of the best (Breiman et al. 1984,
     "Classification and Regression Trees", section 3.4.3): heads that close are not told apart by
-    so many pictures, so the order given, which starts with the simplest, decides rather than luck.
+    so many images, so the order given, which starts with the simplest, decides rather than luck.
     The scores are those of the cross-validation on training rows where there was one, else the
     accuracies themselves, which the verdict then says.
     """

@@ -10,7 +10,7 @@ import numpy as np
 def settle(document: Any, rows: np.ndarray) -> None:
     """Move each threshold of a model to the middle between two numbers of its column.
 
-    XGBoost puts a threshold on a number of a training row. The same picture's row, computed again
+    XGBoost puts a threshold on a number of a training row. The same image's row, computed again
     by another runtime or in a batch of another size, differs in its last bits, and would take the
     other branch. The rows given go where they went, so their scores stay as they are.
 

@@ -44,8 +44,8 @@ def small() -> featx.Backbone:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_folder(tmp_path_factory.mktemp("pictures") / "three")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_folder(tmp_path_factory.mktemp("images") / "three")
 
 
 @pytest.fixture
@@ -55,9 +55,9 @@ def kept(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 
 def trained(
-    pictures: Path, head: Any, classes: int = 3, backbone: featx.Backbone = TINY
+    images: Path, head: Any, classes: int = 3, backbone: featx.Backbone = TINY
 ) -> ImageClassifier:
-    chosen = as_dataset(pictures)
+    chosen = as_dataset(images)
     if classes == 2:
         chosen = chosen.subset(range(16))
     return ImageClassifier(backbone, head).fit(chosen)
@@ -67,18 +67,18 @@ def trained(
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("name", FOLDABLE)
 def test_folded_head_is_the_head_on_kept_rows(
-    name: str, classes: int, pictures: Path, small: featx.Backbone
+    name: str, classes: int, images: Path, small: featx.Backbone
 ) -> None:
-    model = trained(pictures, FOLDABLE[name](), classes, small)
-    parity = verify_parity(model, pictures)
+    model = trained(images, FOLDABLE[name](), classes, small)
+    parity = verify_parity(model, images)
     assert parity.holds, str(parity)
     assert parity.largest <= 1e-5
-    assert (parity.pictures, parity.same_class) == (24, 24)
+    assert (parity.images, parity.same_class) == (24, 24)
 
 
 @pytest.mark.usefixtures("kept")
-def test_parity_names_the_picture_that_differs(pictures: Path, small: featx.Backbone) -> None:
-    model = trained(pictures, heads.logistic(C=0.1), backbone=small)
+def test_parity_names_the_image_that_differs(images: Path, small: featx.Backbone) -> None:
+    model = trained(images, heads.logistic(C=0.1), backbone=small)
     network = folded(small, model.head_)
 
     def other(batch: np.ndarray) -> np.ndarray:
@@ -86,7 +86,7 @@ def test_parity_names_the_picture_that_differs(pictures: Path, small: featx.Back
         found[13] = [0, 0, 1]
         return found
 
-    parity = verify_parity(model, pictures, other)
+    parity = verify_parity(model, images, other)
     assert not parity.holds
     assert parity.worst == "green/05.png"
     assert parity.beyond == 1
@@ -94,13 +94,13 @@ def test_parity_names_the_picture_that_differs(pictures: Path, small: featx.Back
 
 
 @pytest.mark.usefixtures("kept")
-def test_onnx(pictures: Path, small: featx.Backbone, tmp_path: Path) -> None:
+def test_onnx(images: Path, small: featx.Backbone, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("tf2onnx")
     pytest.importorskip("onnxruntime")
-    model = trained(pictures, heads.mlp((9,)), backbone=small)
+    model = trained(images, heads.mlp((9,)), backbone=small)
     model.export(tmp_path / "m.onnx")
-    parity = verify_parity(model, pictures, tmp_path / "m.onnx")
+    parity = verify_parity(model, images, tmp_path / "m.onnx")
     assert parity.holds, str(parity)
     about = {one.key: one.value for one in onnx.load(tmp_path / "m.onnx").metadata_props}
     assert json.loads(about["classes"]) == ["blue", "green", "red"]
@@ -108,16 +108,14 @@ def test_onnx(pictures: Path, small: featx.Backbone, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize("classes", [2, 3])
-def test_onnx_with_trees(
-    classes: int, pictures: Path, small: featx.Backbone, tmp_path: Path
-) -> None:
+def test_onnx_with_trees(classes: int, images: Path, small: featx.Backbone, tmp_path: Path) -> None:
     for name in ("onnx", "tf2onnx", "onnxruntime"):
         pytest.importorskip(name)
     backbone = TINY if classes == 3 else small
-    model = trained(pictures, heads.xgboost(n_estimators=20), classes, backbone)
+    model = trained(images, heads.xgboost(n_estimators=20), classes, backbone)
     model.export(tmp_path / "trees.onnx")
-    # On the pictures that its thresholds were found on, whose rows ONNX Runtime rounds its way.
-    parity = verify_parity(model, pictures, tmp_path / "trees.onnx")
+    # On the images that its thresholds were found on, whose rows ONNX Runtime rounds its way.
+    parity = verify_parity(model, images, tmp_path / "trees.onnx")
     assert parity.holds, str(parity)
     with pytest.raises(ExportError, match="xgboost can be written as ONNX alone"):
         model.export(tmp_path / "trees.tflite")
@@ -127,51 +125,51 @@ def test_onnx_with_trees(
 @pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize("mode", ["caffe", "torch"])
 def test_onnx_holds_the_numbers_of_the_preprocessing(
-    mode: str, pictures: Path, small: featx.Backbone, tmp_path: Path
+    mode: str, images: Path, small: featx.Backbone, tmp_path: Path
 ) -> None:
     for name in ("onnx", "tf2onnx", "onnxruntime"):
         pytest.importorskip(name)
     network = small.build().get_layer("network")
     own = featx.Backbone.register(f"one_layer_{mode}", network, preprocessing=mode)
-    model = trained(pictures, heads.linear_svm(), backbone=own)
+    model = trained(images, heads.linear_svm(), backbone=own)
     model.export(tmp_path / "m.onnx")
-    parity = verify_parity(model, pictures, tmp_path / "m.onnx")
+    parity = verify_parity(model, images, tmp_path / "m.onnx")
     assert parity.holds, str(parity)
 
 
 @pytest.mark.usefixtures("kept")
-def test_tflite(pictures: Path, tmp_path: Path) -> None:
+def test_tflite(images: Path, tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert")
-    model = trained(pictures, heads.linear_svm())
+    model = trained(images, heads.linear_svm())
     model.export(tmp_path / "m.tflite")
-    parity = verify_parity(model, pictures, tmp_path / "m.tflite")
+    parity = verify_parity(model, images, tmp_path / "m.tflite")
     assert parity.holds, str(parity)
     with zipfile.ZipFile(tmp_path / "m.tflite") as archive:
         assert archive.read("labels.txt") == b"blue\ngreen\nred\n"
 
 
 @pytest.mark.usefixtures("kept")
-def test_keras(pictures: Path, tmp_path: Path) -> None:
+def test_keras(images: Path, tmp_path: Path) -> None:
     import keras
 
-    model = trained(pictures, FOLDABLE["dense"]())
+    model = trained(images, FOLDABLE["dense"]())
     model.export(tmp_path / "m.keras")
     network = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
-    parity = verify_parity(model, pictures, network)
+    parity = verify_parity(model, images, network)
     assert parity.holds, str(parity)
     with zipfile.ZipFile(tmp_path / "m.keras") as archive:
         assert archive.read("labels.txt") == b"blue\ngreen\nred\n"
 
 
 @pytest.mark.usefixtures("kept")
-def test_saved_model(pictures: Path, small: featx.Backbone, tmp_path: Path) -> None:
+def test_saved_model(images: Path, small: featx.Backbone, tmp_path: Path) -> None:
     import tensorflow as tf
 
-    trained(pictures, heads.linear_svm(), 2, small).export(tmp_path / "saved", "savedmodel")
-    model = trained(pictures, heads.logistic(C=0.1))
+    trained(images, heads.linear_svm(), 2, small).export(tmp_path / "saved", "savedmodel")
+    model = trained(images, heads.logistic(C=0.1))
     model.export(tmp_path / "saved", format="savedmodel")  # over the older one
     loaded = tf.saved_model.load(tmp_path / "saved")
-    parity = verify_parity(model, pictures, loaded.serve)
+    parity = verify_parity(model, images, loaded.serve)
     assert parity.holds, str(parity)
     labels = tmp_path / "saved" / "assets.extra" / "labels.txt"
     assert labels.read_text(encoding="utf-8") == "blue\ngreen\nred\n"
@@ -179,25 +177,25 @@ def test_saved_model(pictures: Path, small: featx.Backbone, tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("kept")
 def test_what_cannot_be_exported_says_so(
-    pictures: Path, small: featx.Backbone, tmp_path: Path
+    images: Path, small: featx.Backbone, tmp_path: Path
 ) -> None:
-    model = trained(pictures, heads.nearest(), backbone=small)
+    model = trained(images, heads.nearest(), backbone=small)
     with pytest.raises(ExportError, match="NearestHead does not come to layers of a network"):
         model.export(tmp_path / "m.onnx")
     with pytest.raises(ExportError, match="expected one of keras, savedmodel, onnx, tflite"):
         model.export(tmp_path / "m.pb")
     with pytest.raises(ExportError, match="load it yourself"):
-        verify_parity(model, pictures, tmp_path / "m.keras")
+        verify_parity(model, images, tmp_path / "m.keras")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("kept")
 def test_a_folder_of_something_else_is_left_alone(
-    pictures: Path, small: featx.Backbone, tmp_path: Path
+    images: Path, small: featx.Backbone, tmp_path: Path
 ) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "mine.txt").write_text("mine")
-    model = trained(pictures, heads.logistic(C=0.1), backbone=small)
+    model = trained(images, heads.logistic(C=0.1), backbone=small)
     with pytest.raises(ExportError, match="holds something else; it was left alone"):
         model.export(tmp_path / "photos", format="savedmodel")
     assert (tmp_path / "photos" / "mine.txt").read_text() == "mine"

@@ -153,12 +153,12 @@ def probes(rows: Any, scores: Any) -> Change:
 
 
 def overlapping(manifest: dict[str, Any], members: Members) -> None:
-    """Let pictures overlap, by ends whose differences wrap around to positive numbers."""
+    """Let images overlap, by ends whose differences wrap around to positive numbers."""
     count, length = len(manifest["examples"]["ids"]), 1000
     pattern = np.array([length, -(2**63) + 5, 0], np.int64)
     ends = np.concatenate([np.tile(pattern, count // 3 - 1), [0, 0, length]])
     members["examples/ends.npy"] = array(ends)
-    members["examples/pictures.npy"] = array(np.zeros(length, np.uint8))
+    members["examples/images.npy"] = array(np.zeros(length, np.uint8))
 
 
 LONG_NAMES = [*(f"{number:07d}" for number in range(40_000)), "9" * 9999]
@@ -415,7 +415,7 @@ def zips(sound: bytes) -> dict[str, tuple[bytes, str]]:
         "manifest that is text": (manifest_of(b"manifest"), FORMAT),
         "manifest with NaN": (manifest_of(b'{"format": NaN}'), FORMAT),
         "manifest with iterations beyond floats": (numbered("iterations", "1e999"), FORMAT),
-        "manifest with pictures beyond floats": (numbered("of", "1e999"), FORMAT),
+        "manifest with images beyond floats": (numbered("of", "1e999"), FORMAT),
         "manifest of 100,000 levels": (manifest_of(b"[" * 100_000), FORMAT),
         "manifest that is a list": (manifest_of(b"[]"), FORMAT),
         "manifest of 20 MB": (manifest_of(b" " * (20 << 20)), TRUST),
@@ -527,7 +527,7 @@ NAMES = [*FORGED, *plain_files(Path("x")), "pipe", "folder", "logistic.sound"]
 NAMES += ["zip slip", "absolute path", "backslashes", "link", "device", "zip bomb"]
 NAMES += ["member missing", "member changed", "member unlisted", "two of one name", "cut in half"]
 NAMES += [f"manifest {what}" for what in ("that is text", "with NaN", "that is a list")]
-NAMES += [f"manifest with {what} beyond floats" for what in ("iterations", "pictures")]
+NAMES += [f"manifest with {what} beyond floats" for what in ("iterations", "images")]
 NAMES += [f"manifest {what}" for what in ("of 100,000 levels", "of 20 MB", "without members")]
 
 

@@ -47,7 +47,7 @@ from featx.classifier.export import folding, formats
 from featx.classifier.file import model as saved
 from featx.features import Features
 
-RECIPE = {"backbone": "mobilenet_v2", "side": 32, "key": "k"}
+SPEC = {"backbone": "mobilenet_v2", "side": 32, "key": "k"}
 DIM = 12
 SMALL_HEADS: dict[str, Callable[[], Any]] = {
     "logistic": lambda: heads.logistic(C=0.1),
@@ -82,7 +82,7 @@ def features_of(n_classes: int = 3, per_class: int = 12) -> Features:
     y = np.array([name for name in names for _ in range(per_class)], dtype=object)
     X = rng.standard_normal((len(y), DIM)).astype(np.float32)
     X[np.arange(len(y)), np.repeat(np.arange(n_classes), per_class)] += 2
-    return Features(X, y, [str(i) for i in range(len(y))], recipe=dict(RECIPE))
+    return Features(X, y, [str(i) for i in range(len(y))], spec=dict(SPEC))
 
 
 def unchanged(X: Any) -> Any:
@@ -135,7 +135,7 @@ def test_a_head_with_numbers_of_numpy_is_saved(tmp_path: Path) -> None:
     model.save(tmp_path / "m.featx")
     again = load(tmp_path / "m.featx")
     assert again.head_.n_neighbors == 3
-    assert again.n_pictures_ == model.n_pictures_ == 36
+    assert again.n_images_ == model.n_images_ == 36
 
 
 def test_labels_that_are_numbers_stay_numbers(tmp_path: Path) -> None:
@@ -173,16 +173,16 @@ def test_rows_of_another_network_are_no_training(tmp_path: Path) -> None:
     other = featx.Backbone("mobilenet_v2", weights=None, image_size=64)
     with pytest.raises(errors.FeatureMismatchError, match="side 32 instead of 64"):
         ImageClassifier(other, heads.logistic(C=1.0)).fit(features)
-    features.recipe["weights"] = "0" * 64
+    features.spec["weights"] = "0" * 64
     with pytest.raises(errors.FeatureMismatchError, match="differ in: weights '000"):
         trained().fit(features)
-    features.recipe.clear()  # rows of one's own, which say nothing
+    features.spec.clear()  # rows of one's own, which say nothing
     assert trained().fit(features).dim_ == DIM
 
 
 def test_a_network_of_other_weights_is_not_exported(tmp_path: Path) -> None:
     model = trained()
-    model.recipe_ = {**model.backbone.recipe(), "weights": "0" * 64, "pixels": "p", "key": "k"}
+    model.spec_ = {**model.backbone.spec(), "weights": "0" * 64, "pixels": "p", "key": "k"}
     with pytest.raises(errors.FeatureMismatchError, match="weights .* instead of '000"):
         model.export(tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []
@@ -235,9 +235,9 @@ def test_what_trusts_its_numbers_is_not_saved(head: Any, tmp_path: Path) -> None
 
 SAME_BITS = """
 import sys, numpy, featx
-pictures, *models = sys.argv[1:]
+images, *models = sys.argv[1:]
 for path in models:
-    after = featx.load(path).predict_proba(pictures)
+    after = featx.load(path).predict_proba(images)
     print(after.tobytes() == numpy.load(path + ".npy").tobytes(), "keras" in sys.modules)
 """
 
@@ -254,14 +254,14 @@ def bits_of_another_process(models: list[ImageClassifier], test: Path, folder: P
     return answer.stdout.splitlines()
 
 
-def test_a_new_process_gives_the_same_bits(picture_folder: Path, tmp_path: Path) -> None:
+def test_a_new_process_gives_the_same_bits(image_folder: Path, tmp_path: Path) -> None:
     backbone = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
-    model = ImageClassifier(backbone, "mlp").fit(picture_folder)
-    assert bits_of_another_process([model], picture_folder, tmp_path) == ["True False"]
+    model = ImageClassifier(backbone, "mlp").fit(image_folder)
+    assert bits_of_another_process([model], image_folder, tmp_path) == ["True False"]
 
 
 @pytest.mark.weights
-def test_every_head_on_real_pictures_gives_the_same_bits_in_a_new_process(
+def test_every_head_on_real_images_gives_the_same_bits_in_a_new_process(
     datasets: Path, tmp_path: Path
 ) -> None:
     """On a tenth of the flowers; `benchmarks/models.py` does it on all of them."""
@@ -276,14 +276,14 @@ def test_every_head_on_real_pictures_gives_the_same_bits_in_a_new_process(
     assert [model.score(tmp_path / "test") > 0.5 for model in models] == [True] * len(models)
 
 
-def test_examples_travel_as_small_pictures(picture_folder: Path, tmp_path: Path) -> None:
+def test_examples_travel_as_small_images(image_folder: Path, tmp_path: Path) -> None:
     backbone = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
-    model = ImageClassifier(backbone, "nearest").fit(picture_folder)
+    model = ImageClassifier(backbone, "nearest").fit(image_folder)
     model.save(tmp_path / "m.featx")
     examples = load(tmp_path / "m.featx").examples_
     assert examples.ids == model.examples_.ids
-    assert all(isinstance(p, bytes) and p[:2] == b"\xff\xd8" for p in examples.pictures)
-    assert str(picture_folder) not in (tmp_path / "m.featx").read_bytes().decode("latin-1")
+    assert all(isinstance(p, bytes) and p[:2] == b"\xff\xd8" for p in examples.images)
+    assert str(image_folder) not in (tmp_path / "m.featx").read_bytes().decode("latin-1")
 
 
 def test_what_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ def test_every_option_of_the_network_travels(tmp_path: Path) -> None:
 def test_what_computed_the_rows_is_no_difference(tmp_path: Path) -> None:
     model = trained()
     features = features_of()
-    features.recipe["runtimes"] = ["another"]
+    features.spec["runtimes"] = ["another"]
     assert model.score(features) > 0.5
 
 

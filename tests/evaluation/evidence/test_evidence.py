@@ -15,7 +15,7 @@ from featx.evaluation.comparison import benchmark
 from featx.evaluation.evidence import evidence, image_map, learning_curve, mistakes
 from featx.evaluation.protocol import passes, plan
 from featx.evaluation.results import Predictions
-from tests.evaluation.test_comparison import QUICK, TEST, TINY, TRAIN, Seam, pictures
+from tests.evaluation.test_comparison import QUICK, TEST, TINY, TRAIN, Seam, images
 
 FULL = {**QUICK, "evidence": True, "heads": ["logistic", "nearest"]}
 
@@ -46,9 +46,9 @@ def test_mistakes_by_confidence_and_by_how_many_methods() -> None:
     assert mistakes.worst([first, second], ["a", "b"], besides=[1, 2]) == [5, 0, 4]
 
 
-def test_pictures_that_are_gone_are_left_out() -> None:
-    items = [Item("x", "a", b"no picture"), Item("y", "a", np.zeros((300, 90, 3), np.uint8))]
-    found = mistakes.pictures(items, [0, 1])
+def test_images_that_are_gone_are_left_out() -> None:
+    items = [Item("x", "a", b"no image"), Item("y", "a", np.zeros((300, 90, 3), np.uint8))]
+    found = mistakes.images(items, [0, 1])
     assert list(found) == [1]
     assert Image.open(io.BytesIO(found[1])).size == (60, 200)
 
@@ -58,7 +58,7 @@ def drawn(n: int, groups: int = 3) -> tuple[list[Item], np.ndarray]:
     X = rng.normal(0, 0.1, (n, 16)).astype(np.float32)
     X[np.arange(n), np.arange(n) % groups] += 3
     grey = [np.full((40, 60, 3), 20 + 200 * i // n, np.uint8) for i in range(n)]
-    return [Item(str(i), "a", picture) for i, picture in enumerate(grey)], X
+    return [Item(str(i), "a", image) for i, image in enumerate(grey)], X
 
 
 def test_look_alikes_lie_side_by_side_on_the_map() -> None:
@@ -72,7 +72,7 @@ def test_look_alikes_lie_side_by_side_on_the_map() -> None:
     assert np.all(far.argmin(axis=1) % 3 == np.arange(90) % 3)
 
 
-def test_the_sheet_holds_each_picture_in_its_cell() -> None:
+def test_the_sheet_holds_each_image_in_its_cell() -> None:
     items, X = drawn(30)
     found = image_map.layout("net", items, X)
     sheet = np.asarray(Image.open(io.BytesIO(found.sheet)).convert("L"))
@@ -84,14 +84,14 @@ def test_the_sheet_holds_each_picture_in_its_cell() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
-def test_few_or_equal_pictures_have_a_map_too(n: int) -> None:
+def test_few_or_equal_images_have_a_map_too(n: int) -> None:
     items, X = drawn(n)
     assert image_map.layout("net", items, X).how == "PCA"
     same = image_map.layout("net", items, np.ones_like(X))
     assert np.isfinite(same.places).all()
 
 
-def test_more_pictures_than_a_map_holds_are_taken_at_even_steps(
+def test_more_images_than_a_map_holds_are_taken_at_even_steps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(image_map, "MOST", 20)
@@ -114,17 +114,17 @@ def test_with_a_test_set_the_training_rows_give_curve_and_temperature(
     seam: Seam, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evidence.parity, "compare", _same)
-    report = benchmark(pictures(TRAIN), pictures(TEST, seed=1), **FULL)
+    report = benchmark(images(TRAIN), images(TEST, seed=1), **FULL)
     found = report.evidence
     assert found is not None
     assert not found.missing
     assert {one.method for one in found.temperatures} == {"logistic", "nearest"}
-    assert "on the training pictures" in found.temperatures[0].source
+    assert "on the training images" in found.temperatures[0].source
     assert [point.per_class for point in found.learning[0].points] == [2, 5, 10, 12]
     assert found.learning[0].points[-1].accuracy == report.summaries[0].accuracy
     assert found.map is not None
     assert list(found.map.positions) == list(range(18))
-    assert set(found.pictures) == {*found.surest, *found.worst}
+    assert set(found.images) == {*found.surest, *found.worst}
 
 
 def _same(backbone: Any, head: Any, dataset: Dataset, rows: np.ndarray) -> Any:
@@ -137,14 +137,14 @@ def test_one_head_alone_is_cross_validated_for_its_temperature(
 ) -> None:
     monkeypatch.setattr(evidence.parity, "compare", _same)
     options = {**FULL, "heads": ["nearest"]}
-    report = benchmark(pictures(TRAIN), pictures(TEST, seed=1), **options)
+    report = benchmark(images(TRAIN), images(TEST, seed=1), **options)
     assert report.evidence is not None
     (one,) = report.evidence.temperatures
     assert one.source.startswith("3-fold cross-validation")
     assert report.selection.folds == 0
 
 
-def test_with_folds_each_model_is_proved_on_pictures_it_had_not_seen(
+def test_with_folds_each_model_is_proved_on_images_it_had_not_seen(
     seam: Seam, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, ...]] = []
@@ -154,7 +154,7 @@ def test_with_folds_each_model_is_proved_on_pictures_it_had_not_seen(
         return _same(backbone, head, dataset, rows)
 
     monkeypatch.setattr(evidence.parity, "compare", compare)
-    report = benchmark(pictures(TRAIN), folds=3, **FULL)
+    report = benchmark(images(TRAIN), folds=3, **FULL)
     assert report.evidence is not None
     assert not report.evidence.missing
     (proof,) = report.evidence.proofs
@@ -165,7 +165,7 @@ def test_with_folds_each_model_is_proved_on_pictures_it_had_not_seen(
 
 def test_a_head_that_cannot_be_folded_says_so_and_the_next_is_proved(seam: Seam) -> None:
     options = {**FULL, "heads": ["nearest"]}
-    alone = benchmark(pictures(TRAIN), pictures(TEST, seed=1), **options).evidence
+    alone = benchmark(images(TRAIN), images(TEST, seed=1), **options).evidence
     assert alone is not None
     (proof,) = alone.proofs
     assert proof.found is None
@@ -180,7 +180,7 @@ def test_a_part_that_fails_leaves_the_others_and_its_reason(
 
     monkeypatch.setattr(image_map, "layout", broken)
     monkeypatch.setattr(evidence.parity, "compare", broken)
-    found = benchmark(pictures(TRAIN), pictures(TEST, seed=1), **FULL).evidence
+    found = benchmark(images(TRAIN), images(TEST, seed=1), **FULL).evidence
     assert found is not None
     assert found.map is None
     assert found.missing == (
@@ -191,7 +191,7 @@ def test_a_part_that_fails_leaves_the_others_and_its_reason(
 
 
 def test_it_can_be_left_out(seam: Seam) -> None:
-    report = benchmark(pictures(TRAIN), pictures(TEST, seed=1), **{**FULL, "evidence": False})
+    report = benchmark(images(TRAIN), images(TEST, seed=1), **{**FULL, "evidence": False})
     assert report.evidence is None
     assert report.to_dict()["evidence"] is None
 
@@ -201,7 +201,7 @@ def test_heads_without_probabilities_and_several_seeds_and_networks_make_a_page(
 ) -> None:
     options = {**FULL, "heads": {"svm": LinearSVC()}}
     networks = [TINY, replace(TINY, image_size=48)]
-    report = benchmark(pictures(TRAIN), **{**options, "backbones": networks}, seeds=2, folds=3)
+    report = benchmark(images(TRAIN), **{**options, "backbones": networks}, seeds=2, folds=3)
     found = report.evidence
     assert found is not None
     assert not found.temperatures
@@ -216,7 +216,7 @@ def test_a_baseline_alone_has_a_map_and_its_mistakes(
 ) -> None:
     monkeypatch.setattr(plan, "FineTuned", seam.fine_tuned)
     options = {**FULL, "heads": [], "baseline": True}
-    report = benchmark(pictures(TRAIN), folds=3, **options)
+    report = benchmark(images(TRAIN), folds=3, **options)
     found = report.evidence
     assert found is not None
     assert not found.missing

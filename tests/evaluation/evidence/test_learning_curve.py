@@ -44,7 +44,7 @@ def test_smaller_draws_are_parts_of_larger_ones_and_classes_stay_even() -> None:
     assert set(learning_curve.drawn(y, 2, 8)) != small
 
 
-def test_more_pictures_are_better_and_the_last_point_is_the_table_s() -> None:
+def test_more_images_are_better_and_the_last_point_is_the_table_s() -> None:
     found = learning_curve.curve(LOGISTIC, "net", [split(160, 0)], LAST, slow=False)
     assert [point.per_class for point in found.points] == [2, 5, 10, 20, 50, 60]
     assert found.points[-1] is LAST
@@ -63,7 +63,7 @@ def test_folds_are_a_draw_each() -> None:
 
 
 @pytest.mark.parametrize("slow", [False, True])
-def test_with_many_folds_every_picture_is_tested(slow: bool) -> None:
+def test_with_many_folds_every_image_is_tested(slow: bool) -> None:
     cuts = [split(160, seed, seed + 1) for seed in range(10)]
     found = learning_curve.curve(LOGISTIC, "net", cuts, LAST, slow=slow)
     assert {point.repeats for point in found.points[:-1]} == {10}
@@ -72,9 +72,9 @@ def test_with_many_folds_every_picture_is_tested(slow: bool) -> None:
 @pytest.mark.parametrize(
     ("before", "last", "half", "words"),
     [
-        (0.80, 0.90, 0.04, "more pictures may well help"),
+        (0.80, 0.90, 0.04, "more images may well help"),
         (0.90, 0.91, 0.02, "are unlikely to help much"),
-        (0.90, 0.94, 0.08, "too wide to tell"),  # two pictures of fifty
+        (0.90, 0.94, 0.08, "too wide to tell"),  # two images of fifty
         (0.90, 0.90, 0.09, "too wide to tell"),
         (0.90, 0.80, 0.04, "are unlikely to help much"),
     ],
@@ -119,18 +119,18 @@ def test_a_slow_head_ends_early_and_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(learning_curve, "MOST_SECONDS", -1.0)
     found = learning_curve.curve(LOGISTIC, "net", [split(160, 0)], LAST, slow=False)
     assert found.points == (LAST,)
-    assert "No point between 0 and all pictures" in found.note
+    assert "No point between 0 and all images" in found.note
 
 
 def test_the_interval_over_draws_holds_both_kinds_of_luck() -> None:
     rng = np.random.default_rng(0)
     same = np.tile(rng.random(200) < 0.8, (5, 1))
-    pictures_alone = intervals.accuracy_interval(same)
+    images_alone = intervals.accuracy_interval(same)
     crossed = intervals.crossed_interval(same)
     assert (crossed.low, crossed.high) == pytest.approx(
-        (pictures_alone.low, pictures_alone.high), abs=0.02
+        (images_alone.low, images_alone.high), abs=0.02
     )
-    # Draws that differ as much as the pictures do make it wider.
+    # Draws that differ as much as the images do make it wider.
     differing = np.stack([rng.random(200) < share for share in (0.6, 0.7, 0.8, 0.9, 1.0)])
     wide = intervals.crossed_interval(differing)
     alone = intervals.accuracy_interval(differing)

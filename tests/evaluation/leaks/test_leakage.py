@@ -1,4 +1,4 @@
-"""Planted copies are found, different pictures are not, and what the files give away is told."""
+"""Planted copies are found, different images are not, and what the files give away is told."""
 
 from __future__ import annotations
 
@@ -19,47 +19,47 @@ from featx.formatting import percent
 KINDS = ("exact", "reencoded", "resized", "flipped", "cropped")
 
 
-def encoded(picture: Image.Image, quality: int) -> bytes:
+def encoded(image: Image.Image, quality: int) -> bytes:
     content = io.BytesIO()
-    picture.save(content, "JPEG", quality=quality)
+    image.save(content, "JPEG", quality=quality)
     return content.getvalue()
 
 
 def copy(path: Path, kind: str, rng: np.random.Generator) -> bytes:
-    """Return a copy of a picture: JPEG quality 30-95, 40-130 % of the size, 5 % of an edge cut."""
+    """Return a copy of a image: JPEG quality 30-95, 40-130 % of the size, 5 % of an edge cut."""
     if kind == "exact":
         return path.read_bytes()
-    picture = Image.open(path).convert("RGB")
-    width, height = picture.size
+    image = Image.open(path).convert("RGB")
+    width, height = image.size
     if kind == "resized":
         factor = rng.uniform(0.4, 1.3)
-        picture = picture.resize((int(width * factor), int(height * factor)))
+        image = image.resize((int(width * factor), int(height * factor)))
     elif kind == "flipped":
-        picture = ImageOps.mirror(picture)
+        image = ImageOps.mirror(image)
     elif kind == "cropped":
         across, down = int(0.05 * width), int(0.05 * height)
         left, top = int(rng.integers(across + 1)), int(rng.integers(down + 1))
-        picture = picture.crop((left, top, left + width - across, top + height - down))
-    return encoded(picture, int(rng.integers(30, 96)))
+        image = image.crop((left, top, left + width - across, top + height - down))
+    return encoded(image, int(rng.integers(30, 96)))
 
 
 def drawn(folder: Path, label: str, n: int, seed: int, suffix: str = ".jpg") -> None:
-    """Write smooth random pictures of 160 x 120 pixels."""
+    """Write smooth random images of 160 x 120 pixels."""
     rng = np.random.default_rng(seed)
     (folder / label).mkdir(parents=True, exist_ok=True)
     for number in range(n):
         coarse = rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)
-        picture = Image.fromarray(coarse).resize((160, 120), Image.Resampling.BICUBIC)
-        picture.save(folder / label / f"{number:03d}{suffix}")
+        image = Image.fromarray(coarse).resize((160, 120), Image.Resampling.BICUBIC)
+        image.save(folder / label / f"{number:03d}{suffix}")
 
 
-def colours(pictures: Dataset) -> np.ndarray:
+def colours(images: Dataset) -> np.ndarray:
     """Return colour histograms: rows that copies share, whatever their size or orientation."""
     rows = []
-    for item in pictures.items:
-        picture = Image.open(item.source).convert("RGB").resize((64, 64))
-        picture = picture.filter(ImageFilter.GaussianBlur(2)).quantize(64, dither=Image.Dither.NONE)
-        pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    for item in images.items:
+        image = Image.open(item.source).convert("RGB").resize((64, 64))
+        image = image.filter(ImageFilter.GaussianBlur(2)).quantize(64, dither=Image.Dither.NONE)
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
         rows.append(np.histogramdd(pixels, bins=4, range=[(0, 256)] * 3)[0].ravel())
     return np.asarray(rows, np.float32)
 
@@ -78,9 +78,9 @@ def inspected(folder: Path) -> leakage.Leaks:
     return leakage.inspect(*((part, colours(part)) for part in parts))
 
 
-def test_clean_pictures_are_left_alone(clean: Path) -> None:
+def test_clean_images_are_left_alone(clean: Path) -> None:
     found = inspected(clean)
-    assert found.pictures == 50
+    assert found.images == 50
     assert (found.pairs, found.leaked, found.small, found.shortcuts) == ((), (), {}, ())
     assert found.sentences() == []
     assert len(set(np.concatenate(list(found.groups.values())))) == 50
@@ -97,7 +97,7 @@ def test_copies_across_the_split_are_found(clean: Path, kind: str) -> None:
     assert len(found.pairs) == 4
     assert {pair.kind for pair in found.pairs} == {"exact" if kind == "exact" else "near"}
     assert all(pair.across and not pair.conflicting for pair in found.pairs)
-    assert "4 test pictures are also in the training set" in found.sentences()[0]
+    assert "4 test images are also in the training set" in found.sentences()[0]
     copies = [n for n, item in enumerate(as_dataset(clean / "test").items) if "copy" in item.id]
     assert found.groups["test"][copies].tolist() == found.groups["train"][:4].tolist()
 
@@ -112,8 +112,8 @@ def test_copies_with_two_labels_come_first(clean: Path) -> None:
     assert [pair.conflicting for pair in found.pairs] == [True, False]
     assert {found.pairs[0].first.id, found.pairs[0].second.id} == {"a/000.jpg", "b/wrong.jpg"}
     assert "1 pair of copies with different labels" in found.sentences()[1]
-    picture = Image.open(io.BytesIO(found.thumbnails[found.pairs[0].first]))
-    assert picture.size == (160, 120)
+    image = Image.open(io.BytesIO(found.thumbnails[found.pairs[0].first]))
+    assert image.size == (160, 120)
 
 
 def test_equal_rows_of_different_files_are_no_exact_copies(clean: Path) -> None:
@@ -138,7 +138,7 @@ def test_small_classes_are_named(clean: Path) -> None:
     drawn(clean / "train", "rare", 3, 9)
     found = inspected(clean)
     assert found.small == {"rare": 3}
-    assert "Fewer than 10 training pictures of: rare (3)" in found.sentences()[-1]
+    assert "Fewer than 10 training images of: rare (3)" in found.sentences()[-1]
 
 
 def test_file_format_that_tells_the_class_is_a_shortcut(clean: Path) -> None:
@@ -168,7 +168,7 @@ def test_folder_that_tells_the_class_is_a_shortcut(clean: Path) -> None:
     assert found.strength == 1.0
 
 
-def test_one_picture_and_too_many_pictures(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_image_and_too_many_images(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     part = as_dataset(clean / "train")
     one = leakage.inspect((part.subset([0]), np.ones((1, 4), np.float32)))
     assert one.pairs == ()
@@ -180,7 +180,7 @@ def test_one_picture_and_too_many_pictures(clean: Path, monkeypatch: pytest.Monk
     assert [pair.kind for pair in many.pairs] == ["exact"]
 
 
-def test_blank_pictures_are_like_nothing(tmp_path: Path) -> None:
+def test_blank_images_are_like_nothing(tmp_path: Path) -> None:
     for number in range(40):
         (tmp_path / "a").mkdir(exist_ok=True)
         Image.new("RGB", (50, 40), (number, number, number)).save(tmp_path / "a" / f"{number}.png")
@@ -210,10 +210,10 @@ def test_of_very_many_the_nearest_rows_are_compared(
 
 @pytest.mark.weights
 @pytest.mark.parametrize("name", ["flowers/train", "magnetic_tile/all"])
-def test_planted_copies_of_real_pictures(datasets: Path, tmp_path: Path, name: str) -> None:
+def test_planted_copies_of_real_images(datasets: Path, tmp_path: Path, name: str) -> None:
     """Issue: recall >= 0.99 exact, >= 0.95 re-encoded and resized, false alarms <= 1 %."""
     if not (datasets / name).is_dir():
-        pytest.skip(f"no pictures at {datasets / name}")
+        pytest.skip(f"no images at {datasets / name}")
     originals = as_dataset(datasets / name)
     rng = np.random.default_rng(0)
     planted: dict[str, list[int]] = {}
@@ -276,7 +276,7 @@ def test_benchmark_tells_of_leaks_unless_told_not_to(clean: Path, tmp_path: Path
     assert section.count('<img src="data:image/jpeg;base64,') == 2
     assert "across the split" in section
     assert "a/leak.jpg" in section
-    assert "1 test picture is also in the training set" in (folder / "report.md").read_text()
+    assert "1 test image is also in the training set" in (folder / "report.md").read_text()
     assert '"leaked": [\n   "a/leak.jpg"\n  ]' in (folder / "report.json").read_text()
     quiet = featx.benchmark(clean / "train", clean / "test", leaks=False, **options)
     assert quiet.leaks is None

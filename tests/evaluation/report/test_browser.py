@@ -38,8 +38,8 @@ FILES = [
 PER_CLASS = 12
 
 
-def _pictures(folder: Path) -> Path:
-    """Copy real pictures, where there are some, to a folder whose names are all hostile."""
+def _images(folder: Path) -> Path:
+    """Copy real images, where there are some, to a folder whose names are all hostile."""
     real = SHARED / "datasets" / "flowers" / "test"
     rng = np.random.default_rng(0)
     for number, label in enumerate(CLASSES):
@@ -49,12 +49,12 @@ def _pictures(folder: Path) -> Path:
         for position in range(PER_CLASS):
             name = FILES[position] if position < len(FILES) else f"{position}.jpg"
             if sources:
-                picture = Image.open(sources[position])
+                image = Image.open(sources[position])
             else:
                 pixels = rng.integers(0, 120, (60, 80, 3), dtype=np.uint8)
                 pixels[..., number % 3] += 100
-                picture = Image.fromarray(pixels)
-            picture.convert("RGB").save(place / name, "JPEG")
+                image = Image.fromarray(pixels)
+            image.convert("RGB").save(place / name, "JPEG")
     return folder
 
 
@@ -62,7 +62,7 @@ def _pictures(folder: Path) -> Path:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     folder = tmp_path_factory.mktemp("hostile")
     return benchmark(
-        _pictures(folder / "pictures <b>&"),
+        _images(folder / "images <b>&"),
         backbones=[Backbone("mobilenet_v2", weights=None, image_size=32)],
         heads=["logistic", "nearest"],
         baseline=False,
@@ -106,9 +106,9 @@ class Watched:
         self.page.goto(path.as_uri())
 
     def _asked(self, request: Any) -> None:
-        picture = request.url.startswith("data:image/jpeg;base64,")
+        image = request.url.startswith("data:image/jpeg;base64,")
         itself = request.url.startswith("file://") and request.is_navigation_request()
-        if not picture and not itself:
+        if not image and not itself:
             self.wrong.append(f"request: {request.url}")
 
     def _ran(self, dialog: Any) -> None:
@@ -143,7 +143,7 @@ def test_names_stay_text(watched: Watched) -> None:
     page.wait_for_timeout(100)
 
 
-def test_pointing_at_the_map_tells_the_picture(watched: Watched) -> None:
+def test_pointing_at_the_map_tells_the_image(watched: Watched) -> None:
     page = watched.page
     point = page.locator(".pt.wrong").first
     page.locator(".places").first.scroll_into_view_if_needed()
@@ -155,13 +155,13 @@ def test_pointing_at_the_map_tells_the_picture(watched: Watched) -> None:
     shown = page.locator(".pt.on").first
     for part in ("id", "label", "given"):
         assert card.locator(f".{part}").inner_text() == shown.get_attribute(f"data-{part}")
-    picture = "c => new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size"
-    assert card.locator("canvas").evaluate(picture) > 20  # a picture, not one colour
+    image = "c => new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size"
+    assert card.locator("canvas").evaluate(image) > 20  # a image, not one colour
     page.mouse.move(5, 5)
     assert card.is_hidden()
 
 
-def test_the_keyboard_goes_from_picture_to_picture(watched: Watched) -> None:
+def test_the_keyboard_goes_from_image_to_image(watched: Watched) -> None:
     page = watched.page
     page.locator(".places").first.focus()
     seen = []
@@ -178,7 +178,7 @@ def test_filters_leave_what_fits(watched: Watched) -> None:
     run = page.locator("[data-run]").first
     count, on = run.locator("output"), run.locator(".pt:not(.off)")
     every = len(CLASSES) * PER_CLASS
-    assert count.inner_text() == f"{every} of {every} pictures on the map"
+    assert count.inner_text() == f"{every} of {every} images on the map"
     for name in CLASSES:
         run.locator("[data-by=label]").select_option(printable(name))
         assert on.count() == PER_CLASS
@@ -193,7 +193,7 @@ def test_filters_leave_what_fits(watched: Watched) -> None:
     run.locator("[data-by=name]").fill("<IMG SRC=X")
     assert on.count() == PER_CLASS + len(CLASSES) - 1  # all of one class, one file of each other
     run.locator("[data-by=name]").fill("no such name")
-    assert count.inner_text() == f"0 of {every} pictures on the map"
+    assert count.inner_text() == f"0 of {every} images on the map"
 
 
 @pytest.mark.parametrize("which", ["report", "joined"])

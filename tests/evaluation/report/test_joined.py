@@ -32,7 +32,7 @@ def saved(build: Callable[..., Report], tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def folders(saved: Path, tmp_path: Path) -> list[Path]:
-    """Return two runs on the same pictures, and one on others without a baseline."""
+    """Return two runs on the same images, and one on others without a baseline."""
     return [shutil.copytree(saved / name, tmp_path / name) for name in ("first", "second", "third")]
 
 
@@ -53,17 +53,17 @@ def test_runs_stand_side_by_side(folders: list[Path], tmp_path: Path) -> None:
     assert len(ids) == len(set(ids))
     targets = {(a["href"] or "")[1:] for tag, a in page.tags if tag == "a"}
     assert targets <= set(ids)
-    grid = page.text[page.text.index("Every method on all pictures") :]
-    assert "Keras baseline" in grid[: grid.index("Runs on the same pictures")]
+    grid = page.text[page.text.index("Every method on all images") :]
+    assert "Keras baseline" in grid[: grid.index("Runs on the same images")]
     markdown = (out / "comparison.md").read_text()
     tables = [line for line in markdown.splitlines() if line.startswith("| ")]
     assert len({line.count("|") for line in tables[:5]}) == 1
     assert len({line.count("|") for line in tables[5:]}) == 1
 
 
-def test_runs_on_the_same_pictures_are_compared_in_pairs(folders: list[Path]) -> None:
+def test_runs_on_the_same_images_are_compared_in_pairs(folders: list[Path]) -> None:
     joined = join(folders)
-    (match,) = joined.matches  # the third has other pictures
+    (match,) = joined.matches  # the third has other images
     right = []
     for folder in folders[:2]:
         data = json.loads((folder / "report.json").read_text())
@@ -74,13 +74,13 @@ def test_runs_on_the_same_pictures_are_compared_in_pairs(folders: list[Path]) ->
     assert match.test.p_value < 0.01
 
 
-def test_other_pictures_of_the_same_names_are_not_compared(folders: list[Path]) -> None:
+def test_other_images_of_the_same_names_are_not_compared(folders: list[Path]) -> None:
     def other(content: str | None) -> Callable[[Any], None]:
         return lambda data: data["tested"].update(content=content)
 
     _changed(folders[1], other("1" * 64))
     assert not join(folders[:2]).matches
-    for folder in folders[:2]:  # of pictures that were gone nothing is known
+    for folder in folders[:2]:  # of images that were gone nothing is known
         _changed(folder, other(None))
     assert not join(folders[:2]).matches
 
@@ -130,7 +130,7 @@ def _changed(folder: Path, change: Callable[[Any], Any]) -> Path:
         (lambda data: [1, 2], "is no report of featx"),
         (lambda data: data.update(seconds=float("nan")), "NaN is not JSON"),
         (lambda data: data.pop("verdict") and None, "not as `featx benchmark` writes it"),
-        (lambda data: data.update(pictures=None), "not as `featx benchmark` writes it"),
+        (lambda data: data.update(images=None), "not as `featx benchmark` writes it"),
         (lambda data: data["methods"][0].update(accuracy="<b>"), "not as `featx benchmark`"),
         (lambda data: data["evidence"]["map"].update(x=["<b>"]), "not as `featx benchmark`"),
     ],
@@ -159,8 +159,8 @@ def test_a_report_that_somebody_wrote_cannot_make_the_page_act(
     def change(data: Any) -> None:
         data["verdict"]["headline"] = bad
         data["command"] = bad
-        data["pictures"].update(train=bad, classes=[bad, HOSTILE[0], HOSTILE[2]])
-        data["evidence"]["pictures"][0]["jpeg"] = '" onerror="alert(1)'
+        data["images"].update(train=bad, classes=[bad, HOSTILE[0], HOSTILE[2]])
+        data["evidence"]["images"][0]["jpeg"] = '" onerror="alert(1)'
         data["evidence"]["map"]["sheet"] = "//evil.example/x.jpg"
         data["versions"] = {bad: bad}
 

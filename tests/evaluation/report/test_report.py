@@ -34,13 +34,13 @@ from featx.evaluation.report.report import Report
 from featx.evaluation.results import (
     Circumstances,
     History,
+    Images,
     MethodFailure,
     Pass,
-    Pictures,
     Predictions,
     Result,
     Selection,
-    SkippedPicture,
+    SkippedImage,
 )
 from featx.evaluation.scores import costs, intervals, metrics
 from featx.evaluation.scores.intervals import Interval
@@ -163,9 +163,9 @@ def build() -> Callable[..., Report]:
             "val_loss": (1.1, 0.7, 0.6),
         }
         return Report(
-            pictures=fields.pop(
-                "pictures",
-                Pictures(
+            images=fields.pop(
+                "images",
+                Images(
                     "flowers/train",
                     "flowers/test",
                     0,
@@ -195,7 +195,7 @@ def build() -> Callable[..., Report]:
 
 
 def behind(answers: Predictions, classes: list[str]) -> Evidence:
-    """Return evidence on the first half of the pictures, with a name in every place for one."""
+    """Return evidence on the first half of the images, with a name in every place for one."""
     n = len(answers.ids) // 2
     sheet = io.BytesIO()
     Image.new("RGB", (image_map.SIDE, image_map.SIDE), "red").save(sheet, "JPEG")
@@ -217,7 +217,7 @@ def behind(answers: Predictions, classes: list[str]) -> Evidence:
         map=Map("net", "PCA", np.arange(n), rng.random((n, 2)), np.ones((n, 3)), jpeg, 9, 0.1),
         surest=tuple(wrong[:2]),
         worst=tuple(wrong[2:]),
-        pictures={position: jpeg for position in wrong[:3]},
+        images={position: jpeg for position in wrong[:3]},
         seconds={"map": 0.1},
         missing=(f"No tea: {classes[0]}",),
     )
@@ -295,19 +295,19 @@ def test_evidence_stands_in_all_three_forms(build: Callable[..., Report], tmp_pa
         assert words in page.text
         assert words in markdown.replace("\\", "")
     assert f"at temperature {found['temperatures'][0]['value']:.2f}" in markdown
-    assert "From 5 to 10 pictures per class" in page.text
+    assert "From 5 to 10 images per class" in page.text
     points = [
         attributes for tag, attributes in page.tags if tag == "circle" and "data-id" in attributes
     ]
     assert len(points) == 120
-    ids, place = data["tested"]["ids"], data["pictures"]["classes"]
+    ids, place = data["tested"]["ids"], data["images"]["classes"]
     for one in points:
         number = ids.index(one["data-id"])
         assert one["data-label"] == place[data["tested"]["y_true"][number]]
         assert one["data-given"] == place[data["predictions"][0]["y_pred"][number]]
     shown = [a["src"] for tag, a in page.tags if tag == "img"]
-    assert shown.count("data:image/jpeg;base64," + found["pictures"][0]["jpeg"]) >= 3
-    assert "gone" in page.text  # one of the four has no picture any more
+    assert shown.count("data:image/jpeg;base64," + found["images"][0]["jpeg"]) >= 3
+    assert "gone" in page.text  # one of the four has no image any more
 
 
 def test_the_schema_refuses_what_it_does_not_know(
@@ -342,19 +342,19 @@ def test_nothing_from_names_becomes_active(build: Callable[..., Report], tmp_pat
     names = HOSTILE
     plain = Page(saved(build(list("abcdefghij")), tmp_path / "plain")[0])
     counts = {name: 24 for name in sorted(names)}
-    pictures = Pictures(
+    images = Images(
         HOSTILE[0],
         HOSTILE[1],
         0,
         tuple(sorted(names)),
         counts,
         counts,
-        skipped=tuple(SkippedPicture("train", Failure(name, name, name)) for name in names),
+        skipped=tuple(SkippedImage("train", Failure(name, name, name)) for name in names),
         notes=tuple(names),
     )
     report = build(
         names,
-        pictures=pictures,
+        images=images,
         remarks=names,
         method_failures=[MethodFailure(name, name, 0, 1, name, name) for name in names],
     )
@@ -381,7 +381,7 @@ def test_nothing_from_names_becomes_active(build: Callable[..., Report], tmp_pat
         assert char not in markdown
     assert "\\u202e" in page.text
     assert "日本" in page.text
-    assert data["pictures"]["classes"] == sorted(names)  # JSON keeps the names as they are
+    assert data["images"]["classes"] == sorted(names)  # JSON keeps the names as they are
 
 
 def test_the_page_is_one_file_that_asks_for_nothing(
@@ -467,7 +467,7 @@ def test_verdict_says_so_where_interval_and_test_part(
     head = next(one for one in report.summaries if one.chosen)
     object.__setattr__(head, "versus", gap)
     said = report.verdict.points[0].text
-    assert f"rests on {differ} pictures that only one of the two got right, too few" in said
+    assert f"rests on {differ} images that only one of the two got right, too few" in said
     assert "The interval leaves out 0" in said
     assert "no larger than chance" not in said
     assert report.verdict.real is False
@@ -488,7 +488,7 @@ def test_verdict_says_whether_the_difference_is_real(
     assert words in verdict.points[0].text
     assert verdict.real is real
     assert verdict.headline.startswith("Logistic regression gets ")
-    assert "of 240 test pictures right (95 % interval " in verdict.headline
+    assert "of 240 test images right (95 % interval " in verdict.headline
 
 
 def test_verdict_follows_the_choice_on_training_data_not_the_test_score(
@@ -501,7 +501,7 @@ def test_verdict_follows_the_choice_on_training_data_not_the_test_score(
     assert svm.method == "linear_svm"
     assert report.verdict.headline.startswith("Linear SVM gets ")
     said = report.verdict.points[-1].text
-    assert "3-fold cross-validation on the training pictures alone (90.0 % there)" in said
+    assert "3-fold cross-validation on the training images alone (90.0 % there)" in said
 
 
 def test_verdict_admits_that_the_choice_flatters_where_it_does(
@@ -522,20 +522,20 @@ def test_verdict_without_a_baseline_claims_no_difference(build: Callable[..., Re
     assert "nothing is said of a difference" in verdict.points[0].text
 
 
-def test_verdict_warns_of_untrained_weights_and_skipped_pictures(
+def test_verdict_warns_of_untrained_weights_and_skipped_images(
     build: Callable[..., Report], tmp_path: Path
 ) -> None:
-    pictures = Pictures(
+    images = Images(
         "a", "b", 0, ("daisy", "rose", "tulip"), {}, {"daisy": 99},
-        (SkippedPicture("test", Failure("x.jpg", "TruncatedImageError", "ends early")),),
+        (SkippedImage("test", Failure("x.jpg", "TruncatedImageError", "ends early")),),
     )  # fmt: skip
-    report = build(done=dataclasses.replace(MEASURED, untrained=True), pictures=pictures)
-    pictures.n_train.update(dict.fromkeys(pictures.classes, 1))  # type: ignore[attr-defined]
-    pictures.n_test.update(dict.fromkeys(pictures.classes, 33))  # type: ignore[attr-defined]
+    report = build(done=dataclasses.replace(MEASURED, untrained=True), images=images)
+    images.n_train.update(dict.fromkeys(images.classes, 1))  # type: ignore[attr-defined]
+    images.n_test.update(dict.fromkeys(images.classes, 33))  # type: ignore[attr-defined]
     untrained, skipped, few = report.verdict.cautions
     assert untrained.startswith("Untrained weights: net ran with random weights")
-    assert skipped.startswith("1 picture could not be used and was left out")
-    assert few.startswith("With 99 pictures tested, one picture is 1.0 points")
+    assert skipped.startswith("1 image could not be used and was left out")
+    assert few.startswith("With 99 images tested, one image is 1.0 points")
     text, markdown, _ = saved(report, tmp_path)
     assert text.index("Untrained weights") < text.index('id="verdict"')
     assert "Untrained weights" in markdown.splitlines()[2]
@@ -593,7 +593,7 @@ def test_a_pass_that_did_not_happen_is_never_free(build: Callable[..., Report]) 
     assert beside.cost.pass_seconds == pytest.approx(10.0 * 850 / 600)  # the baseline's epochs
     assert beside.cost.pass_source.startswith("estimated from the seconds an epoch")
     words = build(done=KEPT).verdict.points[1].text
-    assert words.startswith("No picture went through the network in this run")
+    assert words.startswith("No image went through the network in this run")
     assert "A first run costs about 15 s" in words
 
 
@@ -624,7 +624,7 @@ def test_no_mistakes_and_no_probabilities_make_a_page_too(
         dataclasses.replace(one, proba=None, y_pred=one.y_true) for one in report.predictions
     ]
     text, _, data = saved(report, tmp_path)
-    assert Page(text).text.count("No picture was given a wrong class.") == 1
+    assert Page(text).text.count("No image was given a wrong class.") == 1
     assert data["methods"][0]["calibration"] is None
     assert data["methods"][0]["interval"]["low"] < 1
     jsonschema.validate(data, schema)
@@ -637,7 +637,7 @@ def test_mistakes_stand_the_most_confident_first(build: Callable[..., Report]) -
     head = next(one for one in report.summaries if one.chosen)
     page = Page(pages.html(report)).text
     wrong = np.flatnonzero(head.first.y_true != head.first.y_pred)
-    assert f"{len(wrong)} of 240 pictures are wrong" in page
+    assert f"{len(wrong)} of 240 images are wrong" in page
     assert head.first.proba is not None
     first = wrong[head.first.proba[wrong].max(axis=1).argmax()]
     table = page[page.index("The baseline says") :]

@@ -53,7 +53,7 @@ def test_a_report_s_curves_and_rows(build: Callable[..., Report], tmp_path: Path
     rows = np.loadtxt(folder / "tensors.tsv", delimiter="\t")
     np.testing.assert_allclose(rows, report.evidence.map.rows)
     header, *lines = (folder / "metadata.tsv").read_text().splitlines()
-    assert header.split("\t") == ["label", "given", "answer", "picture"]
+    assert header.split("\t") == ["label", "given", "answer", "image"]
     assert len(lines) == len(rows)
     answers = report.predictions[0]
     for line, position in zip(lines, report.evidence.map.positions, strict=True):

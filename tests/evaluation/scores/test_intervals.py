@@ -48,14 +48,14 @@ def test_one_more_right_answer_never_lowers_the_interval(n: int) -> None:
     found = [intervals.accuracy_interval(hits(right, n - right)) for right in range(n - 6, n + 1)]
     assert np.all(np.diff([one.low for one in found]) > 0)
     assert np.all(np.diff([one.high for one in found]) >= 0)
-    # One picture that one of three seeds gets wrong lies between all right and one wrong.
+    # One image that one of three seeds gets wrong lies between all right and one wrong.
     seeds = np.stack([hits(n, 0), hits(n, 0), hits(n - 1, 1)])
     between = intervals.accuracy_interval(seeds)
     assert found[-2].low < between.low < found[-1].low
     assert intervals.crossed_interval(seeds).low <= between.low + 1e-9
 
 
-def test_several_seeds_share_their_pictures() -> None:
+def test_several_seeds_share_their_images() -> None:
     one = hits(80, 20)
     alone, thrice = (
         intervals.accuracy_interval(one),
@@ -91,7 +91,7 @@ def test_comparison_counts_who_alone_is_right() -> None:
 
 
 def test_comparison_is_paired() -> None:
-    # 84 % against 80 % of 200: unpaired nobody could tell; the same 160 pictures and 8 more can.
+    # 84 % against 80 % of 200: unpaired nobody could tell; the same 160 images and 8 more can.
     first, second = hits(168, 32), hits(160, 40)
     found = intervals.compare(first, second)
     assert found.p_value < 0.01
@@ -124,8 +124,8 @@ def test_one_seed_repeated_tests_as_that_seed() -> None:
     assert found.p_value == pytest.approx(intervals.mcnemar(8, 0), abs=0.005)
 
 
-def test_comparison_wants_the_same_pictures() -> None:
-    with pytest.raises(ValueError, match="3 and 4 pictures.*same pictures"):
+def test_comparison_wants_the_same_images() -> None:
+    with pytest.raises(ValueError, match="3 and 4 images.*same images"):
         intervals.compare(hits(2, 1), hits(3, 1))
 
 

@@ -62,7 +62,7 @@ def test_classification_text_is_scikit_learns() -> None:
     )
 
 
-def test_confusion_has_a_row_for_a_class_without_pictures() -> None:
+def test_confusion_has_a_row_for_a_class_without_images() -> None:
     counts = metrics.confusion(labels("ddr"), labels("drr"), CLASSES)
     assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
 
@@ -93,7 +93,7 @@ def test_an_honest_forecaster_is_calibrated_and_a_boaster_is_not() -> None:
 
 @given(st.integers(1, 60), st.integers(0, 10_000))
 @settings(max_examples=40, deadline=None)
-def test_every_picture_is_in_one_bin(n: int, seed: int) -> None:
+def test_every_image_is_in_one_bin(n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     proba = rng.dirichlet([0.1, 0.1, 0.1], n)
     truth = np.array(CLASSES, dtype=object)[rng.integers(0, 3, n)]

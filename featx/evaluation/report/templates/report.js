@@ -1,4 +1,4 @@
-// The page's only script: filters over the pictures of a run, and the map that tells what is
+// The page's only script: filters over the images of a run, and the map that tells what is
 // pointed at. Text from names is only ever set as text, never as markup.
 "use strict";
 
@@ -27,7 +27,7 @@ function filter(run, filters, entries, points) {
       else entry.hidden = !shown;
     }
     const left = points.filter((point) => !point.classList.contains("off")).length;
-    count.textContent = points.length ? `${left} of ${points.length} pictures on the map` : "";
+    count.textContent = points.length ? `${left} of ${points.length} images on the map` : "";
     run.dispatchEvent(new Event("filtered"));
   };
   for (const control of [label, given, answer, name]) control.addEventListener("input", apply);

@@ -1,4 +1,4 @@
-"""How the bad, odd and good pictures of the promises are made; every one from a few lines."""
+"""How the bad, odd and good images of the promises are made; every one from a few lines."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def pixels(height: int = 60, width: int = 80, seed: int = 0) -> np.ndarray:
     return np.clip(shade, 0, 255).astype(np.uint8)
 
 
-def encoded(picture: Any, form: str, **options: Any) -> bytes:
+def encoded(image: Any, form: str, **options: Any) -> bytes:
     """Return a PIL image, or pixels, as an encoded file."""
-    if isinstance(picture, np.ndarray):
-        picture = Image.fromarray(picture)
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
     file = io.BytesIO()
-    picture.save(file, form, **options)
+    image.save(file, form, **options)
     return file.getvalue()
 
 
@@ -60,12 +60,12 @@ def progressive_scans(count: int) -> bytes:
 def exif_jpeg(orientation: Any) -> bytes:
     """Return a JPEG that is upright once this EXIF orientation is applied."""
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}.get(orientation)
-    picture = Image.fromarray(pixels())
+    image = Image.fromarray(pixels())
     exif = Image.Exif()
     exif[0x0112] = orientation
     if undo is not None:
-        picture = picture.transpose(Image.Transpose(undo))
-    return encoded(picture, "JPEG", quality=95, exif=exif)
+        image = image.transpose(Image.Transpose(undo))
+    return encoded(image, "JPEG", quality=95, exif=exif)
 
 
 def exif_text() -> bytes:
@@ -158,7 +158,7 @@ def animated(form: str) -> bytes:
 
 
 def gif_frames(count: int) -> bytes:
-    """Return a GIF that shows its one picture `count` times."""
+    """Return a GIF that shows its one image `count` times."""
     whole = encoded(Image.fromarray(pixels()).quantize(64), "GIF")
     # Screen descriptor and colour table; then the frame, from its descriptor to before the end.
     table = 13 + 3 * 2 ** ((whole[10] & 7) + 1)
@@ -166,9 +166,9 @@ def gif_frames(count: int) -> bytes:
 
 
 def transparent(alpha: int) -> Image.Image:
-    picture = Image.fromarray(pixels()).convert("RGBA")
-    picture.putalpha(alpha)
-    return picture
+    image = Image.fromarray(pixels()).convert("RGBA")
+    image.putalpha(alpha)
+    return image
 
 
 def palette_with_transparency() -> bytes:
@@ -184,7 +184,7 @@ def gzipped() -> bytes:
 
 
 def seeds() -> list[bytes]:
-    """Return 12 small good pictures, one of each kind that featx reads, to be mutated."""
+    """Return 12 small good images, one of each kind that featx reads, to be mutated."""
     small = Image.fromarray(pixels(24, 32))
     alpha = small.convert("RGBA")
     alpha.putalpha(99)

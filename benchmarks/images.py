@@ -1,4 +1,4 @@
-"""The pictures that are measured: real ones when they are here, as many as asked for."""
+"""The images that are measured: real ones when they are here, as many as asked for."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def drawn(folder: Path, per_class: int = 120, classes: int = 5, seed: int = 0) -
             for number in range(count):
                 small = rng.integers(0, 256, (47, 63, 3), dtype=np.uint8)
                 small[..., label % 3] //= 2
-                picture = Image.fromarray(small).resize((500, 375), Image.Resampling.BICUBIC)
-                picture.save(place / f"{number:04d}.jpg", quality=90)
+                image = Image.fromarray(small).resize((500, 375), Image.Resampling.BICUBIC)
+                image.save(place / f"{number:04d}.jpg", quality=90)
     return folder
 
 
 def repeated(sources: list[Path], folder: Path, count: int) -> Path:
-    """Write `count` pictures under new names; each copy is new content, a byte after its end.
+    """Write `count` images under new names; each copy is new content, a byte after its end.
 
     Decoders stop at a JPEG's end, so a copy costs as much as its original. The order is drawn, so
-    that few pictures and many are of the same mixture: those of one set cost less than another's.
+    that few images and many are of the same mixture: those of one set cost less than another's.
     """
     jpegs = [path for source in sources for path in sorted(source.rglob("*.jp*g"))]
     random.Random(0).shuffle(jpegs)

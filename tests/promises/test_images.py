@@ -1,4 +1,4 @@
-"""The picture contents of the table as a user meets them, and what stands beside it."""
+"""The image contents of the table as a user meets them, and what stands beside it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import featx
 from featx.errors import BadImagesError, ImageError
 from featx.images import decoding
 from tests.fakes import TINY, CountingRuntime
-from tests.promises import pictures as made
+from tests.promises import images as made
 from tests.promises.cases import HANDLED
 from tests.promises.content_cases import CONTENTS, Content, written
 
@@ -22,7 +22,7 @@ from tests.promises.content_cases import CONTENTS, Content, written
 def test_what_the_user_sees(
     case: Content, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A good picture beside it keeps its row; the bad one is named by its path and reason."""
+    """A good image beside it keeps its row; the bad one is named by its path and reason."""
     written(case, tmp_path / "d" / "a")
     (tmp_path / "d" / "b").mkdir()
     (tmp_path / "d" / "b" / "good.png").write_bytes(made.encoded(made.pixels(seed=3), "PNG"))
@@ -61,8 +61,8 @@ def test_a_progressive_jpeg_of_20_scans_is_read() -> None:
 
 
 def test_a_few_bad_ones_do_not_stop_a_small_set(tmp_path: Path) -> None:
-    """Only half of many pictures stop it (case 85)."""
-    picture_set(tmp_path / "d", set(range(20)), 24)
+    """Only half of many images stop it (case 85)."""
+    image_set(tmp_path / "d", set(range(20)), 24)
     features = featx.extract(
         tmp_path / "d", TINY, runtime=CountingRuntime(), on_error="skip", progress=False
     )
@@ -88,15 +88,15 @@ def test_the_declared_size_is_not_read(tmp_path: Path) -> None:
     assert after.user + after.system - before.user - before.system < 0.5
 
 
-def picture_set(folder: Path, bad: set[int], total: int) -> None:
-    """Write pictures in one order; the bad ones stand where their numbers say."""
+def image_set(folder: Path, bad: set[int], total: int) -> None:
+    """Write images in one order; the bad ones stand where their numbers say."""
     (folder / "a").mkdir(parents=True)
     # Not 6, a JPEG that lacks nothing but its end: with bytes behind it, it is read.
     broken = [case.make() for case in CONTENTS if case.id in range(1, 6)]
     good = [made.encoded(made.pixels(20, 24, seed=seed), "PNG") for seed in range(17)]
     for number in range(total):
         content = broken[number % len(broken)] if number in bad else good[number % len(good)]
-        # What stands behind the end of a picture makes it another file, and changes no pixel.
+        # What stands behind the end of a image makes it another file, and changes no pixel.
         (folder / "a" / f"{number:06d}.png").write_bytes(content + b"%d" % number)
 
 
@@ -108,12 +108,12 @@ def test_bad_files_never_shift_others(
     scale: Callable[[int, int], int],
     note: Callable[..., None],
 ) -> None:
-    """T15: the good rows are those of the same pictures without the bad ones, and aligned."""
+    """T15: the good rows are those of the same images without the bad ones, and aligned."""
     if total > scale(1000, total):
         pytest.skip("in the long form only: FEATX_PROMISES=long")
     bad = set(np.random.default_rng(count).choice(total, count, replace=False).tolist())
     kept = [number for number in range(total) if number not in bad]
-    picture_set(tmp_path / "d", bad, total)
+    image_set(tmp_path / "d", bad, total)
     mixed = featx.Dataset.from_folder(tmp_path / "d")
 
     def extract(dataset: featx.Dataset, name: str) -> featx.Features:
@@ -126,7 +126,7 @@ def test_bad_files_never_shift_others(
     assert features.ids == [f"a/{number:06d}.png" for number in kept]
     assert [f.id for f in features.failures] == [f"a/{number:06d}.png" for number in sorted(bad)]
     assert len(features.X) == len(features.y) == total - count
-    # Bad pictures keep their slots, so the batches differ; rounding may differ with them.
+    # Bad images keep their slots, so the batches differ; rounding may differ with them.
     shifted = int((~np.isclose(features.X, alone.X, rtol=1e-5, atol=1e-4)).any(axis=1).sum())
-    note("T15", bad=count, pictures=total, shifted=shifted)
+    note("T15", bad=count, images=total, shifted=shifted)
     assert shifted == 0
