@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import featx
-from featx.cache import gather, matrix
+from featx.cache import gather
 
 
 def test_rows_that_fit_are_in_memory(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_rows_that_fit_are_in_memory(tmp_path: Path) -> None:
 def test_rows_that_do_not_fit_are_in_a_file_without_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(matrix, "free_memory", lambda: 4 * 3 * 5 * 2 - 1)
+    monkeypatch.setattr(gather, "free_memory", lambda: 4 * 3 * 5 * 2 - 1)
     rows = gather.empty(3, 5, tmp_path)
     assert isinstance(rows, np.memmap)
     rows[:] = np.arange(15).reshape(3, 5)
@@ -33,12 +33,12 @@ def test_rows_that_do_not_fit_are_in_a_file_without_a_name(
 def test_half_of_the_free_memory_is_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(matrix, "free_memory", lambda: 4 * 3 * 5 * 2)
+    monkeypatch.setattr(gather, "free_memory", lambda: 4 * 3 * 5 * 2)
     assert not isinstance(gather.empty(3, 5, tmp_path), np.memmap)
 
 
 def test_a_read_only_folder_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matrix, "free_memory", lambda: 0)
+    monkeypatch.setattr(gather, "free_memory", lambda: 0)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert isinstance(gather.empty(3, 5, tmp_path), np.memmap)
 
@@ -50,7 +50,7 @@ def test_a_full_disk_is_told_before_a_row_is_written(
     def full(*_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(matrix, "free_memory", lambda: 0)
+    monkeypatch.setattr(gather, "free_memory", lambda: 0)
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match="No space left"):
         gather.empty(3, 5, tmp_path)
@@ -65,7 +65,7 @@ def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.Mon
     limit, used = tmp_path / "max", tmp_path / "current"
     limit.write_text("1000\n")
     used.write_text("300\n")
-    monkeypatch.setattr(matrix, "_LIMITS", ((str(limit), str(used)),))
+    monkeypatch.setattr(gather, "_LIMITS", ((str(limit), str(used)),))
     assert gather.free_memory() == 700
     limit.write_text("max\n")
     assert gather.free_memory() > 1000
@@ -76,7 +76,7 @@ def test_extraction_maps_what_does_not_fit(
 ) -> None:
     tiny = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
     here = featx.extract(image_folder, tiny, progress=False)
-    monkeypatch.setattr(matrix, "free_memory", lambda: 0)
+    monkeypatch.setattr(gather, "free_memory", lambda: 0)
     mapped = featx.extract(image_folder, tiny, progress=False)
     assert isinstance(mapped.X, np.memmap)
     assert np.array_equal(mapped.X, here.X)

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from featx.cache.facts import PILLOW
 
 from featx import errors
 from featx.cache.index import ShardIndex
-from featx.cache.shards import BAD, HOLE, ROW, Layout, ShardFacts
+from featx.cache.shards import BAD, HOLE, PILLOW, ROW, Layout, ShardFacts
 from featx.cache.stat_index import KnownFiles
 from tests.promises import stub
 

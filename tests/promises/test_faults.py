@@ -23,7 +23,7 @@ import pytest
 
 import featx
 from featx import errors
-from featx.cache import matrix
+from featx.cache import gather
 from featx.cache.stat_index import KnownFiles
 from featx.cache.store import Store
 from featx.extraction import blocks
@@ -46,7 +46,7 @@ def test_t5_every_call_fails_once_and_for_ever(
     small_blocks: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(matrix, "SHARE", 0)  # rows go to a file, as where memory is short
+    monkeypatch.setattr(gather, "SHARE", 0)  # rows go to a file, as where memory is short
     images = tmp_path / "images"
     rows = stub.draw(images, 40, seed=5)
     truth = oracle.truth_of_files(images, rows)
