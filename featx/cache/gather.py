@@ -1,4 +1,4 @@
-"""Rows read from shards into one array: many files at a time, each verified before it is used."""
+"""Embeddings read from shards into one matrix: many at a time, each shard verified before use."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from featx.cache.shards import ShardFacts
+from featx.cache.shards import ShardMetadata
 from featx.errors import CacheCorruptError
-from featx.storage import reading
+from featx.storage.interface import Storage
 
 logger = logging.getLogger(__name__)
 
-# Over this share of the memory that is free now, rows go to a file: whoever trains on them needs
-# as much again for a copy, as scikit-learn's scalers make one.
+# Over this share of the memory that is free now, a matrix goes to a file: whoever trains on it
+# needs as much again for a copy, as scikit-learn's scalers make one.
 SHARE = 0.5
 
 _LIMITS = (
@@ -31,48 +31,54 @@ _LIMITS = (
 )
 
 
-# A shard, which of the wanted images it has, and in which of its slots.
-Group = tuple[ShardFacts, np.ndarray, np.ndarray]
+# A shard, which of the wanted images it has, and in which of its entries.
+Group = tuple[ShardMetadata, np.ndarray, np.ndarray]
 
 
 def gather(
-    folder: Path, groups: Sequence[Group], wanted: np.ndarray, sha256: np.ndarray, rows: np.ndarray
+    storage: Storage,
+    folder: str,
+    groups: Sequence[Group],
+    wanted: np.ndarray,
+    sha256: np.ndarray,
+    X: np.ndarray,
 ) -> list[Group]:
-    """Fill rows from shards; return the groups whose shard could not be used.
+    """Fill X from shards; return the groups whose shard could not be used.
 
     Parameters
     ----------
-    folder : Path
-        Where the shards lie.
-    groups : sequence of (shard, at, slots)
+    storage : Storage
+    folder : str
+        Where the shards are in it.
+    groups : sequence of (shard, at, entries)
         From ``ShardIndex.by_shard``; `at` indexes `wanted`.
     wanted : numpy.ndarray of shape (k,) and dtype int64
-        Positions in `sha256` and `rows`.
+        Positions in `sha256` and `X`.
     sha256 : numpy.ndarray of shape (n, 32) and dtype uint8
-    rows : numpy.ndarray of shape (n, dim) and dtype float32
+    X : numpy.ndarray of shape (n, dim) and dtype float32
     """
     doubtful: list[Group] = []
     threads = min(8, os.cpu_count() or 1, max(1, len(groups)))
-    largest = max((shard.about[0] for shard, _, _ in groups), default=0)
+    largest = max((shard.stat.size for shard, _, _ in groups), default=0)
     buffers: SimpleQueue[bytearray] = SimpleQueue()
     for _ in range(threads):
         buffers.put(bytearray(largest))
 
     def copy(group: Group) -> None:
-        shard, at, slots = group
+        shard, at, entries = group
         buffer = buffers.get()
         try:
-            content = memoryview(buffer)[: shard.about[0]]
-            places = wanted[at]
-            if _whole(shard, slots, places):
-                # Straight to where the rows are wanted; what stands there is refused or right.
-                parts = _around(shard, content, rows[places[0] : places[-1] + 1])
+            content = memoryview(buffer)[: shard.stat.size]
+            targets = wanted[at]
+            if _is_whole(shard, entries, targets):
+                # Straight to where they are wanted; what is read is refused or right.
+                parts = _around(shard, content, X[targets[0] : targets[-1] + 1])
             else:
                 parts = [content]
-            reading.read_into(folder / shard.name, parts)
-            shard.verify(parts, content, slots, sha256[places])
+            storage.read_into(f"{folder}/{shard.name}", parts)
+            shard.verify(parts, content, entries, sha256[targets])
             if len(parts) == 1:
-                rows[places] = shard.layout.rows(content)[slots]
+                X[targets] = shard.layout.embeddings(content)[entries]
         except (CacheCorruptError, OSError):
             doubtful.append(group)
         finally:
@@ -84,54 +90,67 @@ def gather(
     return doubtful
 
 
-def _whole(shard: ShardFacts, slots: np.ndarray, places: np.ndarray) -> bool:
-    """Say whether every row of a shard is wanted, in its order and one after the other."""
+def _is_whole(shard: ShardMetadata, entries: np.ndarray, targets: np.ndarray) -> bool:
+    """Return whether every embedding of a shard is wanted, in order and one after the other."""
     return (
-        len(slots) == shard.layout.n
-        and bool((np.diff(slots) == 1).all())
-        and bool((np.diff(places) == 1).all())
+        len(entries) == shard.layout.n
+        and bool((np.diff(entries) == 1).all())
+        and bool((np.diff(targets) == 1).all())
     )
 
 
-def _around(shard: ShardFacts, content: memoryview, rows: np.ndarray) -> list[memoryview]:
-    """Return a shard's bytes in pieces: `rows` where its rows are, `content` before and behind."""
+def _around(shard: ShardMetadata, content: memoryview, X: np.ndarray) -> list[memoryview]:
+    """Return a shard's bytes in pieces: `X` where its embeddings are, `content` around them."""
     begin = shard.layout.features
     return [
         content[:begin],
-        rows.data.cast("B"),
-        content[begin + rows.nbytes :],
+        X.data.cast("B"),
+        content[begin + X.nbytes :],
     ]
 
 
-def empty(n: int, dim: int, folder: Path) -> np.ndarray:
+def empty_matrix(n: int, dim: int, folder: Path, free: int | None = None) -> np.ndarray:
     """Return an array of shape (n, dim) and dtype float32 to be filled.
 
     Where it would take more than half of the free memory it is a ``numpy.memmap`` of a file in
     `folder` (the temporary folder where that is read-only). The file has no name any more: its
     space is free again when the array is gone, whatever ends the process.
 
+    Parameters
+    ----------
+    n, dim : int
+    folder : Path
+    free : int, optional
+        Bytes of memory that are free; asked of the system unless given.
+
     Raises
     ------
     OSError
-        The rows fit neither in memory nor on the disk.
+        The matrix fits neither in memory nor on the disk.
     """
     size = 4 * n * dim
-    if size <= SHARE * free_memory():
+    if size <= SHARE * (free_memory() if free is None else free):
         return np.empty((n, dim), np.float32)
     place = folder if os.access(folder, os.W_OK) else None
     with tempfile.TemporaryFile(dir=place) as file:
         if hasattr(os, "posix_fallocate"):
-            # A disk that is full says so now, and not as a bus error at some later write.
+            # A full disk is an error now, and not a bus error at some later write.
             os.posix_fallocate(file.fileno(), 0, size)
         else:
             file.truncate(size)
-        logger.info("%d rows of %d numbers are mapped from a file", n, dim)
+        logger.info("%d embeddings of %d numbers are mapped from a file", n, dim)
         return np.memmap(file, np.float32, "r+", shape=(n, dim))
 
 
-def free_memory() -> int:
-    """Return the bytes that this process may still take, its container's limit included."""
-    found = [_available(), *(_left(*paths) for paths in _LIMITS)]
+def free_memory(limits: Sequence[tuple[str, str]] = _LIMITS) -> int:
+    """Return the bytes that this process may still take, its container's limit included.
+
+    Parameters
+    ----------
+    limits : sequence of (path, path)
+        Files with the limit of a container, and with what it uses.
+    """
+    found = [_available(), *(_left(*paths) for paths in limits)]
     return min((size for size in found if size is not None), default=1 << 33)
 
 

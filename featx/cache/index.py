@@ -1,28 +1,36 @@
-"""Which shard and slot holds the row of a image: the shards' digests, laid out for searching."""
+"""Which shard and entry holds the embedding of an image: the shards' digests, for searching."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 
-from featx.cache.shards import DIGEST_BYTES, HOLE, MAX_DIM, MAX_ROWS, ROW, Layout, ShardFacts
+from featx.cache.shards import (
+    DIGEST_BYTES,
+    EMBEDDING,
+    MAX_DIM,
+    MAX_ENTRIES,
+    MISSING,
+    Layout,
+    ShardMetadata,
+)
 from featx.errors import IMAGE_ERRORS, CacheCorruptError, ImageError
 from featx.storage.atomic import MAX_INT64
 from featx.storage.checksummed import pack, unpack
+from featx.storage.interface import Stat
 
 
 class ShardIndex:
-    """A table of the slots of some shards; of equal images the smallest shard name wins.
+    """A table of the entries of some shards; of equal images the smallest shard name wins.
 
     Parameters
     ----------
-    shards : iterable of ShardFacts
+    shards : iterable of ShardMetadata
     """
 
-    def __init__(self, shards: Iterable[ShardFacts] = ()) -> None:
+    def __init__(self, shards: Iterable[ShardMetadata] = ()) -> None:
         self.shards = sorted(shards, key=lambda shard: shard.name)
         self._numbers = {shard.name: number for number, shard in enumerate(self.shards)}
         counts = [len(shard.status) for shard in self.shards]
@@ -33,15 +41,15 @@ class ShardIndex:
             [np.empty(0, np.uint8), *(shard.status for shard in self.shards)]
         )
         self._shard_of = np.repeat(np.arange(len(counts)), counts)
-        self._slot_of = np.concatenate([np.empty(0, np.int64), *map(np.arange, counts)])
-        # An older Pillow's verdict is not asked.
+        self._entry_of = np.concatenate([np.empty(0, np.int64), *map(np.arange, counts)])
+        # What another Pillow refused is not served.
         own = [shard.is_own() for shard in self.shards]
-        verdict = (self._status != ROW) & (self._status != HOLE)
+        refused = (self._status != EMBEDDING) & (self._status != MISSING)
         usable = np.flatnonzero(
-            (self._status == ROW) | (verdict & np.array(own, bool)[self._shard_of])
+            (self._status == EMBEDDING) | (refused & np.array(own, bool)[self._shard_of])
         )
         prefixes = _prefix(self._sha256[usable])
-        # A row goes before a verdict: another decoder may have read what this one could not.
+        # An embedding goes before a refusal: another decoder may have read what this one could not.
         order = np.lexsort((self._status[usable], prefixes))
         self._order = usable[order]
         self._prefixes = prefixes[order]
@@ -77,7 +85,7 @@ class ShardIndex:
         """Return the position of one digest, -1 where there is none.
 
         As ``find`` does, but without numpy's searching, which lets other threads in: where these
-        decode images, that took 80 us a image, and this takes 5.
+        decode images, that took 80 us per image, and this takes 5.
         """
         wanted = int.from_bytes(digest[:8], "big")
         at = bisect_left(self._sorted, wanted)
@@ -89,49 +97,49 @@ class ShardIndex:
         return -1
 
     def count(self) -> int:
-        """Return how many images can be found, at most: some may be there twice."""
+        """Return how many images can be found, at most: some may be cached twice."""
         return len(self._order)
 
-    def is_row(self, positions: np.ndarray) -> np.ndarray:
-        """Return for each position (from ``find``) whether a row is there; bool, shape (n,)."""
-        there = positions >= 0
-        there[there] = self._status[positions[there]] == ROW
-        return there
+    def is_embedding(self, positions: np.ndarray) -> np.ndarray:
+        """Return for each position from ``find`` whether it has an embedding; bool, shape (n,)."""
+        found = positions >= 0
+        found[found] = self._status[positions[found]] == EMBEDDING
+        return found
 
     def failure(self, position: int) -> ImageError | None:
-        """Return the kept verdict on a image that gives no row, or None if it has one."""
-        if self._status[position] == ROW:
+        """Return the cached error of an image without an embedding, or None if it has one."""
+        if self._status[position] == EMBEDDING:
             return None
-        slot = int(self._slot_of[position])
+        entry = int(self._entry_of[position])
         code, reason = next(
-            ((code, text) for at, code, text in self.shard(position).failures if at == slot),
-            (ImageError.code, "this image gave no row"),
+            ((code, text) for at, code, text in self.shard(position).failures if at == entry),
+            (ImageError.code, "this image gave no embedding"),
         )
         return IMAGE_ERRORS.get(code, ImageError)(reason)
 
-    def served_by(self, shard: ShardFacts) -> np.ndarray:
-        """Return the slots of a shard whose images are found in it and nowhere else; int64."""
+    def served_by(self, shard: ShardMetadata) -> np.ndarray:
+        """Return the entries of a shard whose images are found in it and nowhere else; int64."""
         positions = self.find(shard.sha256)
-        there = np.flatnonzero((positions >= 0) & (shard.status != HOLE))
-        return there[self._shard_of[positions[there]] == self._numbers[shard.name]]
+        found = np.flatnonzero((positions >= 0) & (shard.status != MISSING))
+        return found[self._shard_of[positions[found]] == self._numbers[shard.name]]
 
-    def shard(self, position: int) -> ShardFacts:
-        """Return the shard that a position lies in."""
+    def shard(self, position: int) -> ShardMetadata:
+        """Return the shard of a position."""
         return self.shards[self._shard_of[position]]
 
-    def by_shard(self, positions: np.ndarray) -> list[tuple[ShardFacts, np.ndarray, np.ndarray]]:
+    def by_shard(self, positions: np.ndarray) -> list[tuple[ShardMetadata, np.ndarray, np.ndarray]]:
         """Group positions by their shard.
 
         Returns
         -------
-        list of (shard, at, slots)
-            `at` indexes `positions`; `slots` are the rows inside the shard.
+        list of (shard, at, entries)
+            `at` indexes `positions`; `entries` are the positions inside the shard.
         """
         order = np.argsort(self._shard_of[positions], kind="stable")
         owners = self._shard_of[positions[order]]
         cuts = np.flatnonzero(owners[1:] != owners[:-1]) + 1
         return [
-            (self.shard(positions[at[0]]), at, self._slot_of[positions[at]])
+            (self.shard(positions[at[0]]), at, self._entry_of[positions[at]])
             for at in np.split(order, cuts)
             if len(at)
         ]
@@ -141,9 +149,9 @@ class ShardIndex:
         layouts = [(s.layout.n, s.layout.dim, s.layout.features, s.layout.sha256)
                    for s in self.shards]  # fmt: skip
         arrays: dict[str, np.ndarray] = {
-            # Of a time after 2262 another is kept: that shard is read anew at each start.
+            # A time after 2262 does not fit: that shard is read anew at each start.
             "about": np.array(
-                [[min(value, MAX_INT64) for value in s.about] for s in self.shards], np.int64
+                [[min(value, MAX_INT64) for value in s.stat] for s in self.shards], np.int64
             ).reshape(-1, 4),
             "layout": np.array(layouts, np.int64).reshape(-1, 4),
             "digest": np.frombuffer(b"".join(s.digest for s in self.shards), np.uint8).reshape(
@@ -172,14 +180,14 @@ class ShardIndex:
             for i, (name, failures, environment) in enumerate(entries):
                 part = slice(begin, ends[i])
                 begin = ends[i]
-                about: Any = tuple(arrays["about"][i].tolist())
-                layout = _possible(Layout(*arrays["layout"][i].tolist()), about[0])
-                verdicts = [(int(slot), int(code), str(text)) for slot, code, text in failures]
+                stat = Stat(*arrays["about"][i].tolist())
+                layout = _possible(Layout(*arrays["layout"][i].tolist()), stat.size)
+                refusals = [(int(at), int(code), str(text)) for at, code, text in failures]
                 if not isinstance(name, str) or not isinstance(environment, dict):
                     raise TypeError("a shard without a name or an environment")
                 shards.append(
-                    ShardFacts(name, about, layout, arrays["sha256"][part],
-                               arrays["status"][part], verdicts, environment,
+                    ShardMetadata(name, stat, layout, arrays["sha256"][part],
+                               arrays["status"][part], refusals, environment,
                                arrays["digest"][i].tobytes())
                 )  # fmt: skip
             return cls(shards)
@@ -201,20 +209,20 @@ def _check(arrays: Mapping[str, np.ndarray], count: int) -> None:
         if arrays[name].shape != shape or arrays[name].dtype.str != dtype:
             raise ValueError(f"{name!r} has another shape or type")
     counts = arrays["layout"][:, 0]
-    if (counts < 1).any() or (counts > MAX_ROWS).any() or int(counts.sum()) != n:
+    if (counts < 1).any() or (counts > MAX_ENTRIES).any() or int(counts.sum()) != n:
         raise ValueError("shards of other lengths than their digests")
-    if n and arrays["status"].max() > HOLE:
-        raise ValueError("a slot that is neither row, bad nor hole")
+    if n and arrays["status"].max() > MISSING:
+        raise ValueError("an entry that is neither embedding, bad nor missing")
 
 
 def _possible(layout: Layout, size: int) -> Layout:
     """Refuse a layout that does not fit into a shard of that size, before memory is asked for."""
     n, dim = layout.n, layout.dim
     if not 0 < dim <= MAX_DIM:
-        raise ValueError(f"rows of {dim} numbers")
+        raise ValueError(f"embeddings of {dim} numbers")
     for begin, length in ((layout.features, 4 * n * dim), (layout.sha256, 32 * n)):
         if not 0 < begin <= size - length:
-            raise ValueError("rows that lie outside their shard")
+            raise ValueError("embeddings outside their shard")
     return layout
 
 

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from featx.cache.location import FORMAT, is_marked
-from featx.errors import CacheWriteError
-from featx.storage import atomic, folders
-
-logger = logging.getLogger(__name__)
+from featx.cache.location import FORMAT
+from featx.storage import folders
 
 
 def mark_used(folder: Path) -> None:
     """Note on a key's folder that it is used now; the time is key.json's."""
     path = folder / "key.json"
     with suppress(OSError):
-        if os.access(path, os.W_OK):  # else nothing is kept yet, or the cache is read-only
+        if os.access(path, os.W_OK):  # else nothing is cached yet, or the cache is read-only
             os.utime(path, follow_symlinks=False)
 
 
@@ -42,35 +38,8 @@ def key_folder(root: Path, key: str) -> Path:
     return root / f"k-{key[:32]}"
 
 
-def make_key_folder(folder: Path, text: bytes) -> None:
-    """Make the folder of one key, with the key's canonical JSON in it.
-
-    Raises
-    ------
-    CacheWriteError
-        The cache folder is not there any more.
-    CacheSecurityError
-        A link stands in a folder's place.
-    """
-    refuse_links_in(folder)
-    if not is_marked(folder.parent):
-        raise CacheWriteError(
-            f"the cache {folder.parent} was removed while it was used. Run again to start anew."
-        )
-    folders.make(folder / "shards")
-    path = folder / "key.json"
-    if not _holds(path, text) and not atomic.publish(path, text) and not _holds(path, text):
-        # The folder's name is the hash of this very text, which proves what stood there.
-        logger.warning("%s was damaged and is written anew", path)
-        atomic.replace(path, text)
-
-
-def _holds(path: Path, text: bytes) -> bool:
-    return bytes(atomic.load_lightly(path) or b"") == text
-
-
 def drop_if_empty(folder: Path) -> None:
-    """Remove the folder of a key that nothing was kept in."""
+    """Remove the folder of a key without embeddings."""
     with suppress(OSError):  # a shard came meanwhile, or the folder is not ours: it stays
         if set(os.listdir(folder)) == {"key.json", "shards"}:
             os.rmdir(folder / "shards")

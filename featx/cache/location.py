@@ -1,4 +1,4 @@
-"""The cache folder: where it is, and the mark that makes it featx's."""
+"""The cache folder: where it is, and the marker that makes it featx's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from featx.errors import CacheCorruptError, CacheError, CacheVersionError, CacheWriteError
-from featx.storage import atomic, folders, reading
+from featx.storage import atomic, folders, reading, strict_json
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def find_root(cache: str | os.PathLike[str] | None = None) -> Path:
     Raises
     ------
     CacheError
-        The folder has other things in it and no mark of featx.
+        The folder has other things in it and no marker of featx.
     CacheVersionError
         The folder has a format this version does not know; it is left untouched.
     CacheWriteError
@@ -49,7 +49,7 @@ def find_root(cache: str | os.PathLike[str] | None = None) -> Path:
 
 
 def chosen(cache: str | os.PathLike[str] | None = None) -> Path:
-    """Return the absolute path of the cache folder, which may not be there, by the same rule."""
+    """Return the absolute path of the cache folder, which may not exist, by the same rule."""
     if cache is None:
         cache = os.environ.get("FEATX_CACHE") or None
     if cache is None and Path("cache", MARKER).is_file():
@@ -62,19 +62,19 @@ def chosen(cache: str | os.PathLike[str] | None = None) -> Path:
 
 
 def existing_root(cache: str | os.PathLike[str] | None = None) -> Path | None:
-    """Return the cache folder, or None where there is none; nothing is made.
+    """Return the cache folder, or None where it does not exist; nothing is made.
 
     Raises
     ------
     CacheError
-        The folder is there and is no cache of featx, or of a format it does not know.
+        The folder exists and is not a cache of featx, or of a format it does not know.
     """
     root = chosen(cache)
     if not os.path.lexists(root):
         return None
     if not is_marked(root):
         raise CacheError(
-            f"{root} is no featx cache: it holds no {MARKER}. Name the folder that was given as "
+            f"{root} is not a featx cache: it holds no {MARKER}. Name the folder that was given as "
             "cache= or --cache, or that FEATX_CACHE names."
         )
     try:
@@ -85,29 +85,29 @@ def existing_root(cache: str | os.PathLike[str] | None = None) -> Path | None:
 
 
 def _check(root: Path) -> None:
-    """Raise unless the mark says a format that this version knows, and nothing leads away."""
+    """Raise unless the marker has a format that this version knows, and no folder is a link."""
     folders.refuse_links(root / "statindex")
     try:
-        about = json.loads(bytes(reading.read(root / MARKER)))
+        marker = strict_json.loads(bytes(reading.read(root / MARKER)))
     except (ValueError, RecursionError) as error:
         raise CacheCorruptError(
             f"{root / MARKER} is damaged: {error}. If this is a featx cache, its content is "
             f'{{"format": {FORMAT}}}: write that back.'
         ) from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
+    if not isinstance(marker, dict) or marker.get("format") != FORMAT:
         raise CacheVersionError(
-            f"the cache {root} says {about!r}; this featx knows format {FORMAT}. It was left "
+            f"the cache {root} is marked {marker!r}; this featx knows format {FORMAT}. It was left "
             "untouched: use the featx that made it, or another folder."
         )
 
 
 def is_marked(root: Path) -> bool:
-    """Say whether something stands where a cache has its mark."""
+    """Return whether something has the name of a cache's marker."""
     return os.path.lexists(root / MARKER)
 
 
 def refuse_foreign(root: Path) -> None:
-    """Raise CacheError unless a folder is empty, or not there, or a cache of this format."""
+    """Raise CacheError unless a folder is empty, absent, or a cache of this format."""
     if is_marked(root):
         _check(root)
         return
@@ -123,7 +123,7 @@ def refuse_foreign(root: Path) -> None:
 
 
 def nearest_writable(folder: Path) -> Path:
-    """Return the folder, or the nearest above it that is there; nothing is made.
+    """Return the folder, or the nearest above it that exists; nothing is made.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One shard: the rows of one block of images as the bytes of an HDF5 file, sealed."""
+"""One shard: the embeddings of one block of images as the bytes of an HDF5 file, sealed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from featx.errors import (
     CacheSecurityError,
     CacheVersionError,
 )
-from featx.storage.atomic import Stat
+from featx.storage import strict_json
 from featx.storage.checksummed import seal, unseal
+from featx.storage.interface import Stat
 
 DIGEST_BYTES = 16
 
@@ -29,11 +30,11 @@ DIGEST_BYTES = 16
 FORMAT = 1
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
-ROW, BAD, HOLE = 0, 1, 2
+EMBEDDING, BAD, MISSING = 0, 1, 2
 MAX_MESSAGE = 500
 MAX_FAILURES = 1 << 24
 MAX_DIM = 1 << 24
-MAX_ROWS = 1 << 20
+MAX_ENTRIES = 1 << 20
 
 _DATASETS = {
     "features": "<f4",
@@ -48,22 +49,22 @@ _MAX_ATTRIBUTE = 1 << 15
 
 @dataclass
 class Block:
-    """The rows of some images, in the order in which they met the network.
+    """The embeddings of some images, in the order in which the network computed them.
 
     Attributes
     ----------
     features : numpy.ndarray of shape (n, dim) and dtype float32
-        NaN where `status` is not ``ROW``.
+        NaN where `status` is not ``EMBEDDING``.
     sha256 : numpy.ndarray of shape (n, 32) and dtype uint8
-        The digest of each image's content; zeros for a hole.
+        The digest of each image's content; zeros for a missing one.
     status : numpy.ndarray of shape (n,) and dtype uint8
-        ``ROW`` (a row), ``BAD`` (a image that never gives one) or ``HOLE`` (not read this time).
-    failures : list of (slot, code, message)
-        The position, error code and reason of each image without a row.
+        ``EMBEDDING``, ``BAD`` (an image that never gives one) or ``MISSING`` (not read this time).
+    failures : list of (entry, code, message)
+        The position, error code and reason of each image without an embedding.
     batch_size : int
-        Images that met the network together.
+        Images that the network computed together.
     environment : dict
-        Versions, runtime and device that computed the rows; strict JSON.
+        Versions, runtime and device that computed the embeddings; strict JSON.
     """
 
     features: np.ndarray
@@ -79,15 +80,15 @@ class Block:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the rows lie inside a shard's verified bytes, so that they are read without HDF5."""
+    """Where the embeddings are in a shard's verified bytes, so that they are read without HDF5."""
 
     n: int
     dim: int
     features: int
     sha256: int
 
-    def rows(self, content: bytes | memoryview) -> np.ndarray:
-        """Return the (n, dim) float32 rows, without a copy."""
+    def embeddings(self, content: bytes | memoryview) -> np.ndarray:
+        """Return the (n, dim) float32 embeddings, without a copy."""
         size = self.n * self.dim
         return np.frombuffer(content, "<f4", size, self.features).reshape(self.n, self.dim)
 
@@ -109,7 +110,7 @@ def encode(block: Block, key: str) -> tuple[bytes, tuple[Block, Layout]]:
     The same block gives the same bytes. They are compared with the block as they are read again,
     so that what is published was read once already.
     """
-    failures = [(slot, code, text[:MAX_MESSAGE]) for slot, code, text in block.failures]
+    failures = [(entry, code, text[:MAX_MESSAGE]) for entry, code, text in block.failures]
     values = {
         "features": np.ascontiguousarray(block.features, dtype="<f4"),
         "sha256": block.sha256,
@@ -124,7 +125,7 @@ def encode(block: Block, key: str) -> tuple[bytes, tuple[Block, Layout]]:
         environment = json.dumps(block.environment, sort_keys=True, allow_nan=False)
         file.attrs["environment"] = np.bytes_(environment)
         for name, value in values.items():
-            # One chunk a dataset: a shard is always read whole, and one chunk is one stretch of
+            # One chunk per dataset: a shard is always read whole, and one chunk is one stretch of
             # bytes. NaN for what was never written.
             fill = np.nan if name == "features" else None
             file.create_dataset(
@@ -138,13 +139,13 @@ def encode(block: Block, key: str) -> tuple[bytes, tuple[Block, Layout]]:
 
 
 def _new_file(image: io.BytesIO) -> Any:
-    """Return a new HDF5 file in memory that does not note when it was made, as h5py.File would."""
+    """Return a new HDF5 file in memory that does not record when it was made, as h5py.File does."""
     import h5py
 
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
-    # Both v110: HDF5 checksums its own metadata then. Of 800 flipped bits none was read in
-    # silence, where the default format let 4 of 150 pass.
+    # Both v110: HDF5 checksums its own metadata then. Of 800 flipped bits none was read
+    # silently, where the default format let 4 of 150 pass.
     access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
     access.set_fileobj_driver(h5py.h5fd.fileobj_driver, image)
     creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
@@ -171,19 +172,19 @@ def decode(
     Raises
     ------
     CacheCorruptError
-        The seal or a checksum is wrong, or a row is not finite.
+        The seal or a checksum is wrong, or an embedding is not finite.
     CacheSecurityError
         The file holds what featx never writes; nothing it points to was opened.
     CacheVersionError
-        The shard has a later format; it is no damage, and the file must be left alone.
+        The shard has a later format; that is not damage, and the file must be left alone.
     CacheKeyMismatchError
-        The shard belongs to another key, or lies under another name.
+        The shard belongs to another key, or has another block's name.
     """
     import h5py
 
     body = unseal(content, name)
     if body[: len(HDF5_MAGIC)] != HDF5_MAGIC:
-        raise CacheCorruptError(f"{name} is no HDF5 file")
+        raise CacheCorruptError(f"{name} is not an HDF5 file")
     try:
         with h5py.File.in_memory(body.tobytes()) as file:
             layout = _check(file, len(body), name)
@@ -199,15 +200,16 @@ def decode(
         raise CacheCorruptError(f"{name} cannot be read: {error}") from error
     sha256 = layout.digests(body).copy()
     if stored_key != key or block_id(key, batch_size, sha256) != name:
-        raise CacheKeyMismatchError(f"{name} belongs to another key or lies under another name")
-    if status.max() > HOLE:
-        raise CacheCorruptError(f"{name} has a slot that is neither row, bad nor hole")
-    if not np.isfinite(features[status == ROW]).all():
-        raise CacheCorruptError(f"{name} has a row that is not finite")
-    if not np.array_equal(layout.rows(body), features, equal_nan=True):
-        raise CacheCorruptError(f"{name} has its rows elsewhere than its index says")
-    kept = features if with_features else np.empty((0, layout.dim), np.float32)
-    return Block(kept, sha256, status, failures, batch_size, environment), layout
+        raise CacheKeyMismatchError(f"{name} belongs to another key or has another block's name")
+    if status.max() > MISSING:
+        raise CacheCorruptError(f"{name} has an entry that is neither embedding, bad nor missing")
+    if not np.isfinite(features[status == EMBEDDING]).all():
+        raise CacheCorruptError(f"{name} has an embedding that is not finite")
+    if not np.array_equal(layout.embeddings(body), features, equal_nan=True):
+        raise CacheCorruptError(f"{name} has its embeddings elsewhere than its index says")
+    if not with_features:
+        features = np.empty((0, layout.dim), np.float32)
+    return Block(features, sha256, status, failures, batch_size, environment), layout
 
 
 def _check(file: Any, size: int, name: str) -> Layout:
@@ -230,9 +232,9 @@ def _check(file: Any, size: int, name: str) -> Layout:
         if not isinstance(file.get(dataset, getlink=True), h5py.HardLink):
             raise CacheSecurityError(f"{name}: {dataset!r} is a link")
         if not isinstance(file[dataset], h5py.Dataset):
-            raise CacheSecurityError(f"{name}: {dataset!r} is no dataset")
+            raise CacheSecurityError(f"{name}: {dataset!r} is not a dataset")
     shape = file["features"].shape
-    if len(shape) != 2 or not (0 < shape[0] <= MAX_ROWS and 0 < shape[1] <= MAX_DIM):
+    if len(shape) != 2 or not (0 < shape[0] <= MAX_ENTRIES and 0 < shape[1] <= MAX_DIM):
         raise CacheSecurityError(f"{name}: 'features' has shape {shape}")
     n, dim = shape
     offsets = {}
@@ -243,13 +245,13 @@ def _check(file: Any, size: int, name: str) -> Layout:
 
 
 def _check_attributes(file: Any, names: Iterable[str], name: str) -> None:
-    """Refuse an attribute that is no single number or short text, before it is read."""
+    """Refuse an attribute that is not a single number or short text, before it is read."""
     for attribute in names:
-        about = file.attrs.get_id(attribute)
+        found = file.attrs.get_id(attribute)
         if (
-            about.shape != ()
-            or about.dtype.kind not in _ATTRIBUTES[attribute]
-            or about.get_storage_size() > _MAX_ATTRIBUTE
+            found.shape != ()
+            or found.dtype.kind not in _ATTRIBUTES[attribute]
+            or found.get_storage_size() > _MAX_ATTRIBUTE
         ):
             raise CacheSecurityError(f"{name}: attribute {attribute!r} is not what a shard has")
 
@@ -262,7 +264,7 @@ def _offset(
 
     what = f"{name}: {dataset.name!r}"
     if dataset.is_virtual or dataset.external:
-        raise CacheSecurityError(f"{what} keeps its data elsewhere")
+        raise CacheSecurityError(f"{what} has its data elsewhere")
     if shape is None:  # the failures: bytes of JSON, as many as there are
         shape = dataset.shape
         if len(shape) != 1 or not 0 < shape[0] <= MAX_FAILURES:
@@ -271,45 +273,45 @@ def _offset(
         raise CacheSecurityError(f"{what} has another shape, type or chunking than a shard's")
     filters = dataset.id.get_create_plist()
     if filters.get_nfilters() != 1 or filters.get_filter(0)[0] != h5py.h5z.FILTER_FLETCHER32:
-        raise CacheSecurityError(f"{what} passes through another filter than fletcher32")
+        raise CacheSecurityError(f"{what} has another filter than fletcher32")
     count = int(np.prod(shape)) * dtype.itemsize
     if dataset.id.get_num_chunks() != 1 or dataset.id.get_storage_size() != count + 4:
-        raise CacheSecurityError(f"{what} declares {count:,} bytes and keeps another number")
+        raise CacheSecurityError(f"{what} declares {count:,} bytes and has another number")
     offset = dataset.id.get_chunk_info(0).byte_offset
     if offset is None or not 0 < offset <= size - count:
-        raise CacheSecurityError(f"{what} lies outside the file")
+        raise CacheSecurityError(f"{what} is outside the file")
     return int(offset)
 
 
 def _object(content: bytes) -> dict[str, Any]:
-    value = json.loads(content)
+    value = strict_json.loads(content)
     if not isinstance(value, dict):
-        raise ValueError("the environment is no JSON object")
+        raise ValueError("the environment is not a JSON object")
     return value
 
 
 def _failures(content: bytes, n: int) -> list[tuple[int, int, str]]:
-    entries = [(int(slot), int(code), str(text)) for slot, code, text in json.loads(content)]
-    if any(not (0 <= slot < n and 0 <= code < 256) for slot, code, _ in entries):
-        raise ValueError("a failure names a slot or a code that does not exist")
-    return entries
+    failures = [(int(i), int(code), str(text)) for i, code, text in strict_json.loads(content)]
+    if any(not (0 <= i < n and 0 <= code < 256) for i, code, _ in failures):
+        raise ValueError("a failure names an entry or a code that does not exist")
+    return failures
 
 
 @dataclass(frozen=True)
-class ShardFacts:
-    """What is known of one shard that was verified.
+class ShardMetadata:
+    """What is known of one shard that was verified, without its embeddings.
 
     Attributes
     ----------
     name : str
         Its file name.
-    about : tuple of int
-        Size, modification time, change time (ns) and inode when it was verified.
+    stat : Stat
+        Its state when it was verified.
     layout : Layout
-        Where its rows lie.
+        Where its embeddings are.
     sha256 : numpy.ndarray of shape (n, 32) and dtype uint8
     status : numpy.ndarray of shape (n,) and dtype uint8
-    failures : list of (slot, code, reason)
+    failures : list of (entry, code, reason)
     environment : dict
         What computed it.
     digest : bytes
@@ -318,7 +320,7 @@ class ShardFacts:
     """
 
     name: str
-    about: Stat
+    stat: Stat
     layout: Layout
     sha256: np.ndarray
     status: np.ndarray
@@ -327,31 +329,31 @@ class ShardFacts:
     digest: bytes
 
     @classmethod
-    def read(cls, name: str, about: Stat, content: bytes | bytearray, key: str) -> ShardFacts:
-        """Return what a shard's bytes say, after every check of ``shards.decode``."""
+    def read(cls, name: str, stat: Stat, content: bytes | bytearray, key: str) -> ShardMetadata:
+        """Return the metadata in a shard's bytes, after every check of ``shards.decode``."""
         block, layout = decode(content, key, name[:-3], with_features=False)
-        return cls.of(name, about, content, block, layout)
+        return cls.of(name, stat, content, block, layout)
 
     @classmethod
     def of(
-        cls, name: str, about: Stat, content: bytes | bytearray, block: Block, layout: Layout
-    ) -> ShardFacts:
-        """Return what ``shards.decode`` found in a shard's bytes."""
+        cls, name: str, stat: Stat, content: bytes | bytearray, block: Block, layout: Layout
+    ) -> ShardMetadata:
+        """Return the metadata of what ``shards.decode`` found in a shard's bytes."""
         return cls(
-            name, about, layout, block.sha256, block.status, block.failures, block.environment,
+            name, stat, layout, block.sha256, block.status, block.failures, block.environment,
             xxhash.xxh3_128_digest(content),
         )  # fmt: skip
 
     def is_own(self) -> bool:
-        """Return whether this Pillow made it: what that refuses only it can say."""
+        """Return whether this Pillow made it: another one may read what that one refused."""
         return self.environment.get("pillow", PILLOW) == PILLOW
 
     def unserved(self) -> np.ndarray:
-        """Return the slots that answer nothing here: holes, and what another Pillow refused."""
-        return np.flatnonzero(self.status == HOLE if self.is_own() else self.status != ROW)
+        """Return the entries that serve nobody here: missing, or refused by another Pillow."""
+        return np.flatnonzero(self.status == MISSING if self.is_own() else self.status != EMBEDDING)
 
     def verify(
-        self, parts: Sequence[memoryview], content: memoryview, slots: np.ndarray,
+        self, parts: Sequence[memoryview], content: memoryview, entries: np.ndarray,
         sha256: np.ndarray,
     ) -> None:  # fmt: skip
         """Raise CacheCorruptError if this shard's file is not what it was when it was verified.
@@ -362,21 +364,21 @@ class ShardFacts:
             The whole file, in pieces.
         content : memoryview
             As long as the file; at least its digests are filled.
-        slots : numpy.ndarray of shape (k,) and dtype int64
+        entries : numpy.ndarray of shape (k,) and dtype int64
         sha256 : numpy.ndarray of shape (k, 32) and dtype uint8
-            The images whose rows are wanted from these slots.
+            The images whose embeddings are wanted from these entries.
         """
         digest = xxhash.xxh3_128()
         for part in parts:
             digest.update(part)
         if digest.digest() != self.digest:
             raise CacheCorruptError(f"{self.name} does not have the content that was verified")
-        if not np.array_equal(self.layout.digests(content)[slots], sha256):
+        if not np.array_equal(self.layout.digests(content)[entries], sha256):
             raise CacheCorruptError(f"{self.name} holds other images than its index says")
 
 
-def of_odd_width(shards: Collection[ShardFacts], dim: int | None) -> list[ShardFacts]:
-    """Return the shards whose rows are not `dim` numbers wide, or not as wide as most rows are."""
+def of_odd_width(shards: Collection[ShardMetadata], dim: int | None) -> list[ShardMetadata]:
+    """Return the shards whose embeddings are not `dim` wide, or not as wide as most are."""
     widths: Counter[int] = Counter()
     for shard in shards:
         widths[shard.layout.dim] += shard.layout.n

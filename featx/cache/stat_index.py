@@ -15,16 +15,16 @@ import numpy as np
 
 from featx.errors import CacheCorruptError
 from featx.images.content_hash import Digest
-from featx.storage import atomic
 from featx.storage.atomic import MAX_INT64
 from featx.storage.checksummed import pack, unpack
+from featx.storage.local import FolderStorage
 
 # A file changed within this time of its reading may be changed again without a trace in its
 # times: git's "racy" rule (git documentation, technical/racy-git).
 RACY_NS = 2_000_000_000
 
 
-# What is known of a file, packed: as Python objects it would be 300 bytes more a file.
+# What is known of a file, packed: as Python objects it would be 300 bytes more per file.
 _ENTRY = struct.Struct("<5q32s")
 _ENTRIES = np.dtype([("about", "<i8", 4), ("read_at", "<i8"), ("sha256", "u1", 32)])
 _Stat = tuple[int, int, int, int]
@@ -66,25 +66,25 @@ class KnownFiles:
         if known is None:
             return None
         try:
-            about = _about(os.stat(path))
+            stat = _stat(os.stat(path))
         except OSError:
             return None
         *before, read_at, digest = _ENTRY.unpack(known)
-        safe = max(about[1], about[2]) < read_at - RACY_NS
-        return digest if about == tuple(before) and safe else None
+        safe = max(stat[1], stat[2]) < read_at - RACY_NS
+        return digest if stat == tuple(before) and safe else None
 
-    def remember(self, path: Path, about: os.stat_result, read_at: int, digest: Digest) -> None:
-        """Note what a file held; `about` was taken before it was read at `read_at` (ns)."""
+    def remember(self, path: Path, stat: os.stat_result, read_at: int, digest: Digest) -> None:
+        """Note what a file held; `stat` was taken before it was read at `read_at` (ns)."""
         if self._path is not None:
-            # Whoever asks where a image is may do so from another folder.
+            # Whoever asks where an image is may do so from another working directory.
             name = os.fsencode(os.path.abspath(path))
             with self._adding:
                 self._lengths.append(len(name))
                 self._names += name
-                self._entries += _ENTRY.pack(*_about(about), read_at, digest)
+                self._entries += _ENTRY.pack(*_stat(stat), read_at, digest)
 
     def save(self) -> None:
-        """Keep what was noted, for the next run."""
+        """Save what was noted, for the next run."""
         if self._path is None or not self._lengths:
             return
         names = [os.fsencode(path) for path in self._known]
@@ -97,7 +97,7 @@ class KnownFiles:
         }
         with suppress(OSError):  # there already, or may not be made
             os.mkdir(self._path.parent, 0o700)
-        atomic.save_lightly(self._path, pack(arrays))
+        _storage(self._path).try_replace(self._path.name, pack(arrays))
 
     def _load(self) -> None:
         if self._path is not None:
@@ -105,7 +105,7 @@ class KnownFiles:
 
 
 def _loaded(path: Path) -> dict[str, bytes]:
-    content = atomic.load_lightly(path)
+    content = _storage(path).try_read(path.name)
     known: dict[str, bytes] = {}
     if content is None:
         return known
@@ -113,19 +113,23 @@ def _loaded(path: Path) -> dict[str, bytes]:
         arrays, _ = unpack(content, "statindex")
         count = len(arrays["lengths"])
         if arrays["sha256"].shape != (count, 32) or arrays["about"].shape != (count, 4):
-            raise ValueError("digests or facts of another shape")
+            raise ValueError("digests or stats of another shape")
         names = arrays["names"].tobytes()
         ends = np.cumsum(arrays["lengths"]).tolist()
         digests = arrays["sha256"].tobytes()
         rows = zip(ends, arrays["about"].tolist(), arrays["read_at"].tolist(), strict=True)
         begin = 0
-        for i, (end, about, read_at) in enumerate(rows):
+        for i, (end, stat, read_at) in enumerate(rows):
             digest = digests[32 * i : 32 * i + 32]
-            known[os.fsdecode(names[begin:end])] = _ENTRY.pack(*about, read_at, digest)
+            known[os.fsdecode(names[begin:end])] = _ENTRY.pack(*stat, read_at, digest)
             begin = end
         return known
     except (CacheCorruptError, KeyError, ValueError, TypeError, struct.error):
         return {}  # it only saved time
+
+
+def _storage(path: Path) -> FolderStorage:
+    return FolderStorage(path.parent)
 
 
 def known_sources(root: Path) -> dict[Digest, Path]:
@@ -145,11 +149,11 @@ def known_sources(root: Path) -> dict[Digest, Path]:
 
 
 def now_ns() -> int:
-    """Return the wall clock in ns, the clock that file times are told in."""
+    """Return the wall clock in ns, the clock of file times."""
     return time.time_ns()
 
 
-def _about(status: os.stat_result) -> _Stat:
+def _stat(status: os.stat_result) -> _Stat:
     # Years after 2262 do not fit, and are never safe.
     modified, changed = (min(ns, MAX_INT64) for ns in (status.st_mtime_ns, status.st_ctime_ns))
     return status.st_size, modified, changed, status.st_ino & MAX_INT64

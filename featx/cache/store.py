@@ -1,12 +1,12 @@
-"""The kept rows of one feature key: immutable shards in a folder, and the folder is the truth."""
+"""The cached embeddings of one feature key: immutable shards, and what is listed is the truth."""
 
 from __future__ import annotations
 
 import json
-import os
+import logging
 import re
 import warnings
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,65 +14,83 @@ import numpy as np
 
 from featx.cache import gather, shards
 from featx.cache.index import ShardIndex
-from featx.cache.keys import key_folder, key_of, make_key_folder, refuse_links_in
-from featx.cache.location import FORMAT, find_root, is_marked
-from featx.cache.shards import Block, ShardFacts, of_odd_width
+from featx.cache.keys import key_folder, key_of
+from featx.cache.location import FORMAT, MARKER, find_root
+from featx.cache.shards import Block, ShardMetadata, of_odd_width
 from featx.errors import CacheCorruptError, CacheCorruptWarning, CacheError, CacheWriteError
-from featx.storage import atomic, folders, reading
-from featx.storage.atomic import Stat
+from featx.storage import atomic
+from featx.storage.interface import Stat, Storage
+from featx.storage.local import FolderStorage
 
 __all__ = ["Store", "find_root"]
 
+logger = logging.getLogger(__name__)
+
 _SHARD = re.compile(r"[0-9a-f]{32}\.h5")
+# How often something is tried that another process may undo at any moment.
+ATTEMPTS = 3
 
 
 class Store:
-    """The rows of one feature key.
+    """The embeddings of one feature key.
 
     Parameters
     ----------
     root : Path
         A cache folder, from ``find_root``.
     spec : dict
-        All that decides the numbers; its canonical JSON is hashed to the key.
+        All that decides the embeddings; its canonical JSON is hashed to the key.
     dim : int, optional
-        The width of a row, where it is known; else that of most rows. Others are set aside.
+        The width of an embedding, where it is known; else that of most. Shards of another width
+        are quarantined.
+    storage : Storage, optional
+        Where shards and indexes lie; the folder `root` unless given.
 
     Attributes
     ----------
     key : str
         sha256 of the spec, 64 hexadecimal digits.
     folder : Path
-        Where this key's shards lie.
+        The key's folder, where processes of this machine have claims and converted networks.
     damaged, ignored : dict, set
         Name and reason of the shards found damaged so far; those that could not be moved away.
     """
 
-    def __init__(self, root: Path, spec: dict[str, Any], dim: int | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        spec: dict[str, Any],
+        dim: int | None = None,
+        storage: Storage | None = None,
+    ) -> None:
         self.root = root
         self.spec = {"format": FORMAT, **spec}
         self.key, self._text = key_of(spec)
         self.folder = key_folder(root, self.key)
+        self.storage = FolderStorage(root) if storage is None else storage
+        self._prefix = self.folder.name
         self._dim = dim
         self.ignored: set[str] = set()
         self.damaged: dict[str, str] = {}
         self._shards = {shard.name: shard for shard in self._saved_index().shards}
-        self._unsaved = self._adopted = False
+        # Whether the saved index is out of date; whether a shard of another process was loaded
+        # that perhaps is not durable yet.
+        self._unsaved = self._unsynced = False
         self.index = ShardIndex()
         self.refresh()
 
     @property
     def dim(self) -> int | None:
-        """The width of the kept rows; None while there are none."""
+        """The width of the cached embeddings; None while there are none."""
         return next((shard.layout.dim for shard in self._shards.values()), None)
 
     def environments(self) -> list[dict[str, Any]]:
-        """Return what computed the kept rows, each environment once."""
+        """Return what computed the cached embeddings, each environment once."""
         environments = (shard.environment for shard in self._shards.values())
         return list({json.dumps(each, sort_keys=True): each for each in environments}.values())
 
     def refresh(self) -> None:
-        """Take in the shards that are there now; set damaged ones aside.
+        """Load the shards that exist now; quarantine damaged ones.
 
         Raises
         ------
@@ -81,16 +99,18 @@ class Store:
         CacheError
             The folder or a shard may not be read; CacheSecurityError where a folder is a link.
         """
-        refuse_links_in(self.folder)
+        self._refuse_links()
         names = [name for name in self._names() if name not in self.ignored]
         for name in set(self._shards) - set(names):
             self._forget(name)
         for name in names:
-            self._take_in(name)
+            self._load(name)
         for shard in of_odd_width(self._shards.values(), self._dim):
-            reason = f"{shard.name} has rows of {shard.layout.dim} numbers, unlike this network"
+            reason = (
+                f"{shard.name} has embeddings of {shard.layout.dim} numbers, unlike this network"
+            )
             self._forget(shard.name)
-            self._set_aside(shard.name, shard.about, CacheCorruptError(reason))
+            self._quarantine(shard.name, shard.stat, CacheCorruptError(reason))
         if self._unsaved:
             self.save_index()
         else:
@@ -103,75 +123,85 @@ class Store:
         self._unsaved = True
         self.refresh()
 
-    def adopt(self, block: str) -> ShardFacts | None:
-        """Return a block that is kept, by whichever process; from now on its rows are found."""
+    def load(self, block: str) -> ShardMetadata | None:
+        """Return a block that is cached, by whichever process; from now on it is found."""
         name = block + ".h5"
         if name not in self._shards:
-            self._take_in(name)
+            self._load(name)
         return self._shards.get(name)
 
+    def read(self, shard: str) -> Block:
+        """Return the block in a shard, after every check.
+
+        Raises
+        ------
+        CacheCorruptError
+        OSError
+            It is not readable; FileNotFoundError where it is gone.
+        """
+        content = self.storage.read(self._name(shard))
+        return shards.decode(content, self.key, shard.removesuffix(".h5"))[0]
+
     def find(self, sha256: np.ndarray) -> np.ndarray:
-        """Return the position of each (n, 32) digest in the index, -1 where it is not kept."""
+        """Return the position of each (n, 32) digest in the index, -1 where it is not cached."""
         return self.index.find(sha256)
 
     def gather(self, sha256: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
-        """Read rows; every byte that is served was verified by this call.
+        """Read embeddings; every byte that is served was verified by this call.
 
         Parameters
         ----------
         sha256 : numpy.ndarray of shape (n, 32) and dtype uint8
             The images, in the order wanted; repeats are allowed.
         dim : int
-            The width of a row.
+            The width of an embedding.
 
         Returns
         -------
-        rows : numpy.ndarray of shape (n, dim) and dtype float32
+        X : numpy.ndarray of shape (n, dim) and dtype float32
         missing : numpy.ndarray of shape (n,) and dtype bool
-            True where no row was kept, or its shard turned out to be damaged.
+            True where no embedding was cached, or its shard turned out to be damaged.
         """
         widths = {shard.layout.dim for shard in self._shards.values()} - {dim}
         if widths:
             raise CacheCorruptError(
-                f"{self.folder} holds rows of {sorted(widths)} numbers where {dim} are expected; "
-                "featx never wrote both. Remove that folder: its rows are computed again."
+                f"{self.location()} holds embeddings of {sorted(widths)} numbers where {dim} are "
+                "expected; featx never wrote both. Remove that folder: its embeddings are "
+                "computed again."
             )
         positions = self.index.find(sha256)
-        rows = self._room(len(sha256), dim)
-        missing = ~self.index.is_row(positions)
+        X = self._empty_matrix(len(sha256), dim)
+        missing = ~self.index.is_embedding(positions)
         wanted = np.flatnonzero(~missing)
         groups = self.index.by_shard(positions[wanted])
-        doubtful = gather.gather(self.folder / "shards", groups, wanted, sha256, rows)
+        doubtful = gather.gather(self.storage, f"{self._prefix}/shards", groups, wanted, sha256, X)
         for shard, at, _ in doubtful:
             missing[wanted[at]] = True
             # Damaged, or gone, or not what the index says: only the shard itself can tell.
             self._forget(shard.name)
         if doubtful:
             self.refresh()
-        return rows, missing
+        return X, missing
 
     def prepare(self, needed: int, what: str = "the next shard needs") -> None:
-        """Make the folders, and say now what would keep `needed` bytes from being kept.
+        """Make the folders, and raise now what would keep `needed` bytes from being written.
 
         Raises
         ------
         CacheSpaceError, CacheWriteError
         """
-        try:
-            for last in (False, False, True):
-                with suppress(*() if last else (FileNotFoundError,)):  # the folder was tidied away
-                    make_key_folder(self.folder, self._text)
-                    folders.make_durable(self.root, self.folder)
-                    folders.check_space(self.folder, needed, what)
-                    atomic.rehearse(self.folder / "shards")
-                    return
-        except CacheError:
-            raise
-        except OSError as error:
-            raise atomic.refusal(error, self.folder) from error
+
+        def attempt() -> bool:
+            self._make()
+            self.storage.sync(self._prefix)
+            self.storage.check_space(self._prefix, needed, what)
+            self.storage.rehearse(f"{self._prefix}/shards")
+            return True
+
+        _attempted(attempt, self.location())
 
     def publish(self, block: Block) -> None:
-        """Keep a block; it is durable and visible, whole, when this returns.
+        """Cache a block; it is durable and visible, whole, when this returns.
 
         Raises
         ------
@@ -180,121 +210,176 @@ class Store:
         CacheWriteError
             The folder cannot be written.
         """
-        content, (kept, layout) = shards.encode(block, self.key)
+        content, (decoded, layout) = shards.encode(block, self.key)
         name = shards.block_id(self.key, block.batch_size, block.sha256) + ".h5"
-        path = self._path(name)
-        try:
-            for last in (False, False, True):
-                with suppress(*() if last else (FileNotFoundError,)):  # the folder was tidied away
-                    make_key_folder(self.folder, self._text)
-                    folders.check_space(self.folder, 2 * len(content))
-                    if atomic.publish(path, content):
-                        self._enter(ShardFacts.of(name, atomic.about(path), content, kept, layout))
-                        return
-                    if self._take_in(name):
-                        return  # another process published it first
-                    # What stood there was damaged and is set aside now.
-        except CacheError:
-            raise
-        except OSError as error:
-            raise atomic.refusal(error, path) from error
-        raise CacheWriteError(f"{path} is damaged and cannot be moved away: remove it.")
+        path = self._name(name)
+
+        def attempt() -> bool:
+            self._make()
+            self.storage.check_space(self._prefix, 2 * len(content))
+            if self.storage.publish(path, content):
+                stat = self.storage.stat(path)
+                self._enter(ShardMetadata.of(name, stat, content, decoded, layout))
+                return True
+            # Another process published it first, or what was there is in quarantine now.
+            return self._load(name)
+
+        location = self.storage.location(path)
+        if not _attempted(attempt, location):
+            raise CacheWriteError(f"{location} is damaged and cannot be moved away: remove it.")
 
     def withdraw(self, block: str) -> None:
-        """Take away a block whose slots serve nobody."""
-        path = self._path(block + ".h5")
+        """Remove a block whose entries serve nobody."""
+        name = block + ".h5"
+        path = self._name(name)
         try:
-            path.unlink(missing_ok=True)
+            self.storage.remove(path)
         except OSError as error:
-            raise atomic.refusal(error, path) from error
-        self._forget(path.name)
+            raise atomic.refusal(error, self.storage.location(path)) from error
+        self._forget(name)
 
-    def _enter(self, facts: ShardFacts) -> None:
-        self._shards[facts.name] = facts
+    def location(self, name: str = "") -> str:
+        """Return how messages to the user call the key's folder, or something in it."""
+        return self.storage.location(f"{self._prefix}/{name}".rstrip("/"))
+
+    def holds(self, shard: str) -> bool:
+        """Return whether a shard exists, without reading it."""
+        return self.storage.exists(self._name(shard))
+
+    def _refuse_links(self) -> None:
+        self.storage.refuse_links(
+            self._prefix, *(f"{self._prefix}/{name}" for name in ("shards", "quarantine", "claims"))
+        )
+
+    def _make(self) -> None:
+        """Make the key's folders, and the file with its canonical JSON."""
+        self._refuse_links()
+        if not self.storage.exists(MARKER):
+            raise CacheWriteError(
+                f"the cache {self.root} was removed while it was used. Run again to start anew."
+            )
+        self.storage.make(f"{self._prefix}/shards")
+        name = f"{self._prefix}/key.json"
+        if (
+            not self._is_key_document(name)
+            and not self.storage.publish(name, self._text)
+            and not self._is_key_document(name)
+        ):
+            # The folder's name is the hash of this very text, which proves what was there.
+            logger.warning("%s was damaged and is written anew", self.storage.location(name))
+            self.storage.replace(name, self._text)
+
+    def _is_key_document(self, name: str) -> bool:
+        return bytes(self.storage.try_read(name) or b"") == self._text
+
+    def _enter(self, shard: ShardMetadata) -> None:
+        self._shards[shard.name] = shard
         self._unsaved = True
 
     def _forget(self, name: str) -> None:
         if self._shards.pop(name, None) is not None:
             self._unsaved = True
 
-    def _take_in(self, name: str) -> bool:
-        """Enter a shard as it lies on the disk now; say whether it is there, whole."""
-        path = self._path(name)
+    def _load(self, name: str) -> bool:
+        """Enter a shard as it is in the storage now; return whether it exists, whole."""
+        path = self._name(name)
         try:
-            about = atomic.about(path)
-            if name in self._shards and self._shards[name].about == about:
+            stat = self.storage.stat(path)
+            if name in self._shards and self._shards[name].stat == stat:
                 return True
             self._forget(name)
             try:
-                self._enter(ShardFacts.read(name, about, reading.read(path), self.key))
-                self._adopted = True
+                self._enter(ShardMetadata.read(name, stat, self.storage.read(path), self.key))
+                self._unsynced = True
             except CacheCorruptError as error:
-                self._set_aside(name, about, error)
+                self._quarantine(name, stat, error)
                 return False
         except OSError as error:
             if not atomic.is_gone(error):
-                raise atomic.unreadable(error, path) from error
+                raise atomic.unreadable(error, self.storage.location(path)) from error
             self._forget(name)
             return False
         return True
 
     def save_index(self) -> None:
-        """Keep what is known of the shards, so that the next start need not read them."""
-        if self._adopted:
+        """Save what is known of the shards, so that the next start need not read them."""
+        if self._unsynced:
             # Seen perhaps before the process that published them synced the folder.
-            self._make_durable()
+            self._sync()
         self.index = ShardIndex(self._shards.values())
         self._unsaved = False
-        if is_marked(self.root) and os.path.isdir(self.folder):  # else it stays removed
-            atomic.save_lightly(self.folder / "index", self.index.pack())
+        # A key or cache that was removed stays so.
+        if self.storage.exists(MARKER) and self.storage.exists(self._prefix):
+            self.storage.try_replace(f"{self._prefix}/index", self.index.pack())
 
-    def _make_durable(self) -> None:
+    def _sync(self) -> None:
         try:
-            folders.make_durable(self.root, self.folder, self.folder / "shards")
+            self.storage.sync(self._prefix, f"{self._prefix}/shards")
         except (PermissionError, FileNotFoundError):
             pass  # somebody else's cache, which may only be read; or tidied away this moment
         except OSError as error:
-            raise atomic.refusal(error, self.folder) from error
-        self._adopted = False
+            raise atomic.refusal(error, self.location()) from error
+        self._unsynced = False
 
     def _saved_index(self) -> ShardIndex:
         try:
-            return ShardIndex.unpack(atomic.load_lightly(self.folder / "index") or b"")
+            return ShardIndex.unpack(self.storage.try_read(f"{self._prefix}/index") or b"")
         except CacheCorruptError:
             return ShardIndex()  # built anew; it only saved time
 
-    def _room(self, n: int, dim: int) -> np.ndarray:
-        """Return an array for n rows, in memory or in a file."""
+    def _empty_matrix(self, n: int, dim: int) -> np.ndarray:
+        """Return an array for n embeddings, in memory or in a file."""
         try:
-            return gather.empty(n, dim, self.folder)
+            return gather.empty_matrix(n, dim, self.folder)
         except OSError as error:
             raise atomic.refusal(error, self.folder) from error
 
-    def _path(self, name: str) -> Path:
-        return self.folder / "shards" / name
+    def _name(self, shard: str) -> str:
+        return f"{self._prefix}/shards/{shard}"
 
     def _names(self) -> list[str]:
         try:
-            return sorted(filter(_SHARD.fullmatch, os.listdir(self.folder / "shards")))
-        except FileNotFoundError:
-            return []
+            return sorted(filter(_SHARD.fullmatch, self.storage.names(f"{self._prefix}/shards")))
         except OSError as error:
-            raise atomic.unreadable(error, self.folder) from error
+            raise atomic.unreadable(error, self.location()) from error
 
-    def _set_aside(self, name: str, about: Stat, error: Exception) -> None:
+    def _quarantine(self, name: str, stat: Stat, error: Exception) -> None:
         """Move a damaged shard to quarantine/; where that is not allowed, look past it."""
-        path = self._path(name)
+        path = self._name(name)
         self.damaged[name] = str(error)
         try:
-            aside = atomic.set_aside(path, about, self.folder / "quarantine")
-            if aside is None:
+            moved = self.storage.quarantine(path, stat, f"{self._prefix}/quarantine")
+            if moved is None:
                 return  # another process was faster
-            done = f"moved to {aside}"
+            done = f"moved to {moved}"
         except OSError as refused:
             self.ignored.add(name)
             done = f"ignored, because it cannot be moved to quarantine/ ({refused.strerror})"
         warnings.warn(
-            f"{path}: {error}; {done}. Its rows are computed again when needed.",
+            f"{self.storage.location(path)}: {error}; {done}. Its embeddings are computed again "
+            "when needed.",
             CacheCorruptWarning,
             stacklevel=2,
         )
+
+
+def _attempted(work: Callable[[], bool], location: str) -> bool:
+    """Return whether `work` succeeds, tried again while its folder is tidied away or it fails.
+
+    Raises
+    ------
+    CacheSpaceError, CacheWriteError
+        The storage refused it.
+    """
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            if work():
+                return True
+        except FileNotFoundError as error:
+            if not left:
+                raise atomic.refusal(error, location) from error
+        except CacheError:
+            raise
+        except OSError as error:
+            raise atomic.refusal(error, location) from error
+    return False

@@ -14,7 +14,7 @@ from threading import Event
 import numpy as np
 
 from featx.cache.locks import Claim, Claims
-from featx.cache.shards import BAD, HOLE, ROW, Block, block_id
+from featx.cache.shards import BAD, EMBEDDING, MISSING, Block, block_id
 from featx.cache.store import Store
 from featx.errors import CacheEnvironmentError, ImageError, NonFiniteError
 from featx.extraction import probe
@@ -188,7 +188,7 @@ class BlockWriter:
         return slot.error is None and slot.digest not in self._leading
 
     def _arrived(self, name: str) -> bool:
-        if self._store.adopt(name) is None:
+        if self._store.load(name) is None:
             return False
         self._done(self._busy.pop(name, 0))
         return True
@@ -234,7 +234,7 @@ class BlockWriter:
                 self._busy[name] = sum(news)
                 return
             # Asked after the claim: whoever had it before has published.
-            kept = self._store.adopt(name)
+            kept = self._store.load(name)
             wanted = np.arange(len(slots)) if kept is None else kept.unserved()
             features = None
             if len(wanted):
@@ -268,7 +268,7 @@ class BlockWriter:
         # It may hold the two images by which this environment's next block is judged.
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while claim is None and not self._stopped and time.monotonic() < deadline:
-            if self._store.adopt(name) or self._known.wait(0.05):
+            if self._store.load(name) or self._known.wait(0.05):
                 break
             claim = self._claims.take(name)
         return claim
@@ -276,11 +276,11 @@ class BlockWriter:
     def _publish(self, slots: list[Slot], features: np.ndarray) -> None:
         assert self._runtime is not None
         block = block_of(slots, features, self._runtime)
-        self._overflowed += [slots[i].id for i in np.flatnonzero(block.status == HOLE)]
-        if (block.status == HOLE).all():
+        self._overflowed += [slots[i].id for i in np.flatnonzero(block.status == MISSING)]
+        if (block.status == MISSING).all():
             return
         name = block_id(self._store.key, block.batch_size, block.sha256)
-        kept = self._store.adopt(name)
+        kept = self._store.load(name)
         if kept is not None and len(kept.unserved()) == len(slots):
             # What is kept under this name answers nothing, and would keep these rows out.
             self._store.withdraw(name)
@@ -294,7 +294,7 @@ class BlockWriter:
                 raise
             self._known.set()
         self.computed += sum(
-            kind == ROW and self._counts(slot)
+            kind == EMBEDDING and self._counts(slot)
             for slot, kind in zip(slots, block.status, strict=True)
         )
 
@@ -315,12 +315,12 @@ def digests(slots: Sequence[Slot]) -> np.ndarray:
 
 def block_of(slots: Sequence[Slot], features: np.ndarray, runtime: Runtime) -> Block:
     """Return the block to publish; a row with NaN or infinity becomes a hole."""
-    status = np.full(len(slots), ROW, np.uint8)
-    status[~np.isfinite(features).all(axis=1)] = HOLE
+    status = np.full(len(slots), EMBEDDING, np.uint8)
+    status[~np.isfinite(features).all(axis=1)] = MISSING
     bad = [(i, slot.error) for i, slot in enumerate(slots) if slot.error is not None]
     status[[i for i, _ in bad]] = BAD
     return Block(
-        np.where((status == ROW)[:, None], features, np.float32(np.nan)),
+        np.where((status == EMBEDDING)[:, None], features, np.float32(np.nan)),
         digests(slots),
         status,
         [(i, error.code, str(error)) for i, error in bad],

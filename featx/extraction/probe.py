@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from featx.cache.shards import ROW, ShardFacts, decode
+from featx.cache.shards import EMBEDDING, ShardMetadata
 from featx.cache.store import Store
 from featx.errors import CacheCorruptError, CacheEnvironmentError
 from featx.images import decoding
 from featx.images.content_hash import Digest, of_content
 from featx.runtimes import Runtime
-from featx.storage import reading
 
 # The relative distance (L2) up to which two rows of one image count as the same. Other kernels
 # and other orders of summing give 1e-6 to 1e-5 in float32, a JPEG decoder that rounds otherwise a
@@ -113,7 +112,7 @@ def check_others(store: Store, runtime: Runtime, side: int) -> None:
     """
     spec = {name: value for name, value in store.spec.items() if name != "format"}
     # Anew, since this runs in a thread: the index of the store is asked in others.
-    now = Store(store.root, spec, store.dim)
+    now = Store(store.root, spec, store.dim, store.storage)
     check(now, runtime, side, spec.get("precision", "float32"))
 
 
@@ -135,18 +134,17 @@ def _kept(store: Store) -> Iterator[_Kept]:
         block = shard.name.removesuffix(".h5")
         # Read here and not by the store, which would give the rows of one environment alone.
         with suppress(CacheCorruptError, OSError):
-            content = reading.read(store.folder / "shards" / shard.name)
-            features = decode(content, store.key, block)[0].features
+            features = store.read(shard.name).features
             rows = {digest: features[slot] for digest, slot in slots.items()}
-            yield _Kept(shard.about[1], block, shard.environment, rows)
+            yield _Kept(shard.stat.modified, block, shard.environment, rows)
 
 
-def _slots(shard: ShardFacts) -> dict[Digest, int]:
+def _slots(shard: ShardMetadata) -> dict[Digest, int]:
     """Return where the two images have their rows in a shard."""
     return {
         digest: int(slot)
         for digest in digests()
-        for slot in np.flatnonzero((shard.sha256[:, 0] == digest[0]) & (shard.status == ROW))
+        for slot in np.flatnonzero((shard.sha256[:, 0] == digest[0]) & (shard.status == EMBEDDING))
         if bytes(shard.sha256[slot]) == digest
     }
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from featx.backbones.keras_models import UNTRAINED
 from featx.cache.location import FORMAT
-from featx.cache.shards import BAD, ROW
+from featx.cache.shards import BAD, EMBEDDING
 from featx.cache.store import Store
 from featx.errors import CacheCorruptError, CacheError, CacheKeyMismatchError, CacheVersionError
 from featx.images import decoding
@@ -46,7 +46,7 @@ class Kept:
     @property
     def rows(self) -> int:
         """How many rows are kept; a image computed in two ways counts twice."""
-        return self._count(ROW)
+        return self._count(EMBEDDING)
 
     @property
     def bad(self) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from featx import runtimes
 from featx.backbones import keras_models
 from featx.backbones.backbone import Backbone
-from featx.cache.shards import ROW
+from featx.cache.shards import EMBEDDING
 from featx.cache.store import Store
 from featx.errors import BackboneError, ImageError
 from featx.extraction import probe
@@ -128,7 +128,7 @@ def recompute(
         {
             bytes(digest)
             for shard in store.index.shards
-            for digest in shard.sha256[shard.status == ROW]
+            for digest in shard.sha256[shard.status == EMBEDDING]
         }
     )
     known = [digest for digest in kept if digest in sources]

@@ -19,8 +19,8 @@ from featx.backbones.backbone import Backbone
 from featx.errors import CacheCorruptError, RuntimeUnavailableError
 from featx.runtimes.quantization import quantized
 from featx.runtimes.runtime import Runtime, out_of_memory
-from featx.storage import atomic
 from featx.storage.checksummed import pack, unpack
+from featx.storage.local import FolderStorage
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ def _network(backbone: Backbone, core: Any, folder: Path | None) -> tuple[Any, s
     """Return the network as an OpenVINO model, what quantised it, and what must live as long."""
     about = {"openvino": load().__version__, "side": backbone.side}
     path = None if folder is None else folder / KEPT_AS
-    content = None if path is None else atomic.load_lightly(path)
+    content = None if folder is None else FolderStorage(folder).try_read(KEPT_AS)
     if content is not None:
         try:
             arrays, kept = unpack(content, KEPT_AS)
@@ -167,7 +167,8 @@ def _network(backbone: Backbone, core: Any, folder: Path | None) -> tuple[Any, s
         quantizer = version("nncf")
     if path is not None:
         try:
-            atomic.save_lightly(path, pack(_serialized(model), {**about, "nncf": quantizer}))
+            packed = pack(_serialized(model), {**about, "nncf": quantizer})
+            FolderStorage(path.parent).try_replace(path.name, packed)
         except (OSError, RuntimeError) as error:  # it would only have saved time
             logger.debug("the converted network is not kept: %s", error)
     return model, quantizer, None

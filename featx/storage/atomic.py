@@ -17,7 +17,8 @@ from featx.errors import (
     CacheSpaceError,
     CacheWriteError,
 )
-from featx.storage import folders, reading
+from featx.storage import folders
+from featx.storage.interface import Stat
 
 fcntl: ModuleType | None
 try:
@@ -26,14 +27,11 @@ except ImportError:  # Windows
     fcntl = None
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# What file systems without hard links say: FAT EPERM, sshfs ENOSYS, SMB ENOTSUP, Android EACCES.
+# What file systems without hard links raise: FAT EPERM, sshfs ENOSYS, SMB ENOTSUP, Android EACCES.
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
 _GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)
 # Inodes of some file systems are larger.
 MAX_INT64 = 2**63 - 1
-
-# Size, modification time, change time (ns) and inode of a file.
-Stat = tuple[int, int, int, int]
 
 
 @cache
@@ -42,29 +40,10 @@ def this_host() -> str:
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
-def about(path: Path) -> Stat:
-    """Return what tells one state of a file from another; a link is not followed."""
+def stat_of(path: Path) -> Stat:
+    """Return the token of a file's present state; a link is not followed."""
     status = os.stat(path, follow_symlinks=False)
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & MAX_INT64
-
-
-def save_lightly(path: Path, content: bytes) -> None:
-    """Put an accelerator file in place in one step; say nothing where that is not allowed.
-
-    Its folder is not made: one that was removed under way stays so.
-    """
-    with suppress(OSError, CacheError):
-        folders.refuse_links(path.parent)
-        replace(path, content)
-
-
-def load_lightly(path: Path) -> bytearray | None:
-    """Return the bytes of an accelerator file, or None where there is none to use."""
-    try:
-        folders.refuse_links(path.parent)
-        return reading.read(path)
-    except (OSError, CacheError):
-        return None
+    return Stat(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & MAX_INT64)
 
 
 def _sync_file(descriptor: int) -> None:
@@ -77,7 +56,7 @@ def _sync_file(descriptor: int) -> None:
     os.fsync(descriptor)
 
 
-def _aside(path: Path) -> Path:
+def _temporary_beside(path: Path) -> Path:
     """Return the name of a new temporary file beside `path`.
 
     Its maker removes it whatever happens: Ctrl-C may come as soon as the file is there, before
@@ -86,10 +65,10 @@ def _aside(path: Path) -> Path:
     return path.parent / f".tmp-{this_host()}-{os.getpid()}-{secrets.token_hex(8)}"
 
 
-def _write(aside: Path, content: bytes, *, durable: bool) -> None:
+def _write(temporary: Path, content: bytes, *, durable: bool) -> None:
     """Make a temporary file that holds the content."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    descriptor = os.open(aside, flags, 0o600)
+    descriptor = os.open(temporary, flags, 0o600)
     try:
         view = memoryview(content)
         while view:
@@ -100,9 +79,9 @@ def _write(aside: Path, content: bytes, *, durable: bool) -> None:
         os.close(descriptor)
 
 
-def _remove(aside: Path) -> None:
+def _remove(temporary: Path) -> None:
     with suppress(OSError):
-        os.unlink(aside)
+        os.unlink(temporary)
 
 
 def publish(path: Path, content: bytes) -> bool:
@@ -110,33 +89,33 @@ def publish(path: Path, content: bytes) -> bool:
 
     Either way what stands at `path` is durable when this returns.
     """
-    aside = _aside(path)
+    temporary = _temporary_beside(path)
     try:
         try:
-            _write(aside, content, durable=True)
-            won = _put(aside, path)
+            _write(temporary, content, durable=True)
+            won = _put(temporary, path)
         except OSError as error:
             # EIO: a failed fsync may drop the pages and then succeed, so never a second one on the
             # same file (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
             # ENOENT: somebody tidied the temporary file away before it had its name.
             if error.errno not in (errno.EIO, errno.ENOENT):
                 raise
-            _remove(aside)
-            aside = _aside(path)
-            _write(aside, content, durable=True)
-            won = _put(aside, path)
+            _remove(temporary)
+            temporary = _temporary_beside(path)
+            _write(temporary, content, durable=True)
+            won = _put(temporary, path)
         folders.sync(path.parent)
     finally:
-        _remove(aside)
+        _remove(temporary)
     return won
 
 
-def _put(aside: Path, path: Path) -> bool:
+def _put(temporary: Path, path: Path) -> bool:
     """Give a finished file its name; False if the name is taken."""
     try:
-        os.link(aside, path)
+        os.link(temporary, path)
     except OSError as error:
-        if _is_linked(aside):
+        if _is_linked(temporary):
             return True  # some network file systems report an error for a link that was made
         if isinstance(error, FileExistsError):
             return False
@@ -146,51 +125,51 @@ def _put(aside: Path, path: Path) -> bool:
             return False
         # No hard links here. A rename may replace a shard that appeared this very moment, by
         # one of the same name: the same images, as complete.
-        os.rename(aside, path)
+        os.rename(temporary, path)
     return True
 
 
-def _is_linked(aside: Path) -> bool:
+def _is_linked(temporary: Path) -> bool:
     with suppress(OSError):
-        return os.stat(aside).st_nlink == 2
+        return os.stat(temporary).st_nlink == 2
     return False
 
 
 def replace(path: Path, content: bytes) -> None:
     """Put the content at `path` in one step, in place of what is there; not durable."""
-    aside = _aside(path)
+    temporary = _temporary_beside(path)
     try:
-        _write(aside, content, durable=False)
-        os.replace(aside, path)
+        _write(temporary, content, durable=False)
+        os.replace(temporary, path)
     finally:
-        _remove(aside)
+        _remove(temporary)
 
 
-def set_aside(path: Path, state: Stat, folder: Path) -> Path | None:
-    """Move a file to a folder; return its place there, or None if it is not in that state now."""
+def quarantine(path: Path, state: Stat, folder: Path) -> Path | None:
+    """Move a file to a folder; return its new path, or None if it is not in that state now."""
     folders.refuse_links(folder)
-    aside = folder / f"{path.name}-{secrets.token_hex(4)}"
+    target = folder / f"{path.name}-{secrets.token_hex(4)}"
     try:
         folders.make(folder)
-        if about(path) != state:
+        if stat_of(path) != state:
             return None
-        os.rename(path, aside)
-        moved = about(aside)
+        os.rename(path, target)
+        moved = stat_of(target)
     except FileNotFoundError:
         return None
-    # What moved may be what another process put there this very moment. The third number, the
-    # change time, is that of the move now.
-    if (*moved[:2], moved[3]) != (*state[:2], state[3]):
-        _put_back(aside, path)
+    # What moved may be what another process published this very moment. The change time is that
+    # of the move now.
+    if moved._replace(version=state.version) != state:
+        _put_back(target, path)
         return None
-    return aside
+    return target
 
 
-def _put_back(aside: Path, path: Path) -> None:
-    """Undo a move; where the name was taken meanwhile, what was moved stays aside."""
+def _put_back(moved: Path, path: Path) -> None:
+    """Undo a move; where the name was taken meanwhile, what was moved stays in quarantine."""
     try:
-        os.link(aside, path)
-        os.unlink(aside)
+        os.link(moved, path)
+        os.unlink(moved)
     except FileExistsError:
         return
     except OSError as error:
@@ -198,38 +177,38 @@ def _put_back(aside: Path, path: Path) -> None:
             raise
         if os.path.lexists(path):
             return
-        os.rename(aside, path)
+        os.rename(moved, path)
     folders.sync(path.parent)
 
 
 def rehearse(folder: Path) -> None:
     """Raise OSError if no file can be made in a folder."""
-    aside = _aside(folder / "rehearsal")
+    temporary = _temporary_beside(folder / "rehearsal")
     try:
-        _write(aside, b"", durable=False)
+        _write(temporary, b"", durable=False)
     finally:
-        _remove(aside)
+        _remove(temporary)
 
 
 def is_gone(error: OSError) -> bool:
-    """Say whether an error means that the file is not there, rather than not readable."""
+    """Return whether an error means that the file is absent, rather than not readable."""
     return error.errno in _GONE
 
 
-def unreadable(error: OSError, path: Path) -> CacheError:
-    """Return the error that says what a failed reading means to a user."""
+def unreadable(error: OSError, path: Path | str) -> CacheError:
+    """Return the error of a failed read, with its remedy for the user."""
     return CacheError(
         f"the cache cannot be read at {path}: {error.strerror or error}. Check its owner and "
         "permissions, or choose another folder (cache=..., --cache, or FEATX_CACHE)."
     )
 
 
-def refusal(error: OSError, path: Path) -> CacheError:
-    """Return the error that says what a failed write means to a user."""
+def refusal(error: OSError, path: Path | str) -> CacheError:
+    """Return the error of a failed write, with its remedy for the user."""
     if error.errno in _FULL:
         return CacheSpaceError(
             f"no space left for {path}: {error.strerror}. Free some space and run again: what "
-            "was kept is not computed again."
+            "was cached is not computed again."
         )
     return CacheWriteError(
         f"the cache cannot be written at {path}: {error.strerror or error}. Check its owner and "

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from featx.errors import CacheCorruptError
+from featx.storage import strict_json
 
 SEAL = b"FEATXEND"
 SEAL_BYTES = len(SEAL) + 32
@@ -38,7 +39,7 @@ def unseal(content: bytes | bytearray | memoryview, name: str) -> memoryview:
     return body
 
 
-def pack(arrays: Mapping[str, np.ndarray], about: Any = None) -> bytes:
+def pack(arrays: Mapping[str, np.ndarray], metadata: Any = None) -> bytes:
     """Return arrays and a JSON value as one sealed piece.
 
     A header that cannot promise more than the bytes hold, unlike the sizes in a .npy header,
@@ -46,7 +47,7 @@ def pack(arrays: Mapping[str, np.ndarray], about: Any = None) -> bytes:
     """
     plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     header = {
-        "about": about,
+        "about": metadata,
         "arrays": {name: [array.dtype.str, list(array.shape)] for name, array in plain.items()},
     }
     line = json.dumps(header, allow_nan=False).encode("ascii") + b"\n"
@@ -64,7 +65,7 @@ def unpack(content: bytes | bytearray, name: str) -> tuple[dict[str, np.ndarray]
     body = unseal(content, name)
     try:
         end = content.index(b"\n") + 1
-        header = json.loads(bytes(body[:end]), parse_constant=_refused)
+        header = strict_json.loads(bytes(body[:end]))
         arrays = {}
         for array, (dtype, shape) in header["arrays"].items():
             kind = np.dtype(dtype)
@@ -79,7 +80,3 @@ def unpack(content: bytes | bytearray, name: str) -> tuple[dict[str, np.ndarray]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CacheCorruptError(f"{name} is not what featx packed: {error}") from error
     return arrays, header["about"]
-
-
-def _refused(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")

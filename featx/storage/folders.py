@@ -7,14 +7,14 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from featx.errors import CacheSecurityError, CacheSpaceError
+from featx.errors import CacheSecurityError
 
-# What file systems say that cannot sync a folder; they have no more durability to give.
+# What file systems raise that cannot sync a folder; they have no more durability to give.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EROFS)
 
 
 def refuse_links(*folders: Path) -> None:
-    """Raise CacheSecurityError if one of these folders is a link; one that is not there is none.
+    """Raise CacheSecurityError if one of these folders is a link; an absent one is not.
 
     Only the cache folder itself may be a link, because its user names it. Below it, a link would
     let featx write, move and remove files that are not its own.
@@ -45,7 +45,7 @@ def make(folder: Path) -> None:
 
 
 def make_durable(root: Path, *folders: Path) -> None:
-    """Make the entries of a root and of folders in it durable: other processes may have made them.
+    """Make the entries of a root and of folders in it durable, whichever process made them.
 
     The root's own entry as well, where that is allowed.
     """
@@ -73,19 +73,9 @@ def sync(folder: Path) -> None:
 
 
 def free_bytes(folder: Path) -> int | None:
-    """Return the bytes that the disk of a folder has left; None where that is not told."""
+    """Return the bytes that the disk of a folder has left; None where that is not known."""
     try:
-        about = os.statvfs(folder)
+        status = os.statvfs(folder)
     except (OSError, AttributeError):
         return None
-    return about.f_bavail * about.f_frsize
-
-
-def check_space(folder: Path, needed: int, what: str = "the next shard needs") -> None:
-    """Raise CacheSpaceError if the disk of a folder has fewer bytes left than needed."""
-    free = free_bytes(folder)
-    if free is not None and free < needed:
-        raise CacheSpaceError(
-            f"the disk of the cache {folder} has {free:,} bytes left; {what} {needed:,}. Free "
-            "some space and run again: what was kept is not computed again."
-        )
+    return status.f_bavail * status.f_frsize

@@ -58,19 +58,19 @@ def _opened(path: Path) -> tuple[int, int]:
             raise CacheSecurityError(f"{path.name} is a link or a pipe, not a file") from error
         raise
     try:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise CacheSecurityError(f"{path.name} is not a regular file")
-        if about.st_size > _MAX_BYTES:
+        if status.st_size > _MAX_BYTES:
             raise CacheSecurityError(
-                f"{path.name} has {about.st_size:,} bytes; featx writes no such"
+                f"{path.name} has {status.st_size:,} bytes; featx writes none so large"
             )
-        if about.st_size > _PLAIN_BYTES:
-            _refuse_unsealed(descriptor, about.st_size, path)
+        if status.st_size > _PLAIN_BYTES:
+            _refuse_unsealed(descriptor, status.st_size, path)
     except BaseException:
         os.close(descriptor)
         raise
-    return descriptor, about.st_size
+    return descriptor, status.st_size
 
 
 def _fill(descriptor: int, view: memoryview, path: Path) -> None:

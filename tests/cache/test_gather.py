@@ -1,4 +1,4 @@
-"""Room for rows: in memory while they fit, in a nameless file otherwise."""
+"""Room for a matrix: in memory while it fits, in a nameless file otherwise."""
 
 from __future__ import annotations
 
@@ -11,49 +11,43 @@ import pytest
 
 import featx
 from featx.cache import gather
+from tests.promises import stub
 
 
-def test_rows_that_fit_are_in_memory(tmp_path: Path) -> None:
-    rows = gather.empty(3, 5, tmp_path)
-    assert type(rows) is np.ndarray
-    assert (rows.shape, rows.dtype) == ((3, 5), np.float32)
+def test_a_matrix_that_fits_is_in_memory(tmp_path: Path) -> None:
+    X = gather.empty_matrix(3, 5, tmp_path)
+    assert type(X) is np.ndarray
+    assert (X.shape, X.dtype) == ((3, 5), np.float32)
 
 
-def test_rows_that_do_not_fit_are_in_a_file_without_a_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gather, "free_memory", lambda: 4 * 3 * 5 * 2 - 1)
-    rows = gather.empty(3, 5, tmp_path)
-    assert isinstance(rows, np.memmap)
-    rows[:] = np.arange(15).reshape(3, 5)
-    assert rows.sum() == 105
+def test_a_matrix_that_does_not_fit_is_in_a_file_without_a_name(tmp_path: Path) -> None:
+    X = gather.empty_matrix(3, 5, tmp_path, free=4 * 3 * 5 * 2 - 1)
+    assert isinstance(X, np.memmap)
+    X[:] = np.arange(15).reshape(3, 5)
+    assert X.sum() == 105
     assert list(tmp_path.iterdir()) == []
 
 
-def test_half_of_the_free_memory_is_the_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gather, "free_memory", lambda: 4 * 3 * 5 * 2)
-    assert not isinstance(gather.empty(3, 5, tmp_path), np.memmap)
+def test_half_of_the_free_memory_is_the_limit(tmp_path: Path) -> None:
+    X = gather.empty_matrix(3, 5, tmp_path, free=4 * 3 * 5 * 2)
+    assert not isinstance(X, np.memmap)
 
 
 def test_a_read_only_folder_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gather, "free_memory", lambda: 0)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert isinstance(gather.empty(3, 5, tmp_path), np.memmap)
+    assert isinstance(gather.empty_matrix(3, 5, tmp_path, free=0), np.memmap)
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no posix_fallocate here")
-def test_a_full_disk_is_told_before_a_row_is_written(
+def test_a_full_disk_is_an_error_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(gather, "free_memory", lambda: 0)
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match="No space left"):
-        gather.empty(3, 5, tmp_path)
+        gather.empty_matrix(3, 5, tmp_path, free=0)
 
 
 def test_free_memory_is_below_all_memory() -> None:
@@ -61,23 +55,20 @@ def test_free_memory_is_below_all_memory() -> None:
     assert 0 < gather.free_memory() <= everything
 
 
-def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_of_a_container_counts(tmp_path: Path) -> None:
     limit, used = tmp_path / "max", tmp_path / "current"
     limit.write_text("1000\n")
     used.write_text("300\n")
-    monkeypatch.setattr(gather, "_LIMITS", ((str(limit), str(used)),))
-    assert gather.free_memory() == 700
+    limits = ((str(limit), str(used)),)
+    assert gather.free_memory(limits) == 700
     limit.write_text("max\n")
-    assert gather.free_memory() > 1000
+    assert gather.free_memory(limits) > 1000
 
 
-def test_extraction_maps_what_does_not_fit(
-    image_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tiny = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
-    here = featx.extract(image_folder, tiny, progress=False)
+def test_extraction_maps_what_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = stub.draw(tmp_path / "images", 12, seed=1)
     monkeypatch.setattr(gather, "free_memory", lambda: 0)
-    mapped = featx.extract(image_folder, tiny, progress=False)
+    mapped = stub.extract(tmp_path / "images", tmp_path / "cache")
     assert isinstance(mapped.X, np.memmap)
-    assert np.array_equal(mapped.X, here.X)
+    np.testing.assert_array_equal(mapped.X, expected)
     assert featx.heads.nearest(1).fit(mapped.X, mapped.y).score(mapped.X, mapped.y) == 1

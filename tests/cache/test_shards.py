@@ -15,7 +15,7 @@ import pytest
 
 from featx import errors
 from featx.cache import shards
-from featx.cache.shards import BAD, HOLE, ROW, Block
+from featx.cache.shards import BAD, EMBEDDING, MISSING, Block
 
 KEY = "k" * 64
 
@@ -24,9 +24,9 @@ def draw(n: int = 10, dim: int = 6) -> Block:
     sha256 = np.frombuffer(
         b"".join(hashlib.sha256(bytes([i])).digest() for i in range(n)), np.uint8
     ).reshape(-1, 32)
-    status = np.full(n, ROW, np.uint8)
+    status = np.full(n, EMBEDDING, np.uint8)
     rows = np.random.default_rng(0).standard_normal((n, dim), dtype=np.float32)
-    status[3], status[5] = BAD, HOLE
+    status[3], status[5] = BAD, MISSING
     rows[[3, 5]] = np.nan
     return Block(rows, sha256, status, [(3, 4, "damaged: ü")], 4, {"runtime": "none"})
 
@@ -47,7 +47,7 @@ def test_round_trip() -> None:
     np.testing.assert_array_equal(again.status, block.status)
     assert again.failures == block.failures
     assert (again.batch_size, again.environment) == (4, {"runtime": "none"})
-    np.testing.assert_array_equal(layout.rows(content), block.features)
+    np.testing.assert_array_equal(layout.embeddings(content), block.features)
     np.testing.assert_array_equal(layout.digests(content), block.sha256)
 
 

@@ -100,7 +100,7 @@ def test_verify_does_not_say_that_it_moved_what_it_could_not(
         raise OSError(30, "Read-only file system")
 
     damage(shards_of(cache)[0])
-    monkeypatch.setattr(atomic, "set_aside", refuse)
+    monkeypatch.setattr(atomic, "quarantine", refuse)
     result = run("cache", "verify")
     assert result.exit_code == 1
     assert "2 shards whole, 1 damaged" in result.stdout

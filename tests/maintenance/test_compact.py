@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featx.cache.shards import BAD, HOLE, ROW, Block, block_id
+from featx.cache.shards import BAD, EMBEDDING, MISSING, Block, block_id
 from featx.cache.store import Store, find_root
 from featx.errors import CacheSpaceError, CacheWriteError
 from featx.maintenance import compaction
 from featx.maintenance.compaction import compact
 from featx.maintenance.inventory import open_key
-from featx.storage import folders
+from featx.storage.local import FolderStorage
 from tests.promises import stub
 
 DIM = 6
@@ -26,7 +26,7 @@ def digests(first: int, count: int) -> np.ndarray:
 
 def block(first: int, count: int = 4, shift: float = 0, **changes: object) -> Block:
     rows = np.arange(count * DIM, dtype=np.float32).reshape(count, DIM) + first + shift
-    status = np.full(count, ROW, np.uint8)
+    status = np.full(count, EMBEDDING, np.uint8)
     values = {"batch_size": 4, "environment": {"runtime": "a"}, **changes}
     return Block(rows, digests(first, count), status, [], **values)  # type: ignore[arg-type]
 
@@ -80,7 +80,7 @@ def test_environments_and_batch_sizes_are_kept_apart(store: Store) -> None:
 
 def test_verdicts_and_holes(store: Store) -> None:
     bad = block(0)
-    bad.status[1], bad.status[2] = BAD, HOLE
+    bad.status[1], bad.status[2] = BAD, MISSING
     bad.features[1:3] = np.nan
     bad.failures.append((1, 3, "cut"))
     store.publish(bad)
@@ -183,15 +183,14 @@ def test_nothing_goes_when_what_replaces_it_went_meanwhile(store: Store) -> None
     assert done == compaction.Compaction(published=1, removed=0, shards=6)
 
 
-def test_what_cannot_be_removed_is_a_cache_error(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(self: Path, missing_ok: bool = False) -> None:
-        raise PermissionError(13, "Permission denied")
+def test_what_cannot_be_removed_is_a_cache_error(store: Store) -> None:
+    class Closed(FolderStorage):
+        def remove(self, name: str) -> None:
+            raise PermissionError(13, "Permission denied")
 
     store.publish(block(0))
     store.publish(block(4))
-    monkeypatch.setattr(Path, "unlink", refuse)
+    store.storage = Closed(store.root)
     with pytest.raises(CacheWriteError, match="Permission denied"):
         compact(store, sleep=no_wait)
 
@@ -214,16 +213,15 @@ def test_interrupted_before_removing(store: Store) -> None:
     np.testing.assert_array_equal(served(again, count=24)[0], before)
 
 
-def test_nothing_is_removed_when_the_disk_is_full(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_removed_when_the_disk_is_full(store: Store) -> None:
     for number in range(6):
         store.publish(block(4 * number))
 
-    def full(*_: object) -> None:
-        raise CacheSpaceError("full")
+    class Full(FolderStorage):
+        def free_bytes(self, folder: str) -> int:
+            return 0
 
-    monkeypatch.setattr(folders, "check_space", full)
+    store.storage = Full(store.root)
     with pytest.raises(CacheSpaceError):
         compact(store, sleep=pytest.fail)
     assert len(list((store.folder / "shards").glob("*.h5"))) == 6

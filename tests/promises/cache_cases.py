@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from featx.cache import locks, stat_index
-from featx.cache.shards import ROW, Block
+from featx.cache.shards import EMBEDDING, Block
 from featx.cache.store import Store, find_root
 from featx.errors import CacheCorruptWarning
 from featx.maintenance import gc
@@ -226,7 +226,7 @@ def a_clock_set_back(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @case(104)
 def two_writers_of_one_block(tmp_path: Path) -> None:
-    block = Block(hostile.ROWS, hostile.SHA256, np.full(hostile.N, ROW, np.uint8), [], 4)
+    block = Block(hostile.ROWS, hostile.SHA256, np.full(hostile.N, EMBEDDING, np.uint8), [], 4)
     first, second = (Store(find_root(tmp_path), {"backbone": "x"}) for _ in range(2))
     first.publish(block)
     (path,) = tmp_path.glob("k-*/shards/*")

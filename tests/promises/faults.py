@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from featx.cache import gather, location, locks, stat_index, store
+from featx.cache import gather, keys, location, locks, stat_index
 from featx.maintenance import gc, inventory
-from featx.storage import atomic, folders, reading
+from featx.storage import atomic, folders, local, reading
 
 # With those that featx's modules reach the disk through: the methods of a Path, and rmtree.
 MODULES = (
-    atomic, reading, folders, store, location, locks, stat_index, gc, inventory, gather, shutil,
-    sys.modules[Path.unlink.__module__],
+    atomic, reading, folders, local, keys, location, locks, stat_index, gc, inventory, gather,
+    shutil,    sys.modules[Path.unlink.__module__],
 )  # fmt: skip
 # Every call by which featx's cache touches the disk.
 CALLS = (

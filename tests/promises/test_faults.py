@@ -257,9 +257,9 @@ def test_a_good_shard_that_comes_as_a_damaged_one_goes_stays(
                 raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         meanwhile.append(name)
 
-    state = atomic.about(shard)
+    state = atomic.stat_of(shard)
     with faults.in_place(faults.FaultyOs(hook)):
-        assert atomic.set_aside(shard, state, shard.parents[1] / "quarantine") is None
+        assert atomic.quarantine(shard, state, shard.parents[1] / "quarantine") is None
     assert shard.read_bytes() == good
     assert len(list((tmp_path / "cache").rglob("quarantine/*"))) == again
     runtime = stub.Thumbnail()

@@ -15,10 +15,11 @@ import pytest
 
 from featx import errors
 from featx.cache import shards
-from featx.cache.shards import ROW, Block
+from featx.cache.shards import EMBEDDING, Block
 from featx.cache.store import Store, find_root
 from featx.datasets.dataset import Dataset, Item
 from featx.extraction.scan import Scan
+from featx.storage.interface import Stat
 
 from . import oracle, stub
 
@@ -31,7 +32,7 @@ def block(n: int, seed: int, dim: int = 64) -> Block:
     sha256 = np.frombuffer(
         b"".join(hashlib.sha256(f"{seed} {i}".encode()).digest() for i in range(n)), np.uint8
     ).reshape(-1, 32)
-    status = np.full(n, ROW, np.uint8)
+    status = np.full(n, EMBEDDING, np.uint8)
     rows = rng.standard_normal((n, dim), dtype=np.float32)
     return Block(rows, sha256, status, [], 32, {"runtime": "none"})
 
@@ -122,7 +123,7 @@ def test_t8_damage_that_hides_behind_restored_times_is_found_when_it_is_read(
     from featx.storage import atomic
 
     rotting = Rotting(tmp_path / "cache")
-    monkeypatch.setattr(atomic, "about", lambda path: (os.path.getsize(path), 2, 3, 4))
+    monkeypatch.setattr(atomic, "stat_of", lambda path: Stat(os.path.getsize(path), 2, 3, 4))
     Store(rotting.root, GOLDEN_RECIPE).verify()
     store = Store(rotting.root, GOLDEN_RECIPE)
     changed = bytearray(rotting.contents[0])

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from featx import errors
-from featx.cache.shards import ROW, Block
+from featx.cache.shards import EMBEDDING, Block
 from featx.cache.store import Store, find_root
 from featx.maintenance import compaction, gc
 from featx.maintenance.inventory import key_folders, take_stock
@@ -57,7 +57,7 @@ def fill(cache: Path) -> None:
         atomic.publish(key / place / name, b"remains")
         os.utime(key / place / name, OLD)
     unused = Store(cache, {"backbone": "unused"})
-    status = np.full(4, ROW, np.uint8)
+    status = np.full(4, EMBEDDING, np.uint8)
     unused.publish(Block(np.ones((4, 6), np.float32), np.ones((4, 32), np.uint8), status, [], 4))
     for path in (unused.folder, *unused.folder.rglob("*")):
         os.utime(path, OLD)

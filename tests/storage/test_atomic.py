@@ -14,6 +14,7 @@ import pytest
 from featx import errors
 from featx.storage import atomic, folders, reading
 from featx.storage.checksummed import seal
+from featx.storage.local import FolderStorage
 
 
 def test_publish_never_replaces(tmp_path: Path) -> None:
@@ -33,9 +34,9 @@ def test_replace_replaces_even_a_link(tmp_path: Path) -> None:
 
 def test_an_accelerator_makes_no_folder(tmp_path: Path) -> None:
     """Such as a converted network, whose key was removed while it was converted."""
-    atomic.save_lightly(tmp_path / "removed" / "k-0" / "openvino", b"network")
+    FolderStorage(tmp_path / "removed" / "k-0").try_replace("openvino", b"network")
     assert not list(tmp_path.iterdir())
-    atomic.save_lightly(tmp_path / "openvino", b"network")
+    FolderStorage(tmp_path).try_replace("openvino", b"network")
     assert (tmp_path / "openvino").read_bytes() == b"network"
 
 
@@ -57,7 +58,7 @@ def test_what_is_no_file_is_not_read(tmp_path: Path, kind: str) -> None:
         path.mkdir()
     with pytest.raises(errors.CacheSecurityError):
         reading.read(path)
-    assert atomic.load_lightly(path) is None
+    assert FolderStorage(tmp_path).try_read("x") is None
 
 
 def test_read_gives_the_bytes(tmp_path: Path) -> None:
@@ -65,13 +66,14 @@ def test_read_gives_the_bytes(tmp_path: Path) -> None:
     assert bytes(reading.read(tmp_path / "x")) == b"content"
     with pytest.raises(FileNotFoundError):
         reading.read(tmp_path / "y")
-    assert atomic.load_lightly(tmp_path / "y") is None
+    assert FolderStorage(tmp_path).try_read("y") is None
 
 
 def test_no_space_is_said_before_a_byte_is_written(tmp_path: Path) -> None:
-    folders.check_space(tmp_path, 1)
+    storage = FolderStorage(tmp_path)
+    storage.check_space("", 1)
     with pytest.raises(errors.CacheSpaceError, match=r"has [\d,]+ bytes left.*needs 1,152"):
-        folders.check_space(tmp_path, 1 << 60)
+        storage.check_space("", 1 << 60)
 
 
 @pytest.mark.parametrize(
@@ -95,10 +97,10 @@ def test_a_refusal_says_what_to_do(number: int, kind: type[Exception], words: st
 def test_the_state_of_a_file_shows_a_change(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"1")
-    before = atomic.about(path)
-    assert atomic.about(path) == before
+    before = atomic.stat_of(path)
+    assert atomic.stat_of(path) == before
     path.write_bytes(b"22")
-    assert atomic.about(path) != before
+    assert atomic.stat_of(path) != before
     assert atomic.is_gone(FileNotFoundError(errno.ENOENT, ""))
     assert not atomic.is_gone(PermissionError(errno.EACCES, ""))
 

@@ -64,5 +64,5 @@ def test_a_header_that_lies_is_refused(header: object) -> None:
 
 def test_a_number_that_json_does_not_have_is_refused() -> None:
     line = b'{"about": NaN, "arrays": {}}\n'
-    with pytest.raises(errors.CacheCorruptError, match="NaN is no number"):
+    with pytest.raises(errors.CacheCorruptError, match="NaN is not a number"):
         unpack(seal(line), "x")

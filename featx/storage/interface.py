@@ -1,0 +1,143 @@
+"""What the cache asks of the place where its shards and indexes lie: the one way to its bytes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from featx.errors import CacheError, CacheSpaceError
+
+
+class Stat(NamedTuple):
+    """A token of one state of an entry: two are equal only where the content is the same.
+
+    Attributes
+    ----------
+    size : int
+        Bytes.
+    modified : int
+        When it was written, in ns since 1970.
+    version, identity : int
+        Compared and never interpreted: change time and inode of a file, or what an object store
+        has for a version.
+    """
+
+    size: int
+    modified: int
+    version: int
+    identity: int
+
+
+class Storage(ABC):
+    """Named entries of bytes, each whole or absent.
+
+    A name is a relative path with slashes, ``k-0123/shards/4567.h5``; what stands before the last
+    slash is its folder. Errors of the place are ``OSError``; an absent entry is
+    ``FileNotFoundError``.
+
+    A subclass implements the abstract methods. The others belong to places that have folders,
+    durability of their own and a limit; their defaults do nothing.
+    """
+
+    @abstractmethod
+    def location(self, name: str) -> str:
+        """Return how messages to the user call an entry or a folder."""
+
+    @abstractmethod
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder, without the folder and in any order; none if absent."""
+
+    @abstractmethod
+    def exists(self, name: str) -> bool:
+        """Return whether an entry, or a folder, exists."""
+
+    @abstractmethod
+    def stat(self, name: str) -> Stat:
+        """Return the token of an entry's present state."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytearray:
+        """Return the bytes of an entry.
+
+        Raises
+        ------
+        CacheCorruptError
+            It cannot be what featx wrote: a link, say, or bytes that the disk cannot read.
+        """
+
+    @abstractmethod
+    def read_into(self, name: str, parts: Sequence[memoryview]) -> None:
+        """Fill `parts`, one after the other, with the bytes of an entry.
+
+        Raises
+        ------
+        CacheCorruptError
+            As for ``read``, or the entry is longer or shorter than the parts together.
+        """
+
+    @abstractmethod
+    def publish(self, name: str, content: bytes) -> bool:
+        """Write a new entry; False if the name is taken, whose entry stays as it is.
+
+        No reader sees a part of it. Either way the entry is durable when this returns.
+        """
+
+    @abstractmethod
+    def replace(self, name: str, content: bytes) -> None:
+        """Write an entry in one step, in place of what has the name; not durable."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Remove an entry; an absent one is no error."""
+
+    @abstractmethod
+    def quarantine(self, name: str, stat: Stat, folder: str) -> str | None:
+        """Move an entry in that state to a folder; return where it is, or None if it changed."""
+
+    def refuse_links(self, *folders: str) -> None:
+        """Raise CacheSecurityError if one of these folders leads out of the cache."""
+
+    def make(self, folder: str) -> None:
+        """Make a folder and those above it, durable."""
+
+    def sync(self, *folders: str) -> None:
+        """Make the entries of folders durable, whoever wrote them."""
+
+    def rehearse(self, folder: str) -> None:
+        """Raise OSError if no entry can be written in a folder."""
+
+    def free_bytes(self, folder: str) -> int | None:
+        """Return the bytes that can still be written; None where that is not known."""
+        return None
+
+    def check_space(self, folder: str, needed: int, what: str = "the next shard needs") -> None:
+        """Raise CacheSpaceError if fewer bytes than needed can be written."""
+        free = self.free_bytes(folder)
+        if free is not None and free < needed:
+            raise CacheSpaceError(
+                f"the disk of the cache {self.location(folder)} has {free:,} bytes left; {what} "
+                f"{needed:,}. Free some space and run again: what was cached is not computed again."
+            )
+
+    def try_read(self, name: str) -> bytearray | None:
+        """Return the bytes of an entry that only saves time, or None where it cannot be used."""
+        try:
+            self.refuse_links(_folder_of(name))
+            return self.read(name)
+        except (OSError, CacheError):
+            return None
+
+    def try_replace(self, name: str, content: bytes) -> None:
+        """Write an entry that only saves time, or do nothing where that is not allowed.
+
+        Its folder is not made: one that was removed meanwhile stays so.
+        """
+        with suppress(OSError, CacheError):
+            self.refuse_links(_folder_of(name))
+            self.replace(name, content)
+
+
+def _folder_of(name: str) -> str:
+    return name.rpartition("/")[0]
