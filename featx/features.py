@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import secrets
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featx.errors import DatasetError, Failure, ModelFileError
+from featx.storage import atomic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,26 +150,23 @@ class Features:
 
         path = Path(path)
         check_target(path)
-        # Beside the target, so that the last step is a rename within one file system.
-        aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-        try:
-            with _Patient(aside) as written, h5py.File(written, "w", libver=("v110",) * 2) as file:
-                file.attrs["format"] = "featx features"
-                file.attrs["version"] = FORMAT
-                file.attrs["spec"] = json.dumps(self.spec, sort_keys=True)
-                file.create_dataset("features", data=self.X, fletcher32=bool(self.X.size))
-                file.create_dataset("ids", data=_encoded(self.ids))
-                if self.y is not None:
-                    file.create_dataset("labels", data=_encoded(self.y))
-                    file.create_dataset("classes", data=_encoded(self.classes))
-                # Of the three only an id keeps its tabs, so that it ends at the last but one.
-                failures = ["\t".join((f.id, f.error, f.reason.replace("\t", " ")))
-                            for f in self.failures]  # fmt: skip
-                file.create_dataset("failures", data=_encoded(failures))
-            os.replace(aside, path)
-        finally:
-            with suppress(OSError):
-                aside.unlink()
+        with (
+            atomic.replacing(path) as temporary,
+            _Patient(temporary) as written,
+            h5py.File(written, "w", libver=("v110",) * 2) as file,
+        ):
+            file.attrs["format"] = "featx features"
+            file.attrs["version"] = FORMAT
+            file.attrs["spec"] = json.dumps(self.spec, sort_keys=True)
+            file.create_dataset("features", data=self.X, fletcher32=bool(self.X.size))
+            file.create_dataset("ids", data=_encoded(self.ids))
+            if self.y is not None:
+                file.create_dataset("labels", data=_encoded(self.y))
+                file.create_dataset("classes", data=_encoded(self.classes))
+            # Of the three only an id keeps its tabs, so that it ends at the last but one.
+            failures = ["\t".join((f.id, f.error, f.reason.replace("\t", " ")))
+                        for f in self.failures]  # fmt: skip
+            file.create_dataset("failures", data=_encoded(failures))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Features:

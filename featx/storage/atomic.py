@@ -7,7 +7,8 @@ import hashlib
 import os
 import platform
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -65,10 +66,12 @@ def _temporary_beside(path: Path) -> Path:
     return path.parent / f".tmp-{this_host()}-{os.getpid()}-{secrets.token_hex(8)}"
 
 
-def _write(temporary: Path, content: bytes, *, durable: bool) -> None:
+def _write(
+    temporary: Path, content: bytes | memoryview, *, durable: bool, mode: int = 0o600
+) -> None:
     """Make a temporary file that holds the content."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    descriptor = os.open(temporary, flags, 0o600)
+    descriptor = os.open(temporary, flags, mode)
     try:
         view = memoryview(content)
         while view:
@@ -137,9 +140,33 @@ def _is_linked(temporary: Path) -> bool:
 
 def replace(path: Path, content: bytes) -> None:
     """Put the content at `path` in one step, in place of what is there; not durable."""
+    with replacing(path) as temporary:
+        _write(temporary, content, durable=False)
+
+
+def replace_all(contents: Mapping[Path, bytes | memoryview]) -> None:
+    """Put files in place that other programs read, too; durable.
+
+    Every one is written before the first takes its place, so an error leaves all as they were.
+    """
+    with ExitStack() as stack:
+        for path, content in contents.items():
+            # The umask decides who may read it, as for any file of a user.
+            _write(stack.enter_context(replacing(path)), content, durable=True, mode=0o666)
+    for folder in {path.parent for path in contents}:
+        with suppress(OSError):  # they are in place: a folder that cannot be synced changes nothing
+            folders.sync(folder)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a name beside `path`; the file made there takes the place of `path` at the end.
+
+    If anything is raised, that file is removed and `path` stays as it was.
+    """
     temporary = _temporary_beside(path)
     try:
-        _write(temporary, content, durable=False)
+        yield temporary
         os.replace(temporary, path)
     finally:
         _remove(temporary)

@@ -148,3 +148,38 @@ def test_ctrl_c_while_a_file_is_made_leaves_none(
         with pytest.raises(KeyboardInterrupt):
             write(tmp_path / "x", b"content")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_several_files_all_take_their_places_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / name for name in "abc"]
+    atomic.replace_all({path: b"before" for path in paths})
+    written = os.write
+    calls = iter(range(3))
+
+    def full_at_the_third(descriptor: int, content: memoryview) -> int:
+        if next(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return written(descriptor, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic.os, "write", full_at_the_third)
+        with pytest.raises(OSError, match="No space left"):
+            atomic.replace_all({path: b"after" for path in paths})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        name: b"before" for name in "abc"
+    }
+    atomic.replace_all({path: memoryview(b"after") for path in paths})
+    assert [path.read_bytes() for path in paths] == [b"after"] * 3
+    umask = os.umask(0)
+    os.umask(umask)
+    assert paths[0].stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_what_is_raised_while_a_file_is_replaced_leaves_it_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"before")
+    with pytest.raises(KeyboardInterrupt), atomic.replacing(tmp_path / "x") as temporary:
+        temporary.write_bytes(b"half")
+        raise KeyboardInterrupt
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"before"]

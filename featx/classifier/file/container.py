@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import os
 import re
-import secrets
 import stat
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from featx.errors import (
     ModelTrustError,
     ModelVersionError,
 )
+from featx.storage import atomic, strict_json
 
 FORMAT = "featx model"
 VERSION = 2
@@ -71,18 +69,9 @@ def write(
         for name, content in {MANIFEST: _text(about), **contents}.items():
             # A fixed date: the same model is the same file.
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist; make it first.")
-    try:
-        with open(aside, "xb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        with suppress(OSError):
-            aside.unlink()
+    atomic.replace_all({path: buffer.getbuffer()})
     return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
 
@@ -219,7 +208,7 @@ _OTHERS = {
 
 def _manifest(name: str, content: bytes | None) -> dict[str, Any]:
     try:
-        manifest = json.loads(content or b"", parse_constant=_refuse, parse_float=_finite)
+        manifest = strict_json.loads(content or b"")
     except (ValueError, RecursionError) as error:
         raise ModelFormatError(f"{name}: its manifest is damaged: {error}.") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -231,17 +220,6 @@ def _manifest(name: str, content: bytes | None) -> dict[str, Any]:
             f"written by featx {str(manifest.get('featx'))[:20]!r}: install that, or a later one."
         )
     return manifest
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")
-
-
-def _finite(number: str) -> float:
-    value = float(number)
-    if not math.isfinite(value):
-        raise ValueError(f"{number:.20} is beyond every float")
-    return value
 
 
 def _check_digests(name: str, manifest: dict[str, Any], members: dict[str, bytes]) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from jinja2 import TemplateError
@@ -18,6 +17,7 @@ from featx.errors import FeatxError
 from featx.evaluation.report import charts, figures, json_document, pages, writing
 from featx.evaluation.scores import intervals
 from featx.evaluation.scores.intervals import PairedTest
+from featx.storage import strict_json
 
 VERSION = 1
 # Of a run, what the joined JSON leaves out: it stands in the run's own report.json.
@@ -185,7 +185,7 @@ def _whole() -> Iterator[None]:
 def _read(folder: Path) -> dict[str, Any]:
     path = folder / "report.json" if folder.is_dir() else folder
     try:
-        data = json.loads(path.read_bytes(), parse_constant=_refused)
+        data = strict_json.loads(path.read_bytes())
     except OSError as error:
         raise FeatxError(
             f"{str(path)!r} cannot be read: {error.strerror or error}. Give a folder that "
@@ -201,10 +201,6 @@ def _read(folder: Path) -> dict[str, Any]:
             f"version {json_document.VERSION}: run its command again."
         )
     return data
-
-
-def _refused(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _name(data: dict[str, Any]) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from featx.errors import FeatxError
+from featx.storage import atomic
 
 
 def strict(data: dict[str, Any]) -> str:
@@ -30,43 +28,17 @@ def publish(folder: Path, texts: dict[str, str]) -> Path:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder, texts)
+        # A lone surrogate (a file name that is not UTF-8) becomes \udcff, which is also JSON's own
+        # escape for it.
+        atomic.replace_all(
+            {
+                folder / name: text.encode("utf-8", "backslashreplace")
+                for name, text in texts.items()
+            }
+        )
     except OSError as error:
         raise FeatxError(
             f"the report cannot be written to {str(folder)!r}: {error.strerror or error}. Give "
             "a folder that can be written; a report that was there before is unchanged."
         ) from error
     return folder
-
-
-def _write(folder: Path, texts: dict[str, str]) -> None:
-    """Write every text beside its place, then move them all."""
-    ready: list[tuple[str, Path]] = []
-    try:
-        for name, text in texts.items():
-            handle, aside = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".tmp")
-            ready.append((aside, folder / name))
-            with os.fdopen(handle, "wb") as file:
-                # A lone surrogate (a file name that is no UTF-8) becomes \udcff, which is also
-                # JSON's own escape for it.
-                file.write(text.encode("utf-8", "backslashreplace"))
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(aside, 0o644)
-        for aside, place in ready:
-            os.replace(aside, place)
-    finally:
-        for aside, _ in ready:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(aside)
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring the names to the disk too, where the system can open a folder."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

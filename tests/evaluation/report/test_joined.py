@@ -128,7 +128,7 @@ def _changed(folder: Path, change: Callable[[Any], Any]) -> Path:
         (lambda data: data.update(version=1), "version 1, and this featx reads version 5"),
         (lambda data: data.update(schema="other"), "is no report of featx"),
         (lambda data: [1, 2], "is no report of featx"),
-        (lambda data: data.update(seconds=float("nan")), "NaN is not JSON"),
+        (lambda data: data.update(seconds=float("nan")), "NaN is not a number of JSON"),
         (lambda data: data.pop("verdict") and None, "not as `featx benchmark` writes it"),
         (lambda data: data.update(images=None), "not as `featx benchmark` writes it"),
         (lambda data: data["methods"][0].update(accuracy="<b>"), "not as `featx benchmark`"),
