@@ -17,7 +17,7 @@ from featx.images import content_hash
 
 if TYPE_CHECKING:
     from featx.cache.store import Store
-    from featx.maintenance.inventory import Kept
+    from featx.maintenance.inventory import CachedKey
 
 app = typer.Typer(help="Look at and look after the rows that are kept.", no_args_is_help=True)
 
@@ -27,19 +27,19 @@ Cache = Annotated[
 ]
 
 
-def _stock(cache: Path | None) -> tuple[Path | None, list[Kept]]:
+def _stock(cache: Path | None) -> tuple[Path | None, list[CachedKey]]:
     """Return the cache folder and what it keeps; say so where there is nothing."""
     from featx.cache.location import chosen, existing_root
-    from featx.maintenance.inventory import take_stock
+    from featx.maintenance.inventory import list_keys
 
     root = existing_root(cache)
-    stock = take_stock(root) if root is not None else []
+    stock = list_keys(root) if root is not None else []
     if not stock:
         say(f"Nothing is kept in {root or chosen(cache)}")
     return root, stock
 
 
-def _usable(stock: Iterable[Kept]) -> Iterable[Kept]:
+def _usable(stock: Iterable[CachedKey]) -> Iterable[CachedKey]:
     for kept in stock:
         if kept.store is None:
             tell(f"{kept.folder}: {kept.problem}.")
@@ -64,7 +64,7 @@ def ls(cache: Cache = None) -> None:
             kept.store.key[:8],
             str(spec["backbone"]),
             options_of(spec),
-            f"{kept.rows:,}",
+            f"{kept.embeddings:,}",
             f"{kept.bytes / 1e6:,.1f}",
             _day(kept.last_used),
         )
@@ -116,13 +116,13 @@ def verify(
         say(f"Rows are drawn with --seed {seed}")
         sources = _sources(root, dataset)
         for kept in stock:
-            if kept.store is not None and kept.rows:
+            if kept.store is not None and kept.embeddings:
                 sound &= _recompute(kept.store, sources, recompute, seed, weights)
     if not sound:
         raise typer.Exit(1)
 
 
-def _verify(kept: Kept) -> bool:
+def _verify(kept: CachedKey) -> bool:
     """Check every shard of one key and say what came of it; False where one was damaged."""
     if kept.store is None:
         tell(f"{kept.folder}: {kept.problem}.")
@@ -176,21 +176,21 @@ def _recompute(
         tell(f"{name}: no row was computed again: {error}", style="red")
         return False
     lacking = (
-        f"the images of {done.rows - done.known:,} rows are not known"
+        f"the images of {done.cached - done.known:,} rows are not known"
         + (f", {done.changed:,} are gone or changed" if done.changed else "")
         + "; name their folder: featx cache verify FOLDER --recompute N"
     )
-    if done.rows and not done.compared:
-        tell(f"{name}: no row was computed again of {done.rows:,}: {lacking}", style="red")
+    if done.cached and not done.compared:
+        tell(f"{name}: no row was computed again of {done.cached:,}: {lacking}", style="red")
         return False
     say(
-        f"{name}: {done.compared:,} of {done.rows:,} rows computed again, "
+        f"{name}: {done.compared:,} of {done.cached:,} rows computed again, "
         f"{len(done.different):,} differ; largest relative distance {done.worst:.1e} "
         f"({done.tolerance:g} is allowed)"
     )
     for path, distance in done.different:
         say(f"  {path}: {distance:.1e}")
-    if done.compared < min(count, done.rows):
+    if done.compared < min(count, done.cached):
         say(f"  {lacking}")
     return not done.different
 

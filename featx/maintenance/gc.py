@@ -25,9 +25,9 @@ _TRASH = ".trash-"
 
 @dataclass(frozen=True)
 class Piece:
-    """Something that may go: where it is, what it is in a few words, and its bytes.
+    """Something that may be removed: where it is, what it is in a few words, and its bytes.
 
-    `still` says whether it may go now, after whatever time it took to ask.
+    `still` returns whether it may be removed now, some time after it was found.
     """
 
     path: Path
@@ -37,21 +37,21 @@ class Piece:
 
 
 def find(root: Path, unused_days: float | None = None, now: float | None = None) -> list[Piece]:
-    """Return what may go; nothing is removed.
+    """Return what may be removed; nothing is removed yet.
 
     Parameters
     ----------
     root : Path
         A cache folder.
     unused_days : float, optional
-        Also name the keys that no extraction has used for so many days.
+        Also return the keys that no extraction has used for this many days.
     now : float, optional
-        Seconds since 1970; the clock's unless given.
+        Seconds since 1970; by default now.
 
     Raises
     ------
     CacheSecurityError
-        A link stands where featx has a folder; what it leads to is not looked at.
+        A link has the name of a folder of featx; its target is not looked at.
     """
     now = time.time() if now is None else now
     folders.refuse_links(root / "statindex")
@@ -59,14 +59,14 @@ def find(root: Path, unused_days: float | None = None, now: float | None = None)
     for folder in key_folders(root):
         refuse_links_in(folder)
         if is_of_later_format(folder):
-            continue  # its rules are not known: nothing of it is touched
+            continue  # its rules are not known: nothing in it is touched
         if unused_days is not None and _is_unused(folder, now - unused_days * DAY):
             days = int((now - last_used(folder)) / DAY)
             still = partial(_is_unused, folder, now - unused_days * DAY)
             pieces.append(Piece(folder, f"key not used for {days} days", size_of(folder), still))
             continue
-        for place in (folder, folder / "shards"):
-            pieces += _remains(place, now)
+        for each in (folder, folder / "shards"):
+            pieces += _remains(each, now)
         for path in _inside(folder / "quarantine"):
             pieces.append(Piece(path, "damaged shard in quarantine", size_of(path)))
         for path in _inside(folder / "claims"):
@@ -78,14 +78,14 @@ def find(root: Path, unused_days: float | None = None, now: float | None = None)
 
 
 def remove(root: Path, pieces: Iterable[Piece]) -> tuple[int, list[str]]:
-    """Remove pieces of a cache that may still go.
+    """Remove pieces of a cache that may still be removed.
 
     Returns
     -------
     freed : int
         Bytes.
     refused : list of str
-        A sentence for each piece that could not be removed.
+        A message for each piece that could not be removed.
     """
     freed, refused = 0, []
     for piece in pieces:
@@ -120,7 +120,7 @@ def _is_unused(folder: Path, since: float) -> bool:
 
 
 def _is_abandoned(path: Path, host: str | None, pid: int, now: float) -> bool:
-    """Say whether nobody writes a temporary file any more; writing one takes seconds."""
+    """Return whether nobody writes a temporary file any more; writing one takes seconds."""
     if _is_old(path, now):
         return True
     # The processes of another machine cannot be asked.
@@ -153,9 +153,9 @@ def _remove(path: Path) -> None:
     if not path.is_dir() or path.is_symlink():
         path.unlink()
         return
-    # Out of sight in one step: whoever uses the key now finds it empty, not half there.
+    # Out of sight in one step: whoever uses the key now finds it empty, not half removed.
     if not path.name.startswith(_TRASH):
-        aside = path.with_name(_TRASH + secrets.token_hex(8))
-        path.rename(aside)
-        path = aside
+        trash = path.with_name(_TRASH + secrets.token_hex(8))
+        path.rename(trash)
+        path = trash
     shutil.rmtree(path)

@@ -1,8 +1,7 @@
-"""What a cache folder keeps: one entry a feature key."""
+"""What a cache folder contains: one entry per feature key."""
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from contextlib import suppress
@@ -16,23 +15,23 @@ from featx.cache.shards import BAD, EMBEDDING
 from featx.cache.store import Store
 from featx.errors import CacheCorruptError, CacheError, CacheKeyMismatchError, CacheVersionError
 from featx.images import decoding
-from featx.storage import atomic, reading
+from featx.storage import atomic, reading, strict_json
 
 _MAX_KEY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedKey:
     """One feature key of a cache.
 
     Attributes
     ----------
     folder : Path
-        Where it lies; its name begins with ``k-``.
+        Its folder; the name begins with ``k-``.
     store : Store or None
-        Its rows; None where they cannot be used, for the reason in `problem`.
+        Its embeddings; None where they cannot be used, for the reason in `problem`.
     bytes : int
-        What its files take, quarantine and converted networks included.
+        Size of its files, quarantine and converted networks included.
     last_used : float
         Seconds since 1970; 0 where it is unknown.
     """
@@ -44,18 +43,18 @@ class Kept:
     last_used: float
 
     @property
-    def rows(self) -> int:
-        """How many rows are kept; a image computed in two ways counts twice."""
+    def embeddings(self) -> int:
+        """How many embeddings are cached; an image computed in two environments counts twice."""
         return self._count(EMBEDDING)
 
     @property
     def bad(self) -> int:
-        """How many images are known to give no row."""
+        """How many images are known to give no embedding."""
         return self._count(BAD)
 
     @property
     def environments(self) -> list[dict[str, Any]]:
-        """What computed the rows, each environment once."""
+        """What computed the embeddings, each environment once."""
         return [] if self.store is None else self.store.environments()
 
     def _count(self, status: int) -> int:
@@ -64,8 +63,8 @@ class Kept:
         return sum(int((shard.status == status).sum()) for shard in self.store.index.shards)
 
 
-def take_stock(root: Path) -> list[Kept]:
-    """Return what the cache keeps, sorted by key; damaged shards that are met are set aside."""
+def list_keys(root: Path) -> list[CachedKey]:
+    """Return the keys of a cache, sorted; damaged shards that are found are quarantined."""
     return [_look(folder) for folder in key_folders(root)]
 
 
@@ -86,11 +85,11 @@ def key_folders(root: Path) -> list[Path]:
 
 
 def is_of_later_format(folder: Path) -> bool:
-    """Say whether a key's key.json names a format that this version does not know, or may do so."""
+    """Return whether a key's format is, or may be, one that this version does not know."""
     try:
         return _spec(folder)["format"] != FORMAT
     except OSError as error:
-        return not atomic.is_gone(error)  # there, but not readable now
+        return not atomic.is_gone(error)  # it exists, but cannot be read now
     except (CacheError, ValueError, TypeError, KeyError, RecursionError):
         return False  # damaged: no format at all
 
@@ -99,16 +98,16 @@ def _spec(folder: Path) -> Any:
     path = folder / "key.json"
     if path.lstat().st_size > _MAX_KEY_BYTES:
         raise CacheCorruptError(f"{path} is too large")
-    return json.loads(bytes(reading.read(path)))
+    return strict_json.loads(bytes(reading.read(path)))
 
 
 def open_key(folder: Path) -> Store:
-    """Return the rows under a key's folder.
+    """Return the store of a key's folder.
 
     Raises
     ------
     CacheError
-        Its key.json is missing, damaged, of another folder or of a later format.
+        Its key.json is missing, damaged, another folder's or of a later format.
     """
     path = folder / "key.json"
     try:
@@ -132,24 +131,24 @@ def open_key(folder: Path) -> Store:
     return store
 
 
-def _look(folder: Path) -> Kept:
+def _look(folder: Path) -> CachedKey:
     store, problem = None, ""
     try:
         store = open_key(folder)
     except CacheError as error:
         problem = str(error)
-    return Kept(folder, store, problem, size_of(folder), last_used(folder))
+    return CachedKey(folder, store, problem, size_of(folder), last_used(folder))
 
 
 def last_used(folder: Path) -> float:
-    """Return when an extraction last began with a key or kept rows in it; 0 where unknown."""
+    """Return when an extraction last used a key or wrote embeddings to it; 0 where unknown."""
     shards = folder / "shards"
     try:
         newest = os.lstat(folder / "key.json").st_mtime
-        # A run notes its use when it begins, and may go on for days: each shard is a use as well.
+        # A run records its use when it begins, and may take days: each shard is a use as well.
         names = os.listdir(shards) if os.path.lexists(shards) else []
         for path in (shards, *(shards / name for name in names)):
-            with suppress(FileNotFoundError):  # gone this moment
+            with suppress(FileNotFoundError):  # just removed
                 newest = max(newest, os.lstat(path).st_mtime)
         return newest
     except OSError:
@@ -162,18 +161,18 @@ def size_of(path: Path) -> int:
     while pending:  # no recursion: folders may be deeper than Python's stack
         name = pending.pop()
         with suppress(OSError):  # gone, or not ours to look at
-            about = os.lstat(name)
-            if stat.S_ISDIR(about.st_mode):
+            status = os.lstat(name)
+            if stat.S_ISDIR(status.st_mode):
                 with os.scandir(name) as entries:
                     pending += [entry.path for entry in entries]
             else:
-                total += about.st_size
+                total += status.st_size
     return total
 
 
 def options_of(spec: dict[str, Any]) -> str:
     """Return what differs from a network's default options, the weights always."""
-    # Whatever JSON says: a key of another hand, or with fewer options, is listed like the others.
+    # Any JSON value: a key that another program made, or with fewer options, is listed as well.
     weights = spec.get("weights")
     parts = [
         f"{spec.get('side')} px",
@@ -191,7 +190,7 @@ def options_of(spec: dict[str, Any]) -> str:
 
 
 def environment_of(environment: dict[str, Any]) -> str:
-    """Return the runtime and its version, then the versions that move its digits."""
+    """Return the runtime and its version, then the versions that affect its digits."""
     runtime = str(environment.get("runtime", "an unnamed runtime"))
     engine = environment.get(runtime.removeprefix("keras-"))
     parts = [f"{runtime} {engine}" if engine else runtime]

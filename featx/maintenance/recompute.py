@@ -1,4 +1,4 @@
-"""Are kept rows what the network gives? Some of them computed again, where images are known."""
+"""Are cached embeddings what the network gives? Some are recomputed, where images are known."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from featx.extraction import probe
 from featx.images import decoding
 from featx.images.content_hash import Digest, of_content
 
-# What a key.json must say, besides the backbone's name, for its network to be had again.
+# What a key.json must name, besides the backbone, for its network to be built again.
 _ASKED = ("weights", "layer", "pooling", "side", "precision")
 
 
 @dataclass
 class Recomputation:
-    """What came of computing rows again.
+    """The result of recomputing embeddings.
 
     Attributes
     ----------
-    rows : int
-        Rows that are kept.
+    cached : int
+        Embeddings that are cached.
     known : int
-        Rows of which a image is known that stood at some path when it was last read.
+        Those of an image that was at a known path when it was last read.
     compared : int
-        Rows that were computed again and compared.
+        Embeddings that were recomputed and compared.
     changed : int
-        Chosen images that are gone or have another content now, and were passed over.
+        Chosen images that are gone or have another content now, and were skipped.
     worst : float
-        The largest relative distance (L2) between a kept row and a new one.
+        The largest relative distance (L2) between a cached embedding and a new one.
     tolerance : float
-        Up to which two rows count as the same.
+        Up to which two embeddings count as the same.
     different : list of (path, distance)
-        The images whose rows are farther apart.
+        The images whose embeddings are farther apart.
     """
 
-    rows: int = 0
+    cached: int = 0
     known: int = 0
     compared: int = 0
     changed: int = 0
@@ -56,7 +56,7 @@ class Recomputation:
 
 
 def backbone_of(store: Store, weights: str | None = None) -> Backbone:
-    """Return the backbone that made a store's rows.
+    """Return the backbone that computed a store's embeddings.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def backbone_of(store: Store, weights: str | None = None) -> Backbone:
     Raises
     ------
     BackboneError
-        It cannot be had here: other weights, another featx, or a network of the user's own.
+        It cannot be built here: other weights, another featx, or a network of the user's own.
     """
     spec = {name: value for name, value in store.spec.items() if name != "format"}
     wanted = spec.get("pixels")
@@ -108,7 +108,7 @@ def recompute(
     seed: int,
     start: Callable[..., Any] = runtimes.start,
 ) -> Recomputation:
-    """Compute some rows again, drawn at random from those whose images are known.
+    """Recompute some embeddings, drawn at random from those whose images are known.
 
     Parameters
     ----------
@@ -118,21 +118,21 @@ def recompute(
     sources : mapping of digest to path
         From ``known_sources``, or of a data set at hand.
     count : int
-        How many rows; fewer where fewer images are known and unchanged.
+        How many embeddings; fewer where fewer images are known and unchanged.
     seed : int
-        Draws the same rows from the same store.
+        Draws the same embeddings from the same store.
     start : callable
         Starts the runtime.
     """
-    kept = sorted(
+    cached = sorted(
         {
             bytes(digest)
             for shard in store.index.shards
             for digest in shard.sha256[shard.status == EMBEDDING]
         }
     )
-    known = [digest for digest in kept if digest in sources]
-    result = Recomputation(len(kept), len(known), tolerance=probe.TOLERANCE[backbone.precision])
+    known = [digest for digest in cached if digest in sources]
+    result = Recomputation(len(cached), len(known), tolerance=probe.TOLERANCE[backbone.precision])
     random.Random(seed).shuffle(known)
     chosen: list[tuple[Digest, np.ndarray]] = []
     for digest in known:
@@ -170,11 +170,11 @@ def _compare(
     batch[: len(chosen)] = [pixels for _, pixels in chosen]
     fresh = runtime.run(batch)[: len(chosen)]
     sha256 = np.frombuffer(b"".join(digest for digest, _ in chosen), np.uint8).reshape(-1, 32)
-    rows, missing = store.gather(sha256, fresh.shape[1])
-    length = np.maximum(np.linalg.norm(rows, axis=1), np.finfo(np.float32).tiny)
-    distances = np.linalg.norm(fresh - rows, axis=1) / length
+    X, missing = store.gather(sha256, fresh.shape[1])
+    length = np.maximum(np.linalg.norm(X, axis=1), np.finfo(np.float32).tiny)
+    distances = np.linalg.norm(fresh - X, axis=1) / length
     for (digest, _), distance, gone in zip(chosen, distances.tolist(), missing, strict=True):
-        if gone:  # damaged this moment, and set aside
+        if gone:  # just found damaged, and quarantined
             continue
         result.compared += 1
         result.worst = max(result.worst, distance)

@@ -64,7 +64,7 @@ def test_a_folder_that_is_no_cache(command: str, tmp_path: Path) -> None:
     (tmp_path / "mine").touch()
     result = run("cache", command, "--cache", tmp_path)
     assert result.exit_code == 1
-    assert "no featx cache" in result.stderr
+    assert "not a featx cache" in result.stderr
     assert (tmp_path / "mine").exists()
 
 

@@ -8,7 +8,7 @@ import pytest
 from featx.cache.location import chosen, existing_root, find_root
 from featx.cache.store import Store
 from featx.errors import CacheCorruptError, CacheError, CacheKeyMismatchError, CacheVersionError
-from featx.maintenance.inventory import key_folders, open_key, options_of, size_of, take_stock
+from featx.maintenance.inventory import key_folders, list_keys, open_key, options_of, size_of
 from tests.promises import stub
 
 
@@ -19,9 +19,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_stock_of_one_key(root: Path) -> None:
-    (kept,) = take_stock(root)
+    (kept,) = list_keys(root)
     assert kept.store is not None
-    assert (kept.rows, kept.bad, kept.problem) == (6, 0, "")  # four, and the two of the probe
+    assert (kept.embeddings, kept.bad, kept.problem) == (6, 0, "")  # four, and the two of the probe
     assert [e["runtime"] for e in kept.environments] == ["thumbnail"]
     assert kept.bytes == sum(p.stat().st_size for p in kept.folder.rglob("*") if p.is_file())
     assert kept.last_used == (kept.folder / "shards").stat().st_mtime
@@ -47,10 +47,10 @@ def test_key_that_cannot_be_used(root: Path, text: bytes | None, error: type[Cac
         (folder / "key.json").write_bytes(text)
     with pytest.raises(error):
         open_key(folder)
-    (kept,) = take_stock(root)
+    (kept,) = list_keys(root)
     assert kept.store is None
     assert kept.problem
-    assert kept.rows == kept.bad == 0
+    assert kept.embeddings == kept.bad == 0
     assert kept.environments == []
 
 
@@ -67,7 +67,7 @@ def test_looking_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("FEATX_CACHE", str(tmp_path / "named"))
     assert chosen() == tmp_path / "named"
     assert existing_root() is None
-    with pytest.raises(CacheError, match="no featx cache"):
+    with pytest.raises(CacheError, match="not a featx cache"):
         existing_root(tmp_path)
 
 
@@ -98,7 +98,7 @@ def test_a_key_of_another_hand_is_listed_or_named(root: Path) -> None:
     (folder,) = key_folders(root)
     nameless = Store(root, {})
     nameless.prepare(0)
-    assert [bool(kept.problem) for kept in take_stock(root)] == [
+    assert [bool(kept.problem) for kept in list_keys(root)] == [
         path == nameless.folder for path in key_folders(root)
     ]
     assert nameless.folder != folder

@@ -24,22 +24,22 @@ from tests.promises import faults, hostile, oracle, stub
 from tests.promises.cases import case
 from tests.promises.jobs import spec
 
-SET_ASIDE = "set aside"  # moved to quarantine/ with a warning that says why, and computed again
-Kept = tuple[Path, Path, np.ndarray]
+QUARANTINED = "quarantined"  # moved to quarantine/ with a warning that has the reason
+Extracted = tuple[Path, Path, np.ndarray]
 
 
 def shard_of(cache: Path) -> Path:
     return next(cache.glob("k-*/shards/*.h5"))
 
 
-def extracted(kept: Kept, computed: int = 0) -> None:
+def extracted(kept: Extracted, computed: int = 0) -> None:
     """Extract: the rows are as before, and so many images met the network for it."""
     runtime = stub.Thumbnail()
     np.testing.assert_array_equal(stub.extract(kept[0], kept[1], runtime).X, kept[2])
     assert runtime.seen == computed
 
 
-def set_aside(kept: Kept, path: Path) -> str:
+def quarantined(kept: Extracted, path: Path) -> str:
     """Extract where this shard is none: it is named and moved, and the rows are as before."""
     with pytest.warns(CacheCorruptWarning) as seen:
         np.testing.assert_array_equal(stub.extract(kept[0], kept[1]).X, kept[2])
@@ -48,81 +48,83 @@ def set_aside(kept: Kept, path: Path) -> str:
     assert str(path) in message
     assert str(moved[0]) in message
     assert moved[0].name.startswith(path.name)
-    return SET_ASIDE
+    return QUARANTINED
 
 
-def rewritten(kept: Kept, content: bytes) -> str:
+def rewritten(kept: Extracted, content: bytes) -> str:
     path = shard_of(kept[1])
     path.write_bytes(content)
-    return set_aside(kept, path)
+    return quarantined(kept, path)
 
 
-@case(86, SET_ASIDE)
-def an_empty_shard(kept: Kept) -> str:
+@case(86, QUARANTINED)
+def an_empty_shard(kept: Extracted) -> str:
     return rewritten(kept, b"")
 
 
-@case(87, SET_ASIDE, variants=(1, 39, 40, 1000, -41, -40, -1))
-def a_shard_cut_short(kept: Kept, variant: int) -> str:
+@case(87, QUARANTINED, variants=(1, 39, 40, 1000, -41, -40, -1))
+def a_shard_cut_short(kept: Extracted, variant: int) -> str:
     """At some bytes; T8 cuts at random ones."""
     return rewritten(kept, shard_of(kept[1]).read_bytes()[:variant])
 
 
-@case(88, SET_ASIDE, variants=(0.0, 0.3, 0.6, 0.99))
-def a_flipped_bit(kept: Kept, variant: float) -> str:
+@case(88, QUARANTINED, variants=(0.0, 0.3, 0.6, 0.99))
+def a_flipped_bit(kept: Extracted, variant: float) -> str:
     """At some places; T8 flips at random ones."""
     content = bytearray(shard_of(kept[1]).read_bytes())
     content[int(variant * len(content))] ^= 16
     return rewritten(kept, bytes(content))
 
 
-@case(89, SET_ASIDE)
-def a_shard_of_another_key(kept: Kept) -> str:
+@case(89, QUARANTINED)
+def a_shard_of_another_key(kept: Extracted) -> str:
     return rewritten(kept, hostile.of_another_key("", Path()))
 
 
-@case(90, SET_ASIDE)
-def a_renamed_shard(kept: Kept) -> str:
+@case(90, QUARANTINED)
+def a_renamed_shard(kept: Extracted) -> str:
     path = shard_of(kept[1])
     other = path.rename(path.with_name(f"{7:032x}.h5"))
-    return set_aside(kept, other)
+    return quarantined(kept, other)
 
 
-@case(91, SET_ASIDE, variants=("text without a seal", "sealed zip", "sealed pickle"))
-def a_file_of_another_kind(kept: Kept, tmp_path: Path, variant: str) -> str:
+@case(91, QUARANTINED, variants=("text without a seal", "sealed zip", "sealed pickle"))
+def a_file_of_another_kind(kept: Extracted, tmp_path: Path, variant: str) -> str:
     return rewritten(kept, hostile.SHARDS[variant][0]("", tmp_path / "secret"))
 
 
-def hostile_shard(kept: Kept, tmp_path: Path, variant: str) -> str:
+def hostile_shard(kept: Extracted, tmp_path: Path, variant: str) -> str:
     """Add one with a fitting name; that its target is never opened is shown by strace (T17)."""
     key = Store(kept[1], spec()).key
     path = shard_of(kept[1]).with_name(hostile.name_of(key) + ".h5")
     path.write_bytes(hostile.SHARDS[variant][0](key, tmp_path / "secret"))
-    return set_aside(kept, path)
+    return quarantined(kept, path)
 
 
 case(
-    92, SET_ASIDE, title="links and storage outside",
+    92, QUARANTINED, title="links and storage outside",
     variants=("external link", "soft link", "external storage", "virtual dataset"),
 )(hostile_shard)  # fmt: skip
-case(93, SET_ASIDE, title="4 TB declared", variants=("4 TB declared", "256 MB in a few kB"))(
+case(93, QUARANTINED, title="4 TB declared", variants=("4 TB declared", "256 MB in a few kB"))(
     hostile_shard
 )
 
 
-@case(94, SET_ASIDE, variants=tuple(hostile.ODD_FILES.values()))
-def no_file_for_a_shard(kept: Kept, tmp_path: Path, variant: Callable[[Path, Path], None]) -> str:
+@case(94, QUARANTINED, variants=tuple(hostile.ODD_FILES.values()))
+def no_file_for_a_shard(
+    kept: Extracted, tmp_path: Path, variant: Callable[[Path, Path], None]
+) -> str:
     secret, path = tmp_path / "secret", shard_of(kept[1])
     secret.write_bytes(b"secret")
     path.unlink()
     variant(path, secret)
-    assert set_aside(kept, path)
+    assert quarantined(kept, path)
     assert secret.read_bytes() == b"secret"
-    return SET_ASIDE
+    return QUARANTINED
 
 
 @case(95)
-def temporary_files_of_the_dead(kept: Kept) -> None:
+def temporary_files_of_the_dead(kept: Extracted) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     name = f".tmp-{atomic.this_host()}-{ended.pid}-{1:016x}"
@@ -140,7 +142,7 @@ def no_folder_to_write_to(tmp_path: Path, variant: str) -> None:
 
 
 @case(97, "CacheSpaceError", variants=(errno.ENOSPC, errno.EDQUOT))
-def no_space(kept: Kept, variant: int) -> None:
+def no_space(kept: Extracted, variant: int) -> None:
     """And the next run goes on; T9 fills a real disk."""
     shutil.rmtree(kept[1])
     writes = faults.count_calls(lambda: stub.extract(kept[0], kept[1])).index("write")
@@ -155,7 +157,7 @@ def no_space(kept: Kept, variant: int) -> None:
 
 
 @case(98, "CacheVersionError")
-def a_later_format(kept: Kept) -> None:
+def a_later_format(kept: Extracted) -> None:
     mark = kept[1] / "FEATX-CACHE.json"
     mark.write_text('{"format": 99}\n')
     before = {path: path.stat().st_mtime_ns for path in kept[1].rglob("*")}
@@ -166,7 +168,7 @@ def a_later_format(kept: Kept) -> None:
 
 
 @case(99, why="rebuilt always: the folder's name is the hash of what stood there, and proves it")
-def a_damaged_key(kept: Kept) -> None:
+def a_damaged_key(kept: Extracted) -> None:
     path = shard_of(kept[1]).parents[1] / "key.json"
     before = path.read_bytes()
     path.write_bytes(b"{")
@@ -177,7 +179,7 @@ def a_damaged_key(kept: Kept) -> None:
 
 
 @case(100, variants=("statindex/*", "k-*/index"))
-def a_damaged_accelerator(kept: Kept, variant: str) -> None:
+def a_damaged_accelerator(kept: Extracted, variant: str) -> None:
     (path,) = kept[1].glob(variant)
     before = path.read_bytes()
     path.write_bytes(os.urandom(1000))
@@ -186,7 +188,7 @@ def a_damaged_accelerator(kept: Kept, variant: str) -> None:
 
 
 @case(101, variants=("TRUE", "FALSE", "BEST_EFFORT", "nonsense"))
-def hdf5_locks(kept: Kept, monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
+def hdf5_locks(kept: Extracted, monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
     monkeypatch.setenv("HDF5_USE_FILE_LOCKING", variant)
     extracted(kept)
     shutil.rmtree(kept[1])
@@ -194,7 +196,7 @@ def hdf5_locks(kept: Kept, monkeypatch: pytest.MonkeyPatch, variant: str) -> Non
 
 
 @case(102, variants=("a file", "no right", "no locks"))
-def no_claims(kept: Kept, monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
+def no_claims(kept: Extracted, monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
     """Locks that always succeed or never answer are T10."""
     folder = shard_of(kept[1]).parents[1]
     for path in (folder / "shards", folder / "claims"):
@@ -213,7 +215,7 @@ def no_claims(kept: Kept, monkeypatch: pytest.MonkeyPatch, variant: str) -> None
 
 
 @case(103)
-def a_clock_set_back(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+def a_clock_set_back(kept: Extracted, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was read in the clock's past is read again; no row depends on it."""
     year = 365 * 24 * 3600 * 10**9
     now = stat_index.now_ns
@@ -236,7 +238,7 @@ def two_writers_of_one_block(tmp_path: Path) -> None:
 
 
 @case(105, "CacheWriteError", says="removed while it was used")
-def a_cache_removed_while_it_is_used(kept: Kept) -> None:
+def a_cache_removed_while_it_is_used(kept: Extracted) -> None:
     shutil.rmtree(kept[1])
 
     class Remover(stub.Thumbnail):
@@ -248,7 +250,7 @@ def a_cache_removed_while_it_is_used(kept: Kept) -> None:
 
 
 @case(106)
-def a_fork_with_a_reader_open(kept: Kept) -> None:
+def a_fork_with_a_reader_open(kept: Extracted) -> None:
     store = Store(kept[1], spec())
     wanted = np.concatenate([shard.sha256 for shard in store.index.shards])
     rows, _ = store.gather(wanted, stub.DIM)

@@ -18,6 +18,8 @@ from featx import errors
 from featx.cache.shards import block_id
 from featx.cache.store import Store, find_root
 from featx.extraction import blocks
+from featx.storage import atomic, folders
+from featx.storage.local import FolderStorage
 
 from . import faults, oracle, stub
 from .jobs import spec
@@ -96,7 +98,7 @@ def test_t6_after_a_loss_of_power(
         np.testing.assert_array_equal(stub.extract(drawn, after / "cache").X, expected)
         shutil.rmtree(after)
     syncs = sum(name == "fsync" for name in recorder.os.names)
-    note("T6", losses=losses, syncs=syncs, blocks_lost=lost, wrong_rows=wrong, set_aside=refused)
+    note("T6", losses=losses, syncs=syncs, blocks_lost=lost, wrong_rows=wrong, quarantined=refused)
     assert (lost, wrong) == (0, 0)
 
 
@@ -105,12 +107,9 @@ def test_t6_the_simulation_finds_a_missing_sync(tmp_path: Path, rng: Any) -> Non
     top = tmp_path / "top"
     top.mkdir()
     recorder = Recorder(top)
-    from featx.storage import atomic as featx_disk
-    from featx.storage import folders
-
     with faults.in_place(recorder.os), pytest.MonkeyPatch.context() as patch:
         patch.setattr(folders, "sync", lambda folder: None)
-        featx_disk.publish(top / "x", b"content" * 1000)
+        atomic.publish(top / "x", b"content" * 1000)
     lost = 0
     for _ in range(50):
         disk = Disk()
@@ -127,9 +126,6 @@ def test_t6_what_another_process_published_is_durable_when_it_is_relied_on(
     tmp_path: Path, rng: Any
 ) -> None:
     """That process linked a shard and has not synced the folder yet; then the power goes."""
-    from featx.storage import atomic as featx_disk
-    from featx.storage import folders
-
     top = tmp_path / "top"
     top.mkdir()
     recorder = Recorder(top)
@@ -138,7 +134,7 @@ def test_t6_what_another_process_published_is_durable_when_it_is_relied_on(
         with pytest.MonkeyPatch.context() as patch:
             sync = folders.sync
             patch.setattr(folders, "sync", lambda at: at.name == "shards" or sync(at))
-            patch.setattr(featx_disk, "save_lightly", lambda path, content: None)
+            patch.setattr(FolderStorage, "try_replace", lambda self, name, content: None)
             stub.extract(drawn, top / "cache")
         runtime = stub.Thumbnail()
         stub.extract(drawn, top / "cache", runtime)

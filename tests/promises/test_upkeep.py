@@ -19,7 +19,7 @@ from featx import errors
 from featx.cache.shards import EMBEDDING, Block
 from featx.cache.store import Store, find_root
 from featx.maintenance import compaction, gc
-from featx.maintenance.inventory import key_folders, take_stock
+from featx.maintenance.inventory import key_folders, list_keys
 from featx.storage import atomic
 
 from . import faults, oracle, stub
@@ -33,7 +33,7 @@ OLD = (10**9, 10**9)
 def upkeep(cache: Path) -> list[str]:
     """Compact every key, then remove all that may go; return what could not be removed."""
     root = find_root(cache)
-    for kept in take_stock(root):
+    for kept in list_keys(root):
         if kept.store is not None:
             compaction.compact(kept.store, grace=0, sleep=lambda seconds: None)
     return gc.remove(root, gc.find(root, unused_days=1))[1]
@@ -129,7 +129,7 @@ def test_t5_every_call_of_upkeep_fails_once_and_for_ever(
         # Setting a shard aside is a use of its key, too.
         assert len(key_folders(cache)) == 1 or error == errno.EIO, about
         left = oracle.shards(cache)
-        # What cannot be read is set aside as damaged; nothing else costs a row.
+        # What cannot be read is quarantined as damaged; nothing else costs an embedding.
         again = computed_again(cache, about)
         outcomes["unreadable"] += again > 0
         assert left == calm or (again and error == errno.EIO), about

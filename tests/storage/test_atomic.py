@@ -179,7 +179,12 @@ def test_of_several_files_all_take_their_places_or_none(
 
 def test_what_is_raised_while_a_file_is_replaced_leaves_it_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"before")
-    with pytest.raises(KeyboardInterrupt), atomic.replacing(tmp_path / "x") as temporary:
-        temporary.write_bytes(b"half")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with atomic.replacing(tmp_path / "x") as temporary:
+            temporary.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"before"]
