@@ -131,8 +131,8 @@ def empty_matrix(n: int, dim: int, folder: Path, free: int | None = None) -> np.
     size = 4 * n * dim
     if size <= SHARE * (free_memory() if free is None else free):
         return np.empty((n, dim), np.float32)
-    place = folder if os.access(folder, os.W_OK) else None
-    with tempfile.TemporaryFile(dir=place) as file:
+    writable = folder if os.access(folder, os.W_OK) else None
+    with tempfile.TemporaryFile(dir=writable) as file:
         if hasattr(os, "posix_fallocate"):
             # A full disk is an error now, and not a bus error at some later write.
             os.posix_fallocate(file.fileno(), 0, size)
@@ -161,7 +161,7 @@ def _available() -> int | None:
                 return 1024 * int(line.split()[1])
     except (OSError, ValueError, IndexError):
         pass
-    try:  # not Linux: all there is, of which others use some
+    try:  # not Linux: all memory, of which others use some
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None

@@ -1,4 +1,4 @@
-"""The key of a spec, and the folder in which a key's shards lie."""
+"""The key of a spec, and the folder of a key."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from typing import Any
 from featx.cache.location import FORMAT
 from featx.storage import folders
 
+# The folders in a key's folder.
+INSIDE = ("shards", "quarantine", "claims")
+
 
 def mark_used(folder: Path) -> None:
-    """Note on a key's folder that it is used now; the time is key.json's."""
+    """Record on a key's folder that it is used now, as the time of key.json."""
     path = folder / "key.json"
     with suppress(OSError):
         if os.access(path, os.W_OK):  # else nothing is cached yet, or the cache is read-only
@@ -23,7 +26,7 @@ def mark_used(folder: Path) -> None:
 
 def refuse_links_in(folder: Path) -> None:
     """Raise CacheSecurityError if a key's folder, or one of those in it, is a link."""
-    folders.refuse_links(folder, *(folder / name for name in ("shards", "quarantine", "claims")))
+    folders.refuse_links(folder, *(folder / name for name in INSIDE))
 
 
 def key_of(spec: dict[str, Any]) -> tuple[str, bytes]:
@@ -34,7 +37,7 @@ def key_of(spec: dict[str, Any]) -> tuple[str, bytes]:
 
 
 def key_folder(root: Path, key: str) -> Path:
-    """Return where the shards of a feature key lie."""
+    """Return the folder of a feature key."""
     return root / f"k-{key[:32]}"
 
 

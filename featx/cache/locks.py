@@ -1,4 +1,4 @@
-"""Who computes which block: a saving of double work between processes, never a need."""
+"""Claims on blocks: they save double work between processes, and nothing depends on them."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ except ImportError:  # Windows
 
 logger = logging.getLogger(__name__)
 
-# A lock that is asked for without waiting answers at once. Where a network's lock service is
-# dead it never does.
+# A lock that is requested without waiting answers at once; where a network's lock service is
+# dead, never.
 ANSWER_SECONDS = 2.0
 _BUSY = (errno.EWOULDBLOCK, errno.EACCES)
 
 
 class Claim:
-    """The right to compute one block while other processes compute others; given back once."""
+    """The right to compute one block while other processes compute others; released once."""
 
     def __init__(self, path: Path | None = None, descriptor: int = -1) -> None:
         self._path = path
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Give the claim back. Who opened the file before may lock it still: that is harmless."""
+        """Release the claim. A process that opened the file before may still lock it: harmless."""
         if self._path is not None:
             with suppress(OSError):
                 os.unlink(self._path)
@@ -50,13 +50,13 @@ class Claim:
 class Claims:
     """The claims on the blocks of one key, as locked files in a folder.
 
-    Every failure means "go on without": locks that always succeed, never succeed, are not
-    known to the file system or hang only cost computing a block twice.
+    Every failure means "go on without": locks that always succeed, never succeed, hang or are not
+    supported by the file system only cost computing a block twice.
 
     Parameters
     ----------
     folder : Path
-        Where the files lie; it may be removed at any time.
+        The folder of the files; it may be removed at any time.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -71,7 +71,7 @@ class Claims:
         descriptor = -1
         try:
             folders.refuse_links(self._folder.parent, self._folder)
-            # Not its parents: a cache that was removed is not made anew for a claim.
+            # Not its parents: a cache that was removed is not made again for a claim.
             with suppress(FileExistsError):
                 os.mkdir(self._folder, 0o700)
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK
@@ -94,16 +94,16 @@ class Claims:
     def wait(
         self, names: Collection[str], arrived: Callable[[str], object], patience: float
     ) -> None:
-        """Wait for blocks that other processes have, as long as that gets on.
+        """Wait for blocks that other processes have claimed, as long as some arrive.
 
         Parameters
         ----------
         names : collection of str
             The blocks.
         arrived : callable
-            Says whether a block is there.
+            Returns whether a block is cached.
         patience : float
-            Seconds, after which nothing more is waited for where no block arrived.
+            Seconds without a new block after which the wait ends.
         """
         missing = set(names)
         deadline = time.monotonic() + patience
@@ -115,7 +115,7 @@ class Claims:
                 continue
             claim = self.take(min(missing))
             if claim is not None:
-                # Given back: published since, or its process is gone and the block is open.
+                # Released: published since, or its process is gone and the block is open.
                 claim.release()
                 if not arrived(min(missing)):
                     return
@@ -123,7 +123,7 @@ class Claims:
 
 
 def _lock(descriptor: int) -> OSError | None:
-    """Return None when the lock was had, or else the reason."""
+    """Return None if the lock was acquired, or else the reason."""
     answer: SimpleQueue[OSError | None] = SimpleQueue()
 
     def ask() -> None:

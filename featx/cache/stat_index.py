@@ -43,7 +43,7 @@ class KnownFiles:
     Notes
     -----
     A file is believed to be unchanged if size, modification time, change time and inode are the
-    same, and both times lie more than 2 s before its last reading. Everything else, a clock set
+    same, and both times are more than 2 s before its last reading. Everything else, a clock set
     back included, makes it read again.
     """
 
@@ -95,7 +95,7 @@ class KnownFiles:
             "names": np.frombuffer(b"".join(names) + self._names, np.uint8),
             **{field: entries[field] for field in ("about", "read_at", "sha256")},
         }
-        with suppress(OSError):  # there already, or may not be made
+        with suppress(OSError):  # it exists, or may not be made
             os.mkdir(self._path.parent, 0o700)
         _storage(self._path).try_replace(self._path.name, pack(arrays))
 
@@ -117,9 +117,9 @@ def _loaded(path: Path) -> dict[str, bytes]:
         names = arrays["names"].tobytes()
         ends = np.cumsum(arrays["lengths"]).tolist()
         digests = arrays["sha256"].tobytes()
-        rows = zip(ends, arrays["about"].tolist(), arrays["read_at"].tolist(), strict=True)
+        known_files = zip(ends, arrays["about"].tolist(), arrays["read_at"].tolist(), strict=True)
         begin = 0
-        for i, (end, stat, read_at) in enumerate(rows):
+        for i, (end, stat, read_at) in enumerate(known_files):
             digest = digests[32 * i : 32 * i + 32]
             known[os.fsdecode(names[begin:end])] = _ENTRY.pack(*stat, read_at, digest)
             begin = end

@@ -1,4 +1,4 @@
-"""The cached embeddings of one feature key: immutable shards, and what is listed is the truth."""
+"""The cached embeddings of one feature key: immutable shards, and their list is the truth."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from featx.cache import gather, shards
 from featx.cache.index import ShardIndex
-from featx.cache.keys import key_folder, key_of
+from featx.cache.keys import INSIDE, key_folder, key_of
 from featx.cache.location import FORMAT, MARKER, find_root
 from featx.cache.shards import Block, ShardMetadata, of_odd_width
 from featx.errors import CacheCorruptError, CacheCorruptWarning, CacheError, CacheWriteError
@@ -44,7 +44,7 @@ class Store:
         The width of an embedding, where it is known; else that of most. Shards of another width
         are quarantined.
     storage : Storage, optional
-        Where shards and indexes lie; the folder `root` unless given.
+        Where shards and indexes are stored; in the folder `root` unless given.
 
     Attributes
     ----------
@@ -247,9 +247,7 @@ class Store:
         return self.storage.exists(self._name(shard))
 
     def _refuse_links(self) -> None:
-        self.storage.refuse_links(
-            self._prefix, *(f"{self._prefix}/{name}" for name in ("shards", "quarantine", "claims"))
-        )
+        self.storage.refuse_links(self._prefix, *(f"{self._prefix}/{name}" for name in INSIDE))
 
     def _make(self) -> None:
         """Make the key's folders, and the file with its canonical JSON."""

@@ -1,4 +1,4 @@
-"""Is this machine fit for featx? What computes, which weights are there, what the disk promises."""
+"""Is this machine fit for featx? What computes, which weights exist, what the disk promises."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ print(json.dumps(spans))
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: its name, "good", "fair" or "poor", and a sentence."""
+    """One thing that was checked: its name, "good", "fair" or "poor", and a sentence."""
 
     name: str
     state: str
@@ -109,7 +109,7 @@ def _disk(folder: Path) -> Generator[Finding, None, None]:
     place = next(path for path in (folder, *folder.parents) if path.exists())
     try:
         location.refuse_foreign(folder if place.is_dir() else place)
-    except CacheError as error:  # what every extraction would say
+    except CacheError as error:  # what every extraction would raise
         yield Finding("folder", POOR, str(error).rstrip("."))
         return
     yield _space(place)
@@ -117,7 +117,7 @@ def _disk(folder: Path) -> Generator[Finding, None, None]:
 
 
 def _computing() -> Generator[Finding, None, None]:
-    """Yield what would compute rows here."""
+    """Yield what would compute embeddings here."""
     yield Finding("processor", GOOD, f"{cpu_count()} cores may be used")
     try:
         import keras
@@ -152,12 +152,12 @@ def _weights() -> Generator[Finding, None, None]:
 def _space(folder: Path) -> Finding:
     """Return how much may still be written."""
     try:
-        about = os.statvfs(folder)
+        status = os.statvfs(folder)
     except (OSError, AttributeError) as error:  # AttributeError: Windows has no such call
         return Finding("free space", FAIR, f"not known: {error}")
-    free = about.f_bavail * about.f_frsize
-    rows = free // (2048 * 4)
-    text = f"{free / 1e9:,.1f} GB free: about {rows:,} rows of 2,048 numbers"
+    free = status.f_bavail * status.f_frsize
+    embeddings = free // (2048 * 4)
+    text = f"{free / 1e9:,.1f} GB free: about {embeddings:,} embeddings of 2,048 numbers"
     return Finding("free space", GOOD if free > _LOW_SPACE else FAIR, text)
 
 
@@ -179,7 +179,7 @@ def _in_trial(place: Path) -> Iterator[Finding]:
 
 
 def _links(trial: Path) -> Finding:
-    """Try whether a file can be made visible in one step that replaces nothing."""
+    """Check that a file can be made visible in one step that replaces nothing."""
     one, two, other = trial / "one", trial / "two", trial / "other"
     one.write_bytes(b"1")
     other.write_bytes(b"2")
@@ -201,14 +201,14 @@ def _links(trial: Path) -> Finding:
 
 
 def _sync(trial: Path) -> Finding:
-    """Try how long it takes until a shard's bytes are said to be durable."""
+    """Measure how long it takes until a shard's bytes are durable."""
     spent = []
     for number in range(5):
         began = time.perf_counter()
         try:
             atomic.publish(trial / f"shard-{number}", os.urandom(1 << 20))
         except (OSError, FeatxError) as error:
-            return Finding("fsync", POOR, f"failed: {error}. Rows kept here may be lost")
+            return Finding("fsync", POOR, f"failed: {error}. Embeddings cached here may be lost")
         spent.append(time.perf_counter() - began)
     middle = sorted(spent)[2]
     text = f"1 MB written, synced and published in {1000 * middle:.1f} ms (median of 5)"
@@ -218,8 +218,8 @@ def _sync(trial: Path) -> Finding:
 
 
 def _locks(trial: Path, patience: float = 6.0) -> Finding:
-    """Try whether flock keeps processes apart; featx only saves double work by it."""
-    harmless = "rows are right all the same, but processes may compute a block twice"
+    """Check that flock keeps processes apart; featx only saves double work by it."""
+    harmless = "embeddings are right all the same, but processes may compute a block twice"
     if atomic.fcntl is None:
         return Finding("flock", FAIR, f"not on this system: {harmless}")
     (trial / "lock").touch()
@@ -265,7 +265,7 @@ def _judged(spans: list[tuple[int, int]], harmless: str) -> Finding:
 
 @contextmanager
 def _trial_folder(place: Path) -> Iterator[Path]:
-    # Named as the temporary files are, which gc knows and no extraction takes for somebody's.
+    # Named like temporary files, which gc knows and no extraction takes for a user's.
     trial = place / f".tmp-{atomic.this_host()}-{os.getpid()}-{secrets.token_hex(8)}"
     trial.mkdir(0o700)
     try:
@@ -277,7 +277,7 @@ def _trial_folder(place: Path) -> Iterator[Path]:
 
 
 def verdict(findings: list[Finding]) -> tuple[bool, str]:
-    """Return whether featx can work here, and the sentence that says so."""
+    """Return whether featx can work here, and a sentence for the user."""
     poor = [finding.name for finding in findings if finding.state == POOR]
     fair = [finding.name for finding in findings if finding.state == FAIR]
     if poor:

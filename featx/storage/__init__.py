@@ -1,1 +1,1 @@
-"""Files that are whole, durable and checksummed, or not there at all."""
+"""Entries that are whole, durable and checksummed, or absent; strict JSON."""

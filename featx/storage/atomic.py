@@ -1,4 +1,4 @@
-"""Files that are whole and durable, or not there at all."""
+"""Files that are whole and durable, or absent."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _remove(temporary: Path) -> None:
 def publish(path: Path, content: bytes) -> bool:
     """Make the content visible at `path`, whole and durable; False if something is there.
 
-    Either way what stands at `path` is durable when this returns.
+    Either way what is at `path` is durable when this returns.
     """
     temporary = _temporary_beside(path)
     try:
@@ -139,13 +139,13 @@ def _is_linked(temporary: Path) -> bool:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put the content at `path` in one step, in place of what is there; not durable."""
+    """Write a file in one step, replacing what has the name; not durable."""
     with replacing(path) as temporary:
         _write(temporary, content, durable=False)
 
 
 def replace_all(contents: Mapping[Path, bytes | memoryview]) -> None:
-    """Put files in place that other programs read, too; durable.
+    """Write files of the user, which other programs read, in place of what has the names; durable.
 
     Every one is written before the first takes its place, so an error leaves all as they were.
     """
@@ -154,7 +154,7 @@ def replace_all(contents: Mapping[Path, bytes | memoryview]) -> None:
             # The umask decides who may read it, as for any file of a user.
             _write(stack.enter_context(replacing(path)), content, durable=True, mode=0o666)
     for folder in {path.parent for path in contents}:
-        with suppress(OSError):  # they are in place: a folder that cannot be synced changes nothing
+        with suppress(OSError):  # the files are in place, whether the folder can be synced or not
             folders.sync(folder)
 
 

@@ -1,4 +1,4 @@
-"""What the cache asks of the place where its shards and indexes lie: the one way to its bytes."""
+"""What the cache asks of the medium that stores its shards and indexes: the only way to them."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class Storage(ABC):
     """Named entries of bytes, each whole or absent.
 
     A name is a relative path with slashes, ``k-0123/shards/4567.h5``; what stands before the last
-    slash is its folder. Errors of the place are ``OSError``; an absent entry is
+    slash is its folder. Errors of the medium are ``OSError``; an absent entry is
     ``FileNotFoundError``.
 
-    A subclass implements the abstract methods. The others belong to places that have folders,
-    durability of their own and a limit; their defaults do nothing.
+    A subclass implements the abstract methods. The others are for media with folders, a durability
+    that must be asked for and a known limit; their defaults do nothing.
     """
 
     @abstractmethod
     def location(self, name: str) -> str:
-        """Return how messages to the user call an entry or a folder."""
+        """Return the name of an entry or a folder in messages to the user."""
 
     @abstractmethod
     def names(self, folder: str) -> list[str]:
@@ -86,7 +86,7 @@ class Storage(ABC):
 
     @abstractmethod
     def replace(self, name: str, content: bytes) -> None:
-        """Write an entry in one step, in place of what has the name; not durable."""
+        """Write an entry in one step, replacing any that has the name; not durable."""
 
     @abstractmethod
     def remove(self, name: str) -> None:

@@ -14,12 +14,19 @@ from featx.storage.checksummed import SEAL, SEAL_BYTES
 # Far above any shard (2 MB; 64 MB when compacted) and an index of some 50 million images.
 _MAX_BYTES = 2 << 30
 # Whatever is larger, featx sealed; a key.json or a mark has some hundred bytes.
-_PLAIN_BYTES = 16 << 20
+PLAIN_BYTES = 16 << 20
 
 
-def read(path: Path) -> bytearray:
-    """Return the bytes of a regular file; a link, pipe or folder is refused, not followed."""
-    descriptor, size = _opened(path)
+def read(path: Path, plain_bytes: int = PLAIN_BYTES) -> bytearray:
+    """Return the bytes of a regular file; a link, pipe or folder is refused, not followed.
+
+    Parameters
+    ----------
+    path : Path
+    plain_bytes : int
+        A file with more bytes is refused before it is read unless it ends with a seal.
+    """
+    descriptor, size = _opened(path, plain_bytes)
     try:
         content = bytearray(size)
         _fill(descriptor, memoryview(content), path)
@@ -38,7 +45,7 @@ def read_into(path: Path, parts: Sequence[memoryview]) -> None:
     CacheCorruptError
         The file is longer or shorter than the parts together.
     """
-    descriptor, size = _opened(path)
+    descriptor, size = _opened(path, PLAIN_BYTES)
     try:
         if size != sum(map(len, parts)):
             raise CacheCorruptError(f"{path.name} has another size than when it was verified")
@@ -48,7 +55,7 @@ def read_into(path: Path, parts: Sequence[memoryview]) -> None:
         os.close(descriptor)
 
 
-def _opened(path: Path) -> tuple[int, int]:
+def _opened(path: Path, plain_bytes: int) -> tuple[int, int]:
     """Return a descriptor of a regular file that featx may have written, and its size."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
@@ -65,7 +72,7 @@ def _opened(path: Path) -> tuple[int, int]:
             raise CacheSecurityError(
                 f"{path.name} has {status.st_size:,} bytes; featx writes none so large"
             )
-        if status.st_size > _PLAIN_BYTES:
+        if status.st_size > plain_bytes:
             _refuse_unsealed(descriptor, status.st_size, path)
     except BaseException:
         os.close(descriptor)
@@ -82,7 +89,7 @@ def _fill(descriptor: int, view: memoryview, path: Path) -> None:
 
 
 def _refuse_unsealed(descriptor: int, size: int, path: Path) -> None:
-    """Raise before the memory is asked for that a file of holes would take."""
+    """Raise before memory is allocated that a sparse file would take."""
     os.lseek(descriptor, size - SEAL_BYTES, os.SEEK_SET)
     end = bytearray(SEAL_BYTES)
     _read_some(descriptor, memoryview(end), path)

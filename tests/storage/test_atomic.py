@@ -69,7 +69,7 @@ def test_read_gives_the_bytes(tmp_path: Path) -> None:
     assert FolderStorage(tmp_path).try_read("y") is None
 
 
-def test_no_space_is_said_before_a_byte_is_written(tmp_path: Path) -> None:
+def test_no_space_is_an_error_before_a_byte_is_written(tmp_path: Path) -> None:
     storage = FolderStorage(tmp_path)
     storage.check_space("", 1)
     with pytest.raises(errors.CacheSpaceError, match=r"has [\d,]+ bytes left.*needs 1,152"):
@@ -87,7 +87,7 @@ def test_no_space_is_said_before_a_byte_is_written(tmp_path: Path) -> None:
         (errno.EIO, errors.CacheWriteError, "FEATX_CACHE"),
     ],
 )
-def test_a_refusal_says_what_to_do(number: int, kind: type[Exception], words: str) -> None:
+def test_a_refusal_names_the_remedy(number: int, kind: type[Exception], words: str) -> None:
     refusal = atomic.refusal(OSError(number, os.strerror(number)), Path("/some/cache"))
     assert type(refusal) is kind
     assert words in str(refusal)
@@ -105,9 +105,7 @@ def test_the_state_of_a_file_shows_a_change(tmp_path: Path) -> None:
     assert not atomic.is_gone(PermissionError(errno.EACCES, ""))
 
 
-def test_a_large_file_without_a_seal_takes_no_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_file_without_a_seal_takes_no_memory(tmp_path: Path) -> None:
     with open(tmp_path / "x", "wb") as file:
         file.truncate(1 << 30)  # all holes
     tracemalloc.start()
@@ -119,8 +117,7 @@ def test_a_large_file_without_a_seal_takes_no_memory(
         tracemalloc.stop()
     content = seal(bytes(1000))
     (tmp_path / "x").write_bytes(content)
-    monkeypatch.setattr(reading, "_PLAIN_BYTES", 1000)
-    assert reading.read(tmp_path / "x") == content
+    assert reading.read(tmp_path / "x", plain_bytes=1000) == content
 
 
 def test_a_file_fills_the_parts_it_is_read_into(tmp_path: Path) -> None:
