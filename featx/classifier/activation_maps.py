@@ -11,7 +11,7 @@ import numpy as np
 from featx import dense
 from featx.backbones.backbone import Backbone
 from featx.classifier.export.folding import Step, steps_of
-from featx.dense import ROWS, DenseClassifier
+from featx.dense import DEFAULT_RECIPE, DenseClassifier
 from featx.images import decoding
 
 # The derivative of each activation, from what goes in; by Keras's names.
@@ -121,7 +121,7 @@ def _steps(head: Any) -> list[Step] | None:
         return steps_of(head)
     weights = iter(np.asarray(weight, np.float64) for weight in head.weights_)
     found: list[Step] = []
-    for layer in (head.recipe or ROWS).layers:
+    for layer in (head.recipe or DEFAULT_RECIPE).layers:
         if isinstance(layer, dense.BatchNorm):
             gamma, beta, mean, variance = (next(weights) for _ in range(4))
             if layer.renorm:

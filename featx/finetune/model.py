@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from featx.backbones.architectures import BACKBONES
 from featx.backbones.backbone import Backbone, find_backbone
 from featx.datasets.dataset import as_dataset
-from featx.dense import GlobalAveragePooling, Recipe, attach, split, train
+from featx.dense import GlobalAveragePooling, Recipe, attach, seed_of, split, train
 from featx.finetune.batches import (
     bad_images_named,
     batches_of,
@@ -49,9 +49,9 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         Low, so that learned weights are adjusted and not overwritten.
     unfreeze_optimizer : str, optional
         The recipe's unless given.
-    seed : int
-        Seeds initial weights, dropout, augmentation, order and validation split. Global random
-        state is neither read nor changed.
+    random_state : int, RandomState or None
+        Decides initial weights, dropout, augmentation, order and validation split. None draws
+        other numbers in each fit. Global random state is neither read nor changed.
     progress : bool
         Whether a bar counts the epochs.
 
@@ -87,7 +87,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         unfreeze_epochs: int | None = None,
         unfreeze_learning_rate: float = 1e-5,
         unfreeze_optimizer: str | None = None,
-        seed: int = 0,
+        random_state: Any = 0,
         progress: bool = True,
     ) -> None:
         self.backbone = backbone
@@ -96,7 +96,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         self.unfreeze_epochs = unfreeze_epochs
         self.unfreeze_learning_rate = unfreeze_learning_rate
         self.unfreeze_optimizer = unfreeze_optimizer
-        self.seed = seed
+        self.random_state = random_state
         self.progress = progress
 
     def fit(
@@ -129,17 +129,18 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         """
         start = time.perf_counter()
         recipe = self.recipe or Recipe()
+        seed = seed_of(self.random_state)
         images = as_dataset(dataset, y)
         self.classes_, codes = classes_and_codes(images)
         rows = np.arange(len(codes))
         if validation is None:
-            rows, held = split(codes, recipe.validation_fraction, self.seed)
+            rows, held = split(codes, recipe.validation_fraction, seed)
             watched, watched_codes = images.subset(held), codes[held]
         else:
             watched = as_dataset(validation)
             watched_codes = known_codes(watched, self.classes_)
         weights = compute_sample_weight(recipe.class_weight, codes[rows]).astype(np.float32)
-        self.model_ = self._built(len(self.classes_))
+        self.model_ = self._built(len(self.classes_), seed)
         side, scaled = self.model_.input_shape[1], find_backbone(self.backbone).scaled
         with decoding_threads() as pool:
             batches = batches_of(
@@ -148,7 +149,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
                 recipe.batch_size,
                 pool,
                 targets=(codes[rows], weights),
-                seed=self.seed,
+                seed=seed,
                 scaled=scaled,
             )
             watch = batches_of(
@@ -185,7 +186,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
             history["phase"] = [float(number)] * len(history["loss"])
         self.history_ = {name: self.history_[name] + second[name] for name in self.history_}
 
-    def _built(self, n_classes: int, *, loaded: bool = True) -> Any:
+    def _built(self, n_classes: int, seed: int = 0, *, loaded: bool = True) -> Any:
         """Return the model; with `loaded` false without learned weights, for counting."""
         import keras
 
@@ -200,10 +201,10 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         tensor = image
         for position, change in enumerate(recipe.augmentation):
             name = f"augmentation_{position:02d}_{type(change).__name__.lower()}"
-            tensor = change.build(name, self.seed * 1000 + 500 + position)(tensor)
+            tensor = change.build(name, seed * 1000 + 500 + position)(tensor)
         # training=False for good: BatchNorm of the network keeps its learned statistics.
         tensor = base(tensor, training=False)
-        return keras.Model(image, attach(recipe, tensor, n_classes, self.seed), name="fine_tuned")
+        return keras.Model(image, attach(recipe, tensor, n_classes, seed), name="fine_tuned")
 
     def parameter_counts(self, n_classes: int | None = None) -> dict[str, int]:
         """Return the numbers of parameters: total, trainable, non_trainable.

@@ -112,7 +112,7 @@ def test_head_by_name_or_estimator_is_never_changed(image_folder: Path) -> None:
     head = featx.heads.logistic(C=1.0)
     ImageClassifier(TINY, head, runtime=CountingRuntime()).fit(image_folder)
     assert not hasattr(head, "classes_")
-    with pytest.raises(ValueError, match="no head 'logistik'. Known: logistic"):
+    with pytest.raises(ValueError, match="no head 'logistik'. Did you mean 'logistic'"):
         ImageClassifier(TINY, "logistik").fit(image_folder)
 
 

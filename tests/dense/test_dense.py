@@ -15,7 +15,7 @@ from sklearn.base import clone
 
 from featx import dense
 from featx.dense import (
-    ROWS,
+    DEFAULT_RECIPE,
     BatchNorm,
     CosineDecay,
     Dense,
@@ -29,7 +29,7 @@ from featx.dense import (
     attach,
     split,
     train,
-    train_on_rows,
+    train_on_features,
 )
 
 QUICK = Recipe(layers=(Dense(8),), epochs=3, learning_rate=0.01, patience=None)
@@ -59,7 +59,7 @@ def kinds(model: Any) -> list[str]:
 def test_a_recipe_is_a_value() -> None:
     assert Recipe() == Recipe(layers=(Dropout(0.2),))
     assert len({Recipe(), Recipe(epochs=3), replace(Recipe(epochs=3), epochs=20)}) == 2
-    assert pickle.loads(pickle.dumps(ROWS)) == ROWS  # noqa: S301
+    assert pickle.loads(pickle.dumps(DEFAULT_RECIPE)) == DEFAULT_RECIPE  # noqa: S301
     with pytest.raises(FrozenInstanceError):
         Recipe().epochs = 3  # type: ignore[misc]
 
@@ -203,12 +203,12 @@ def test_a_learning_rate_falls_along_a_cosine() -> None:
     model = built(recipe, (12,))
     before = model.get_weights()
     rows = X, np.unique(y, return_inverse=True)[1], np.ones(len(X), np.float32)
-    train_on_rows(model, recipe, rows, None, 0)
+    train_on_features(model, recipe, rows, None, 0)
     rate = model.optimizer.learning_rate
     assert float(np.asarray(rate)) == pytest.approx(0.0, abs=1e-7)
     after = model.get_weights()
     assert not np.array_equal(before[0], after[0])
-    train_on_rows(model, replace(recipe, learning_rate=CosineDecay(1e-30, 1)), rows, None, 0)
+    train_on_features(model, replace(recipe, learning_rate=CosineDecay(1e-30, 1)), rows, None, 0)
     np.testing.assert_array_equal(after[0], model.get_weights()[0])
 
 
@@ -226,15 +226,15 @@ def noise(n: int = 60) -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(size=(n, 20)).astype(np.float32), rng.integers(0, 2, n)
 
 
-@pytest.mark.parametrize("asked", [1024, 7])
-def test_stops_early_and_keeps_the_best_epoch(asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("featx.dense.training.ASKED", asked)
-    monkeypatch.setattr("featx.dense.classifier.ASKED", asked)
+@pytest.mark.parametrize("at_a_time", [1024, 7])
+def test_stops_early_and_keeps_the_best_epoch(at_a_time: int) -> None:
     X, y = noise()
     recipe = Recipe(
         layers=(Dense(32),), learning_rate=0.05, epochs=60, patience=3, validation_fraction=0.3
     )
-    head = DenseClassifier(recipe).fit(X, y)
+    head = DenseClassifier(recipe)
+    head.predict_batch_size = at_a_time  # type: ignore[misc]
+    head.fit(X, y)
     losses = head.history_["val_loss"]
     assert head.n_epochs_ == len(losses) < 60
     assert head.n_epochs_ == int(np.argmin(losses)) + 1 + 3
@@ -303,7 +303,7 @@ def test_global_random_state_is_neither_read_nor_changed() -> None:
     random.seed(2)
     np.random.seed(2)  # noqa: NPY002
     np.testing.assert_array_equal(DenseClassifier(recipe).fit(X, y).predict_proba(X), first)
-    other = DenseClassifier(recipe, seed=1).fit(X, y).predict_proba(X)
+    other = DenseClassifier(recipe, random_state=1).fit(X, y).predict_proba(X)
     assert np.abs(other - first).max() > 1e-3
 
 
@@ -357,7 +357,7 @@ def test_rows_are_trained_as_keras_trains_them() -> None:
 
     ours, theirs = built(recipe, (12,)), built(recipe, (12,))
     rows = X[:80], codes[:80], weights[:80]
-    found = train_on_rows(ours, recipe, rows, (X[80:], codes[80:]), 0)
+    found = train_on_features(ours, recipe, rows, (X[80:], codes[80:]), 0)
     expected = train(theirs, recipe, Batches(), (X[80:], codes[80:]))
     for mine, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(mine, other, atol=1e-6)

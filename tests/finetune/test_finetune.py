@@ -119,7 +119,7 @@ def test_same_seed_same_weights_whatever_the_global_state(image_folder: Path) ->
     second = small(recipe).fit(image_folder).predict_proba(image_folder)
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
     np.testing.assert_allclose(second, first, atol=1e-6)
-    other = small(recipe, seed=1).fit(image_folder).predict_proba(image_folder)
+    other = small(recipe, random_state=1).fit(image_folder).predict_proba(image_folder)
     assert np.abs(other - first).max() > 1e-3
 
 
@@ -266,7 +266,7 @@ def test_refusals(image_folder: Path) -> None:
 
 
 def test_clone_and_pickle(image_folder: Path) -> None:
-    model = small(unfreeze=1, seed=3)
+    model = small(unfreeze=1, random_state=3)
     copy = clone(model)
     assert copy.get_params() == model.get_params()
     model.fit(image_folder)

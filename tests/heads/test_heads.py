@@ -21,8 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from featx import heads
 from featx.dense import BatchNorm, Recipe
 from featx.errors import DatasetError
-from featx.heads import logistic, sklearn_heads
-from featx.heads.boosting import xgboost_head
+from featx.heads.logistic_head import CS, UNTUNED_C
 
 QUICK = Recipe(
     layers=(BatchNorm(momentum=0.9),),
@@ -102,16 +101,35 @@ def test_same_seed_same_head(head: Any) -> None:
     np.testing.assert_array_equal(clone(head).fit(X, y).predict_proba(X), first)
 
 
+@pytest.mark.parametrize("name", set(SMALL) - {"nearest"})
+def test_random_state_is_one_of_scikit_learns(name: str) -> None:
+    X, y = blobs(noise=3.0)
+    make = {**heads.HEADS, "xgboost": lambda **state: heads.xgboost(n_estimators=20, **state)}[name]
+    make = {"dense": lambda **state: heads.dense(QUICK, **state)}.get(name, make)
+
+    def scores(state: Any) -> np.ndarray:
+        return make(random_state=state).fit(X, y).predict_proba(X)
+
+    drawn, again = (scores(np.random.RandomState(7)) for _ in range(2))  # noqa: NPY002
+    np.testing.assert_array_equal(drawn, again)
+    if name in ("mlp", "dense", "xgboost"):  # the others draw nothing but folds
+        assert not np.array_equal(scores(None), scores(None))
+
+
 def test_one_class_is_refused(head: Any) -> None:
     X, _ = blobs(10)
-    with pytest.raises(DatasetError, match=r"only one class in y: .*'ash'.* \(10 rows\).*folder"):
+    with pytest.raises(
+        DatasetError, match=r"only one class in y: .*'ash'.* \(10 embeddings\).*folder"
+    ):
         head.fit(X, ["ash"] * 10)
 
 
 def test_rows_that_are_not_finite_are_named(head: Any) -> None:
     X, y = blobs()
     X[[3, 17]] = np.nan
-    with pytest.raises(DatasetError, match=r"2 of 60 rows hold NaN or infinity \(rows 3, 17\)"):
+    with pytest.raises(
+        DatasetError, match=r"2 of 60 embeddings hold NaN or infinity \(rows 3, 17\)"
+    ):
         head.fit(X, y)
 
 
@@ -193,13 +211,13 @@ def test_logistic_chooses_the_c_that_a_full_search_finds() -> None:
             cv=folds,
             scoring="neg_log_loss",
         ).mean()
-        for C in logistic.CS
+        for C in CS
     ]
-    assert list(logistic.CS).index(head.C_) == int(np.argmin(losses))
+    assert list(CS).index(head.C_) == int(np.argmin(losses))
     for C, loss in head.losses_.items():
-        position = int(np.argmin(np.abs(logistic.CS - C)))
+        position = int(np.argmin(np.abs(CS - C)))
         assert loss == pytest.approx(losses[position], rel=0.03)
-    assert len(head.losses_) < len(logistic.CS) / 2, "the far side of the valley is left out"
+    assert len(head.losses_) < len(CS) / 2, "the far side of the valley is left out"
     assert head.converged_
 
 
@@ -223,15 +241,17 @@ def test_logistic_folds_in_threads_change_nothing() -> None:
     np.testing.assert_array_equal(one.coef_, two.coef_)
 
 
-def test_logistic_uses_no_more_folds_than_hold_enough_rows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_logistic_uses_no_more_folds_than_validate_enough_samples() -> None:
     X, y = blobs(100, noise=4.0)
-    five = heads.logistic().fit(X, y)
-    monkeypatch.setattr(logistic, "ENOUGH_VALIDATION_ROWS", 81)
-    assert heads.logistic().fit(X, y).losses_ == five.losses_
-    monkeypatch.setattr(logistic, "ENOUGH_VALIDATION_ROWS", 20)
-    one = heads.logistic().fit(X, y)
+
+    def searched(enough: int) -> heads.LogisticHead:
+        head = heads.logistic()
+        head.enough_validation = enough  # type: ignore[misc]
+        return head.fit(X, y)
+
+    five = searched(750)
+    assert searched(81).losses_ == five.losses_
+    one = searched(20)
     common = set(one.losses_) & set(five.losses_)
     assert common
     assert all(one.losses_[C] != five.losses_[C] for C in common)
@@ -241,9 +261,9 @@ def test_logistic_uses_no_more_folds_than_hold_enough_rows(
 def test_too_few_rows_to_hold_any_out(y: list[str]) -> None:
     X, _ = blobs(4)
     head = heads.logistic().fit(X, y)
-    assert head.C_ == logistic.UNTUNED_C
+    assert head.C_ == UNTUNED_C
     assert set(head.classes_) == set(y)
-    with pytest.raises(DatasetError, match="fewer than two classes have two rows.*logistic"):
+    with pytest.raises(DatasetError, match="fewer than two classes have two samples.*logistic"):
         heads.linear_svm().fit(X, y)
 
 
@@ -260,12 +280,13 @@ def test_folds_follow_the_smallest_class(counts: tuple[int, ...], folds: int) ->
 # the others
 
 
-def test_mlp_stops_early_only_with_enough_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlp_stops_early_only_with_enough_samples() -> None:
     X, y = blobs(90)
     few = heads.mlp((8,)).fit(X, y).named_steps["mlp"]
     assert few.validation_scores_ is None
-    monkeypatch.setattr(sklearn_heads, "FEWEST_STOPPING_ROWS", 9)
-    many = heads.mlp((8,)).fit(X, y).named_steps["mlp"]
+    head = heads.mlp((8,))
+    head.named_steps["mlp"].fewest_stopping = 9
+    many = head.fit(X, y).named_steps["mlp"]
     assert len(many.validation_scores_) == many.n_iter_
     assert few.early_stopping is many.early_stopping is True
 
@@ -291,11 +312,11 @@ def test_xgboost_grows_few_rounds_on_few_columns() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("n_estimators", 0), ("n_estimators", 2.5), ("columns", 0), ("columns", -3), ("seed", None),
-     ("seed", -1)],
+    [("n_estimators", 0), ("n_estimators", 2.5), ("columns", 0), ("columns", -3),
+     ("random_state", "a"), ("random_state", -1)],
 )  # fmt: skip
 def test_xgboost_refuses_what_grows_no_trees(name: str, value: float | None) -> None:
-    with pytest.raises(ValueError, match=f"{name}={value}: expected a whole number"):
+    with pytest.raises(ValueError, match=f"{name}={value!r}: expected a whole number"):
         heads.xgboost(**{name: value}).fit(*blobs())
 
 
@@ -344,16 +365,20 @@ def test_xgboost_grows_on_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(xgboost, "train", noted)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(xgboost_head, "SMALL", 100)
     there = os.path.exists
     monkeypatch.setattr(os.path, "exists", lambda path: path == "/dev/nvidiactl" or there(path))
     monkeypatch.setattr(xgboost, "build_info", lambda: {"USE_CUDA": True})
-    head = heads.xgboost(n_estimators=2).fit(X, y)
+
+    def grown(small_size: int) -> heads.XGBoostHead:
+        head = heads.xgboost(n_estimators=2)
+        head.small_size = small_size  # type: ignore[misc]
+        return head.fit(X, y)
+
+    head = grown(100)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    heads.xgboost(n_estimators=2).fit(X, y)
+    grown(100)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setattr(xgboost_head, "SMALL", 1 << 20)
-    heads.xgboost(n_estimators=2).fit(X, y)
+    grown(1 << 20)
     heads.xgboost(n_estimators=2, device="cuda").fit(X, y)
     assert asked == ["cuda", "cpu", "cpu", "cuda"]
     assert '"device":"cpu"' in head.model_.get_booster().save_config()
@@ -404,7 +429,7 @@ def test_nearest_is_blind_to_length() -> None:
 
 def test_nearest_needs_as_many_rows_as_neighbours() -> None:
     X, y = blobs()
-    with pytest.raises(DatasetError, match="was given 4 rows.*Take k=4 or less"):
+    with pytest.raises(DatasetError, match="was given 4 embeddings.*Take k=4 or less"):
         heads.nearest(5).fit(X[:4], ["a", "b", "a", "b"])
 
 

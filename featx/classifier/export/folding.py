@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from featx.backbones.backbone import Backbone
-from featx.dense import ROWS, DenseClassifier, attach
+from featx.dense import DEFAULT_RECIPE, DenseClassifier, attach
 from featx.errors import ExportError
 from featx.heads.boosting.xgboost_head import XGBoostHead
 from featx.heads.kinds import kind_of
@@ -104,7 +104,7 @@ def _on(rows: Any, head: Any) -> Any:
     import keras
 
     if isinstance(head, DenseClassifier):
-        return attach(head.recipe or ROWS, rows, len(head.classes_), head.seed)
+        return attach(head.recipe or DEFAULT_RECIPE, rows, len(head.classes_))
     steps = steps_of(head)
     if steps is None:
         raise ExportError(

@@ -15,7 +15,7 @@ from sklearn.preprocessing import LabelBinarizer, StandardScaler
 from sklearn.svm import LinearSVC
 
 from featx.classifier.file import recipes
-from featx.dense import ROWS, DenseClassifier
+from featx.dense import DEFAULT_RECIPE, DenseClassifier
 from featx.errors import ModelFormatError
 from featx.heads import CalibratedHead, LogisticHead, MLPHead, NearestHead, StratifiedFolds
 from featx.heads.boosting import checked_model, ubj
@@ -134,7 +134,7 @@ def _svm_state(head: Pipeline) -> HeadState:
         "kind": "linear_svm",
         "parameters": parameters(head[1].estimator),
         "calibration": parameters(head[1], "estimator", "cv"),
-        "folds": {"most": head[1].cv.most, "seed": head[1].cv.seed},
+        "folds": plain(StratifiedFolds, vars(head[1].cv)),
         "iterations": int(np.max(machine.n_iter_)),
     }
     scaled, numbers = _scaler_state(head[0])
@@ -198,8 +198,9 @@ def _nearest(state: HeadState, shape: Shape) -> NearestHead:
 
 def _dense_state(head: DenseClassifier) -> HeadState:
     arrays = {f"weight_{i:03d}": weight for i, weight in enumerate(head.weights_)}
-    about = {"kind": "dense", "recipe": recipes.as_data(head.recipe or ROWS)}
-    about |= {"default": head.recipe is None, "seed": head.seed, "epochs": head.n_epochs_}
+    about = {"kind": "dense", "recipe": recipes.as_data(head.recipe or DEFAULT_RECIPE)}
+    about |= {"default": head.recipe is None, "epochs": head.n_epochs_}
+    about["parameters"] = parameters(head, "recipe")
     return HeadState(about | {"history": head.history_}, arrays)
 
 
@@ -207,8 +208,9 @@ def _dense(state: HeadState, shape: Shape) -> DenseClassifier:
     recipe = recipes.of_data(state.about["recipe"])
     weights = [state.arrays[name] for name in sorted(state.arrays)]
     recipes.check_weights(recipe, shape.dim, len(shape.classes), weights)
-    recipe_or_none = None if state.about["default"] and recipe == ROWS else recipe
-    head = _fitted(DenseClassifier(recipe_or_none, int(number(state, "seed"))), shape)
+    recipe_or_none = None if state.about["default"] and recipe == DEFAULT_RECIPE else recipe
+    head = _fitted(made(DenseClassifier, state.about["parameters"]), shape)
+    head.recipe = recipe_or_none
     head.weights_ = weights
     head.n_epochs_ = int(number(state, "epochs"))
     history = state.about["history"]
@@ -268,13 +270,18 @@ def parameters(estimator: BaseEstimator, *leave: str) -> dict[str, Any]:
         One of them is no number, text or None, or a list of these.
     """
     asked = estimator.get_params(deep=False)
-    found = {k: _plain(v) for k, v in asked.items() if k not in leave}
+    return plain(type(estimator), {k: v for k, v in asked.items() if k not in leave})
+
+
+def plain(kind: type, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of an object of a kind as JSON holds them, or raise ValueError."""
+    found = {k: _plain(v) for k, v in parameters.items()}
     try:
         json.dumps(found, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{type(estimator).__name__} cannot be saved: one of its parameters is no number, "
-            f"text or None ({error}). Give seeds as whole numbers."
+            f"{kind.__name__} cannot be saved: one of its parameters is no number, "
+            f"text or None ({error}). Give random_state as a whole number."
         ) from error
     return found
 

@@ -212,7 +212,7 @@ FORGED: dict[str, tuple[str, Change, str]] = {
         FORMAT,
     ),
     "number of 400 digits": ("logistic", say("head", "C", value=10**400), FORMAT),
-    "seed of 400 digits": ("dense", say("head", "seed", value=10**400), FORMAT),
+    "epochs of 400 digits": ("dense", say("head", "epochs", value=10**400), FORMAT),
     "too many probes": ("logistic", probes(np.zeros((17, DIM)), np.zeros((17, 3))), FORMAT),
     "no probes": ("logistic", probes(np.zeros((0, DIM)), np.zeros((0, 3))), FORMAT),
     "probes of other rows": ("logistic", probes(np.zeros((3, 5)), np.zeros((3, 3))), FORMAT),

@@ -44,7 +44,9 @@ import featx
 from featx import dense, errors, heads
 from featx.classifier.classifier import ImageClassifier, load
 from featx.classifier.export import folding, formats
+from featx.classifier.file import container
 from featx.classifier.file import model as saved
+from featx.classifier.file.arrays import array_bytes
 from featx.features import Features
 
 SPEC = {"backbone": "mobilenet_v2", "side": 32, "key": "k"}
@@ -305,7 +307,7 @@ def test_other_versions_that_give_other_scores_are_named(tmp_path: Path) -> None
     def change(manifest: dict[str, Any], members: dict[str, bytes]) -> None:
         manifest["versions"]["scikit-learn"] = "0.1"
         scores = np.full((16, 3), 1 / 3)
-        members["probes/scores.npy"] = saved.model_file.array_bytes(scores)
+        members["probes/scores.npy"] = array_bytes(scores)
 
     path = rewritten(tmp_path, trained(), change)
     with pytest.raises(errors.ModelVersionError, match=r"scikit-learn 0\.1 then, 1"):
@@ -327,11 +329,11 @@ def rewritten(
 ) -> Path:
     """Save a model, change manifest and members, and write them with digests that fit."""
     model.save(folder / "sound.featx")
-    manifest, members = saved.model_file.read(folder / "sound.featx")
+    manifest, members = container.read(folder / "sound.featx")
     manifest = json.loads(json.dumps(manifest))
     change(manifest, members)
     path = folder / "changed.featx"
-    saved.model_file.write(path, {k: v for k, v in manifest.items() if k != "members"}, members)
+    container.write(path, {k: v for k, v in manifest.items() if k != "members"}, members)
     return path
 
 
