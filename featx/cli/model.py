@@ -217,8 +217,8 @@ def _explained(loaded: Any, rows: Sequence[Prediction], folder: Path) -> Sequenc
             (
                 row,
                 None
-                if row.row is None
-                else explainer.explain(Path(row.image), row.row, row.top[0][0]),
+                if row.embedding is None
+                else explainer.explain(Path(row.image), row.embedding, row.top[0][0]),
             )
             for row in rows
         ),

@@ -31,9 +31,9 @@ from featx.dense import (
     Shift,
     Zoom,
 )
-from featx.errors import DatasetError
-from featx.finetune import FineTuned, UnusableImagesError
-from featx.finetune.batches import batches_of, decoding_threads
+from featx.errors import DatasetError, UnusableImagesError
+from featx.finetune import FineTuned
+from featx.finetune.batches import ImageBatches, decoding_threads
 from featx.images import decoding
 
 SIDE = 24
@@ -254,12 +254,14 @@ def test_other_errors_are_not_taken_for_bad_images(image_folder: Path) -> None:
 
 
 def test_refusals(image_folder: Path) -> None:
-    with pytest.raises(DatasetError, match=r"no labels.*sub-folder a class"):
+    with pytest.raises(DatasetError, match=r"no labels.*one sub-folder per class"):
         small().fit(image_folder / "red")
     with pytest.raises(DatasetError, match=r"only one class: .*'x'.* \(8 images\)"):
         small().fit(image_folder / "red", ["x"] * 8)
     strange = as_dataset(image_folder / "red", ["pink"] * 8)
-    with pytest.raises(DatasetError, match="training has not: pink. Training has blue, green, red"):
+    with pytest.raises(
+        DatasetError, match="training does not have: pink. Training has blue, green, red"
+    ):
         small().fit(image_folder, validation=strange)
     with pytest.raises(Exception, match="not fitted"):
         small().predict(image_folder)
@@ -294,7 +296,7 @@ def numbered(count: int) -> Dataset:
 def test_batches_are_shuffled_each_epoch_and_complete(streamed: bool) -> None:
     epochs = []
     with decoding_threads() as pool:
-        batches = batches_of(numbered(10), 4, 4, pool, targets=(np.arange(10),), seed=0)
+        batches = ImageBatches(numbered(10), 4, 4, pool, targets=(np.arange(10),), seed=0)
         stream = batches.stream()
         assert stream.cardinality() == len(batches) == 3
         next(iter(stream))  # as Keras looks before it begins: no order or image is lost by it
@@ -312,9 +314,25 @@ def test_batches_are_shuffled_each_epoch_and_complete(streamed: bool) -> None:
     assert epochs[0] != epochs[1] != epochs[2]
 
 
+def test_the_batches_of_other_backends_train_the_same_weights(
+    image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    streamed = small().fit(image_folder)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with decoding_threads() as pool:
+        served = ImageBatches(numbered(10), 4, 4, pool, targets=(np.arange(10),)).stream()
+        assert isinstance(served, keras.utils.PyDataset)
+        assert len(served) == 3
+    other = small().fit(image_folder)
+    for weights, same in zip(streamed.model_.weights, other.model_.weights, strict=True):
+        np.testing.assert_allclose(np.asarray(same), np.asarray(weights), atol=1e-6)
+
+
 def test_no_autotuner_holds_the_end_of_an_epoch() -> None:
     with decoding_threads() as pool:
-        stream = batches_of(numbered(8), 4, 4, pool).stream()
+        stream = ImageBatches(numbered(8), 4, 4, pool).stream()
         assert stream.options().autotune.enabled is False
 
 

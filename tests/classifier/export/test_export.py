@@ -14,7 +14,7 @@ import pytest
 import featx
 from featx import Backbone, Recipe, dense, heads
 from featx.classifier.classifier import ImageClassifier
-from featx.classifier.export.folding import folded, pixels_to_rows
+from featx.classifier.export.folding import folded, pixels_to_embeddings
 from featx.classifier.export.parity import verify_parity
 from featx.datasets.dataset import as_dataset
 from featx.errors import ExportError
@@ -204,4 +204,4 @@ def test_a_folder_of_something_else_is_left_alone(
 def test_rows_in_int8_are_not_folded() -> None:
     backbone = Backbone("mobilenet_v2", weights=None, image_size=32, precision="int8")
     with pytest.raises(ExportError, match="only OpenVINO computes"):
-        pixels_to_rows(backbone)
+        pixels_to_embeddings(backbone)

@@ -29,6 +29,7 @@ from sklearn.svm import SVC
 
 from featx import Recipe, heads
 from featx.classifier.file import container, head_state
+from featx.classifier.file.arrays import array_bytes
 from featx.dense import BatchNorm, Dropout
 from featx.errors import ModelFormatError
 from featx.heads.boosting import checked_model, ubj
@@ -53,7 +54,7 @@ class Payload:
 
 
 def array(values: Any) -> bytes:
-    return container.array_bytes(np.asarray(values))
+    return array_bytes(np.asarray(values))
 
 
 def npy(header: str, body: bytes = b"") -> bytes:
@@ -146,7 +147,7 @@ def stored(name: str) -> dict[str, Any]:
 
 def probes(rows: Any, scores: Any) -> Change:
     def change(manifest: dict[str, Any], members: Members) -> None:
-        members["probes/rows.npy"] = array(np.asarray(rows, np.float32))
+        members["probes/embeddings.npy"] = array(np.asarray(rows, np.float32))
         members["probes/scores.npy"] = array(scores)
 
     return change
@@ -289,6 +290,26 @@ FORGED: dict[str, tuple[str, Change, str]] = {
         TRUST,
     ),
     "skops with trees": ("skops", estimator_of(RandomForestClassifier(2)), TRUST),
+    "skops with a class of featx by its path": (
+        "skops",
+        with_schema(
+            {
+                "__class__": "StratifiedFolds",
+                "__module__": "featx.heads.folds",
+                "__loader__": "ObjectNode",
+                "__id__": 1,
+                "content": {
+                    "__loader__": "JsonNode",
+                    "__class__": "str",
+                    "__module__": "builtins",
+                    "__id__": 2,
+                    "content": "null",
+                },
+            },
+            {},
+        ),
+        TRUST,
+    ),
     "skops with arrays of objects": (
         "skops",
         estimator_of(RidgeClassifier(), alpha=np.array([1, "a"], object)),
@@ -420,7 +441,7 @@ def zips(sound: bytes) -> dict[str, tuple[bytes, str]]:
         "manifest that is a list": (manifest_of(b"[]"), FORMAT),
         "manifest of 20 MB": (manifest_of(b" " * (20 << 20)), TRUST),
         "manifest without members": (
-            manifest_of(b'{"format": "featx model", "version": 1}'),
+            manifest_of(b'{"format": "featx model", "version": 2}'),
             FORMAT,
         ),
     }
