@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import secrets
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featx.errors import DatasetError, Failure, ModelFileError, ModelVersionError
+from featx.storage.output import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,31 +149,23 @@ class Features:
         """
         import h5py
 
-        path = Path(path)
-        check_target(path)
-        # Beside the target, so that the last step is a rename within one file system.
-        aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-        try:
-            with (
-                _ErrorsAtTheEnd(aside) as written,
-                h5py.File(written, "w", libver=("v110",) * 2) as file,
-            ):
-                file.attrs["format"] = "featx features"
-                file.attrs["version"] = FORMAT
-                file.attrs["spec"] = json.dumps(self.spec, sort_keys=True)
-                file.create_dataset("features", data=self.X, fletcher32=bool(self.X.size))
-                file.create_dataset("ids", data=_encoded(self.ids))
-                if self.y is not None:
-                    file.create_dataset("labels", data=_encoded(self.y))
-                    file.create_dataset("classes", data=_encoded(self.classes))
-                # Of the three only an id keeps its tabs, so that it ends at the last but one.
-                failures = ["\t".join((f.id, f.error, f.reason.replace("\t", " ")))
-                            for f in self.failures]  # fmt: skip
-                file.create_dataset("failures", data=_encoded(failures))
-            os.replace(aside, path)
-        finally:
-            with suppress(OSError):
-                aside.unlink()
+        with (
+            replacing(Path(path)) as temporary,
+            _ErrorsAtTheEnd(temporary) as written,
+            h5py.File(written, "w", libver=("v110", "v110")) as file,
+        ):
+            file.attrs["format"] = "featx features"
+            file.attrs["version"] = FORMAT
+            file.attrs["spec"] = json.dumps(self.spec, sort_keys=True)
+            file.create_dataset("features", data=self.X, fletcher32=bool(self.X.size))
+            file.create_dataset("ids", data=_encoded(self.ids))
+            if self.y is not None:
+                file.create_dataset("labels", data=_encoded(self.y))
+                file.create_dataset("classes", data=_encoded(self.classes))
+            # Of the three only an id may hold tabs, so that it ends at the last but one.
+            failures = ["\t".join((f.id, f.error, f.reason.replace("\t", " ")))
+                        for f in self.failures]  # fmt: skip
+            file.create_dataset("failures", data=_encoded(failures))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Features:
@@ -187,7 +178,7 @@ class Features:
         ModelFileError
             The file is not what ``save`` writes.
         FileNotFoundError
-            There is no such file.
+            The file does not exist.
         """
         import h5py
 
@@ -264,14 +255,6 @@ class _ErrorsAtTheEnd(io.FileIO):
             os.fsync(self.fileno())
         finally:
             super().__exit__(*raised)
-
-
-def check_target(path: Path) -> None:
-    """Raise OSError if a file cannot be put at `path`: its folder is missing, or it is one."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; expected the name of a file to write.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist; make it first.")
 
 
 def _encoded(texts: Iterable[str]) -> np.ndarray:

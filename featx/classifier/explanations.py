@@ -43,7 +43,7 @@ class Near:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What stands behind a prediction.
+    """The explanation of a prediction.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Explainer:
         self._activation = Activation(find_backbone(classifier.backbone), classifier.head_)
 
     def explain(self, source: Any, embedding: np.ndarray, label: str) -> Explanation:
-        """Return what stands behind a class for an image.
+        """Return the explanation of a class for an image.
 
         Parameters
         ----------
@@ -186,13 +186,13 @@ def _pixels(source: Any) -> np.ndarray:
     return decoding.decode(decoding.read(source) if isinstance(source, Path) else source)
 
 
-def _overlaid(pixels: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _overlaid(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the image in grey, in red where the places count for the class."""
     height, width = pixels.shape[:2]
     scale = min(1.0, SHOWN / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     image = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
-    heat = np.maximum(places, 0) / max(float(places.max()), 1e-12)
+    heat = np.maximum(weights, 0) / max(float(weights.max()), 1e-12)
     soft = Image.fromarray((255 * heat).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
     share = 0.65 * np.asarray(soft, np.float32)[..., None] / 255
     grey = np.asarray(image.convert("L"), np.float32)[..., None]

@@ -1,4 +1,4 @@
-"""Predictions for many images, the bad ones among them in their place."""
+"""Predictions for many images, the bad ones included."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def _tops(classifier: Any, features: Features, k: int) -> list[list[tuple[str, f
 
 def as_csv(predicted: Prediction | None, k: int) -> str:
     """Return a prediction as a line of CSV; None gives the head line."""
-    numbers = ["", *(f"_{place}" for place in range(2, k + 1))]
+    numbers = ["", *(f"_{rank}" for rank in range(2, k + 1))]
     cells: list[str] = []
     if predicted is None:
         heads = [[f"label{number}", f"probability{number}"] for number in numbers]

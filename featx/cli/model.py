@@ -55,7 +55,7 @@ def train(
     from featx import heads
     from featx.backbones.backbone import Backbone
     from featx.classifier.classifier import ImageClassifier
-    from featx.features import check_target
+    from featx.storage.output import check_target
 
     check_target(out)  # before the work, not after it
     estimator = heads.find(head)

@@ -77,7 +77,7 @@ _PREDICTING = Lock()
 class DenseClassifier(ClassifierMixin, BaseEstimator):
     """The layers of a recipe trained on features by Keras, as a scikit-learn classifier.
 
-    Nothing is scaled beside the layers: what is trained is exactly what the recipe says. A pickle
+    Nothing but the layers scales: what is trained is exactly the recipe. A pickle
     holds arrays and the recipe, no Keras object; the model is built again on first use.
 
     Parameters

@@ -26,7 +26,7 @@ __all__ = [
     "StratifiedFolds",
     "XGBoostHead",
     "dense",
-    "factory",
+    "factory_of",
     "find",
     "linear_svm",
     "logistic",
@@ -136,10 +136,10 @@ def find(head: Any) -> Any:
     """
     if not isinstance(head, str):
         return head
-    return factory(head)()
+    return factory_of(head)()
 
 
-def factory(name: str) -> Callable[..., Any]:
+def factory_of(name: str) -> Callable[..., Any]:
     """Return what makes the unfitted head of a name.
 
     Raises

@@ -94,14 +94,14 @@ class MLPHead(MLPClassifier):
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: Any = None) -> MLPHead:
         """Train, with `early_stopping` only with `fewest_stopping` validation samples."""
         values, labels = features_and_labels(self, X, y)
-        asked = self.get_params(deep=False)["early_stopping"]
+        wanted = self.get_params(deep=False)["early_stopping"]
         enough = self.validation_fraction * len(values) >= self.fewest_stopping
-        self.set_params(early_stopping=asked and enough)
+        self.set_params(early_stopping=wanted and enough)
         try:
             with limited_threads(values):
                 return super().fit(values, labels, sample_weight=sample_weight)
         finally:
-            self.set_params(early_stopping=asked)
+            self.set_params(early_stopping=wanted)
 
     def __sklearn_tags__(self) -> Tags:
         return _single_label(super().__sklearn_tags__())

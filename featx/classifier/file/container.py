@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import os
 import re
-import secrets
 import stat
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,8 @@ from featx.errors import (
     ModelTrustError,
     ModelVersionError,
 )
+from featx.storage import strict_json
+from featx.storage.output import replacing
 
 FORMAT = "featx model"
 VERSION = 2
@@ -53,7 +52,6 @@ def write(
     str
         The sha256 of the file, to pin it by when it is loaded.
     """
-    path = Path(path)
     contents = {
         name: part if isinstance(part, bytes) else array_bytes(part) for name, part in parts.items()
     }
@@ -71,23 +69,15 @@ def write(
         for name, content in {MANIFEST: _text(document), **contents}.items():
             # A fixed date: the same model is the same file.
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist; make it first.")
-    try:
-        with open(aside, "xb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        with suppress(OSError):
-            aside.unlink()
+    with replacing(Path(path)) as temporary, open(temporary, "xb") as file:
+        file.write(buffer.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())
     return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
 
 def _text(document: Mapping[str, Any]) -> bytes:
-    """Return strict JSON in UTF-8; bytes of file names that are no UTF-8 stand as escapes."""
+    """Return strict JSON in UTF-8; bytes of file names that are not UTF-8 become escapes."""
     try:
         return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
@@ -107,7 +97,7 @@ def read(
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        The file does not exist.
     ModelFormatError
         The file is not a model file of featx: a pickle, a Keras file, an image, half a file.
     ModelIntegrityError
@@ -219,7 +209,7 @@ _OTHERS = {
 
 def _manifest(name: str, content: bytes | None) -> dict[str, Any]:
     try:
-        manifest = json.loads(content or b"", parse_constant=_refuse, parse_float=_finite)
+        manifest = strict_json.loads(content or b"")
     except (ValueError, RecursionError) as error:
         raise ModelFormatError(f"{name}: its manifest is damaged: {error}.") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -239,17 +229,6 @@ def _manifest(name: str, content: bytes | None) -> dict[str, Any]:
             f"{name} has the format version {version!r:.20}; this featx knows {VERSION}. {remedy}"
         )
     return manifest
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not a number in JSON")
-
-
-def _finite(number: str) -> float:
-    value = float(number)
-    if not math.isfinite(value):
-        raise ValueError(f"{number:.20} is beyond every float")
-    return value
 
 
 def _check_digests(name: str, manifest: dict[str, Any], members: dict[str, bytes]) -> None:

@@ -16,7 +16,7 @@ from sklearn.svm import LinearSVC
 
 from featx.classifier.file import recipes
 from featx.dense import DEFAULT_RECIPE, DenseClassifier
-from featx.errors import ModelFormatError
+from featx.errors import HeadError, ModelFormatError
 from featx.heads import CalibratedHead, LogisticHead, MLPHead, NearestHead, StratifiedFolds
 from featx.heads.boosting import checked_model, ubj
 from featx.heads.boosting.xgboost_head import XGBoostHead
@@ -85,13 +85,12 @@ def _scaler_state(scaler: StandardScaler) -> tuple[dict[str, Any], dict[str, np.
     arrays = {"scale": scaler.scale_, "mean": scaler.mean_, "var": scaler.var_, "seen": seen}
     # A scaler that leaves out a step has no numbers for it.
     found = {f"scaler_{name}": value for name, value in arrays.items() if value is not None}
-    asked = {name: bool(getattr(scaler, name)) for name in ("with_mean", "with_std")}
-    return {} if all(asked.values()) else {"scaler": asked}, found
+    steps = {name: bool(getattr(scaler, name)) for name in ("with_mean", "with_std")}
+    return {} if all(steps.values()) else {"scaler": steps}, found
 
 
 def _scaler(state: HeadState, shape: Shape) -> StandardScaler:
-    asked = made(dict, state.metadata.get("scaler", {}))
-    scaler = StandardScaler(**asked)
+    scaler = StandardScaler(**made(dict, state.metadata.get("scaler", {})))
     has = {"scale": scaler.with_std, "var": scaler.with_std}
     has["mean"] = scaler.with_std or scaler.with_mean
     for name, there in has.items():
@@ -150,9 +149,9 @@ def _svm(state: HeadState, shape: Shape) -> Pipeline:
     temperature = _TemperatureScaling()
     temperature.beta_ = float(need(state, "beta", 1)[0])
     folds = made(StratifiedFolds, state.metadata["folds"])
-    asked = made(dict, state.metadata["calibration"])
+    calibration = made(dict, state.metadata["calibration"])
     unfitted = made(LinearSVC, state.metadata["parameters"])
-    head = _fitted(CalibratedHead(unfitted, cv=folds, **asked), shape)
+    head = _fitted(CalibratedHead(unfitted, cv=folds, **calibration), shape)
     if head.method != "temperature" or head.ensemble:
         raise ModelFormatError("a calibration of another kind.")
     head.calibrated_classifiers_ = [
@@ -191,7 +190,7 @@ def _nearest(state: HeadState, shape: Shape) -> NearestHead:
     count = len(state.arrays.get("codes", ()))
     codes = need(state, "codes", count, kinds="i")
     if not np.array_equal(np.unique(codes), np.arange(len(shape.classes))):
-        raise ModelFormatError("embeddings of a class that there is not.")
+        raise ModelFormatError("embeddings of a class that does not exist.")
     # By number: a name for each embedding could take far more memory than the file has bytes.
     return _fitted(head.fit(need(state, "embeddings", count, shape.dim), codes), shape)
 
@@ -266,20 +265,20 @@ def parameters(estimator: BaseEstimator, *leave: str) -> dict[str, Any]:
 
     Raises
     ------
-    ValueError
+    HeadError
         One of them is not a number, text or None, or a list of these.
     """
-    asked = estimator.get_params(deep=False)
-    return plain(type(estimator), {k: v for k, v in asked.items() if k not in leave})
+    found = estimator.get_params(deep=False)
+    return plain(type(estimator), {k: v for k, v in found.items() if k not in leave})
 
 
 def plain(kind: type, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters of an object of a kind as JSON holds them, or raise ValueError."""
+    """Return the parameters of an object of a kind as JSON holds them, or raise HeadError."""
     found = {k: _plain(v) for k, v in parameters.items()}
     try:
         json.dumps(found, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ValueError(
+        raise HeadError(
             f"{kind.__name__} cannot be saved: one of its parameters is not a "
             f"number, text or None ({error}). Give random_state as a whole number."
         ) from error
@@ -292,21 +291,21 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def made(kind: Callable[..., Any], asked: Any) -> Any:
-    """Return an object of a kind, made with the parameters that a file asks for.
+def made(kind: Callable[..., Any], given: Any) -> Any:
+    """Return an object of a kind, made with the parameters that a file gives.
 
     Raises
     ------
     ModelFormatError
         One of them is not a number, text or None, or a list of these.
     """
-    if not isinstance(asked, dict):
+    if not isinstance(given, dict):
         raise ModelFormatError("a head without parameters.")
-    for value in asked.values():
+    for value in given.values():
         parts = value if isinstance(value, list) else [value]
         if not all(part is None or isinstance(part, int | float | str) for part in parts):
             raise ModelFormatError(f"a parameter that is not a number or text: {value!r:.60}.")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in asked.items()})
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
 
 
 def need(state: HeadState, name: str, *shape: int, kinds: str = "f") -> np.ndarray:

@@ -11,16 +11,16 @@ import numpy as np
 from featx import dense
 from featx.classifier.file.names import RECIPE_PARTS, given, name_of
 from featx.dense import Recipe
-from featx.errors import ModelFormatError
+from featx.errors import HeadError, ModelFormatError
 
 MAX_LAYERS = 200
 """More than any head has; Keras needs 8 ms to build one."""
 
 
 def as_data(value: Any) -> Any:
-    """Return a recipe, or a part of one, as JSON holds it."""
+    """Return a recipe, or a part of one, as JSON holds it; HeadError if it cannot be saved."""
     if isinstance(value, Recipe) and len(value.layers) > MAX_LAYERS:
-        raise ValueError(f"a recipe of more than {MAX_LAYERS} layers cannot be saved.")
+        raise HeadError(f"a recipe of more than {MAX_LAYERS} layers cannot be saved.")
     kind = name_of(type(value), RECIPE_PARTS)
     if kind is not None:
         return {"kind": kind} | {
@@ -32,7 +32,7 @@ def as_data(value: Any) -> Any:
         value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise ValueError(f"a recipe with {type(value).__name__} cannot be saved.")
+    raise HeadError(f"a recipe with {type(value).__name__} cannot be saved.")
 
 
 def of_data(data: Any) -> Any:
@@ -59,7 +59,7 @@ def of_data(data: Any) -> Any:
 
 
 def check_weights(recipe: Any, dim: int, n_classes: int, weights: Sequence[np.ndarray]) -> None:
-    """Expect the arrays of the recipe's layers, before Keras is asked for memory.
+    """Expect the arrays of the recipe's layers, before Keras allocates memory.
 
     Raises
     ------

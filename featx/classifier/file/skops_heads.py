@@ -81,7 +81,7 @@ def write(head: Any) -> bytes:
         raise ModelTrustError(
             f"{type(head).__name__} cannot be saved: {', '.join(odd):.600} could not be loaded "
             "again without trusting whoever made the file. Take one of featx's heads or a linear "
-            "classifier of scikit-learn, or keep it with joblib.dump and read it with "
+            "classifier of scikit-learn, or write it with joblib.dump and read it with "
             "featx.load_unsafe_pickle where you made it yourself."
         )
     return content

@@ -17,7 +17,7 @@ from featx.errors import FeatxError
 from featx.evaluation.protocol.splits import Split
 from featx.evaluation.results import History, Kind, MethodFailure, Predictions, Result
 from featx.evaluation.scores import metrics
-from featx.heads import HEADS, factory
+from featx.heads import HEADS, factory_of
 
 logger = logging.getLogger(__name__)
 
@@ -125,12 +125,12 @@ def _label(head: Any) -> str:
 
 def _maker(head: Any) -> Make:
     if isinstance(head, str):
-        make = factory(head)
-        parameters = inspect.signature(make).parameters.values()
+        factory = factory_of(head)
+        parameters = inspect.signature(factory).parameters.values()
         takes_seed = any(
             one.name == "random_state" or one.kind is one.VAR_KEYWORD for one in parameters
         )
-        return lambda seed: make(random_state=seed) if takes_seed else make()
+        return lambda seed: factory(random_state=seed) if takes_seed else factory()
     return lambda seed: _seeded(clone(head), seed)
 
 

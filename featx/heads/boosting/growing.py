@@ -89,8 +89,8 @@ def _joined(parts: list[tuple[np.ndarray, Any]], width: int) -> Any:
         groups += [int(group) for group in model["tree_info"]]
         for tree in model["trees"]:
             inner = tree["left_children"] != -1
-            places = tree["split_indices"]
-            tree["split_indices"] = np.where(inner, columns[places], 0).astype(places.dtype)
+            indices = tree["split_indices"]
+            tree["split_indices"] = np.where(inner, columns[indices], 0).astype(indices.dtype)
             tree["tree_param"]["num_feature"] = str(width)
             tree["id"] = len(trees)
             trees.append(tree)

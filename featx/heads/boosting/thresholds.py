@@ -23,15 +23,15 @@ def settle(document: Any, X: np.ndarray) -> None:
     """
     trees = document["learner"]["gradient_booster"]["model"]["trees"]
     inner = [tree["left_children"] != -1 for tree in trees]
-    columns, places = (
+    columns, values = (
         np.concatenate([tree[name][at] for tree, at in zip(trees, inner, strict=True)])
         for name in ("split_indices", "split_conditions")
     )
     for column in np.unique(columns):
         here = columns == column
-        places[here] = _middle(np.unique(X[:, column].astype(np.float32)), places[here])
+        values[here] = _middle(np.unique(X[:, column].astype(np.float32)), values[here])
     counts = np.cumsum([at.sum() for at in inner])[:-1]
-    for tree, at, moved in zip(trees, inner, np.split(places, counts), strict=True):
+    for tree, at, moved in zip(trees, inner, np.split(values, counts), strict=True):
         tree["split_conditions"][at] = moved
 
 
