@@ -1,4 +1,4 @@
-"""The commands train, predict and export; rows of many images, the bad ones in their place."""
+"""The commands train, predict and export; predictions for many images, the bad ones included."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def kept(model: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Find the rows of the model's training: the tests draw the same images."""
+    """Find the embeddings of the model's training: the tests draw the same images."""
     monkeypatch.setenv("FEATX_CACHE", str(model.parent / "cache"))
 
 

@@ -1,4 +1,4 @@
-"""FineTuned: the same layers as on rows, images in order, two phases, honest refusals."""
+"""FineTuned: the same layers as on features, images in order, two phases, honest refusals."""
 
 from __future__ import annotations
 
@@ -92,20 +92,20 @@ def test_prediction_is_in_the_order_of_the_dataset(image_folder: Path) -> None:
     assert list(model.predict(images)) == list(model.classes_[proba.argmax(axis=1)])
 
 
-def test_same_layers_as_on_rows(image_folder: Path) -> None:
-    """The head trained on rows, put on the network, answers as it does on rows."""
+def test_same_layers_as_on_features(image_folder: Path) -> None:
+    """The head trained on features, put on the network, predicts as it does on features."""
     recipe = Recipe(layers=(BatchNorm(), Dense(7), Dropout(0.3)), epochs=2, batch_size=8)
-    rows = featx.extract(image_folder, "small", progress=False)
-    on_rows = DenseClassifier(recipe).fit(rows.X, rows.y)
+    features = featx.extract(image_folder, "small", progress=False)
+    on_features = DenseClassifier(recipe).fit(features.X, features.y)
     model = small(recipe).fit(image_folder)
     head = [layer for layer in model.model_.layers if layer.name.startswith("head_")]
     assert [layer.name for layer in head] == [
-        layer.name for layer in on_rows._model.layers if layer.name.startswith("head_")
+        layer.name for layer in on_features._model.layers if layer.name.startswith("head_")
     ]
-    for layer, other in zip(head, on_rows._model.layers[1:], strict=True):
+    for layer, other in zip(head, on_features._model.layers[1:], strict=True):
         layer.set_weights(other.get_weights())
     np.testing.assert_allclose(
-        model.predict_proba(image_folder), on_rows.predict_proba(rows.X), atol=1e-5
+        model.predict_proba(image_folder), on_features.predict_proba(features.X), atol=1e-5
     )
 
 

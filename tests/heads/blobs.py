@@ -12,5 +12,5 @@ def blobs(
     rng = np.random.default_rng(seed)
     codes = np.arange(n) % k
     centres = rng.normal(size=(k, dim))
-    rows = centres[codes] + rng.normal(scale=noise, size=(n, dim)) + 5.0
-    return rows.astype(np.float32), np.array(["ash", "birch", "cedar", "date"])[codes]
+    X = centres[codes] + rng.normal(scale=noise, size=(n, dim)) + 5.0
+    return X.astype(np.float32), np.array(["ash", "birch", "cedar", "date"])[codes]

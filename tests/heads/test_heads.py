@@ -106,7 +106,7 @@ def test_one_class_is_refused(head: Any) -> None:
         head.fit(X, ["ash"] * 10)
 
 
-def test_rows_that_are_not_finite_are_named(head: Any) -> None:
+def test_features_that_are_not_finite_are_named(head: Any) -> None:
     X, y = blobs()
     X[[3, 17]] = np.nan
     with pytest.raises(
@@ -115,7 +115,7 @@ def test_rows_that_are_not_finite_are_named(head: Any) -> None:
         head.fit(X, y)
 
 
-def test_a_class_with_one_row_is_learned_like_any_other(head: Any) -> None:
+def test_a_class_with_one_sample_is_learned_like_any_other(head: Any) -> None:
     X, y = blobs(40)
     y = y.astype(object)
     y[7] = "rare"
@@ -124,7 +124,7 @@ def test_a_class_with_one_row_is_learned_like_any_other(head: Any) -> None:
     assert head.predict_proba(X).shape == (40, 4)
 
 
-def test_a_class_absent_from_a_fold_is_no_error(head: Any) -> None:
+def test_a_class_absent_from_a_fold_is_not_an_error(head: Any) -> None:
     X, y = blobs(30)
     present = y != "birch"
     assert list(head.fit(X[present], y[present]).classes_) == ["ash", "cedar"]

@@ -36,7 +36,7 @@ def test_logistic_is_plain_logistic_regression(n: int, k: int) -> None:
 
 
 @pytest.mark.parametrize("k", [2, 3])
-def test_logistic_coefficients_are_those_of_rows_as_they_come(k: int) -> None:
+def test_logistic_coefficients_are_those_of_features_as_they_come(k: int) -> None:
     X, y = blobs(45, k=k)
     head = heads.logistic(C=0.1).fit(X, y)
     scores = X.astype(np.float64) @ head.coef_.T + head.intercept_
@@ -107,7 +107,7 @@ def test_logistic_uses_no_more_folds_than_validate_enough_samples() -> None:
 
 
 @pytest.mark.parametrize("y", [["a", "b", "c", "d"], ["a", "a", "a", "b"]])
-def test_too_few_rows_to_hold_any_out(y: list[str]) -> None:
+def test_too_few_samples_to_hold_any_out(y: list[str]) -> None:
     X, _ = blobs(4)
     head = heads.logistic().fit(X, y)
     assert head.C_ == UNTUNED_C

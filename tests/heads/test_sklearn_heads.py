@@ -58,7 +58,7 @@ def test_nearest_is_blind_to_length() -> None:
     np.testing.assert_array_equal(head.predict(X * 7.0), head.predict(X))
 
 
-def test_nearest_needs_as_many_rows_as_neighbours() -> None:
+def test_nearest_needs_as_many_embeddings_as_neighbours() -> None:
     X, y = blobs()
     with pytest.raises(DatasetError, match="was given 4 embeddings.*Take k=4 or less"):
         heads.nearest(5).fit(X[:4], ["a", "b", "a", "b"])

@@ -67,7 +67,7 @@ def put(name: str, content: bytes) -> Change:
     return lambda manifest, members: members.__setitem__(name, content)
 
 
-def say(*path: Any, value: Any) -> Change:
+def edited(*path: Any, value: Any) -> Change:
     def change(manifest: dict[str, Any], members: Members) -> None:
         group = manifest
         for key in path[:-1]:
@@ -139,9 +139,9 @@ def stored(name: str) -> dict[str, Any]:
     return {**about, "__id__": 7, "type": "numpy", "file": name, "protocol": 2}
 
 
-def probes(rows: Any, scores: Any) -> Change:
+def probes(X: Any, scores: Any) -> Change:
     def change(manifest: dict[str, Any], members: Members) -> None:
-        members["probes/embeddings.npy"] = array(np.asarray(rows, np.float32))
+        members["probes/embeddings.npy"] = array(np.asarray(X, np.float32))
         members["probes/scores.npy"] = array(scores)
 
     return change
@@ -193,58 +193,70 @@ FORGED: dict[str, tuple[str, Change, str]] = {
     ),
     "no array": ("logistic", lambda manifest, members: members.pop("head/coef.npy"), FORMAT),
     "npz": ("logistic", put("head/coef.npy", b"PK\x03\x04 npz"), FORMAT),
-    "another kind of head": ("logistic", say("head", "kind", value="os.system"), FORMAT),
-    "kind that is a list": ("logistic", say("head", "kind", value=["logistic"]), FORMAT),
-    "parameter that is a mapping": ("logistic", say("head", "parameters", value={"C": {}}), FORMAT),
-    "parameter that there is not": ("logistic", say("head", "parameters", value={"x": 1}), FORMAT),
-    "classes twice": ("logistic", say("classes", value=["a", "a", "b"]), FORMAT),
-    "classes of two kinds": ("logistic", say("classes", value=[1, 2, "a"]), FORMAT),
-    "classes that are no numbers": ("logistic", say("classes", value=[False, True]), FORMAT),
-    "classes of 1.6 GB": ("logistic", say("classes", value=LONG_NAMES), FORMAT),
-    "classes that differ in a zero": (
+    "another kind of head": ("logistic", edited("head", "kind", value="os.system"), FORMAT),
+    "kind that is a list": ("logistic", edited("head", "kind", value=["logistic"]), FORMAT),
+    "parameter that is a mapping": (
         "logistic",
-        say("classes", value=["class <0>", "class <0>\0", "class <2>"]),
+        edited("head", "parameters", value={"C": {}}),
         FORMAT,
     ),
-    "number of 400 digits": ("logistic", say("head", "C", value=10**400), FORMAT),
-    "epochs of 400 digits": ("dense", say("head", "epochs", value=10**400), FORMAT),
+    "parameter that does not exist": (
+        "logistic",
+        edited("head", "parameters", value={"x": 1}),
+        FORMAT,
+    ),
+    "classes twice": ("logistic", edited("classes", value=["a", "a", "b"]), FORMAT),
+    "classes of two kinds": ("logistic", edited("classes", value=[1, 2, "a"]), FORMAT),
+    "classes that are not numbers": ("logistic", edited("classes", value=[False, True]), FORMAT),
+    "classes of 1.6 GB": ("logistic", edited("classes", value=LONG_NAMES), FORMAT),
+    "classes that differ in a zero": (
+        "logistic",
+        edited("classes", value=["class <0>", "class <0>\0", "class <2>"]),
+        FORMAT,
+    ),
+    "number of 400 digits": ("logistic", edited("head", "C", value=10**400), FORMAT),
+    "epochs of 400 digits": ("dense", edited("head", "epochs", value=10**400), FORMAT),
     "too many probes": ("logistic", probes(np.zeros((17, DIM)), np.zeros((17, 3))), FORMAT),
     "no probes": ("logistic", probes(np.zeros((0, DIM)), np.zeros((0, 3))), FORMAT),
-    "probes of other rows": ("logistic", probes(np.zeros((3, 5)), np.zeros((3, 3))), FORMAT),
+    "probes of another width": ("logistic", probes(np.zeros((3, 5)), np.zeros((3, 3))), FORMAT),
     "examples that overlap": ("logistic", overlapping, FORMAT),
-    "network whose layer is a list": ("logistic", say("backbone", "layer", value=["x"]), FORMAT),
-    "fewer classes": ("logistic", say("classes", value=["a", "b"]), FORMAT),
-    "width of a row": ("logistic", say("dim", value=2**40), FORMAT),
-    "later format": ("logistic", say("version", value=99), VERSION),
-    "network that there is not": (
+    "network whose layer is a list": (
         "logistic",
-        say("backbone", "name", value="../x"),
+        edited("backbone", "layer", value=["x"]),
+        FORMAT,
+    ),
+    "fewer classes": ("logistic", edited("classes", value=["a", "b"]), FORMAT),
+    "width of an embedding": ("logistic", edited("dim", value=2**40), FORMAT),
+    "later format": ("logistic", edited("version", value=99), VERSION),
+    "network that does not exist": (
+        "logistic",
+        edited("backbone", "name", value="../x"),
         "ModelFileError",
     ),
-    "weights by a path": ("logistic", say("backbone", "weights", value="/etc/passwd"), FORMAT),
-    "layer that there is not": (
+    "weights by a path": ("logistic", edited("backbone", "weights", value="/etc/passwd"), FORMAT),
+    "layer that does not exist": (
         "dense",
-        say("head", "recipe", "layers", value=[{"kind": "Lambda", "function": "os.system"}]),
+        edited("head", "recipe", "layers", value=[{"kind": "Lambda", "function": "os.system"}]),
         FORMAT,
     ),
     "layer of a billion units": (
         "dense",
-        say("head", "recipe", "layers", value=[{"kind": "Dense", "units": 10**9}]),
+        edited("head", "recipe", "layers", value=[{"kind": "Dense", "units": 10**9}]),
         FORMAT,
     ),
     "recipe of 300 layers": (
         "dense",
-        say("head", "recipe", "layers", value=[{"kind": "Dropout", "rate": 0.5}] * 300),
+        edited("head", "recipe", "layers", value=[{"kind": "Dropout", "rate": 0.5}] * 300),
         FORMAT,
     ),
-    "recipe that is text": ("dense", say("head", "recipe", value="Recipe()"), FORMAT),
+    "recipe that is text": ("dense", edited("head", "recipe", value="Recipe()"), FORMAT),
     "trees with children out of range": ("xgboost", node("left_children", 0, 10**6), FORMAT),
     "trees in a circle": ("xgboost", node("left_children", 1, 0), FORMAT),
     "trees with features out of range": ("xgboost", node("split_indices", 0, 10**6), FORMAT),
     "trees with negative features": ("xgboost", node("split_indices", 0, -5), FORMAT),
     "trees with wrong parents": ("xgboost", node("parents", 1, 77), FORMAT),
     "trees by category": ("xgboost", node("split_type", 0, 1), FORMAT),
-    "trees of a class that there is not": (
+    "trees of a class that does not exist": (
         "xgboost",
         tree(lambda model: model["tree_info"].__setitem__(0, 1000)),
         FORMAT,
@@ -278,7 +290,7 @@ FORGED: dict[str, tuple[str, Change, str]] = {
         estimator_of(SVC(), _n_support=np.array([10**6] * 3, np.int32)),
         TRUST,
     ),
-    "skops with neighbours of no class": (
+    "skops with neighbours of a class out of range": (
         "skops",
         estimator_of(KNeighborsClassifier(3, algorithm="brute"), _y=np.full(36, 10**9)),
         TRUST,
@@ -323,19 +335,19 @@ FORGED: dict[str, tuple[str, Change, str]] = {
         with_schema(stored("7.npy"), {"7.npy": array(np.zeros(10**6))}, zipfile.ZIP_DEFLATED),
         FORMAT,
     ),
-    "skops for other rows": (
+    "skops for other embeddings": (
         "skops",
         put("head/estimator.skops", skops_of(RidgeClassifier().fit([[0], [1]], ["a", "b"]))),
         FORMAT,
     ),
-    "skops that is no classifier": ("skops", put("head/estimator.skops", skops_of([1])), FORMAT),
+    "skops that is not a classifier": ("skops", put("head/estimator.skops", skops_of([1])), FORMAT),
     "skops that is a pickle": ("skops", put("head/estimator.skops", b"PICKLE"), FORMAT),
     "member of another kind": ("logistic", put("head/x.pkl", b"PICKLE"), TRUST),
 }
 
 
 def plain_files(sentinel: Path) -> dict[str, tuple[bytes, str]]:
-    """Return files that are no zip, or another program's."""
+    """Return files that are not zips, or another program's."""
     poison = pickle.dumps(Payload(sentinel))
     buffer = io.BytesIO()
     joblib.dump(Payload(sentinel), buffer)

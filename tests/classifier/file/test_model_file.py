@@ -156,7 +156,7 @@ def test_labels_that_are_numbers_stay_numbers(tmp_path: Path) -> None:
     assert again.top(again.predict_proba(features)[0], 1)[0][0] == "10"
 
 
-def test_names_that_are_no_utf8_travel(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_travel(tmp_path: Path) -> None:
     features = features_of()
     odd = os.fsdecode(b"caf\xe9")
     features.y[features.y == "class <1>"] = odd
@@ -246,7 +246,7 @@ for path in models:
 
 
 def bits_of_another_process(models: list[ImageClassifier], test: Path, folder: Path) -> list[str]:
-    """Save the models; a process that has their files only says whether it scores the same."""
+    """Save the models; a process that has their files alone prints whether it scores the same."""
     paths = [str(folder / f"{number}.featx") for number in range(len(models))]
     for model, path in zip(models, paths, strict=True):
         model.save(path)
@@ -315,7 +315,7 @@ def test_other_versions_that_give_other_scores_are_named(tmp_path: Path) -> None
         load(path)
 
 
-def test_another_scikit_learn_behind_its_own_estimator_is_told(tmp_path: Path) -> None:
+def test_another_scikit_learn_behind_its_own_estimator_is_warned_of(tmp_path: Path) -> None:
     def change(manifest: dict[str, Any], members: dict[str, bytes]) -> None:
         manifest["versions"]["scikit-learn"] = "0.1"
 

@@ -101,7 +101,7 @@ def test_xgboost_grows_on_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPat
     assert '"device":"cpu"' in head.model_.get_booster().save_config()
 
 
-def test_xgboost_does_not_hang_on_the_last_bits_of_its_training_rows() -> None:
+def test_xgboost_does_not_hang_on_the_last_bits_of_its_training_samples() -> None:
     X, y = blobs()
     plain = xgboost.XGBClassifier(
         n_estimators=20, max_depth=3, max_bin=32, learning_rate=0.2, n_jobs=1, random_state=0
