@@ -65,11 +65,11 @@ def check_same_features(spec: dict[str, Any], dim: int, features: Features) -> N
     if not differing and width == dim:
         return
     fields = ", ".join(f"{k} {came.get(k)!r} instead of {spec.get(k)!r}" for k in differing)
+    theirs, own = (one.get("backbone", "an unnamed network") for one in (came, spec))
     raise FeatureMismatchError(
-        f"these features come from {came.get('backbone', 'an unnamed network')!r} (width {width}), "
-        f"and the model was trained on {spec.get('backbone', 'an unnamed network')!r} "
-        f"({dim}). They differ in: {fields or 'their width'}. Extract the images with the "
-        "model's own backbone, or train a model on these features."
+        f"these features come from {theirs!r} ({width} numbers per embedding), and the model was "
+        f"trained on {own!r} ({dim}). They differ in: {fields or 'their width'}. Extract the "
+        "images with the model's own backbone, or train a model on these features."
     )
 
 

@@ -334,4 +334,5 @@ def number(state: HeadState, name: str) -> Any:
     value = state.metadata[name]
     if not isinstance(value, int | float):
         raise ModelFormatError(f"{name} is {value!r:.40}; expected a number.")
+    float(value)  # OverflowError: a whole number beyond every float
     return value
