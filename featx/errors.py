@@ -147,6 +147,12 @@ class TooManyBadImagesError(BadImagesError):
     )
 
 
+class UnusableImagesError(BadImagesError):
+    """Some images cannot be decoded, so that they can be neither trained on nor classified."""
+
+    remedy = "Mend or remove these files, or give a dataset without them (Dataset.subset)."
+
+
 class OutOfMemoryError(ExtractionError, MemoryError):
     """The device or the host has no memory for the smallest batch."""
 

@@ -1,4 +1,4 @@
-"""Features: rows, labels, ids and failures in one place, and their single-file form."""
+"""Features: embeddings, labels, ids and failures in one place, and their single-file form."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featx.errors import DatasetError, Failure, ModelFileError
+from featx.errors import DatasetError, Failure, ModelFileError, ModelVersionError
 from featx.storage import atomic
+from featx.storage.output import check_target
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 1
+FORMAT = 2
+"""Version 1, of featx 0.1, had the spec under another name."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +32,17 @@ class ExtractionReport:
     images : int
         Images in the dataset, bad ones included.
     computed, reused : int
-        Distinct images that went through the network now, and that were kept before.
+        Distinct images that went through the network now, and that were cached before.
     seconds : float
         Wall time of the whole call.
     compute_seconds : float
         Wall time spent reading, decoding and computing new images; 0 when there were none.
     runtime : str or None
-        What computed; None when nothing had to be.
+        What computed; None where nothing had to be computed.
     cache : str
         The cache folder.
     gather_seconds : float
-        Wall time of reading and verifying the kept rows.
+        Wall time of reading and verifying the cached embeddings.
     start_seconds : float
         Those of `compute_seconds` in which the network started.
     """
@@ -57,30 +59,30 @@ class ExtractionReport:
 
     @property
     def images_per_second(self) -> float | None:
-        """Images computed a second once the network had started; None where none was."""
+        """Images per second computed once the network had started; None where none was."""
         seconds = self.compute_seconds - self.start_seconds
         return self.computed / seconds if self.computed and seconds > 0 else None
 
 
 @dataclass(eq=False)
 class Features:
-    """The rows of a dataset, aligned with its labels and ids.
+    """The embeddings of a dataset, aligned with its labels and ids.
 
     Attributes
     ----------
     X : numpy.ndarray of shape (n, dim) and dtype float32
-        One row a image.
+        One embedding per image.
     y : numpy.ndarray of shape (n,) and dtype object, or None
         Class names (str); None without labels.
     ids : list of str
-        Relative paths or row numbers, in the dataset's order.
+        Relative paths or positions, in the dataset's order.
     classes : list of str
         The distinct class names, sorted.
     failures : list of Failure
-        The images that have no row.
+        The images that have no embedding.
     spec : dict
-        All that decides the numbers: backbone, weights digest, layer, pooling, side, precision;
-        besides, under "runtimes", what computed the rows of this key.
+        All that decides the embeddings: backbone, weights digest, layer, pooling, side, precision;
+        besides, under "runtimes", what computed those of this key.
     notes : tuple of str
         What was noticed while the dataset was listed and its new images were read.
     report : ExtractionReport or None
@@ -108,7 +110,7 @@ class Features:
         counts = {len(self.X), len(self.ids), len(self.X) if self.y is None else len(self.y)}
         if len(counts) > 1:
             raise DatasetError(
-                f"{len(self.X)} rows, {len(self.ids)} ids and "
+                f"{len(self.X)} embeddings, {len(self.ids)} ids and "
                 f"{'no' if self.y is None else len(self.y)} labels; expected as many of each."
             )
 
@@ -121,8 +123,8 @@ class Features:
     def __repr__(self) -> str:
         labels = f"{len(self.classes)} classes" if self.y is not None else "no labels"
         bad = f", {len(self.failures)} failures" if self.failures else ""
-        rows, dim = self.X.shape
-        return f"<featx.Features: {rows:,} x {dim:,} float32, {labels}{bad}>"
+        n, dim = self.X.shape
+        return f"<featx.Features: {n:,} x {dim:,} float32, {labels}{bad}>"
 
     def to_frame(self) -> pd.DataFrame:
         """Return a DataFrame: index `id`, a column `label` if there is one, then the numbers."""
@@ -137,8 +139,8 @@ class Features:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one plain HDF5 file: `features`, `ids`, `labels`, `classes`, `failures`, `spec`.
 
-        The file appears whole or not at all. Text is UTF-8; bytes of file names that are no
-        UTF-8 are kept as Python's surrogate escapes are: ``name.decode('utf-8',
+        The file appears whole or not at all. Text is UTF-8; bytes of file names that are not
+        UTF-8 are written as Python's surrogate escapes are: ``name.decode('utf-8',
         'surrogateescape')``.
 
         Raises
@@ -152,8 +154,8 @@ class Features:
         check_target(path)
         with (
             atomic.replacing(path) as temporary,
-            _Patient(temporary) as written,
-            h5py.File(written, "w", libver=("v110",) * 2) as file,
+            _ErrorsAtTheEnd(temporary) as written,
+            h5py.File(written, "w", libver=("v110", "v110")) as file,
         ):
             file.attrs["format"] = "featx features"
             file.attrs["version"] = FORMAT
@@ -163,7 +165,7 @@ class Features:
             if self.y is not None:
                 file.create_dataset("labels", data=_encoded(self.y))
                 file.create_dataset("classes", data=_encoded(self.classes))
-            # Of the three only an id keeps its tabs, so that it ends at the last but one.
+            # Of the three only an id may hold tabs, so that it ends at the last but one.
             failures = ["\t".join((f.id, f.error, f.reason.replace("\t", " ")))
                         for f in self.failures]  # fmt: skip
             file.create_dataset("failures", data=_encoded(failures))
@@ -174,10 +176,12 @@ class Features:
 
         Raises
         ------
+        ModelVersionError
+            Another version of featx wrote it.
         ModelFileError
             The file is not what ``save`` writes.
         FileNotFoundError
-            There is no such file.
+            The file does not exist.
         """
         import h5py
 
@@ -187,8 +191,7 @@ class Features:
             with h5py.File(path, "r", locking=False) as file:
                 if file.attrs.get("format") != "featx features":
                     raise ValueError("it is not marked as featx features")
-                if int(file.attrs["version"]) != FORMAT:
-                    raise ValueError(f"format {file.attrs['version']}, expected {FORMAT}")
+                _check_version(os.fspath(path), int(file.attrs["version"]))
                 X = _plain(file, "features", 2)[:].astype(np.float32, copy=False)
                 ids = _decoded(file, "ids")
                 y = None
@@ -199,18 +202,32 @@ class Features:
                 failures = [Failure(*(f.rsplit("\t", 2))) for f in _decoded(file, "failures")]
                 spec = json.loads(file.attrs["spec"])
             return cls(X, y, ids, classes, failures, spec)
+        except ModelVersionError:
+            raise
         except Exception as error:  # the HDF5 library reports damage by many exceptions
             raise ModelFileError(
-                f"{os.fspath(path)} is no features file of featx, or is damaged: {error}. "
+                f"{os.fspath(path)} is not a features file of featx, or is damaged: {error}. "
                 "Expected a file written by Features.save or featx extract --out."
             ) from error
 
 
-class _Patient(io.FileIO):
-    """A new file that says only at its end, durable then, that a write failed.
+def _check_version(path: str, version: int) -> None:
+    if version == FORMAT:
+        return
+    remedy = "install a later featx"
+    if version < FORMAT:
+        remedy = "extract the images again (those that are cached are not computed again)"
+    raise ModelVersionError(
+        f"{path} is a features file of version {version}, and this featx reads version {FORMAT}: "
+        f"{remedy}."
+    )
 
-    HDF5 does not get over a disk that fills up: the process crashes while it exits. It goes on
-    here as if all were well, and the error is raised when it has let go of the file.
+
+class _ErrorsAtTheEnd(io.FileIO):
+    """A new file that raises the error of a failed write only when it is closed, durable then.
+
+    HDF5 does not survive a disk that fills up: the process crashes while it exits. Here it
+    continues as if all were well, and the error is raised once it has closed the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -243,16 +260,8 @@ class _Patient(io.FileIO):
             super().__exit__(*raised)
 
 
-def check_target(path: Path) -> None:
-    """Raise OSError if a file cannot be put at `path`: its folder is missing, or it is one."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; expected the name of a file to write.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist; make it first.")
-
-
 def _encoded(texts: Iterable[str]) -> np.ndarray:
-    """Return fixed-length bytes: any HDF5 reader knows them, and names that are no UTF-8 fit."""
+    """Return fixed-length bytes: any HDF5 reader knows them, and names that are not UTF-8 fit."""
     encoded = [str(text).encode("utf-8", "surrogateescape") for text in texts]
     return np.array(encoded, dtype=f"S{max(map(len, encoded), default=1) or 1}")
 
@@ -265,14 +274,14 @@ def _decoded(file: Any, name: str) -> list[str]:
 
 
 def _plain(file: Any, name: str, ndim: int) -> Any:
-    """Return a dataset that keeps its own data in this file, and as much as it declares."""
+    """Return a dataset whose data is in this file, and as much as it declares."""
     import h5py
 
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise ValueError(f"{name!r} is a link")
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
-        raise ValueError(f"{name!r} keeps its data elsewhere")
+        raise ValueError(f"{name!r} has its data elsewhere")
     if dataset.ndim != ndim or dataset.dtype.kind not in "fS":
         raise ValueError(f"{name!r} has {dataset.ndim} dimensions of {dataset.dtype}")
     if dataset.size * dataset.dtype.itemsize > dataset.id.get_storage_size():

@@ -160,7 +160,12 @@ def test_only_these_packages_name_it(pattern: str, allowed: set[str]) -> None:
 
 def test_keras_is_imported_only_when_it_is_needed() -> None:
     heavy = {"keras", "tensorflow", "openvino", "jax", "torch"}
+    # Derives from a class of Keras; imported inside a function that has imported Keras itself.
+    late = "featx.finetune.py_dataset"
     for path in FILES:
+        assert late not in {name for _, name in imports_of(path, at_load=True)}, path
+        if path == MODULES[late]:
+            continue
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

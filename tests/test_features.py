@@ -1,4 +1,4 @@
-"""Features: rows, labels and ids stay together, in memory and in one file."""
+"""Features: embeddings, labels and ids stay together, in memory and in one file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from featx import Features
-from featx.errors import DatasetError, Failure, ModelFileError
+from featx.errors import DatasetError, Failure, ModelFileError, ModelVersionError
 
 
 def some() -> Features:
@@ -22,7 +22,7 @@ def some() -> Features:
     )
 
 
-def test_classes_are_sorted_and_length_is_rows() -> None:
+def test_classes_are_sorted_and_length_is_that_of_x() -> None:
     features = some()
     assert features.classes == ["daisy", "roses"]
     assert len(features) == 3
@@ -77,8 +77,8 @@ def test_to_frame_has_ids_labels_and_numbers() -> None:
     assert frame.loc["a/é.jpg", "f1"] == 1
 
 
-def test_rows_and_labels_must_agree() -> None:
-    with pytest.raises(DatasetError, match="2 rows, 1 ids and no labels"):
+def test_features_and_labels_must_agree() -> None:
+    with pytest.raises(DatasetError, match="2 embeddings, 1 ids and no labels"):
         Features(np.zeros((2, 3), np.float32), None, ["0"])
 
 
@@ -86,7 +86,20 @@ def test_rows_and_labels_must_agree() -> None:
 def test_another_file_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.h5"
     path.write_bytes(content)
-    with pytest.raises(ModelFileError, match="x.h5 is no features file of featx"):
+    with pytest.raises(ModelFileError, match="x.h5 is not a features file of featx"):
+        Features.load(path)
+
+
+@pytest.mark.parametrize(("version", "remedy"), [(1, "extract the images again"), (3, "a later")])
+def test_a_file_of_another_version_is_refused(tmp_path: Path, version: int, remedy: str) -> None:
+    path = tmp_path / "x.h5"
+    some().save(path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["version"] = version
+        if version == 1:  # as featx 0.1 wrote it
+            file.attrs["recipe"] = file.attrs["spec"]
+            del file.attrs["spec"]
+    with pytest.raises(ModelVersionError, match=rf"x.h5 .* version {version}, .*{remedy}"):
         Features.load(path)
 
 
@@ -116,7 +129,7 @@ def test_what_points_elsewhere_is_not_followed(tmp_path: Path, trick: str) -> No
             layout = h5py.VirtualLayout((3, 2), "<f4")
             layout[:] = h5py.VirtualSource(str(secret), "features", (3, 2))
             file.create_virtual_dataset("features", layout)
-    with pytest.raises(ModelFileError, match="'features' (is a link|keeps its data elsewhere)"):
+    with pytest.raises(ModelFileError, match="'features' (is a link|has its data elsewhere)"):
         Features.load(path)
 
 

@@ -73,7 +73,7 @@ def plain_rows(images: Dataset, cache: Path) -> tuple[np.ndarray, np.ndarray]:
 def on_rows(recipe: Recipe, rows: Rows, seed: int) -> tuple[float, Any]:
     """Return the test accuracy of a recipe's layers, trained on rows, and the trained head."""
     X, X_test, y, y_test = rows.split(seed)
-    head = featx.heads.dense(_for_rows(recipe), seed=seed).fit(X, y)
+    head = featx.heads.dense(_for_rows(recipe), random_state=seed).fit(X, y)
     return float(accuracy_score(y_test, head.predict(X_test))), head
 
 

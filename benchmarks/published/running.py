@@ -154,7 +154,9 @@ def model(system: System, which: str, options: Options) -> FineTuned:
         recipe = replace(recipe, epochs=min(recipe.epochs, options.epochs))
     if which == "published" and wrong is not None:
         backbone = misprepared(backbone, wrong)
-    return found.set_params(backbone=backbone, recipe=recipe, seed=options.seed, progress=False)
+    return found.set_params(
+        backbone=backbone, recipe=recipe, random_state=options.seed, progress=False
+    )
 
 
 def fitted(

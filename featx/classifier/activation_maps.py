@@ -1,4 +1,4 @@
-"""Where in a image the network saw a class: class activation maps."""
+"""Where in an image the network saw a class: class activation maps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from featx import dense
 from featx.backbones.backbone import Backbone
 from featx.classifier.export.folding import Step, steps_of
-from featx.dense import ROWS, DenseClassifier
+from featx.dense import DEFAULT_RECIPE, DenseClassifier
 from featx.images import decoding
 
 # The derivative of each activation, from what goes in; by Keras's names.
@@ -30,8 +30,8 @@ _VALUES: dict[str | None, Callable[[np.ndarray], np.ndarray]] = {
     "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
 }
 CLOSE, CLOSE_IN_FEWER_BITS = 1e-3, 0.3
-"""How far, relative to its length, a row may be from the mean of its map: runtimes differ, and the
-map of a row in int8 or bfloat16 is that of Keras's network."""
+"""How far, relative to its length, an embedding may be from the mean of its map: runtimes differ,
+and the map of one in int8 or bfloat16 is that of Keras's network."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,15 +44,15 @@ class Missing:
 class Activation:
     """Class activation maps of a head on a network (Zhou et al. 2016, arXiv 1512.04150).
 
-    A row is the mean of the network's last feature map over its places, so that what a head adds
-    up for a class can be told place by place. A head that is not linear is taken as it is near
-    the row.
+    An embedding is the mean of the network's last feature map over its positions, so that a class
+    score splits into one part per position. A head that is not linear is linearised at the
+    embedding.
 
     Parameters
     ----------
     backbone : Backbone
     head : classifier
-        Fitted on its rows.
+        Fitted on its embeddings.
     """
 
     def __init__(self, backbone: Backbone, head: Any) -> None:
@@ -65,17 +65,17 @@ class Activation:
         if self._steps is None:
             return Missing(f"{type(head).__name__} does not come to layers of a network")
         if self.backbone.pooling != "avg":
-            return Missing("rows are not the mean of a feature map (pooling is not 'avg')")
+            return Missing("embeddings are not the mean of a feature map (pooling is not 'avg')")
         return None
 
-    def map(self, source: Any, row: np.ndarray, position: int) -> np.ndarray | Missing:
-        """Return how much each place spoke for a class.
+    def map(self, source: Any, embedding: np.ndarray, position: int) -> np.ndarray | Missing:
+        """Return how much each position of the image counted for a class.
 
         Parameters
         ----------
         source : Path, bytes or pixels
-        row : ndarray of shape (dim,)
-            The image's kept row.
+        embedding : ndarray of shape (dim,)
+            The image's cached embedding.
         position : int
             Of the class in the head's `classes_`.
 
@@ -83,7 +83,7 @@ class Activation:
         -------
         ndarray of shape (height, width), of the feature map; or Missing
             Above 0 for, below 0 against the class, compared with the mean of all classes. The
-            mean over the places is what the whole image adds.
+            mean over the positions is what the whole image adds.
         """
         if self.missing is not None:
             return self.missing
@@ -94,19 +94,19 @@ class Activation:
             return self.missing
         pixels = decoding.load(source, self.backbone.side, scaled=self.backbone.scaled)
         pixels = pixels[None].astype(np.float32)
-        places = np.asarray(self._network(pixels, training=False), np.float64)[0]
-        apart = np.linalg.norm(places.mean((0, 1)) - row)
+        at_positions = np.asarray(self._network(pixels, training=False), np.float64)[0]
+        apart = np.linalg.norm(at_positions.mean((0, 1)) - embedding)
         close = CLOSE if self.backbone.precision == "float32" else CLOSE_IN_FEWER_BITS
-        if places.shape[-1] != len(row) or apart > close * np.linalg.norm(row):
+        if at_positions.shape[-1] != len(embedding) or apart > close * np.linalg.norm(embedding):
             self.missing = Missing("the network goes on after the mean of its last feature map")
             return self.missing
-        return places @ self._weights(row.astype(np.float64))[:, position]
+        return at_positions @ self._weights(embedding.astype(np.float64))[:, position]
 
-    def _weights(self, row: np.ndarray) -> np.ndarray:
-        """Return (dim, n_classes): what a small step along each column adds to each class."""
+    def _weights(self, embedding: np.ndarray) -> np.ndarray:
+        """Return (dim, n_classes): what a small step along each feature adds to each class."""
         assert self._steps is not None
         slope: np.ndarray | None = None
-        value = row
+        value = embedding
         for step in self._steps:
             before = value @ step.kernel + step.bias
             local = step.kernel * _SLOPES[step.activation](before)
@@ -121,7 +121,7 @@ def _steps(head: Any) -> list[Step] | None:
         return steps_of(head)
     weights = iter(np.asarray(weight, np.float64) for weight in head.weights_)
     found: list[Step] = []
-    for layer in (head.recipe or ROWS).layers:
+    for layer in (head.recipe or DEFAULT_RECIPE).layers:
         if isinstance(layer, dense.BatchNorm):
             gamma, beta, mean, variance = (next(weights) for _ in range(4))
             if layer.renorm:

@@ -1,4 +1,4 @@
-"""ImageClassifier: images to labels, by a frozen network and a head on its rows."""
+"""ImageClassifier: images to labels, by a frozen network and a head on its embeddings."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from featx import heads
 from featx.backbones.backbone import Backbone, find_backbone
 from featx.classifier.compatibility import (
     as_images,
-    check_rows_of,
+    check_own_features,
+    check_same_features,
     check_same_network,
-    check_same_rows,
     labels_of,
     spec_of,
 )
@@ -32,25 +32,25 @@ from featx.heads import HEADS
 
 
 class ImageClassifier(ClassifierMixin, BaseEstimator):
-    """Tell the class of a image: a frozen network makes its row, a head reads the row.
+    """Classify images: a frozen network computes an embedding, and a head classifies it.
 
     Parameters
     ----------
     backbone : str or Backbone
         A name of `featx.BACKBONES`, or a `Backbone` with its options.
     head : str or scikit-learn classifier
-        A name of `featx.HEADS`, or a classifier of rows; it is cloned, never changed.
+        A name of `featx.HEADS`, or a classifier of embeddings; it is cloned, never changed.
     cache : path, optional
-        Where rows are kept; see `featx.extract`.
+        Where embeddings are cached; see `featx.extract`.
     batch_size : int, optional
-        Images that meet the network together.
+        Images that go through the network together.
     runtime : str or Runtime
-        What computes.
+        What runs the network.
     on_error : {"raise", "skip"}
         Whether training goes on without images that cannot be used.
     examples : int
-        The most training images that are remembered, with small copies, to be shown beside a
-        prediction; 0 remembers none, and a saved model then holds no image.
+        The most training images that are stored with the model, with small copies, to be shown
+        beside a prediction; 0 stores none, and a saved model then holds no image.
     progress : bool
         Whether a progress bar is shown while something is computed.
 
@@ -59,17 +59,17 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     classes_ : ndarray of shape (n_classes,)
         Class names, or the whole numbers that were given as labels, sorted.
     head_ : classifier
-        Fitted on rows.
+        Fitted on features.
     spec_ : dict
-        All that decides the rows it was trained on; rows of any other are refused.
+        All that decides the features it was trained on; those of any other spec are refused.
     dim_ : int
-        The width of a row.
+        The width of an embedding.
     n_images_ : int
         Images trained on.
     examples_ : Examples
-        Training images that are remembered.
+        Training images that are stored with the model.
     probes_ : ndarray of shape (n, dim)
-        A few training rows, whose scores are checked when a saved model is loaded.
+        A few training embeddings, whose scores are checked when a saved model is loaded.
 
     Examples
     --------
@@ -103,7 +103,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.progress = progress
 
     def fit(self, X: Any, y: Sequence[Any] | None = None) -> ImageClassifier:
-        """Train the head on the rows of labelled images.
+        """Train the head on the embeddings of labelled images.
 
         Parameters
         ----------
@@ -117,17 +117,17 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         DatasetError
             Labels are missing, or there is one class only.
         BadImagesError
-            Some images cannot be used; the rows of all others are kept.
+            Some images cannot be used; the embeddings of all others are cached.
         FeatureMismatchError
-            Features were given that say they come from another network than `backbone`.
+            The spec of the given features is that of another network than `backbone`.
         HeadError
             No head has the name given.
         """
         head = heads.find(self.head)
         images = X if isinstance(X, Features) else as_images(X, y)
         if isinstance(X, Features):
-            check_rows_of(find_backbone(self.backbone), X)
-        features = self._rows(images, self.on_error)
+            check_own_features(find_backbone(self.backbone), X)
+        features = self._extracted(images, self.on_error)
         names = labels_of(y if isinstance(X, Features) and y is not None else features.y, y)
         self.head_ = clone(head).fit(features.X, names)
         self.classes_ = np.asarray(self.head_.classes_).astype(names.dtype)
@@ -143,19 +143,19 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def features(self, X: Any, *, on_error: str = "raise") -> Features:
-        """Return the rows of images, kept ones where there are; Features are checked.
+        """Return the features of images, cached ones where there are; Features are checked.
 
         Raises
         ------
         FeatureMismatchError
-            The rows come from another network, or another option of it, than this model's.
+            They come from another network, or another option of it, than this model's.
         """
         check_is_fitted(self)
-        features = self._rows(X, on_error)
-        check_same_rows(self.spec_, self.dim_, features)
+        features = self._extracted(X, on_error)
+        check_same_features(self.spec_, self.dim_, features)
         return features
 
-    def _rows(self, X: Any, on_error: str = "raise") -> Features:
+    def _extracted(self, X: Any, on_error: str = "raise") -> Features:
         if isinstance(X, Features):
             return X
         return extract(
@@ -181,24 +181,24 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         BadImagesError
             Some images cannot be used; it names all of them.
         FeatureMismatchError
-            The weights on this machine, or the rows given, are not those of the training.
+            The weights on this machine, or the features given, are not those of the training.
         """
         return self.scores(self.features(X).X)
 
-    def scores(self, rows: np.ndarray) -> np.ndarray:
-        """Return the head's probabilities (n, n_classes) for rows (n, dim) of this network."""
+    def scores(self, X: np.ndarray) -> np.ndarray:
+        """Return the head's probabilities (n, n_classes) of embeddings (n, dim)."""
         check_is_fitted(self)
         if not hasattr(self.head_, "predict_proba"):
             raise AttributeError(
                 f"{type(self.head_).__name__} gives no probabilities; CalibratedClassifierCV or a "
                 f"head of featx does ({', '.join(HEADS)})."
             )
-        return self.head_.predict_proba(rows)
+        return self.head_.predict_proba(X)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the class of each image, (n,), as in `classes_`."""
-        rows = self.features(X).X
-        return np.asarray(self.head_.predict(rows)).astype(self.classes_.dtype)
+        features = self.features(X)
+        return np.asarray(self.head_.predict(features.X)).astype(self.classes_.dtype)
 
     def predict_top_k(self, X: Any, k: int = 5) -> list[list[tuple[str, float]]]:
         """Return for each image its `k` most probable classes with probabilities, best first."""
@@ -217,18 +217,20 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         DatasetError
-            The images have no labels, or labels that the training had not.
+            The images have no labels, or labels that were not in the training set.
         """
         if not isinstance(X, Features):
             X, y = self.features(as_images(X, y)), None
         labels = X.y if y is None else y
         if labels is None:
-            raise DatasetError("the images have no labels: pass y, or a folder a class.")
+            raise DatasetError(
+                "the images have no labels: pass y, or a folder with one sub-folder per class."
+            )
         names = np.asarray(labels).astype(str)
         known = self.classes_.astype(str)
         if unknown := sorted(set(names) - set(known)):
             raise DatasetError(
-                f"labels that the training had not: {', '.join(unknown)}. It had "
+                f"labels that were not in the training set: {', '.join(unknown)}. It had "
                 f"{', '.join(known)}."
             )
         right = self.predict(X).astype(str) == names
@@ -238,7 +240,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         """Write one model file, which is loaded without running anything it holds.
 
         It holds the head, the class names, the name and the digest of the network (not its
-        weights), and the remembered examples with their small copies.
+        weights), and the examples with their small copies.
 
         Returns
         -------
@@ -292,7 +294,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _used(images: Iterable[Item], ids: list[str]) -> list[Any]:
-    """Return the sources of the images that have a row; both are in the dataset's order."""
+    """Return the sources of the images that have an embedding; both are in the dataset's order."""
     sources: list[Any] = []
     for item in images:
         if len(sources) < len(ids) and item.id == ids[len(sources)]:
@@ -319,12 +321,13 @@ def load(
     weights : path, optional
         The weights file, for a model trained with weights of its maker's own.
     cache : path, optional
-        Where rows of new images are kept; see `featx.extract`.
+        Where embeddings of new images are cached; see `featx.extract`.
 
     Raises
     ------
     ModelFormatError, ModelIntegrityError, ModelTrustError, ModelVersionError
-        The file is no such file, was changed, holds what featx never writes, or is too new.
+        The file is not such a file, was changed, holds what featx never writes, or has the format
+        of another version.
     """
     parts = read(path, sha256, weights)
     model = ImageClassifier(parts.backbone, parts.head, cache=cache)

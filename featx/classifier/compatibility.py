@@ -1,4 +1,4 @@
-"""What a model may be asked about: images in any form, and rows of its own network alone."""
+"""What a model predicts on: images in any form, and embeddings of its own network alone."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def labels_of(labels: Any, y: Sequence[Any] | None = None) -> np.ndarray:
     """
     if labels is None:
         raise DatasetError(
-            "the images have no labels. Expected a folder with a sub-folder a class, a "
-            "table with a label column, or y."
+            "the images have no labels. Expected a folder with one sub-folder per class, "
+            "a table with a label column, or y."
         )
     names = np.asarray(labels).astype(str)
     given = None if y is None else np.asarray(y).dtype
@@ -44,15 +44,15 @@ def labels_of(labels: Any, y: Sequence[Any] | None = None) -> np.ndarray:
 
 
 def spec_of(features: Features) -> dict[str, Any]:
-    """Return what decides the rows, without what only describes them."""
+    """Return what decides the embeddings, without what only describes them."""
     return {name: value for name, value in features.spec.items() if name not in _DESCRIBES}
 
 
 _DESCRIBES = ("trained", "runtimes")
 
 
-def check_same_rows(spec: dict[str, Any], dim: int, features: Features) -> None:
-    """Refuse rows that another network made than the one a head was trained on.
+def check_same_features(spec: dict[str, Any], dim: int, features: Features) -> None:
+    """Refuse features of another network than the one a head was trained on.
 
     Raises
     ------
@@ -65,16 +65,16 @@ def check_same_rows(spec: dict[str, Any], dim: int, features: Features) -> None:
     if not differing and width == dim:
         return
     fields = ", ".join(f"{k} {came.get(k)!r} instead of {spec.get(k)!r}" for k in differing)
+    theirs, own = (one.get("backbone", "an unnamed network") for one in (came, spec))
     raise FeatureMismatchError(
-        f"these rows come from {came.get('backbone', 'an unnamed network')!r} ({width} numbers a "
-        f"row), and the model was trained on {spec.get('backbone', 'an unnamed network')!r} "
-        f"({dim}). They differ in: {fields or 'their width'}. Extract the images with the "
-        "model's own backbone, or train a model on these rows."
+        f"these features come from {theirs!r} ({width} numbers per embedding), and the model was "
+        f"trained on {own!r} ({dim}). They differ in: {fields or 'their width'}. Extract the "
+        "images with the model's own backbone, or train a model on these features."
     )
 
 
 def check_same_network(spec: dict[str, Any], dim: int, backbone: Backbone) -> None:
-    """Refuse a network that is not the one whose rows a head was trained on.
+    """Refuse a network that is not the one whose features a head was trained on.
 
     Raises
     ------
@@ -85,11 +85,11 @@ def check_same_network(spec: dict[str, Any], dim: int, backbone: Backbone) -> No
     # The others are about the cache, which has no part in it.
     came |= {name: value for name, value in spec.items() if name in ("key", "format")}
     nothing = np.zeros((0, dim), np.float32)
-    check_same_rows(spec, dim, Features(nothing, None, [], spec=came))
+    check_same_features(spec, dim, Features(nothing, None, [], spec=came))
 
 
-def check_rows_of(backbone: Backbone, features: Features) -> None:
-    """Refuse to train on given rows which say that they come from another network.
+def check_own_features(backbone: Backbone, features: Features) -> None:
+    """Refuse to train on given features whose spec is that of another network.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def check_rows_of(backbone: Backbone, features: Features) -> None:
     if differing:
         fields = ", ".join(f"{k} {came[k]!r} instead of {own[k]!r}" for k in differing)
         raise FeatureMismatchError(
-            f"these rows come from {came.get('backbone', 'an unnamed network')!r}, and this "
+            f"these features come from {came.get('backbone', 'an unnamed network')!r}, and this "
             f"classifier is of {backbone.name!r}. They differ in: {fields}. Give the classifier "
-            "the backbone that the rows were extracted with, or extract the images with its own."
+            "the features' backbone, or extract the images with its own."
         )

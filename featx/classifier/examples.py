@@ -1,4 +1,4 @@
-"""Training images that a model remembers: their rows, and small copies to show."""
+"""Training images that a model stores: their embeddings, and small copies to show."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy as np
 from featx.errors import ImageError, ModelFormatError
 from featx.features import Features
 from featx.images import decoding
-from featx.images.thumbnails import small
+from featx.images.thumbnails import thumbnail
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Training images with their rows.
+    """Training images with their embeddings.
 
     Attributes
     ----------
-    rows : ndarray of shape (n, dim) and dtype float32
+    embeddings : ndarray of shape (n, dim) and dtype float32
     ids : list of str
         As in the training set.
     labels : list of str
@@ -31,7 +31,7 @@ class Examples:
         Images in the training set that these were chosen from.
     """
 
-    rows: np.ndarray
+    embeddings: np.ndarray
     ids: list[str]
     labels: list[str]
     images: list[Path | bytes | None]
@@ -47,38 +47,38 @@ class Examples:
             images=[_copied(image) if isinstance(image, Path) else image for image in self.images],
         )
 
-    def nearest(self, rows: np.ndarray, k: int = 5) -> list[list[tuple[int, float]]]:
-        """Return for each row the positions of the `k` examples nearest to it, nearest first.
+    def nearest(self, X: np.ndarray, k: int = 5) -> list[list[tuple[int, float]]]:
+        """Return for each embedding the positions of the `k` examples nearest to it, nearest first.
 
         Returns
         -------
         list of list of (int, float)
-            The number is the cosine of the angle between the rows: 1 for the same direction.
+            The number is the cosine of the angle between the embeddings: 1 for the same direction.
         """
         if not len(self):
-            return [[] for _ in rows]
-        cosines = _unit(rows) @ _unit(self.rows).T
+            return [[] for _ in X]
+        cosines = _unit(X) @ _unit(self.embeddings).T
         best = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
         return [
-            [(int(i), float(row[i])) for i in order]
-            for order, row in zip(best, cosines, strict=True)
+            [(int(i), float(cosine[i])) for i in order]
+            for order, cosine in zip(best, cosines, strict=True)
         ]
 
 
 def choose(most: int, features: Features, labels: np.ndarray, sources: Sequence[Any]) -> Examples:
     """Return at most `most` examples, each class in its share; which ones does not vary."""
     count = len(features)
-    kept = np.arange(count)
+    chosen = np.arange(count)
     if most < count:
-        # Ordered by class, then every n-th: each class keeps its share, whatever the order.
+        # Ordered by class, then every n-th: each class has its share, whatever the order.
         by_class = np.argsort(labels, kind="stable")
-        kept = np.sort(by_class[np.linspace(0, count - 1, most).round().astype(int)])
+        chosen = np.sort(by_class[np.linspace(0, count - 1, most).round().astype(int)])
     return Examples(
-        np.array(features.X[kept], np.float32),
-        [_short(features.ids[i]) for i in kept],
-        [str(labels[i]) for i in kept],
-        # A path costs nothing to remember; pixels and bytes are copied small at once.
-        [s if isinstance(s, Path) else _copied(s) for s in (sources[int(i)] for i in kept)],
+        np.array(features.X[chosen], np.float32),
+        [_short(features.ids[i]) for i in chosen],
+        [str(labels[i]) for i in chosen],
+        # A path costs nothing to store; pixels and bytes are copied small at once.
+        [s if isinstance(s, Path) else _copied(s) for s in (sources[int(i)] for i in chosen)],
         count,
     )
 
@@ -88,15 +88,14 @@ def as_members(examples: Examples) -> tuple[dict[str, np.ndarray], dict[str, Any
     copies = [p if isinstance(p, bytes) else b"" for p in examples.images]
     ends = np.cumsum([len(copy) for copy in copies], dtype=np.int64)
     arrays = {
-        "examples/rows.npy": examples.rows,
+        "examples/embeddings.npy": examples.embeddings,
         "examples/images.npy": np.frombuffer(b"".join(copies), np.uint8),
         "examples/ends.npy": ends,
     }
-    about = {"ids": examples.ids, "labels": examples.labels, "of": examples.of}
-    return arrays, about
+    return arrays, {"ids": examples.ids, "labels": examples.labels, "of": examples.of}
 
 
-def of_members(about: dict[str, Any], arrays: dict[str, np.ndarray], dim: int) -> Examples:
+def of_members(metadata: dict[str, Any], arrays: dict[str, np.ndarray], dim: int) -> Examples:
     """Return the examples of a model file.
 
     Raises
@@ -104,25 +103,25 @@ def of_members(about: dict[str, Any], arrays: dict[str, np.ndarray], dim: int) -
     ModelFormatError
         They do not fit together.
     """
-    rows, ends = arrays["examples/rows.npy"], arrays["examples/ends.npy"]
+    embeddings, ends = arrays["examples/embeddings.npy"], arrays["examples/ends.npy"]
     blob = arrays["examples/images.npy"]
-    ids, labels = about["ids"], about["labels"]
+    ids, labels = metadata["ids"], metadata["labels"]
     lists = isinstance(ids, list) and isinstance(labels, list)
     fits = lists and all(isinstance(text, str) for text in (*ids, *labels))
-    fits = fits and rows.shape == (len(ids), dim) and ends.shape == (len(ids),)
-    fits = fits and len(labels) == len(ids) <= int(about["of"])
-    fits = fits and rows.dtype == np.float32 and blob.dtype == np.uint8 and blob.ndim == 1
+    fits = fits and embeddings.shape == (len(ids), dim) and ends.shape == (len(ids),)
+    fits = fits and len(labels) == len(ids) <= int(metadata["of"])
+    fits = fits and embeddings.dtype == np.float32 and blob.dtype == np.uint8 and blob.ndim == 1
     # Compared, not subtracted: a difference of int64 may wrap, and images then overlap.
     starts = np.concatenate([np.zeros(1, np.int64), ends])[:-1] if fits else ends
     fits = fits and ends.dtype == np.int64 and bool((starts <= ends).all())
     if not fits or int(ends[-1] if len(ends) else 0) != len(blob):
         raise ModelFormatError("the examples are damaged.")
     images = [bytes(blob[a:b]) or None for a, b in zip(starts, ends, strict=True)]
-    return Examples(rows, list(ids), list(labels), list(images), int(about["of"]))
+    return Examples(embeddings, list(ids), list(labels), list(images), int(metadata["of"]))
 
 
 def _short(name: str) -> str:
-    """Return the last two parts of an absolute path: a model must not tell of its machine."""
+    """Return the last two parts of an absolute path: a model must not describe its machine."""
     path = PurePath(name)
     return "/".join(path.parts[-2:]) if path.is_absolute() else name
 
@@ -133,10 +132,10 @@ def _copied(source: Any) -> bytes | None:
     try:
         if isinstance(source, Path):
             source = decoding.read(source)
-        return small(decoding.decode(source) if isinstance(source, bytes) else source)
-    except ImageError:  # gone or changed since the training: the row is still an example
+        return thumbnail(decoding.decode(source) if isinstance(source, bytes) else source)
+    except ImageError:  # gone or changed since the training: the embedding is still an example
         return None
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+def _unit(X: np.ndarray) -> np.ndarray:
+    return X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12)

@@ -1,4 +1,4 @@
-"""Why a model says what it says: training images like this one, and where it looked."""
+"""Explanations of a prediction: training images like this one, and an activation map."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from featx.classifier.activation_maps import Activation, Missing
 from featx.classifier.examples import Examples
 from featx.classifier.predictions import Prediction
 from featx.images import decoding
-from featx.images.thumbnails import small
+from featx.images.thumbnails import thumbnail
 
 SHOWN = 224
-"""Pixels of the longer edge of a image that is shown."""
+"""Pixels of the longer edge of an image that is shown."""
 
 
 # How featx knows its own files again: a comment of a JPEG, and one of the page.
@@ -43,7 +43,7 @@ class Near:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What stands behind a prediction.
+    """The explanation of a prediction.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Explanation:
     image : bytes or None
         A small JPEG of the image.
     activation : bytes or None
-        The same JPEG with the places that speak for the class in red.
+        The same JPEG with the places that count for the class in red.
     note : str
         Why there is no activation map; empty where there is one.
     """
@@ -80,30 +80,29 @@ class Explainer:
         self._examples: Examples = classifier.examples_.with_copies()
         self._activation = Activation(find_backbone(classifier.backbone), classifier.head_)
 
-    def explain(self, source: Any, row: np.ndarray, label: str) -> Explanation:
-        """Return what stands behind a class for a image.
+    def explain(self, source: Any, embedding: np.ndarray, label: str) -> Explanation:
+        """Return the explanation of a class for an image.
 
         Parameters
         ----------
         source : Path, bytes or pixels
-        row : ndarray of shape (dim,)
-            The image's row.
+        embedding : ndarray of shape (dim,)
         label : str
             The class that is explained, most often the predicted one.
         """
-        found = self._activation.map(source, row, self._classes.index(label))
+        found = self._activation.map(source, embedding, self._classes.index(label))
         pixels = _pixels(source)
         shown, note = None, ""
         if isinstance(found, Missing):
             note = f"No activation map: {found.reason}."
         else:
-            shown = small(_overlaid(pixels, found), SHOWN)
-        return Explanation(self.near(row), small(pixels, SHOWN), shown, note)
+            shown = thumbnail(_overlaid(pixels, found), SHOWN)
+        return Explanation(self.near(embedding), thumbnail(pixels, SHOWN), shown, note)
 
-    def near(self, row: np.ndarray) -> list[Near]:
-        """Return the training images nearest to a row."""
+    def near(self, embedding: np.ndarray) -> list[Near]:
+        """Return the training images nearest to an embedding."""
         one = self._examples
-        (found,) = one.nearest(row[None], self.k)
+        (found,) = one.nearest(embedding[None], self.k)
         images = [(p if isinstance(p := one.images[i], bytes) else None) for i, _ in found]
         return [
             Near(one.ids[i], one.labels[i], cosine, image)
@@ -125,17 +124,17 @@ def save(
         The folder holds files of these names that featx did not write.
     """
     folder = Path(folder)
-    rows = list(explained)
+    predictions = list(explained)
     older = check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for path in older:
         path.unlink()
-    for number, (_, explanation) in enumerate(rows, 1):
+    for number, (_, explanation) in enumerate(predictions, 1):
         if explanation is not None and explanation.activation is not None:
             jpeg = explanation.activation
             (folder / f"{number:05d}.jpg").write_bytes(jpeg[:2] + _MARK + jpeg[2:])
     page = folder / "index.html"
-    text = _template().render(rows=rows, inline=inline)
+    text = _template().render(predictions=predictions, inline=inline)
     page.write_text(text, encoding="utf-8", errors="backslashreplace")
     return page
 
@@ -187,13 +186,13 @@ def _pixels(source: Any) -> np.ndarray:
     return decoding.decode(decoding.read(source) if isinstance(source, Path) else source)
 
 
-def _overlaid(pixels: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return the image in grey, in red where the places speak for the class."""
+def _overlaid(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the image in grey, in red where the places count for the class."""
     height, width = pixels.shape[:2]
     scale = min(1.0, SHOWN / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     image = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
-    heat = np.maximum(places, 0) / max(float(places.max()), 1e-12)
+    heat = np.maximum(weights, 0) / max(float(weights.max()), 1e-12)
     soft = Image.fromarray((255 * heat).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
     share = 0.65 * np.asarray(soft, np.float32)[..., None] / 255
     grey = np.asarray(image.convert("L"), np.float32)[..., None]

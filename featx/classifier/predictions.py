@@ -1,4 +1,4 @@
-"""Predictions for many images, the bad ones among them in their place."""
+"""Predictions for many images, the bad ones included."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model says of one image.
+    """What a model predicts for one image.
 
     Attributes
     ----------
@@ -39,13 +39,13 @@ class Prediction:
         The most probable classes, best first; None where the head gives no probabilities.
     error : str
         Why there is no prediction; empty where there is one.
-    row : ndarray of shape (dim,) or None
+    embedding : ndarray of shape (dim,) or None
     """
 
     image: str
     top: list[tuple[str, float | None]]
     error: str = ""
-    row: np.ndarray | None = None
+    embedding: np.ndarray | None = None
 
 
 def paths_of(arguments: Sequence[str]) -> list[Path]:
@@ -56,7 +56,7 @@ def paths_of(arguments: Sequence[str]) -> list[Path]:
     Raises
     ------
     EmptyDatasetError
-        A folder holds no image, or nothing matches a pattern.
+        A folder holds no images, or nothing matches a pattern.
     """
     found: list[Path] = []
     for argument in arguments:
@@ -116,14 +116,14 @@ def _paired(
     classifier: Any, paths: Sequence[Path], features: Features, k: int
 ) -> Iterator[Prediction]:
     tops = iter(_tops(classifier, features, k) if len(features) else ())
-    rows = iter(zip(features.ids, features.X, strict=True))
+    embeddings = iter(features.X)
     reasons = {failure.id: failure.reason for failure in features.failures}
     for path in paths:
         name = os.fspath(path)
         if path.as_posix() in reasons:
             yield Prediction(name, [], reasons[path.as_posix()])
         else:
-            yield Prediction(name, next(tops), "", next(rows)[1])
+            yield Prediction(name, next(tops), "", next(embeddings))
 
 
 def _tops(classifier: Any, features: Features, k: int) -> list[list[tuple[str, float | None]]]:
@@ -134,7 +134,7 @@ def _tops(classifier: Any, features: Features, k: int) -> list[list[tuple[str, f
 
 def as_csv(predicted: Prediction | None, k: int) -> str:
     """Return a prediction as a line of CSV; None gives the head line."""
-    numbers = ["", *(f"_{place}" for place in range(2, k + 1))]
+    numbers = ["", *(f"_{rank}" for rank in range(2, k + 1))]
     cells: list[str] = []
     if predicted is None:
         heads = [[f"label{number}", f"probability{number}"] for number in numbers]

@@ -169,7 +169,7 @@ def extract(
 ) -> None:
     """Send each image through the network once and keep its row."""
     from featx.datasets.dataset import as_dataset
-    from featx.features import check_target
+    from featx.storage.output import check_target
 
     chosen = featx.Backbone(
         backbone,

@@ -55,7 +55,7 @@ def train(
     from featx import heads
     from featx.backbones.backbone import Backbone
     from featx.classifier.classifier import ImageClassifier
-    from featx.features import check_target
+    from featx.storage.output import check_target
 
     check_target(out)  # before the work, not after it
     estimator = heads.find(head)
@@ -217,8 +217,8 @@ def _explained(loaded: Any, rows: Sequence[Prediction], folder: Path) -> Sequenc
             (
                 row,
                 None
-                if row.row is None
-                else explainer.explain(Path(row.image), row.row, row.top[0][0]),
+                if row.embedding is None
+                else explainer.explain(Path(row.image), row.embedding, row.top[0][0]),
             )
             for row in rows
         ),

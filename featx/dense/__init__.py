@@ -1,8 +1,8 @@
-"""Dense layers as data (`Recipe`), and a classifier that trains exactly those layers on rows."""
+"""Dense layers as data (`Recipe`), and a classifier that trains them on features."""
 
 from __future__ import annotations
 
-from featx.dense.classifier import ROWS, DenseClassifier, rows_and_labels
+from featx.dense.classifier import DEFAULT_RECIPE, DenseClassifier, features_and_labels
 from featx.dense.recipe import (
     BatchNorm,
     Brightness,
@@ -21,10 +21,10 @@ from featx.dense.recipe import (
     Zoom,
     attach,
 )
-from featx.dense.training import split, train, train_on_rows
+from featx.dense.training import seed_of, split, train, train_on_features
 
 __all__ = [
-    "ROWS",
+    "DEFAULT_RECIPE",
     "BatchNorm",
     "Brightness",
     "Contrast",
@@ -42,8 +42,9 @@ __all__ = [
     "Shift",
     "Zoom",
     "attach",
-    "rows_and_labels",
+    "features_and_labels",
+    "seed_of",
     "split",
     "train",
-    "train_on_rows",
+    "train_on_features",
 ]

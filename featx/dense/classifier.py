@@ -1,9 +1,9 @@
-"""DenseClassifier: the layers of a recipe trained on kept rows."""
+"""DenseClassifier: the layers of a recipe trained on cached features."""
 
 from __future__ import annotations
 
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -12,29 +12,30 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx.dense.recipe import BatchNorm, Dense, Dropout, Recipe, attach
-from featx.dense.training import ASKED, split, train_on_rows
+from featx.dense.training import PREDICT_BATCH_SIZE, seed_of, split, train_on_features
 from featx.errors import DatasetError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-ROWS = Recipe(
+DEFAULT_RECIPE = Recipe(
     layers=(BatchNorm(momentum=0.9, epsilon=1e-5), Dropout(0.5), Dense(256), Dropout(0.5)),
     epochs=100,
     patience=6,
 )
 """The recipe of `DenseClassifier` where none is given.
 
-BatchNorm first, since networks differ in the scale of their rows: when rows of flowers became ten
-times larger, the log loss of Dropout and a softmax alone went from 0.43 to 1.42, that of layers
-like these from 0.59 to 0.60. Its memory is short (0.9), since an epoch of a few hundred rows has
-few batches. Two strong dropouts, since there are often more columns than rows. Many epochs, since
-here one costs milliseconds; early stopping ends them. Six epochs of patience: ten gave the same
-layers on three of four data sets and 0.6 points more on the fourth, in 1.1 to 2.3 times the time.
+BatchNorm first, since networks differ in the scale of their embeddings: when those of flowers
+became ten times larger, the log loss of Dropout and a softmax alone went from 0.43 to 1.42, that of
+layers like these from 0.59 to 0.60. Its memory is short (0.9), since an epoch of a few hundred
+samples has few batches. Two strong dropouts, since there are often more features than samples. Many
+epochs, since here one costs milliseconds; early stopping ends them. Six epochs of patience: ten
+gave the same layers on three of four data sets and 0.6 points more on the fourth, in 1.1 to 2.3
+times the time.
 """
 
 
-def rows_and_labels(
+def features_and_labels(
     estimator: BaseEstimator, X: ArrayLike, y: ArrayLike
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return X and y as arrays that a head can learn from.
@@ -42,50 +43,50 @@ def rows_and_labels(
     Raises
     ------
     DatasetError
-        Rows hold NaN or infinity (they are named), or there is one class only.
+        Embeddings hold NaN or infinity (they are named), or there is one class only.
     """
     options = {"dtype": [np.float64, np.float32], "ensure_min_samples": 2}
-    rows, labels = validate_data(estimator, X, y, ensure_all_finite=False, **options)
+    features, labels = validate_data(estimator, X, y, ensure_all_finite=False, **options)
     missing = [i for i, label in enumerate(labels) if label is None]
     if missing:
         raise DatasetError(
-            f"{len(missing)} labels are missing (row {missing[0]} is None); expected a class name "
-            "or number a row. Leave these rows out."
+            f"{len(missing)} labels are missing (label {missing[0]} is None); expected a class "
+            "name or number for each embedding. Leave out those without."
         )
     check_classification_targets(labels)
-    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if len(bad):
         shown = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
         raise DatasetError(
-            f"{len(bad)} of {len(rows)} rows hold NaN or infinity (rows {shown}); a head needs "
-            "finite numbers. Leave these rows out, or extract these images again."
+            f"{len(bad)} of {len(features)} embeddings hold NaN or infinity (rows {shown}); a head "
+            "needs finite numbers. Leave them out, or extract these images again."
         )
     classes = np.unique(labels)
     if len(classes) < 2:
         raise DatasetError(
-            f"only one class in y: {str(classes[0])!r} ({len(labels)} rows). A classifier needs "
-            "rows of two classes or more: check the folder names or the label column."
+            f"only one class in y: {str(classes[0])!r} ({len(labels)} embeddings). A classifier "
+            "needs two classes or more: check the folder names or the label column."
         )
-    return rows, labels
+    return features, labels
 
 
 # Keras on JAX writes a model's state while it predicts: 37 of 300 calls by eight threads failed.
-_ASKING = Lock()
+_PREDICTING = Lock()
 
 
 class DenseClassifier(ClassifierMixin, BaseEstimator):
-    """The layers of a recipe trained on rows by Keras, as a scikit-learn classifier.
+    """The layers of a recipe trained on features by Keras, as a scikit-learn classifier.
 
-    Nothing is scaled beside the layers: what is trained is exactly what the recipe says. A pickle
+    Nothing but the layers scales: what is trained is exactly the recipe. A pickle
     holds arrays and the recipe, no Keras object; the model is built again on first use.
 
     Parameters
     ----------
     recipe : Recipe or None
-        None takes `ROWS`.
-    seed : int
-        Seeds initial weights, dropout, the order of batches and the validation rows. Global random
-        state is neither read nor changed.
+        None takes `DEFAULT_RECIPE`.
+    random_state : int, RandomState or None
+        Decides initial weights, dropout, the order of batches and the validation samples. None
+        draws other numbers in each fit. Global random state is neither read nor changed.
 
     Attributes
     ----------
@@ -94,15 +95,18 @@ class DenseClassifier(ClassifierMixin, BaseEstimator):
     weights_ : list of ndarray
         In the order of `keras.Model.get_weights`, as restored by early stopping.
     history_ : dict of str to list of float
-        loss, accuracy, seconds, and val_loss, val_accuracy where rows were set aside; an entry an
-        epoch.
+        loss, accuracy, seconds, and val_loss, val_accuracy where samples were held out; one entry
+        per epoch.
     n_epochs_ : int
         Epochs trained.
     """
 
-    def __init__(self, recipe: Recipe | None = None, seed: int = 0) -> None:
+    predict_batch_size: ClassVar[int] = PREDICT_BATCH_SIZE
+    """Samples that are predicted at a time: how many changes nothing but the time."""
+
+    def __init__(self, recipe: Recipe | None = None, random_state: Any = 0) -> None:
         self.recipe = recipe
-        self.seed = seed
+        self.random_state = random_state
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> DenseClassifier:
         """Train the layers.
@@ -117,47 +121,53 @@ class DenseClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         DatasetError
-            There is one class only, or rows are not finite.
+            There is one class only, or features are not finite.
         """
-        values, labels = rows_and_labels(self, X, y)
-        recipe = self.recipe or ROWS
+        values, labels = features_and_labels(self, X, y)
+        recipe = self.recipe or DEFAULT_RECIPE
         self.classes_, codes = np.unique(labels, return_inverse=True)
         values = values.astype(np.float32, copy=False)
+        seed = seed_of(self.random_state)
         weights = compute_sample_weight(recipe.class_weight, codes).astype(np.float32)
-        rows, held = split(codes, recipe.validation_fraction, self.seed)
-        self._model = self._built()
-        self.history_ = train_on_rows(
+        trained, held = split(codes, recipe.validation_fraction, seed)
+        self._model = self._built(seed)
+        self.history_ = train_on_features(
             self._model,
             recipe,
-            (values[rows], codes[rows], weights[rows]),
+            (values[trained], codes[trained], weights[trained]),
             (values[held], codes[held]) if len(held) else None,
-            self.seed,
+            seed,
+            test_batch_size=self.predict_batch_size,
         )
         self.n_epochs_ = len(self.history_["loss"])
         self.weights_ = self._model.get_weights()
         return self
 
-    def _built(self) -> Any:
+    def _built(self, seed: int) -> Any:
         import keras
 
-        rows = keras.Input((self.n_features_in_,))
-        return keras.Model(rows, attach(self.recipe or ROWS, rows, len(self.classes_), self.seed))
+        features = keras.Input((self.n_features_in_,))
+        return keras.Model(
+            features,
+            attach(self.recipe or DEFAULT_RECIPE, features, len(self.classes_), seed),
+        )
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:
         """Return probabilities (n, n_classes), columns in the order of `classes_`."""
         check_is_fitted(self)
-        rows = validate_data(self, X, reset=False, dtype=np.float32)
-        with _ASKING:
+        features = validate_data(self, X, reset=False, dtype=np.float32)
+        with _PREDICTING:
             if getattr(self, "_model", None) is None:
-                model = self._built()
+                model = self._built(0)  # its weights are replaced at once
                 model.set_weights(self.weights_)
                 self._model = model
-            # Not by `predict`, whose iterator over rows that are in memory takes 40 ms to make.
-            parts = (rows[begin : begin + ASKED] for begin in range(0, len(rows), ASKED))
+            # Not by `predict`, whose iterator over an array in memory takes 40 ms to make.
+            size = self.predict_batch_size
+            parts = (features[begin : begin + size] for begin in range(0, len(features), size))
             return np.concatenate([self._model.predict_on_batch(part) for part in parts])
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the most probable label of each row, (n,)."""
+        """Return the most probable label of each sample, (n,)."""
         best = self.predict_proba(X).argmax(axis=1)
         return self.classes_[best]
 

@@ -29,7 +29,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class BatchNorm(Layer):
-    """Batch normalisation, 4 numbers a column; with `renorm` (Ioffe 2017, arXiv 1702.03275) 7."""
+    """Batch normalisation, 4 numbers per feature; 7 with `renorm` (Ioffe, arXiv 1702.03275)."""
 
     keras_name = "BatchNormalization"
     momentum: float = 0.99
@@ -69,14 +69,14 @@ class Dropout(Layer):
 
 @dataclass(frozen=True)
 class Flatten(Layer):
-    """One row a image out of a feature map; rows stay as they are."""
+    """One vector per image out of a feature map; embeddings stay as they are."""
 
     keras_name = "Flatten"
 
 
 @dataclass(frozen=True)
 class GlobalAveragePooling(Layer):
-    """The mean of a feature map over height and width; rows stay as they are."""
+    """The mean of a feature map over height and width; embeddings stay as they are."""
 
     keras_name = "GlobalAveragePooling2D"
 
@@ -150,7 +150,7 @@ class Contrast(Augmentation):
     factor: float
 
     def options(self, seed: int) -> dict[str, Any]:
-        """Return the arguments of the Keras layer, told that pixels are 0-255."""
+        """Return the arguments of the Keras layer, pixels being 0-255."""
         return {**super().options(seed), "value_range": (0, 255)}
 
 
@@ -181,7 +181,7 @@ class ReduceOnPlateau:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A head and its training as data; the last layer, one unit a class, is implied.
+    """A head and its training as data; the last layer, one unit per class, is implied.
 
     Parameters
     ----------
@@ -197,18 +197,18 @@ class Recipe:
     epochs, batch_size : int
         1 or more; `epochs` is the most that are trained.
     validation_fraction : float
-        Share of each class kept out of training (at least one row where a class has two) to watch
-        it and to stop it, 0 <= share < 1.
+        Share of each class held out of training (at least one sample where a class has two) to
+        watch it and to stop it, 0 <= share < 1.
     monitor, patience, min_delta, restore_best
         Early stopping as in `keras.callbacks.EarlyStopping`, the monitor one of loss, accuracy,
         val_loss, val_accuracy. `patience=None` trains all epochs, and so does a val_ monitor
-        without validation rows.
+        without validation samples.
     reduce_on_plateau : ReduceOnPlateau or None
         Lowers the learning rate by the same monitor.
     augmentation : tuple of augmentations
-        For images (`FineTuned`); kept rows know none.
+        For images (`FineTuned`); cached features know none.
     class_weight : None or "balanced"
-        "balanced" weighs a training row by n / (n_classes * rows of its class).
+        "balanced" weighs a training sample by n / (n_classes * samples of its class).
     image_size : int or None
         Side of the images (`FineTuned`); None takes the backbone's.
 
@@ -259,13 +259,13 @@ class Recipe:
 def attach(recipe: Recipe, tensor: Any, n_classes: int, seed: int = 0) -> Any:
     """Return the probabilities (n, n_classes) that the layers of `recipe` give on `tensor`.
 
-    The one place where heads are built: on kept rows, on a network, and for export. Every layer
-    with weights is named ``head_...``, in the order of the recipe, on both.
+    The one place where heads are built: on cached features, on a network, and for export. Every
+    layer with weights is named ``head_...``, in the order of the recipe, on both.
 
     Parameters
     ----------
     tensor : keras tensor
-        Rows (n, dim) or a feature map (n, height, width, channels).
+        Features (n, dim) or a feature map (n, height, width, channels).
     seed : int
         Seeds initial weights and dropout; no global random state is read.
 

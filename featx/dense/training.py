@@ -1,9 +1,10 @@
-"""How a recipe is trained by Keras, on rows and on images alike."""
+"""How a recipe is trained by Keras, on features and on images alike."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,22 +15,52 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-ASKED = 1024
-"""Rows asked, not trained on, at a time: how many changes nothing but the time."""
+PREDICT_BATCH_SIZE = 1024
+"""Samples predicted or tested, not trained on, at a time: how many changes only the time."""
+
+
+def seed_of(random_state: Any) -> int:
+    """Return the seed that a `random_state` stands for, as scikit-learn's estimators take it.
+
+    Parameters
+    ----------
+    random_state : int, RandomState or None
+        An int is the seed itself, a RandomState draws one. None draws another one each time, and
+        from the operating system: the global random state is neither read nor changed.
+
+    Raises
+    ------
+    ValueError
+        It is something else, or below 0.
+    """
+    if random_state is None:
+        return int(np.random.default_rng().integers(_DRAWN_SEEDS))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(_DRAWN_SEEDS))
+    if not isinstance(random_state, Integral) or random_state < 0:
+        raise ValueError(
+            f"random_state={random_state!r}: expected a whole number, 0 or more, a RandomState or "
+            "None."
+        )
+    return int(random_state)
+
+
+# A layer's seed is a thousand times the head's and its position: all of them fit in 32 bits.
+_DRAWN_SEEDS = 1 << 20
 
 
 def split(
     codes: NDArray[Any], fraction: float, seed: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return ascending positions of training and of validation rows, class by class.
+    """Return ascending positions of the training and the validation samples, class by class.
 
     Parameters
     ----------
     codes : ndarray of shape (n,)
-        The class of each row.
+        The class of each sample.
     fraction : float
-        Share of each class that becomes validation, rounded, but at least one row of a class with
-        two or more; a class with one row is trained on. 0 for no validation.
+        Share of each class that becomes validation, rounded, but at least one sample of a class
+        with two or more; a class with a single sample is trained on. 0 for no validation.
     """
     random = np.random.default_rng(seed)
     held = [np.empty(0, np.intp)]
@@ -65,7 +96,7 @@ def train(
     Returns
     -------
     dict of str to list of float
-        loss, accuracy, seconds, and val_loss, val_accuracy where there is validation; an entry an
+        loss, accuracy, seconds, and val_loss, val_accuracy where there is validation; one entry per
         epoch.
     """
     _compile(model, recipe, optimizer, learning_rate)
@@ -80,21 +111,27 @@ def train(
     return {name: [float(v) for v in values] for name, values in history.history.items()}
 
 
-def train_on_rows(
+def train_on_features(
     model: Any,
     recipe: Recipe,
-    rows: Sequence[NDArray[Any]],
+    training: Sequence[NDArray[Any]],
     validation: Sequence[NDArray[Any]] | None,
     seed: int,
+    *,
+    test_batch_size: int = PREDICT_BATCH_SIZE,
 ) -> dict[str, list[float]]:
-    """Do the same with rows in memory, in another order each epoch.
+    """Do the same with features in memory, in another order each epoch.
 
     Without Keras's `fit`: the threads of its iterators took as long as the steps themselves.
 
     Parameters
     ----------
-    rows : (rows, codes, weights)
-    validation : (rows, codes) or None
+    training : (features, codes, weights)
+    validation : (features, codes) or None
+    seed : int
+        Decides the order.
+    test_batch_size : int
+        Validation samples at a time.
     """
     import keras
 
@@ -104,15 +141,16 @@ def train_on_rows(
     )
     random = np.random.default_rng(seed)
     # Keras's `fit` draws one order ahead: so does this, and gives the same weights for a seed.
-    random.permutation(len(rows[0]))
+    random.permutation(len(training[0]))
     model.stop_training = False
     callbacks.on_train_begin()
     for epoch in range(recipe.epochs):
         callbacks.on_epoch_begin(epoch)
-        order = random.permutation(len(rows[0]))
-        logs = _mean(model.train_on_batch, rows, order, recipe.batch_size)
+        order = random.permutation(len(training[0]))
+        logs = _mean(model.train_on_batch, training, order, recipe.batch_size)
         if validation is not None:
-            watched = _mean(model.test_on_batch, validation, np.arange(len(validation[0])), ASKED)
+            positions = np.arange(len(validation[0]))
+            watched = _mean(model.test_on_batch, validation, positions, test_batch_size)
             logs |= {f"val_{name}": value for name, value in watched.items()}
         callbacks.on_epoch_end(epoch, logs)
         if model.stop_training:
@@ -124,7 +162,7 @@ def train_on_rows(
 def _mean(
     step: Any, arrays: Sequence[NDArray[Any]], order: NDArray[np.intp], size: int
 ) -> dict[str, float]:
-    """Return the means over all rows of what `step` says of each batch of them."""
+    """Return the means over all samples of what `step` returns for each batch of them."""
     means: dict[str, float] = {}
     for begin in range(0, len(order), size):
         batch = order[begin : begin + size]
@@ -165,19 +203,26 @@ def _callbacks(recipe: Recipe, watching: bool) -> list[Any]:
     return [_clock(), *_stops(recipe)]
 
 
+class _Clock:
+    """The seconds of each epoch, written into its logs."""
+
+    def __init__(self) -> None:
+        self._began = 0.0
+
+    def begin(self, epoch: int, logs: dict[str, float] | None) -> None:
+        self._began = time.perf_counter()
+
+    def end(self, epoch: int, logs: dict[str, float] | None) -> None:
+        if logs is not None:
+            logs["seconds"] = time.perf_counter() - self._began
+
+
 def _clock() -> Any:
     """Return a callback that adds the seconds of each epoch to the history, validation included."""
     import keras
 
-    class Clock(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-            self.start = time.perf_counter()
-
-        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-            if logs is not None:
-                logs["seconds"] = time.perf_counter() - self.start
-
-    return Clock()
+    clock = _Clock()
+    return keras.callbacks.LambdaCallback(on_epoch_begin=clock.begin, on_epoch_end=clock.end)
 
 
 def _stops(recipe: Recipe) -> list[Any]:

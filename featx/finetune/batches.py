@@ -12,17 +12,11 @@ import numpy as np
 
 from featx.datasets.dataset import Dataset
 from featx.datasets.items import Item
-from featx.errors import BadImagesError, DatasetError, Failure, ImageError
+from featx.errors import DatasetError, Failure, ImageError, UnusableImagesError
 from featx.images import decoding
 
 AHEAD = 4
-"""Batches that are decoded before they are asked for."""
-
-
-class UnusableImagesError(BadImagesError):
-    """Some images cannot be decoded, so that they can be neither trained on nor classified."""
-
-    remedy = "Mend or remove these files, or give a dataset without them (Dataset.subset)."
+"""Batches that are decoded before they are needed."""
 
 
 def labels_of(images: Dataset) -> np.ndarray:
@@ -30,8 +24,8 @@ def labels_of(images: Dataset) -> np.ndarray:
     labels = images.labels
     if labels is None:
         raise DatasetError(
-            "the images have no labels. Expected a folder with a sub-folder a class, a table "
-            "with a label column, or y."
+            "the images have no labels. Expected a folder with one sub-folder per class, "
+            "a table with a label column, or y."
         )
     return labels
 
@@ -54,15 +48,15 @@ def known_codes(images: Dataset, classes: np.ndarray) -> np.ndarray:
     unknown = sorted(set(labels) - set(classes))
     if unknown:
         raise DatasetError(
-            f"validation has classes that training has not: {', '.join(unknown)}. Training has "
-            f"{', '.join(classes)}."
+            f"validation has classes that training does not have: {', '.join(unknown)}. Training "
+            f"has {', '.join(classes)}."
         )
     return np.searchsorted(classes, labels)
 
 
 @contextmanager
 def decoding_threads() -> Iterator[ThreadPoolExecutor]:
-    """Give one decoding thread a core, and end them all with the body."""
+    """Give one decoding thread per core, and end them all with the body."""
     pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1), thread_name_prefix="featx-decode")
     try:
         yield pool
@@ -70,19 +64,8 @@ def decoding_threads() -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def batches_of(
-    images: Dataset,
-    side: int,
-    size: int,
-    pool: ThreadPoolExecutor,
-    *,
-    targets: Sequence[np.ndarray] = (),
-    seed: int | None = None,
-    scaled: bool = False,
-) -> Any:
-    """Return batches for Keras, of images (size, side, side, 3) uint8 and their targets.
-
-    A `keras.utils.PyDataset`; its method `stream` gives what `fit` and `predict` are to take.
+class ImageBatches:
+    """Batches of images (size, side, side, 3) uint8 and their targets, decoded ahead in threads.
 
     Parameters
     ----------
@@ -92,83 +75,106 @@ def batches_of(
         Seeds another order each epoch; the order of the dataset unless given.
     scaled : bool, default=False
         Whether the JPEG decoder makes large images smaller.
+
+    Attributes
+    ----------
+    failed : bool
+        Whether an image could not be decoded.
     """
-    import keras
 
-    items = images.items
+    def __init__(
+        self,
+        images: Dataset,
+        side: int,
+        size: int,
+        pool: ThreadPoolExecutor,
+        *,
+        targets: Sequence[np.ndarray] = (),
+        seed: int | None = None,
+        scaled: bool = False,
+    ) -> None:
+        self.images = images
+        self.side = side
+        self.size = size
+        self.targets = targets
+        self.failed = False
+        self._pool = pool
+        self._scaled = scaled
+        self._random = None if seed is None else np.random.default_rng(seed)
+        self.on_epoch_end()
 
-    def begin(position: int) -> Future[np.ndarray]:
-        return pool.submit(decoding.load, items[position].source, side, scaled=scaled)
+    def __len__(self) -> int:
+        return -(-len(self.images) // self.size)
 
-    class ImageBatches(keras.utils.PyDataset):
-        def __init__(self) -> None:
-            super().__init__()
-            self.images, self.failed = images, False
-            self.random = None if seed is None else np.random.default_rng(seed)
-            self.on_epoch_end()
+    def __getitem__(self, position: int) -> tuple[np.ndarray, ...]:
+        return self._batch(self._epoch, position)
 
-        def on_epoch_end(self) -> None:
-            count = len(items)
-            order = np.arange(count) if self.random is None else self.random.permutation(count)
-            self.begun = _Epoch([order[i : i + size] for i in range(0, count, size)], begin)
+    def on_epoch_end(self) -> None:
+        """Begin the next epoch, in an order of its own."""
+        count = len(self.images)
+        order = np.arange(count) if self._random is None else self._random.permutation(count)
+        positions = [order[i : i + self.size] for i in range(0, count, self.size)]
+        self._epoch = _Epoch(positions, self._decode)
 
-        def __len__(self) -> int:
-            return -(-len(items) // size)
+    def epoch(self) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yield the batches of the present epoch, and begin the next one."""
+        epoch = self._epoch  # its own: an iterator that ends may still look ahead
+        self.on_epoch_end()
+        for position in range(len(self)):
+            yield self._batch(epoch, position)
 
-        def __getitem__(self, position: int) -> Any:
-            return self._batch(self.begun, position)
+    def stream(self) -> Any:
+        """Return what Keras's `fit` and `predict` are to take."""
+        import keras
 
-        def _batch(self, epoch: _Epoch, position: int) -> Any:
-            try:
-                decoded = epoch.images(position)
-            except ImageError:
-                self.failed = True
-                raise
-            return (decoded, *(target[epoch.rows[position]] for target in targets))
+        if keras.backend.backend() != "tensorflow":
+            from featx.finetune.py_dataset import PyBatches
 
-        def epoch(self) -> Iterator[Any]:
-            begun = self.begun  # this epoch's own: an iterator that ends may still look ahead
-            self.on_epoch_end()
-            for position in range(len(self)):
-                yield self._batch(begun, position)
+            return PyBatches(self)
+        # Keras draws one order ahead where it is given a PyDataset: so does this, and trains the
+        # same weights for a seed.
+        self.on_epoch_end()
+        shapes = [(None, self.side, self.side, 3), *((None,) for _ in self.targets)]
+        dtypes = [np.uint8, *(target.dtype for target in self.targets)]
+        return without_autotuner(self.epoch, len(self), shapes, dtypes)
 
-        def stream(self) -> Any:
-            if keras.backend.backend() != "tensorflow":
-                return self
-            # Keras draws one order ahead where it is given `self`: so does this, and trains the
-            # same weights for a seed.
-            self.on_epoch_end()
-            shapes = [(None, side, side, 3), *((None,) for _ in targets)]
-            dtypes = [np.uint8, *(target.dtype for target in targets)]
-            return without_autotuner(self.epoch, len(self), shapes, dtypes)
+    def _decode(self, position: int) -> Future[np.ndarray]:
+        source = self.images.items[position].source
+        return self._pool.submit(decoding.load, source, self.side, scaled=self._scaled)
 
-    return ImageBatches()
+    def _batch(self, epoch: _Epoch, position: int) -> tuple[np.ndarray, ...]:
+        try:
+            decoded = epoch.images(position)
+        except ImageError:
+            self.failed = True
+            raise
+        return (decoded, *(target[epoch.positions[position]] for target in self.targets))
 
 
 class _Epoch:
     """The batches of one epoch, some of them decoded ahead."""
 
     def __init__(
-        self, rows: Sequence[np.ndarray], begin: Callable[[int], Future[np.ndarray]]
+        self, positions: Sequence[np.ndarray], decode: Callable[[int], Future[np.ndarray]]
     ) -> None:
-        self.rows = rows
-        self._begin = begin
+        self.positions = positions
+        self._decode = decode
         self._begun: dict[int, list[Future[np.ndarray]]] = {}
 
     def images(self, position: int) -> np.ndarray:
         """Return the decoded images of a batch, once."""
-        for ahead in range(position, min(position + AHEAD, len(self.rows))):
+        for ahead in range(position, min(position + AHEAD, len(self.positions))):
             if ahead not in self._begun:
-                self._begun[ahead] = [self._begin(i) for i in self.rows[ahead]]
+                self._begun[ahead] = [self._decode(i) for i in self.positions[ahead]]
         return np.stack([future.result() for future in self._begun.pop(position)])
 
 
 @contextmanager
-def bad_images_named(pool: ThreadPoolExecutor, *many: Any) -> Iterator[None]:
+def bad_images_named(pool: ThreadPoolExecutor, *many: ImageBatches) -> Iterator[None]:
     """Name all bad images of these batches if one of them ends the body.
 
     Keras shows the first one only, inside an error of its backend. Decoding all of them before
-    the training would cost every user an epoch's decoding; here it costs whoever has a bad one.
+    the training would cost every user an epoch's decoding; here it costs only those with a bad one.
     """
     try:
         yield

@@ -16,10 +16,10 @@ from sklearn.utils.validation import check_is_fitted
 from featx.backbones.architectures import BACKBONES
 from featx.backbones.backbone import Backbone, find_backbone
 from featx.datasets.dataset import as_dataset
-from featx.dense import GlobalAveragePooling, Recipe, attach, split, train
+from featx.dense import GlobalAveragePooling, Recipe, attach, seed_of, split, train
 from featx.finetune.batches import (
+    ImageBatches,
     bad_images_named,
-    batches_of,
     classes_and_codes,
     decoding_threads,
     known_codes,
@@ -31,14 +31,14 @@ class FineTuned(ClassifierMixin, BaseEstimator):
     """A frozen network and dense layers on top, trained on images end to end.
 
     Every epoch decodes every image and sends it through the network, as is usual. The same
-    layers on kept rows (`featx.heads.dense`) are spared that.
+    layers on cached features (`featx.heads.dense`) are spared that.
 
     Parameters
     ----------
     backbone : str or Backbone
     recipe : Recipe or None
         None takes `Recipe()`. A recipe with `GlobalAveragePooling` stands on the feature map of
-        the network, any other on the backbone's rows.
+        the network, any other on the backbone's embeddings.
     unfreeze : int
         How many layers at the end of the network a second phase trains too; BatchNorm layers stay
         frozen, in inference mode. More than there are means all.
@@ -49,9 +49,9 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         Low, so that learned weights are adjusted and not overwritten.
     unfreeze_optimizer : str, optional
         The recipe's unless given.
-    seed : int
-        Seeds initial weights, dropout, augmentation, order and validation split. Global random
-        state is neither read nor changed.
+    random_state : int, RandomState or None
+        Decides initial weights, dropout, augmentation, order and validation split. None draws
+        other numbers in each fit. Global random state is neither read nor changed.
     progress : bool
         Whether a bar counts the epochs.
 
@@ -63,8 +63,8 @@ class FineTuned(ClassifierMixin, BaseEstimator):
     classes_ : ndarray of shape (n_classes,)
         Class names, sorted.
     history_ : dict of str to list of float
-        loss, accuracy, seconds, and val_loss, val_accuracy where there is validation; an entry an
-        epoch. With a second phase also phase, 1 or 2.
+        loss, accuracy, seconds, and val_loss, val_accuracy where there is validation; one entry
+        per epoch. With a second phase also phase, 1 or 2.
     n_epochs_ : int
         Epochs trained, both phases together.
     fit_seconds_ : float
@@ -87,7 +87,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         unfreeze_epochs: int | None = None,
         unfreeze_learning_rate: float = 1e-5,
         unfreeze_optimizer: str | None = None,
-        seed: int = 0,
+        random_state: Any = 0,
         progress: bool = True,
     ) -> None:
         self.backbone = backbone
@@ -96,7 +96,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         self.unfreeze_epochs = unfreeze_epochs
         self.unfreeze_learning_rate = unfreeze_learning_rate
         self.unfreeze_optimizer = unfreeze_optimizer
-        self.seed = seed
+        self.random_state = random_state
         self.progress = progress
 
     def fit(
@@ -129,29 +129,30 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         """
         start = time.perf_counter()
         recipe = self.recipe or Recipe()
+        seed = seed_of(self.random_state)
         images = as_dataset(dataset, y)
         self.classes_, codes = classes_and_codes(images)
-        rows = np.arange(len(codes))
+        trained = np.arange(len(codes))
         if validation is None:
-            rows, held = split(codes, recipe.validation_fraction, self.seed)
+            trained, held = split(codes, recipe.validation_fraction, seed)
             watched, watched_codes = images.subset(held), codes[held]
         else:
             watched = as_dataset(validation)
             watched_codes = known_codes(watched, self.classes_)
-        weights = compute_sample_weight(recipe.class_weight, codes[rows]).astype(np.float32)
-        self.model_ = self._built(len(self.classes_))
+        weights = compute_sample_weight(recipe.class_weight, codes[trained]).astype(np.float32)
+        self.model_ = self._built(len(self.classes_), seed)
         side, scaled = self.model_.input_shape[1], find_backbone(self.backbone).scaled
         with decoding_threads() as pool:
-            batches = batches_of(
-                images.subset(rows),
+            batches = ImageBatches(
+                images.subset(trained),
                 side,
                 recipe.batch_size,
                 pool,
-                targets=(codes[rows], weights),
-                seed=self.seed,
+                targets=(codes[trained], weights),
+                seed=seed,
                 scaled=scaled,
             )
-            watch = batches_of(
+            watch = ImageBatches(
                 watched, side, recipe.batch_size, pool, targets=(watched_codes,), scaled=scaled
             )
             with bad_images_named(pool, batches, watch):
@@ -185,7 +186,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
             history["phase"] = [float(number)] * len(history["loss"])
         self.history_ = {name: self.history_[name] + second[name] for name in self.history_}
 
-    def _built(self, n_classes: int, *, loaded: bool = True) -> Any:
+    def _built(self, n_classes: int, seed: int = 0, *, loaded: bool = True) -> Any:
         """Return the model; with `loaded` false without learned weights, for counting."""
         import keras
 
@@ -200,10 +201,10 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         tensor = image
         for position, change in enumerate(recipe.augmentation):
             name = f"augmentation_{position:02d}_{type(change).__name__.lower()}"
-            tensor = change.build(name, self.seed * 1000 + 500 + position)(tensor)
+            tensor = change.build(name, seed * 1000 + 500 + position)(tensor)
         # training=False for good: BatchNorm of the network keeps its learned statistics.
         tensor = base(tensor, training=False)
-        return keras.Model(image, attach(recipe, tensor, n_classes, self.seed), name="fine_tuned")
+        return keras.Model(image, attach(recipe, tensor, n_classes, seed), name="fine_tuned")
 
     def parameter_counts(self, n_classes: int | None = None) -> dict[str, int]:
         """Return the numbers of parameters: total, trainable, non_trainable.
@@ -234,7 +235,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         size = (self.recipe or Recipe()).batch_size
         with decoding_threads() as pool:
             side, scaled = self.model_.input_shape[1], find_backbone(self.backbone).scaled
-            batches = batches_of(as_dataset(dataset), side, size, pool, scaled=scaled)
+            batches = ImageBatches(as_dataset(dataset), side, size, pool, scaled=scaled)
             with bad_images_named(pool, batches):
                 return self.model_.predict(batches.stream(), verbose=0)
 
@@ -250,7 +251,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
 
 
 def _features(backbone: Backbone, recipe: Recipe) -> Any:
-    """Return the frozen network: images 0-255 to rows, or to a map for a recipe that pools."""
+    """Return the frozen network: images 0-255 to embeddings, or to a map if the recipe pools."""
     import keras
 
     as_map = any(isinstance(layer, GlobalAveragePooling) for layer in recipe.layers)
@@ -284,7 +285,7 @@ def _unfreeze(base: Any, last: int) -> None:
 
 @contextmanager
 def _bar(epochs: int, what: str, shown: bool) -> Iterator[list[Any]]:
-    """Give the callbacks that count epochs on a bar; none where it is not to be shown."""
+    """Give the callbacks that count epochs on a bar; none where it is not shown."""
     if not shown:
         yield []
         return

@@ -1,8 +1,9 @@
-"""Classifiers suited to kept rows: unfitted scikit-learn estimators, by function or by name."""
+"""Classifiers suited to embeddings: unfitted scikit-learn estimators, by function or by name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from sklearn.pipeline import Pipeline
@@ -12,7 +13,8 @@ from sklearn.svm import LinearSVC
 from featx.dense import DenseClassifier, Recipe
 from featx.errors import HeadError
 from featx.heads.boosting.xgboost_head import XGBoostHead
-from featx.heads.logistic import LogisticHead, StratifiedFolds
+from featx.heads.folds import StratifiedFolds
+from featx.heads.logistic_head import LogisticHead
 from featx.heads.sklearn_heads import CalibratedHead, MLPHead, NearestHead
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "StratifiedFolds",
     "XGBoostHead",
     "dense",
+    "factory_of",
     "find",
     "linear_svm",
     "logistic",
@@ -33,8 +36,8 @@ __all__ = [
 ]
 
 
-def logistic(C: float | None = None, *, seed: int = 0) -> LogisticHead:
-    """Return L2 logistic regression on standardised rows.
+def logistic(C: float | None = None, *, random_state: int | None = 0) -> LogisticHead:
+    """Return L2 logistic regression on standardised features.
 
     Parameters
     ----------
@@ -48,10 +51,12 @@ def logistic(C: float | None = None, *, seed: int = 0) -> LogisticHead:
     >>> logistic(C=1.0).fit(X, ["low", "low", "high", "high"]).predict([[0.95, 0.1]])
     array(['high'], dtype='<U4')
     """
-    return LogisticHead(C, seed=seed)
+    return LogisticHead(C, random_state=random_state)
 
 
-def mlp(hidden: Sequence[int] = (128,), *, alpha: float = 1.0, seed: int = 0) -> Pipeline:
+def mlp(
+    hidden: Sequence[int] = (128,), *, alpha: float = 1.0, random_state: int | None = 0
+) -> Pipeline:
     """Return StandardScaler and scikit-learn's multi-layer perceptron.
 
     Parameters
@@ -60,7 +65,7 @@ def mlp(hidden: Sequence[int] = (128,), *, alpha: float = 1.0, seed: int = 0) ->
         Units of each hidden layer, such as (45, 9). On four data sets 128 units took half the
         time of 256, and their log loss was nowhere more than 0.02 higher.
     alpha : float
-        L2 penalty. Strong by default, as there are often more columns than rows: on 600 rows of
+        L2 penalty. Strong by default, as there are often more features than samples: on 600
         flowers (MobileNetV2) it raised the accuracy from 0.836 with 1e-4 to 0.860.
     """
     net = MLPHead(
@@ -70,7 +75,7 @@ def mlp(hidden: Sequence[int] = (128,), *, alpha: float = 1.0, seed: int = 0) ->
         max_iter=2000,
         # Ten times scikit-learn's: half the time, the same accuracy on four data sets.
         tol=1e-3,
-        random_state=seed,
+        random_state=random_state,
     )
     return Pipeline([("scale", StandardScaler()), ("mlp", net)])
 
@@ -80,37 +85,37 @@ def xgboost(**parameters: Any) -> XGBoostHead:
     return XGBoostHead(**parameters)
 
 
-def dense(recipe: Recipe | None = None, *, seed: int = 0) -> DenseClassifier:
-    """Return the dense layers of `recipe`, trained by Keras on rows; `dense.ROWS` by default."""
-    return DenseClassifier(recipe, seed=seed)
+def dense(recipe: Recipe | None = None, *, random_state: int | None = 0) -> DenseClassifier:
+    """Return the dense layers of `recipe`, trained by Keras; `dense.DEFAULT_RECIPE` by default."""
+    return DenseClassifier(recipe, random_state=random_state)
 
 
 def nearest(k: int = 5) -> NearestHead:
-    """Return the vote of the `k` nearest rows by cosine, nearer ones counting more.
+    """Return the vote of the `k` nearest embeddings by cosine, nearer ones counting more.
 
-    Rows are not standardised: on MobileNetV2 embeddings of flowers plain cosine reached 0.828,
+    Embeddings are not standardised: on those of flowers by MobileNetV2 plain cosine reached 0.828,
     standardised cosine 0.796, standardised Euclidean distance 0.748. Its probabilities are shares
     of the vote, in few steps and often 0 or 1.
     """
     return NearestHead(k, metric="cosine", weights="distance")
 
 
-def linear_svm(C: float = 1e-3, *, seed: int = 0) -> Pipeline:
+def linear_svm(C: float = 1e-3, *, random_state: int | None = 0) -> Pipeline:
     """Return StandardScaler and a linear support vector machine with probabilities.
 
     The machine has none of its own: its scores become them by a softmax at one temperature (Guo
-    et al. 2017), fitted to the scores of held-out rows in cross-validation; then the machine is
-    fitted once more, on all rows. A sigmoid per class (Platt 1999) can change which class is first,
-    and did: on 300 rows of five uneven classes it took the accuracy from 0.840 to 0.728.
+    et al. 2017), fitted to the scores of held-out samples in cross-validation; then the machine is
+    fitted once more, on all samples. A sigmoid per class (Platt 1999) can change which class is
+    first, and did: on 300 samples of five uneven classes it took the accuracy from 0.840 to 0.728.
 
     Parameters
     ----------
     C : float
         Inverse strength of the penalty. From 1e-4 to 1 flowers and steel moved by 1.2 points,
-        seconds by a factor of 20.
+        the seconds of a fit by a factor of 20.
     """
-    machine = LinearSVC(C=C, random_state=seed, max_iter=5000)
-    folds = StratifiedFolds(5, seed)
+    machine = LinearSVC(C=C, random_state=random_state, max_iter=5000)
+    folds = StratifiedFolds(5, random_state)
     calibrated = CalibratedHead(machine, method="temperature", cv=folds, ensemble=False)
     return Pipeline([("scale", StandardScaler()), ("svm", calibrated)])
 
@@ -118,7 +123,7 @@ def linear_svm(C: float = 1e-3, *, seed: int = 0) -> Pipeline:
 HEADS: dict[str, Callable[..., Any]] = {
     head.__name__: head for head in (logistic, mlp, xgboost, dense, nearest, linear_svm)
 }
-"""Every head by name; each takes `seed=` where it draws numbers."""
+"""Every head by name; each takes `random_state=` where it draws random numbers."""
 
 
 def find(head: Any) -> Any:
@@ -131,6 +136,19 @@ def find(head: Any) -> Any:
     """
     if not isinstance(head, str):
         return head
-    if head not in HEADS:
-        raise HeadError(f"no head {head!r}. Known: {', '.join(HEADS)}, or any classifier.")
-    return HEADS[head]()
+    return factory_of(head)()
+
+
+def factory_of(name: str) -> Callable[..., Any]:
+    """Return what makes the unfitted head of a name.
+
+    Raises
+    ------
+    HeadError
+        No head has that name.
+    """
+    if name not in HEADS:
+        close = get_close_matches(name, HEADS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise HeadError(f"no head {name!r}.{hint} Known: {', '.join(HEADS)}, or any classifier.")
+    return HEADS[name]

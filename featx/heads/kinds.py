@@ -1,4 +1,4 @@
-"""The name of a head that featx ships."""
+"""The name, in `featx.HEADS`, of a head that featx ships."""
 
 from __future__ import annotations
 

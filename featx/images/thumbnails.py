@@ -11,17 +11,15 @@ SIDE = 96
 """Pixels of the longer edge of a small copy: enough to recognise a flower in, 2 to 4 kB."""
 
 
-def small(pixels: np.ndarray, side: int = SIDE) -> bytes:
-    """Return the image as a JPEG with `side` pixels along its longer edge."""
+def thumbnail(pixels: np.ndarray, side: int = SIDE) -> bytes:
+    """Return the image as a JPEG with at most `side` pixels along its longer edge."""
     image = Image.fromarray(pixels)
     image.thumbnail((side, side))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()
+    return encoded(image)
 
 
-def encoded(image: Image.Image, quality: int) -> bytes:
-    """Return a image as a JPEG."""
+def encoded(image: Image.Image, quality: int = 80) -> bytes:
+    """Return an image as a JPEG."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, optimize=True)
     return buffer.getvalue()

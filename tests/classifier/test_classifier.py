@@ -33,7 +33,7 @@ def test_learns_a_folder_and_names_its_classes(model: ImageClassifier, image_fol
     seen = model.runtime.seen
     assert list(model.classes_) == ["blue", "green", "red"]
     assert model.score(image_folder) == 1.0
-    assert model.runtime.seen == seen >= 24  # scoring found every row
+    assert model.runtime.seen == seen >= 24  # scoring found every embedding cached
 
 
 def test_real_network(image_folder: Path) -> None:
@@ -72,7 +72,7 @@ def test_clone_grid_search_and_cross_validation(image_folder: Path) -> None:
     labels = [path.parent.name for path in paths]
     model = ImageClassifier(TINY, featx.heads.logistic())
     assert clone(model).get_params()["head__C"] is None
-    model.fit(paths, labels)  # rows are kept: the searches below compute none
+    model.fit(paths, labels)  # embeddings are cached: the searches below compute none
     search = GridSearchCV(model, {"head__C": [1e-3, 1.0]}, cv=2, error_score="raise")
     search.fit(paths, labels)
     assert search.best_score_ > 0.9
@@ -112,7 +112,7 @@ def test_head_by_name_or_estimator_is_never_changed(image_folder: Path) -> None:
     head = featx.heads.logistic(C=1.0)
     ImageClassifier(TINY, head, runtime=CountingRuntime()).fit(image_folder)
     assert not hasattr(head, "classes_")
-    with pytest.raises(ValueError, match="no head 'logistik'. Known: logistic"):
+    with pytest.raises(ValueError, match="no head 'logistik'. Did you mean 'logistic'"):
         ImageClassifier(TINY, "logistik").fit(image_folder)
 
 
@@ -124,7 +124,7 @@ def test_not_fitted_and_unlabelled(image_folder: Path) -> None:
 
 
 def test_score_needs_known_labels(model: ImageClassifier, image_folder: Path) -> None:
-    with pytest.raises(DatasetError, match="labels that the training had not: pink"):
+    with pytest.raises(DatasetError, match="labels that were not in the training set: pink"):
         model.score(image_folder / "red", ["pink"] * 8)
     with pytest.raises(DatasetError, match="the images have no labels"):
         model.score(image_folder / "red")
@@ -138,14 +138,14 @@ def test_bad_image_is_named(model: ImageClassifier, image_folder: Path) -> None:
         model.predict([image_folder / "red" / "00.png", bad])
 
 
-def test_rows_of_another_network_are_refused_by_name(model: ImageClassifier) -> None:
-    rows = np.zeros((2, 2048), np.float32)
-    other = Features(rows, None, ["a", "b"], spec={"backbone": "resnet50", "side": 224})
+def test_features_of_another_network_are_refused_by_name(model: ImageClassifier) -> None:
+    X = np.zeros((2, 2048), np.float32)
+    other = Features(X, None, ["a", "b"], spec={"backbone": "resnet50", "side": 224})
     with pytest.raises(FeatureMismatchError, match=r"'resnet50' \(2048 .*'mobilenet_v2' \(1280\)"):
         model.predict(other)
 
 
-def test_rows_of_the_same_width_and_other_options_are_refused(
+def test_features_of_the_same_width_and_other_options_are_refused(
     model: ImageClassifier, image_folder: Path
 ) -> None:
     features = model.features(image_folder)

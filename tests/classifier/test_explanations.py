@@ -1,4 +1,4 @@
-"""Explanations: similar training images always, activation maps where rows are means of maps."""
+"""Explanations: similar training images always, activation maps where a network has them."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def network() -> Any:
     return _map_network(find_backbone(SMALL))
 
 
-def logits(head: Any, row: np.ndarray) -> np.ndarray:
-    return np.log(np.asarray(head.predict_proba(row[None]), np.float64)[0])
+def logits(head: Any, embedding: np.ndarray) -> np.ndarray:
+    return np.log(np.asarray(head.predict_proba(embedding[None]), np.float64)[0])
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_the_mean_of_a_map_is_what_a_step_along_the_row_does(
+def test_the_mean_of_a_map_is_what_a_step_along_the_embedding_does(
     name: str,
     images: Path,
     features: featx.Features,
@@ -65,15 +65,15 @@ def test_the_mean_of_a_map_is_what_a_step_along_the_row_does(
     monkeypatch.setattr("featx.classifier.activation_maps._map_network", lambda backbone: network)
     head = HEADS[name]().fit(features.X, features.y)
     path = images / "red" / "00.png"
-    row = features.X[features.ids.index("red/00.png")]
-    places = Activation(find_backbone(SMALL), head).map(path, row, 2)
+    embedding = features.X[features.ids.index("red/00.png")]
+    places = Activation(find_backbone(SMALL), head).map(path, embedding, 2)
     assert isinstance(places, np.ndarray)
     assert places.shape == (3, 3)
-    # In numbers: make the row a little longer, and see the red logit grow above the mean of all.
+    # In numbers: a little longer, the embedding has a red logit further above the mean of all.
     # scikit-learn computes in float64 when asked: a step so short crosses the kink of no unit.
     # Keras computes in float32, and tanh has none.
     length, kind = (1e-2, np.float32) if name == "dense" else (1e-6, np.float64)
-    longer, shorter = (row.astype(kind) * kind(1 + way * length) for way in (1, -1))
+    longer, shorter = (embedding.astype(kind) * kind(1 + way * length) for way in (1, -1))
     step = logits(head, longer) - logits(head, shorter)
     expected = (step - step.mean())[2] / (2 * length)
     assert abs(expected) > 0.01, "nothing to compare"
@@ -83,9 +83,9 @@ def test_the_mean_of_a_map_is_what_a_step_along_the_row_does(
 def test_no_map_says_why(images: Path, network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("featx.classifier.activation_maps._map_network", lambda backbone: network)
     path = images / "red" / "00.png"
-    row = np.ones(1280)
+    embedding = np.ones(1280)
     nearest = heads.nearest(k=1).fit(np.eye(1280)[:3], ["a", "b", "c"])
-    found = Activation(find_backbone(SMALL), nearest).map(path, row, 0)
+    found = Activation(find_backbone(SMALL), nearest).map(path, embedding, 0)
     assert isinstance(found, Missing)
     assert "NearestHead does not come to layers" in found.reason
     most = featx.Backbone("mobilenet_v2", weights=None, image_size=32, pooling="max")
@@ -94,7 +94,7 @@ def test_no_map_says_why(images: Path, network: Any, monkeypatch: pytest.MonkeyP
     other = Activation(
         find_backbone(SMALL), heads.logistic(C=1.0).fit(np.eye(1280)[:3], ["a", "b", "c"])
     )
-    found = other.map(path, row, 0)
+    found = other.map(path, embedding, 0)
     assert isinstance(found, Missing)
     assert "goes on after the mean" in found.reason
 
@@ -103,11 +103,11 @@ def test_explanation(
     images: Path, features: featx.Features, network: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("featx.classifier.activation_maps._map_network", lambda backbone: network)
-    cache = images.parent / "cache"  # where `features` left the rows
+    cache = images.parent / "cache"  # where `features` cached the embeddings
     model = ImageClassifier(SMALL, heads.logistic(C=0.1), cache=cache).fit(images)
     path = images / "blue" / "01.png"
-    row = features.X[features.ids.index("blue/01.png")]
-    explained = Explainer(model, k=3).explain(path, row, "blue")
+    embedding = features.X[features.ids.index("blue/01.png")]
+    explained = Explainer(model, k=3).explain(path, embedding, "blue")
     assert [one.id for one in explained.near][0] == "blue/01.png"
     assert len(explained.near) == 3
     assert all(one.image is not None for one in explained.near)
@@ -130,11 +130,11 @@ class _Tags(HTMLParser):
 
 def test_page_escapes_what_it_is_given(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>\" onload='x'"
-    rows = [
+    explained = [
         (Prediction(evil, [(evil, 0.5)], ""), Explanation(note=evil)),
         (Prediction("bad.png", [], evil), None),
     ]
-    page = save(rows, tmp_path / "out")
+    page = save(explained, tmp_path / "out")
     text = page.read_text(encoding="utf-8")
     found = _Tags()
     found.feed(text)

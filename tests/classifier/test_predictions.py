@@ -1,4 +1,4 @@
-"""The commands train, predict and export; rows of many images, the bad ones in their place."""
+"""The commands train, predict and export; predictions for many images, the bad ones included."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def kept(model: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Find the rows of the model's training: the tests draw the same images."""
+    """Find the embeddings of the model's training: the tests draw the same images."""
     monkeypatch.setenv("FEATX_CACHE", str(model.parent / "cache"))
 
 
@@ -52,7 +52,7 @@ def test_train_goes_on_without_bad_images_when_asked(image_folder: Path, tmp_pat
     run("train", image_folder, *OPTIONS, "--out", tmp_path / "m.featx", code=1)
     assert not (tmp_path / "m.featx").exists()
     words = ["--out", tmp_path / "m.featx", "--on-error", "skip"]
-    assert "images  23" in run("train", image_folder, *OPTIONS, *words)
+    assert "images    23" in run("train", image_folder, *OPTIONS, *words)
 
 
 def test_predict_in_every_form(model: Path, image_folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Dense layers as data: the layers Keras gets, how they are trained, and what is kept of them."""
+"""Dense layers as data: the layers Keras gets, how they are trained, and what is saved of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sklearn.base import clone
 
 from featx import dense
 from featx.dense import (
-    ROWS,
+    DEFAULT_RECIPE,
     BatchNorm,
     CosineDecay,
     Dense,
@@ -29,7 +29,7 @@ from featx.dense import (
     attach,
     split,
     train,
-    train_on_rows,
+    train_on_features,
 )
 
 QUICK = Recipe(layers=(Dense(8),), epochs=3, learning_rate=0.01, patience=None)
@@ -38,8 +38,8 @@ QUICK = Recipe(layers=(Dense(8),), epochs=3, learning_rate=0.01, patience=None)
 def blobs(n: int = 90, dim: int = 12, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     codes = np.arange(n) % 3
-    rows = 2 * rng.normal(size=(3, dim))[codes] + rng.normal(size=(n, dim))
-    return rows.astype(np.float32), np.array(["ash", "birch", "cedar"])[codes]
+    samples = 2 * rng.normal(size=(3, dim))[codes] + rng.normal(size=(n, dim))
+    return samples.astype(np.float32), np.array(["ash", "birch", "cedar"])[codes]
 
 
 def built(recipe: Recipe, shape: tuple[int, ...], n_classes: int = 3, seed: int = 0) -> Any:
@@ -59,7 +59,7 @@ def kinds(model: Any) -> list[str]:
 def test_a_recipe_is_a_value() -> None:
     assert Recipe() == Recipe(layers=(Dropout(0.2),))
     assert len({Recipe(), Recipe(epochs=3), replace(Recipe(epochs=3), epochs=20)}) == 2
-    assert pickle.loads(pickle.dumps(ROWS)) == ROWS  # noqa: S301
+    assert pickle.loads(pickle.dumps(DEFAULT_RECIPE)) == DEFAULT_RECIPE  # noqa: S301
     with pytest.raises(FrozenInstanceError):
         Recipe().epochs = 3  # type: ignore[misc]
 
@@ -132,7 +132,7 @@ def test_every_kind_of_layer_and_augmentation_builds() -> None:
         ((BatchNorm(), Flatten()), (6,), ["BatchNormalization", "Flatten", "Dense"]),
     ],
 )
-def test_heads_stand_on_maps_and_on_rows(
+def test_heads_stand_on_maps_and_on_embeddings(
     layers: Any, shape: tuple[int, ...], expected: list[str]
 ) -> None:
     model = built(Recipe(layers=layers), shape)
@@ -182,8 +182,8 @@ def test_the_seed_alone_decides_how_layers_begin() -> None:
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.25, 0.9])
 def test_split_holds_out_a_share_of_each_class(fraction: float) -> None:
     codes = np.repeat([0, 1, 2, 3], [40, 10, 2, 1])
-    rows, held = split(codes, fraction, seed=0)
-    assert sorted([*rows, *held]) == list(range(53))
+    samples, held = split(codes, fraction, seed=0)
+    assert sorted([*samples, *held]) == list(range(53))
     counts = np.bincount(codes[held], minlength=4)
     expected = {
         0.0: [0, 0, 0, 0],
@@ -192,7 +192,7 @@ def test_split_holds_out_a_share_of_each_class(fraction: float) -> None:
         0.9: [36, 9, 1, 0],
     }[fraction]
     assert list(counts) == expected
-    assert (np.diff(rows) > 0).all()
+    assert (np.diff(samples) > 0).all()
     if fraction:
         assert not np.array_equal(held, split(codes, fraction, seed=1)[1])
 
@@ -202,13 +202,13 @@ def test_a_learning_rate_falls_along_a_cosine() -> None:
     recipe = replace(QUICK, learning_rate=CosineDecay(0.1, 4), epochs=1, batch_size=10)
     model = built(recipe, (12,))
     before = model.get_weights()
-    rows = X, np.unique(y, return_inverse=True)[1], np.ones(len(X), np.float32)
-    train_on_rows(model, recipe, rows, None, 0)
+    samples = X, np.unique(y, return_inverse=True)[1], np.ones(len(X), np.float32)
+    train_on_features(model, recipe, samples, None, 0)
     rate = model.optimizer.learning_rate
     assert float(np.asarray(rate)) == pytest.approx(0.0, abs=1e-7)
     after = model.get_weights()
     assert not np.array_equal(before[0], after[0])
-    train_on_rows(model, replace(recipe, learning_rate=CosineDecay(1e-30, 1)), rows, None, 0)
+    train_on_features(model, replace(recipe, learning_rate=CosineDecay(1e-30, 1)), samples, None, 0)
     np.testing.assert_array_equal(after[0], model.get_weights()[0])
 
 
@@ -221,26 +221,26 @@ def test_optimizers_by_name(name: str) -> None:
 
 
 def noise(n: int = 60) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows that tell nothing of their labels, so that validation soon gets worse."""
+    """Return samples unrelated to their labels, so that validation soon gets worse."""
     rng = np.random.default_rng(0)
     return rng.normal(size=(n, 20)).astype(np.float32), rng.integers(0, 2, n)
 
 
-@pytest.mark.parametrize("asked", [1024, 7])
-def test_stops_early_and_keeps_the_best_epoch(asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("featx.dense.training.ASKED", asked)
-    monkeypatch.setattr("featx.dense.classifier.ASKED", asked)
+@pytest.mark.parametrize("at_a_time", [1024, 7])
+def test_stops_early_and_keeps_the_best_epoch(at_a_time: int) -> None:
     X, y = noise()
     recipe = Recipe(
         layers=(Dense(32),), learning_rate=0.05, epochs=60, patience=3, validation_fraction=0.3
     )
-    head = DenseClassifier(recipe).fit(X, y)
+    head = DenseClassifier(recipe)
+    head.predict_batch_size = at_a_time  # type: ignore[misc]
+    head.fit(X, y)
     losses = head.history_["val_loss"]
     assert head.n_epochs_ == len(losses) < 60
     assert head.n_epochs_ == int(np.argmin(losses)) + 1 + 3
     _, held = split(y, 0.3, seed=0)
-    kept = -np.log(head.predict_proba(X[held])[np.arange(len(held)), y[held]]).mean()
-    assert kept == pytest.approx(min(losses), rel=1e-4)
+    best = -np.log(head.predict_proba(X[held])[np.arange(len(held)), y[held]]).mean()
+    assert best == pytest.approx(min(losses), rel=1e-4)
     right = (head.predict(X[held]) == y[held]).mean()
     assert right == pytest.approx(head.history_["val_accuracy"][int(np.argmin(losses))])
     last = DenseClassifier(replace(recipe, restore_best=False)).fit(X, y)
@@ -303,7 +303,7 @@ def test_global_random_state_is_neither_read_nor_changed() -> None:
     random.seed(2)
     np.random.seed(2)  # noqa: NPY002
     np.testing.assert_array_equal(DenseClassifier(recipe).fit(X, y).predict_proba(X), first)
-    other = DenseClassifier(recipe, seed=1).fit(X, y).predict_proba(X)
+    other = DenseClassifier(recipe, random_state=1).fit(X, y).predict_proba(X)
     assert np.abs(other - first).max() > 1e-3
 
 
@@ -331,7 +331,7 @@ def test_a_pickle_is_opened_without_keras() -> None:
     subprocess.run([sys.executable, "-c", code], input=content, check=True, timeout=60)
 
 
-def test_rows_are_trained_as_keras_trains_them() -> None:
+def test_features_are_trained_as_keras_trains_them() -> None:
     import keras
 
     X, y = blobs(93)
@@ -356,8 +356,8 @@ def test_rows_are_trained_as_keras_trains_them() -> None:
             self.order = self.random.permutation(80)
 
     ours, theirs = built(recipe, (12,)), built(recipe, (12,))
-    rows = X[:80], codes[:80], weights[:80]
-    found = train_on_rows(ours, recipe, rows, (X[80:], codes[80:]), 0)
+    samples = X[:80], codes[:80], weights[:80]
+    found = train_on_features(ours, recipe, samples, (X[80:], codes[80:]), 0)
     expected = train(theirs, recipe, Batches(), (X[80:], codes[80:]))
     for mine, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(mine, other, atol=1e-6)

@@ -91,8 +91,10 @@ class Seam:
             ),
         )
 
-    def fine_tuned(self, backbone: Any, recipe: Recipe, *, seed: int, progress: bool) -> Any:
-        return _FakeBaseline(self, recipe, seed)
+    def fine_tuned(
+        self, backbone: Any, recipe: Recipe, *, random_state: int, progress: bool
+    ) -> Any:
+        return _FakeBaseline(self, recipe, random_state)
 
 
 class _FakeBaseline:

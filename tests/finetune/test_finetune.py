@@ -1,4 +1,4 @@
-"""FineTuned: the same layers as on rows, images in order, two phases, honest refusals."""
+"""FineTuned: the same layers as on features, images in order, two phases, honest refusals."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from featx.dense import (
     Shift,
     Zoom,
 )
-from featx.errors import DatasetError
-from featx.finetune import FineTuned, UnusableImagesError
-from featx.finetune.batches import batches_of, decoding_threads
+from featx.errors import DatasetError, UnusableImagesError
+from featx.finetune import FineTuned
+from featx.finetune.batches import ImageBatches, decoding_threads
 from featx.images import decoding
 
 SIDE = 24
@@ -92,20 +92,20 @@ def test_prediction_is_in_the_order_of_the_dataset(image_folder: Path) -> None:
     assert list(model.predict(images)) == list(model.classes_[proba.argmax(axis=1)])
 
 
-def test_same_layers_as_on_rows(image_folder: Path) -> None:
-    """The head trained on rows, put on the network, answers as it does on rows."""
+def test_same_layers_as_on_features(image_folder: Path) -> None:
+    """The head trained on features, put on the network, predicts as it does on features."""
     recipe = Recipe(layers=(BatchNorm(), Dense(7), Dropout(0.3)), epochs=2, batch_size=8)
-    rows = featx.extract(image_folder, "small", progress=False)
-    on_rows = DenseClassifier(recipe).fit(rows.X, rows.y)
+    features = featx.extract(image_folder, "small", progress=False)
+    on_features = DenseClassifier(recipe).fit(features.X, features.y)
     model = small(recipe).fit(image_folder)
     head = [layer for layer in model.model_.layers if layer.name.startswith("head_")]
     assert [layer.name for layer in head] == [
-        layer.name for layer in on_rows._model.layers if layer.name.startswith("head_")
+        layer.name for layer in on_features._model.layers if layer.name.startswith("head_")
     ]
-    for layer, other in zip(head, on_rows._model.layers[1:], strict=True):
+    for layer, other in zip(head, on_features._model.layers[1:], strict=True):
         layer.set_weights(other.get_weights())
     np.testing.assert_allclose(
-        model.predict_proba(image_folder), on_rows.predict_proba(rows.X), atol=1e-5
+        model.predict_proba(image_folder), on_features.predict_proba(features.X), atol=1e-5
     )
 
 
@@ -119,7 +119,7 @@ def test_same_seed_same_weights_whatever_the_global_state(image_folder: Path) ->
     second = small(recipe).fit(image_folder).predict_proba(image_folder)
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
     np.testing.assert_allclose(second, first, atol=1e-6)
-    other = small(recipe, seed=1).fit(image_folder).predict_proba(image_folder)
+    other = small(recipe, random_state=1).fit(image_folder).predict_proba(image_folder)
     assert np.abs(other - first).max() > 1e-3
 
 
@@ -254,19 +254,21 @@ def test_other_errors_are_not_taken_for_bad_images(image_folder: Path) -> None:
 
 
 def test_refusals(image_folder: Path) -> None:
-    with pytest.raises(DatasetError, match=r"no labels.*sub-folder a class"):
+    with pytest.raises(DatasetError, match=r"no labels.*one sub-folder per class"):
         small().fit(image_folder / "red")
     with pytest.raises(DatasetError, match=r"only one class: .*'x'.* \(8 images\)"):
         small().fit(image_folder / "red", ["x"] * 8)
     strange = as_dataset(image_folder / "red", ["pink"] * 8)
-    with pytest.raises(DatasetError, match="training has not: pink. Training has blue, green, red"):
+    with pytest.raises(
+        DatasetError, match="training does not have: pink. Training has blue, green, red"
+    ):
         small().fit(image_folder, validation=strange)
     with pytest.raises(Exception, match="not fitted"):
         small().predict(image_folder)
 
 
 def test_clone_and_pickle(image_folder: Path) -> None:
-    model = small(unfreeze=1, seed=3)
+    model = small(unfreeze=1, random_state=3)
     copy = clone(model)
     assert copy.get_params() == model.get_params()
     model.fit(image_folder)
@@ -294,7 +296,7 @@ def numbered(count: int) -> Dataset:
 def test_batches_are_shuffled_each_epoch_and_complete(streamed: bool) -> None:
     epochs = []
     with decoding_threads() as pool:
-        batches = batches_of(numbered(10), 4, 4, pool, targets=(np.arange(10),), seed=0)
+        batches = ImageBatches(numbered(10), 4, 4, pool, targets=(np.arange(10),), seed=0)
         stream = batches.stream()
         assert stream.cardinality() == len(batches) == 3
         next(iter(stream))  # as Keras looks before it begins: no order or image is lost by it
@@ -312,9 +314,25 @@ def test_batches_are_shuffled_each_epoch_and_complete(streamed: bool) -> None:
     assert epochs[0] != epochs[1] != epochs[2]
 
 
+def test_the_batches_of_other_backends_train_the_same_weights(
+    image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    streamed = small().fit(image_folder)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with decoding_threads() as pool:
+        served = ImageBatches(numbered(10), 4, 4, pool, targets=(np.arange(10),)).stream()
+        assert isinstance(served, keras.utils.PyDataset)
+        assert len(served) == 3
+    other = small().fit(image_folder)
+    for weights, same in zip(streamed.model_.weights, other.model_.weights, strict=True):
+        np.testing.assert_allclose(np.asarray(same), np.asarray(weights), atol=1e-6)
+
+
 def test_no_autotuner_holds_the_end_of_an_epoch() -> None:
     with decoding_threads() as pool:
-        stream = batches_of(numbered(8), 4, 4, pool).stream()
+        stream = ImageBatches(numbered(8), 4, 4, pool).stream()
         assert stream.options().autotune.enabled is False
 
 

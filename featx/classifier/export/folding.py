@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from featx.backbones.backbone import Backbone
-from featx.dense import ROWS, DenseClassifier, attach
+from featx.dense import DEFAULT_RECIPE, DenseClassifier, attach
 from featx.errors import ExportError
 from featx.heads.boosting.xgboost_head import XGBoostHead
 from featx.heads.kinds import kind_of
@@ -20,7 +20,7 @@ _ACTIVATIONS = {"identity": "linear", "logistic": "sigmoid", "tanh": "tanh", "re
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A dense layer: `activation(rows @ kernel + bias)`.
+    """A dense layer: `activation(X @ kernel + bias)`.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ def folded(backbone: Backbone, head: Any) -> Any:
     """
     import keras
 
-    network = pixels_to_rows(backbone)
+    network = pixels_to_embeddings(backbone)
     model = keras.Model(network.input, _on(network.output, head), name="classifier")
     model.trainable = False
     if isinstance(head, DenseClassifier):
@@ -78,48 +78,48 @@ def folded(backbone: Backbone, head: Any) -> Any:
     return model
 
 
-def pixels_to_rows(backbone: Backbone) -> Any:
-    """Return the network as a `keras.Model` that takes uint8 images, and gives float32 rows.
+def pixels_to_embeddings(backbone: Backbone) -> Any:
+    """Return the network as a `keras.Model` that takes uint8 images, and gives float32 embeddings.
 
     Raises
     ------
     ExportError
-        The rows were computed in int8, which no Keras model does.
+        The embeddings were computed in int8, which Keras models cannot.
     """
     import keras
 
     if backbone.precision == "int8":
         raise ExportError(
-            "the head was trained on rows in int8, which only OpenVINO computes: as one network "
-            "in float32 it would get other rows. Train it on rows of precision='float32' or "
-            "'bfloat16' to export it."
+            "the head was trained on embeddings in int8, which only OpenVINO computes: as one "
+            "network in float32 it would get others. Train it on embeddings of "
+            "precision='float32' or 'bfloat16' to export it."
         )
 
     image = keras.Input((backbone.side, backbone.side, 3), dtype="uint8", name="image")
     pixels = keras.layers.Rescaling(1.0, dtype="float32", name="pixels")(image)
-    return keras.Model(image, backbone.build()(pixels, training=False), name="rows")
+    return keras.Model(image, backbone.build()(pixels, training=False), name="embeddings")
 
 
-def _on(rows: Any, head: Any) -> Any:
+def _on(tensor: Any, head: Any) -> Any:
     import keras
 
     if isinstance(head, DenseClassifier):
-        return attach(head.recipe or ROWS, rows, len(head.classes_), head.seed)
+        return attach(head.recipe or DEFAULT_RECIPE, tensor, len(head.classes_))
     steps = steps_of(head)
     if steps is None:
         raise ExportError(
             f"{type(head).__name__} does not come to layers of a network, so it cannot be folded. "
             "logistic, mlp, dense and linear_svm can; xgboost can be written as ONNX."
             if not isinstance(head, XGBoostHead)
-            else "trees are no layers of a network: xgboost can be written as ONNX alone, "
+            else "trees are not layers of a network: xgboost can be written as ONNX alone, "
             "export(path, format='onnx')."
         )
     for number, step in enumerate(steps):
         layer = keras.layers.Dense(
             len(step.bias), activation=step.activation, dtype="float32", name=f"head_{number:02d}"
         )
-        rows = layer(rows)
-    return keras.layers.Softmax(dtype="float32", name="probabilities")(rows)
+        tensor = layer(tensor)
+    return keras.layers.Softmax(dtype="float32", name="probabilities")(tensor)
 
 
 def _set_weights(model: Any, weights: list[np.ndarray]) -> None:
@@ -130,7 +130,7 @@ def _set_weights(model: Any, weights: list[np.ndarray]) -> None:
 
 
 def _two_columns(kernel: np.ndarray, bias: np.ndarray, activation: str) -> Step:
-    """Return the step with a column a class; scikit-learn gives two classes one column."""
+    """Return the step with one column per class; scikit-learn gives two classes one column."""
     if kernel.shape[1] == 1:
         # softmax of (-z/2, z/2) is (1 - sigmoid(z), sigmoid(z))
         kernel = np.hstack([-kernel, kernel]) / 2
@@ -139,7 +139,7 @@ def _two_columns(kernel: np.ndarray, bias: np.ndarray, activation: str) -> Step:
 
 
 def _unscaled(kernel: np.ndarray, bias: np.ndarray, scaler: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return kernel and bias for rows as they come."""
+    """Return kernel and bias for embeddings as they come."""
     kernel = kernel.astype(np.float64)
     if scaler.with_std:
         kernel = kernel / scaler.scale_[:, None]

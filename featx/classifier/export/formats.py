@@ -16,7 +16,7 @@ import numpy as np
 
 from featx.backbones.backbone import Backbone
 from featx.classifier.export import onnx_trees
-from featx.classifier.export.folding import folded, pixels_to_rows
+from featx.classifier.export.folding import folded, pixels_to_embeddings
 from featx.errors import ExportError
 from featx.heads.boosting import checked_model
 from featx.heads.boosting.xgboost_head import XGBoostHead
@@ -25,7 +25,7 @@ SUFFIXES = {"keras": ".keras", "savedmodel": "", "onnx": ".onnx", "tflite": ".tf
 """What a file of each format is called; a SavedModel is a folder."""
 
 NAMES = "labels.txt"
-"""The class names, one a line, in a .keras or .tflite file (both are readable as a zip)."""
+"""The class names, one per line, in a .keras or .tflite file (both are readable as a zip)."""
 
 
 def write(
@@ -38,10 +38,11 @@ def write(
     as `labels.txt` in a .keras or .tflite file (read it with any zip tool), as `assets.extra/
     labels.txt` in a SavedModel, as the metadata "classes" (a JSON list) in ONNX.
 
-    Trees jump at their thresholds: where a number of a row lies so near to one that another runtime
-    rounds it across, the image takes another branch, and its probabilities differ by hundredths.
-    featx keeps thresholds away from the training rows, so that this is rare; `verify_parity` finds
-    such images. On the same rows the exported trees give the head's own probabilities.
+    Trees jump at their thresholds: where a number of an embedding lies so near to one that another
+    runtime rounds it across, the image takes another branch, and its probabilities differ by
+    hundredths. featx keeps thresholds away from the training embeddings, so that this is rare;
+    `verify_parity` finds such images. On the same embeddings the exported trees give the head's own
+    probabilities.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ def write(
     _check_target(path)
     trees = isinstance(head, XGBoostHead)
     planted = trees and chosen == "onnx"
-    network = pixels_to_rows(backbone) if planted else folded(backbone, head)
+    network = pixels_to_embeddings(backbone) if planted else folded(backbone, head)
     names = [str(name) for name in head.classes_]
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".featx-export-") as folder:
         # Beside the target, so that it appears whole or not at all.
@@ -158,7 +159,7 @@ def _json(names: Sequence[str]) -> str:
 
 
 def _plant(made: Path, head: XGBoostHead) -> None:
-    """Put the trees of a head behind the ONNX network that makes its rows."""
+    """Put the trees of a head behind the ONNX network that computes its embeddings."""
     import onnx
 
     raw = bytes(head.model_.get_booster().save_raw("ubj"))

@@ -14,26 +14,26 @@ ML_VERSION = 3
 
 
 def plant(model: Any, trees: dict[str, Any], n_classes: int) -> None:
-    """Put trees behind the single output of an ONNX model: rows become probabilities.
+    """Put trees behind the single output of an ONNX model: embeddings become probabilities.
 
     Parameters
     ----------
     model : onnx.ModelProto
-        Its output is rows (n, width); changed in place.
+        Its output is embeddings (n, width); changed in place.
     trees : dict
-        As `booster.checked` gives.
+        As `checked_model.checked` gives.
     """
     from onnx import TensorProto, helper
 
     graph = model.graph
-    rows = graph.output[0].name
+    embeddings = graph.output[0].name
     learner = trees["learner"]
     groups = 1 if n_classes == 2 else n_classes
     make = helper.make_node
     graph.node.append(
         make(
             "TreeEnsembleRegressor",
-            [rows],
+            [embeddings],
             ["featx_margins"],
             domain=ML,
             n_targets=groups,

@@ -1,4 +1,4 @@
-"""Proof that the head on kept rows and the head on the network are one and the same."""
+"""Proof that the head on cached embeddings and the head on the network agree."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Parity:
     tolerance : float
         What `holds` asks for.
     against : str
-        What the kept rows were compared with.
+        What the cached embeddings were compared with.
     seconds : float
         Wall time of the whole comparison.
     beyond : int
@@ -64,7 +64,7 @@ class Parity:
         if not self.holds:
             verdict = f"MORE than the tolerance of {self.tolerance:g} for {self.beyond} of them"
         return (
-            f"{self.images} images: kept rows and {self.against} differ by at most "
+            f"{self.images} images: cached embeddings and {self.against} differ by at most "
             f"{self.largest:.2g} ({self.worst}); {verdict}, the same class for {self.same_class}."
         )
 
@@ -76,7 +76,7 @@ def verify_parity(
     *,
     tolerance: float | None = None,
 ) -> Parity:
-    """Compare, image by image, the head on kept rows with one network from end to end.
+    """Compare, image by image, the head on cached embeddings with one network from end to end.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def verify_parity(
     Returns
     -------
     Parity
-        `holds` says whether they agree; `largest` by how much they do.
+        `holds` is whether they agree; `largest` the largest difference.
 
     Raises
     ------
@@ -101,35 +101,35 @@ def verify_parity(
         The head cannot be folded onto a network, or no runtime for the file is installed.
     """
     dataset = as_images(images)
-    rows = classifier.features(dataset).X
+    X = classifier.features(dataset).X
     backbone = find_backbone(classifier.backbone)
-    return compare(backbone, classifier.head_, dataset, rows, network, tolerance=tolerance)
+    return compare(backbone, classifier.head_, dataset, X, network, tolerance=tolerance)
 
 
 def compare(
     backbone: Backbone,
     head: Any,
     dataset: Dataset,
-    rows: np.ndarray,
+    X: np.ndarray,
     network: Network | str | os.PathLike[str] | None = None,
     *,
     tolerance: float | None = None,
 ) -> Parity:
-    """Compare as `verify_parity` does, for a fitted head and the kept rows of a dataset."""
+    """Compare as `verify_parity` does, for a fitted head and the cached embeddings of a dataset."""
     began = time.perf_counter()
     against, run = _network(backbone, head, network)
-    kept = head.predict_proba(rows)
+    expected = head.predict_proba(X)
     sources = (item.source for item in dataset)
     found = np.concatenate([run(batch) for batch in _batches(sources, backbone)])
-    apart = np.abs(found - kept).max(axis=1)
+    apart = np.abs(found - expected).max(axis=1)
     worst = int(apart.argmax())
     if tolerance is None:
         tolerance = 1e-5 if network is None else 1e-4
     return Parity(
-        len(kept),
+        len(expected),
         float(apart[worst]),
         dataset.ids[worst],
-        int((found.argmax(axis=1) == kept.argmax(axis=1)).sum()),
+        int((found.argmax(axis=1) == expected.argmax(axis=1)).sum()),
         tolerance,
         against,
         time.perf_counter() - began,

@@ -42,7 +42,7 @@ def array_of(content: bytes, name: str, kinds: str = NUMBERS) -> np.ndarray:
             raise ValueError(f".npy version {version}")
         shape, _, dtype = np.lib.format.read_array_header_1_0(buffer)
     except Exception as error:
-        raise ModelFormatError(f"{name} is no array of numbers: {error}.") from error
+        raise ModelFormatError(f"{name} is not an array of numbers: {error}.") from error
     if dtype.hasobject or dtype.kind not in kinds:
         raise ModelTrustError(
             f"{name} holds {dtype}, not numbers. featx writes and reads numbers only: "
@@ -51,7 +51,7 @@ def array_of(content: bytes, name: str, kinds: str = NUMBERS) -> np.ndarray:
     count = 1
     for length in shape:
         count *= length
-    # Before any memory is asked for: a header may claim terabytes.
+    # Before any memory is allocated: a header may claim terabytes.
     held = len(content) - buffer.tell()
     if len(shape) > MAX_DIMENSIONS or min(shape, default=1) < 0 or count * dtype.itemsize != held:
         raise ModelFormatError(

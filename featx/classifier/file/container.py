@@ -22,6 +22,7 @@ from featx.errors import (
     ModelVersionError,
 )
 from featx.storage import atomic, strict_json
+from featx.storage.output import check_target
 
 FORMAT = "featx model"
 VERSION = 2
@@ -51,11 +52,10 @@ def write(
     str
         The sha256 of the file, to pin it by when it is loaded.
     """
-    path = Path(path)
     contents = {
         name: part if isinstance(part, bytes) else array_bytes(part) for name, part in parts.items()
     }
-    about = {
+    document = {
         "format": FORMAT,
         "version": VERSION,
         **manifest,
@@ -66,21 +66,20 @@ def write(
     }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in {MANIFEST: _text(about), **contents}.items():
+        for name, content in {MANIFEST: _text(document), **contents}.items():
             # A fixed date: the same model is the same file.
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist; make it first.")
-    atomic.replace_all({path: buffer.getbuffer()})
+    check_target(Path(path))
+    atomic.replace_all({Path(path): buffer.getbuffer()})
     return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
 
-def _text(about: Mapping[str, Any]) -> bytes:
-    """Return strict JSON in UTF-8; bytes of file names that are no UTF-8 stand as escapes."""
+def _text(document: Mapping[str, Any]) -> bytes:
+    """Return strict JSON in UTF-8; bytes of file names that are not UTF-8 become escapes."""
     try:
-        return json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False).encode()
+        return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
-        return json.dumps(about, indent=1, allow_nan=False).encode()
+        return json.dumps(document, indent=1, allow_nan=False).encode()
 
 
 def read(
@@ -96,26 +95,26 @@ def read(
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        The file does not exist.
     ModelFormatError
-        The file is no model file of featx: a pickle, a Keras file, a image, half a file.
+        The file is not a model file of featx: a pickle, a Keras file, an image, half a file.
     ModelIntegrityError
         Its digest, or that of a member, is not the stated one; a member is missing.
     ModelTrustError
         It holds what featx never writes: compressed or linked members, odd names or paths.
     ModelVersionError
-        A later featx wrote it.
+        An earlier or a later featx wrote it.
     """
     name = os.fspath(path)
     content = _content(path)
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256.lower():
         raise ModelIntegrityError(
-            f"{name} has the sha256 {hashlib.sha256(content).hexdigest()}, and {sha256} was asked "
-            "for: it is another file, or was changed. Get it again from whom you trust."
+            f"{name} has the sha256 {hashlib.sha256(content).hexdigest()}, and {sha256} was "
+            "expected: it is another file, or was changed. Get it again from whom you trust."
         )
     if not content.startswith(b"PK\x03\x04"):
         raise ModelFormatError(
-            f"{name} is no model file of featx: {_guess(content)}. Expected a file written by "
+            f"{name} is not a model file of featx: {_guess(content)}. Expected a file written by "
             "ImageClassifier.save or featx train --out. Nothing of it was run."
         )
     try:
@@ -125,7 +124,7 @@ def read(
     except ModelFileError:
         raise
     except Exception as error:  # zipfile reports damage by many exceptions
-        raise ModelFormatError(f"{name} is no whole model file of featx: {error}.") from error
+        raise ModelFormatError(f"{name} is not a whole model file of featx: {error}.") from error
     manifest = _manifest(name, members.pop(MANIFEST, None))
     _check_digests(name, manifest, members)
     return manifest, members
@@ -138,16 +137,16 @@ def _content(path: str | os.PathLike[str]) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         raise FileNotFoundError(f"no model file at {name}.") from None
-    about = os.fstat(descriptor)
-    if not stat.S_ISREG(about.st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise ModelFormatError(f"{name} is no model file of featx: it is no regular file.")
+        raise ModelFormatError(f"{name} is not a model file of featx: it is not a regular file.")
     with open(descriptor, "rb") as file:
-        if about.st_size > MAX_BYTES:
+        if status.st_size > MAX_BYTES:
             raise ModelTrustError(
-                f"{name} has {about.st_size:,} bytes; a model file has at most {MAX_BYTES:,}."
+                f"{name} has {status.st_size:,} bytes; a model file has at most {MAX_BYTES:,}."
             )
-        return file.read(about.st_size)
+        return file.read(status.st_size)
 
 
 def _guess(content: bytes) -> str:
@@ -158,7 +157,7 @@ def _guess(content: bytes) -> str:
         (b"x\x9c", "it is zlib-compressed, perhaps a joblib pickle, which runs code"),
         (b"\x89HDF", "it is an HDF5 file, such as Keras's .h5"),
         (b"PK", "it is an empty or broken zip"),
-        (b"", "it is empty" if not content else "it is no zip"),
+        (b"", "it is empty" if not content else "it is not a zip"),
     ):
         if content.startswith(start):
             return what
@@ -171,7 +170,7 @@ def _check_members(name: str, archive: zipfile.ZipFile, length: int) -> None:
     if MANIFEST not in names:
         kind = next((k for n, k in _OTHERS.items() if n in names), "a zip without a manifest")
         raise ModelFormatError(
-            f"{name} is no model file of featx: it is {kind}. Expected a file written by "
+            f"{name} is not a model file of featx: it is {kind}. Expected a file written by "
             "ImageClassifier.save."
         )
     reasons = {
@@ -212,12 +211,20 @@ def _manifest(name: str, content: bytes | None) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ModelFormatError(f"{name}: its manifest is damaged: {error}.") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ModelFormatError(f"{name} is no model file of featx: its manifest names no format.")
+        raise ModelFormatError(
+            f"{name} is not a model file of featx: its manifest names no format."
+        )
     version = manifest.get("version")
     if not isinstance(version, int) or version != VERSION:
+        writer = f"featx {str(manifest.get('featx'))[:20]!r}"
+        remedy = f"It was written by {writer}: install that, or a later one."
+        if version == 1:
+            remedy = (
+                f"It was written by {writer}, before the format was fixed. Train the model again "
+                "(embeddings that are cached are not computed again), or load it with that version."
+            )
         raise ModelVersionError(
-            f"{name} has the format version {version!r}; this featx knows {VERSION}. It was "
-            f"written by featx {str(manifest.get('featx'))[:20]!r}: install that, or a later one."
+            f"{name} has the format version {version!r:.20}; this featx knows {VERSION}. {remedy}"
         )
     return manifest
 

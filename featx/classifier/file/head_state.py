@@ -15,8 +15,8 @@ from sklearn.preprocessing import LabelBinarizer, StandardScaler
 from sklearn.svm import LinearSVC
 
 from featx.classifier.file import recipes
-from featx.dense import ROWS, DenseClassifier
-from featx.errors import ModelFormatError
+from featx.dense import DEFAULT_RECIPE, DenseClassifier
+from featx.errors import HeadError, ModelFormatError
 from featx.heads import CalibratedHead, LogisticHead, MLPHead, NearestHead, StratifiedFolds
 from featx.heads.boosting import checked_model, ubj
 from featx.heads.boosting.xgboost_head import XGBoostHead
@@ -37,7 +37,7 @@ def head_of(state: HeadState, shape: Shape) -> Any:
     ModelFormatError
         A part is missing, of another shape or type, or does not fit the classes.
     """
-    kind = state.about.get("kind")
+    kind = state.metadata.get("kind")
     if not isinstance(kind, str) or kind not in _READERS:
         raise ModelFormatError(f"no head of the kind {kind!r:.60}. Known: {', '.join(_READERS)}.")
     try:
@@ -51,22 +51,22 @@ def head_of(state: HeadState, shape: Shape) -> Any:
 
 
 def _logistic_state(head: LogisticHead) -> HeadState:
-    about = {"kind": "logistic", "parameters": parameters(head), "C": float(head.C_)}
-    about |= {"iterations": head.n_iter_, "converged": head.converged_}
-    about["losses"] = [[C, loss] for C, loss in head.losses_.items()]
-    return HeadState(about, {"coef": head.coef_, "intercept": head.intercept_})
+    metadata = {"kind": "logistic", "parameters": parameters(head), "C": float(head.C_)}
+    metadata |= {"iterations": head.n_iter_, "converged": head.converged_}
+    metadata["losses"] = [[C, loss] for C, loss in head.losses_.items()]
+    return HeadState(metadata, {"coef": head.coef_, "intercept": head.intercept_})
 
 
 def _logistic(state: HeadState, shape: Shape) -> LogisticHead:
-    head = made(LogisticHead, state.about["parameters"])
+    head = made(LogisticHead, state.metadata["parameters"])
     outputs = _outputs(shape)
     head.coef_ = need(state, "coef", outputs, shape.dim)
     head.intercept_ = need(state, "intercept", outputs)
     head.C_ = float(number(state, "C"))
-    head.losses_ = {float(C): float(loss) for C, loss in state.about["losses"]}
+    head.losses_ = {float(C): float(loss) for C, loss in state.metadata["losses"]}
     head.n_iter_, head.converged_ = (
         int(number(state, "iterations")),
-        bool(state.about["converged"]),
+        bool(state.metadata["converged"]),
     )
     return _fitted(head, shape)
 
@@ -83,15 +83,14 @@ def _fitted(head: Any, shape: Shape) -> Any:
 def _scaler_state(scaler: StandardScaler) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     seen = np.atleast_1d(np.asarray(scaler.n_samples_seen_, np.int64))
     arrays = {"scale": scaler.scale_, "mean": scaler.mean_, "var": scaler.var_, "seen": seen}
-    # A scaler that is told to leave out a step has no numbers for it.
+    # A scaler that leaves out a step has no numbers for it.
     found = {f"scaler_{name}": value for name, value in arrays.items() if value is not None}
-    asked = {name: bool(getattr(scaler, name)) for name in ("with_mean", "with_std")}
-    return {} if all(asked.values()) else {"scaler": asked}, found
+    steps = {name: bool(getattr(scaler, name)) for name in ("with_mean", "with_std")}
+    return {} if all(steps.values()) else {"scaler": steps}, found
 
 
 def _scaler(state: HeadState, shape: Shape) -> StandardScaler:
-    asked = made(dict, state.about.get("scaler", {}))
-    scaler = StandardScaler(**asked)
+    scaler = StandardScaler(**made(dict, state.metadata.get("scaler", {})))
     has = {"scale": scaler.with_std, "var": scaler.with_std}
     has["mean"] = scaler.with_std or scaler.with_mean
     for name, there in has.items():
@@ -106,13 +105,13 @@ def _mlp_state(head: Pipeline) -> HeadState:
     net = head[1]
     arrays = {f"coef_{i}": coef for i, coef in enumerate(net.coefs_)}
     arrays |= {f"intercept_{i}": one for i, one in enumerate(net.intercepts_)}
-    about = {"kind": "mlp", "parameters": parameters(net), "iterations": net.n_iter_}
+    metadata = {"kind": "mlp", "parameters": parameters(net), "iterations": net.n_iter_}
     scaled, numbers = _scaler_state(head[0])
-    return HeadState(about | scaled | {"layers": len(net.coefs_)}, arrays | numbers)
+    return HeadState(metadata | scaled | {"layers": len(net.coefs_)}, arrays | numbers)
 
 
 def _mlp(state: HeadState, shape: Shape) -> Pipeline:
-    net = made(MLPHead, state.about["parameters"])
+    net = made(MLPHead, state.metadata["parameters"])
     hidden = [int(units) for units in net.hidden_layer_sizes]
     widths = [shape.dim, *hidden, _outputs(shape)]
     steps = list(zip(widths[:-1], widths[1:], strict=True))
@@ -130,29 +129,29 @@ def _svm_state(head: Pipeline) -> HeadState:
     machine = calibrated.estimator
     beta = np.array([calibrated.calibrators[0].beta_], np.float64)
     arrays = {"coef": machine.coef_, "intercept": np.atleast_1d(machine.intercept_)}
-    about = {
+    metadata = {
         "kind": "linear_svm",
         "parameters": parameters(head[1].estimator),
         "calibration": parameters(head[1], "estimator", "cv"),
-        "folds": {"most": head[1].cv.most, "seed": head[1].cv.seed},
+        "folds": plain(StratifiedFolds, vars(head[1].cv)),
         "iterations": int(np.max(machine.n_iter_)),
     }
     scaled, numbers = _scaler_state(head[0])
-    return HeadState(about | scaled, {**arrays, "beta": beta, **numbers})
+    return HeadState(metadata | scaled, {**arrays, "beta": beta, **numbers})
 
 
 def _svm(state: HeadState, shape: Shape) -> Pipeline:
     outputs = _outputs(shape)
-    machine = _fitted(made(LinearSVC, state.about["parameters"]), shape)
+    machine = _fitted(made(LinearSVC, state.metadata["parameters"]), shape)
     machine.coef_ = need(state, "coef", outputs, shape.dim)
     machine.intercept_ = need(state, "intercept", outputs)
     machine.n_iter_ = int(number(state, "iterations"))
     temperature = _TemperatureScaling()
     temperature.beta_ = float(need(state, "beta", 1)[0])
-    folds = made(StratifiedFolds, state.about["folds"])
-    asked = made(dict, state.about["calibration"])
-    unfitted = made(LinearSVC, state.about["parameters"])
-    head = _fitted(CalibratedHead(unfitted, cv=folds, **asked), shape)
+    folds = made(StratifiedFolds, state.metadata["folds"])
+    calibration = made(dict, state.metadata["calibration"])
+    unfitted = made(LinearSVC, state.metadata["parameters"])
+    head = _fitted(CalibratedHead(unfitted, cv=folds, **calibration), shape)
     if head.method != "temperature" or head.ensemble:
         raise ModelFormatError("a calibration of another kind.")
     head.calibrated_classifiers_ = [
@@ -171,7 +170,7 @@ def _xgboost_state(head: XGBoostHead) -> HeadState:
 def _xgboost(state: HeadState, shape: Shape) -> XGBoostHead:
     import xgboost
 
-    head = _fitted(made(XGBoostHead, state.about["parameters"]), shape)
+    head = _fitted(made(XGBoostHead, state.metadata["parameters"]), shape)
     checked = checked_model.checked(state.blobs["trees"], shape.dim, len(shape.classes))
     head.model_ = xgboost.XGBClassifier(n_jobs=head.n_jobs, device=head.device)
     try:
@@ -182,36 +181,38 @@ def _xgboost(state: HeadState, shape: Shape) -> XGBoostHead:
 
 
 def _nearest_state(head: NearestHead) -> HeadState:
-    arrays = {"rows": np.asarray(head._fit_X), "codes": np.asarray(head._y, np.int64)}
+    arrays = {"embeddings": np.asarray(head._fit_X), "codes": np.asarray(head._y, np.int64)}
     return HeadState({"kind": "nearest", "parameters": parameters(head)}, arrays)
 
 
 def _nearest(state: HeadState, shape: Shape) -> NearestHead:
-    head = made(NearestHead, state.about["parameters"])
+    head = made(NearestHead, state.metadata["parameters"])
     count = len(state.arrays.get("codes", ()))
     codes = need(state, "codes", count, kinds="i")
     if not np.array_equal(np.unique(codes), np.arange(len(shape.classes))):
-        raise ModelFormatError("rows of a class that there is not.")
-    # By number: a name for each row could take far more memory than the file has bytes.
-    return _fitted(head.fit(need(state, "rows", count, shape.dim), codes), shape)
+        raise ModelFormatError("embeddings of a class that does not exist.")
+    # By number: a name for each embedding could take far more memory than the file has bytes.
+    return _fitted(head.fit(need(state, "embeddings", count, shape.dim), codes), shape)
 
 
 def _dense_state(head: DenseClassifier) -> HeadState:
     arrays = {f"weight_{i:03d}": weight for i, weight in enumerate(head.weights_)}
-    about = {"kind": "dense", "recipe": recipes.as_data(head.recipe or ROWS)}
-    about |= {"default": head.recipe is None, "seed": head.seed, "epochs": head.n_epochs_}
-    return HeadState(about | {"history": head.history_}, arrays)
+    metadata = {"kind": "dense", "recipe": recipes.as_data(head.recipe or DEFAULT_RECIPE)}
+    metadata |= {"default": head.recipe is None, "epochs": head.n_epochs_}
+    metadata["parameters"] = parameters(head, "recipe")
+    return HeadState(metadata | {"history": head.history_}, arrays)
 
 
 def _dense(state: HeadState, shape: Shape) -> DenseClassifier:
-    recipe = recipes.of_data(state.about["recipe"])
+    recipe = recipes.of_data(state.metadata["recipe"])
     weights = [state.arrays[name] for name in sorted(state.arrays)]
     recipes.check_weights(recipe, shape.dim, len(shape.classes), weights)
-    recipe_or_none = None if state.about["default"] and recipe == ROWS else recipe
-    head = _fitted(DenseClassifier(recipe_or_none, int(number(state, "seed"))), shape)
+    recipe_or_none = None if state.metadata["default"] and recipe == DEFAULT_RECIPE else recipe
+    head = _fitted(made(DenseClassifier, state.metadata["parameters"]), shape)
+    head.recipe = recipe_or_none
     head.weights_ = weights
     head.n_epochs_ = int(number(state, "epochs"))
-    history = state.about["history"]
+    history = state.metadata["history"]
     head.history_ = {str(k): [float(v) for v in values] for k, values in history.items()}
     return head
 
@@ -240,20 +241,20 @@ class HeadState:
 
     Attributes
     ----------
-    about : dict
+    metadata : dict
         Strict JSON: the kind, its parameters, its single numbers.
     arrays : dict of str to ndarray
     blobs : dict of str to bytes
         XGBoost's own format; checked before it is read.
     """
 
-    about: dict[str, Any]
+    metadata: dict[str, Any]
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
 
 
 class Shape(NamedTuple):
-    """What a head must fit: the width of a row, and the class names."""
+    """What a head must fit: the width of an embedding, and the class names."""
 
     dim: int
     classes: np.ndarray
@@ -264,17 +265,22 @@ def parameters(estimator: BaseEstimator, *leave: str) -> dict[str, Any]:
 
     Raises
     ------
-    ValueError
-        One of them is no number, text or None, or a list of these.
+    HeadError
+        One of them is not a number, text or None, or a list of these.
     """
-    asked = estimator.get_params(deep=False)
-    found = {k: _plain(v) for k, v in asked.items() if k not in leave}
+    found = estimator.get_params(deep=False)
+    return plain(type(estimator), {k: v for k, v in found.items() if k not in leave})
+
+
+def plain(kind: type, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of an object of a kind as JSON holds them, or raise HeadError."""
+    found = {k: _plain(v) for k, v in parameters.items()}
     try:
         json.dumps(found, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{type(estimator).__name__} cannot be saved: one of its parameters is no number, "
-            f"text or None ({error}). Give seeds as whole numbers."
+        raise HeadError(
+            f"{kind.__name__} cannot be saved: one of its parameters is not a "
+            f"number, text or None ({error}). Give random_state as a whole number."
         ) from error
     return found
 
@@ -285,21 +291,21 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def made(kind: Callable[..., Any], asked: Any) -> Any:
-    """Return an object of a kind, made with the parameters that a file asks for.
+def made(kind: Callable[..., Any], given: Any) -> Any:
+    """Return an object of a kind, made with the parameters that a file gives.
 
     Raises
     ------
     ModelFormatError
-        One of them is no number, text or None, or a list of these.
+        One of them is not a number, text or None, or a list of these.
     """
-    if not isinstance(asked, dict):
+    if not isinstance(given, dict):
         raise ModelFormatError("a head without parameters.")
-    for value in asked.values():
+    for value in given.values():
         parts = value if isinstance(value, list) else [value]
         if not all(part is None or isinstance(part, int | float | str) for part in parts):
-            raise ModelFormatError(f"a parameter that is no number or text: {value!r:.60}.")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in asked.items()})
+            raise ModelFormatError(f"a parameter that is not a number or text: {value!r:.60}.")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
 
 
 def need(state: HeadState, name: str, *shape: int, kinds: str = "f") -> np.ndarray:
@@ -323,9 +329,10 @@ def number(state: HeadState, name: str) -> Any:
     Raises
     ------
     ModelFormatError
-        It is none.
+        It is not a number.
     """
-    value = state.about[name]
+    value = state.metadata[name]
     if not isinstance(value, int | float):
         raise ModelFormatError(f"{name} is {value!r:.40}; expected a number.")
+    float(value)  # OverflowError: a whole number beyond every float
     return value

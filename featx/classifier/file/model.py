@@ -15,6 +15,7 @@ from featx.classifier.examples import Examples, as_members, of_members
 from featx.classifier.file import container, head_state, skops_heads
 from featx.classifier.file.arrays import array_of
 from featx.classifier.file.head_state import HeadState, Shape
+from featx.classifier.file.names import given
 from featx.errors import (
     BackboneError,
     ModelFileError,
@@ -27,10 +28,12 @@ TOLERANCE = 1e-6
 """The most by which a loaded head may miss the scores it was saved with."""
 
 PROBES = 16
-"""Rows of the training set whose scores are saved beside the head."""
+"""Embeddings of the training set whose scores are saved beside the head."""
 
 _LIBRARIES = ("featx", "numpy", "scikit-learn", "xgboost", "keras", "skops")
-_OPTIONS = tuple(one.name for one in fields(Backbone) if one.name not in ("name", "weights"))
+_OPTIONS = {
+    one.name: one.default for one in fields(Backbone) if one.name not in ("name", "weights")
+}
 _MAX_TEXT = 10_000
 _MAX_CLASSES = 256 << 20
 # What a manifest of made-up values may raise; whole numbers beyond floats overflow.
@@ -45,15 +48,15 @@ class Parts:
     ----------
     backbone : Backbone
     head : classifier
-        Fitted on rows.
+        Fitted on features.
     classes : ndarray of shape (n_classes,)
         Class names.
     spec : dict
-        All that decides the rows.
+        All that decides the embeddings.
     dim : int
-        The width of a row.
+        The width of an embedding.
     probes : ndarray of shape (n, dim) and dtype float32
-        Rows whose scores are saved beside the head.
+        Embeddings whose scores are saved beside the head.
     examples : Examples
     """
 
@@ -66,12 +69,12 @@ class Parts:
     examples: Examples
 
 
-def scores_of(head: Any, rows: np.ndarray) -> np.ndarray:
+def scores_of(head: Any, X: np.ndarray) -> np.ndarray:
     """Return the head's probabilities, or, where it has none, its scores or its decisions."""
     for name in ("predict_proba", "decision_function"):
         if hasattr(head, name):
-            return np.asarray(getattr(head, name)(rows))
-    return np.searchsorted(head.classes_, head.predict(rows))
+            return np.asarray(getattr(head, name)(X))
+    return np.searchsorted(head.classes_, head.predict(X))
 
 
 def write(path: str | os.PathLike[str], parts: Parts) -> str:
@@ -83,13 +86,13 @@ def write(path: str | os.PathLike[str], parts: Parts) -> str:
         The head is a classifier that could not be loaded again without running its code.
     """
     state = head_state.state_of(parts.head)
-    members: dict[str, Any] = {"probes/rows.npy": parts.probes}
+    members: dict[str, Any] = {"probes/embeddings.npy": parts.probes}
     members["probes/scores.npy"] = scores_of(parts.head, parts.probes)
     if state is None:
-        about: dict[str, Any] = {"kind": "skops"}
+        metadata: dict[str, Any] = {"kind": "skops"}
         members["head/estimator.skops"] = skops_heads.write(parts.head)
     else:
-        about = state.about
+        metadata = state.metadata
         members |= {f"head/{name}.npy": array for name, array in state.arrays.items()}
         members |= {f"head/{name}.ubj": blob for name, blob in state.blobs.items()}
     examples, described = as_members(parts.examples.with_copies())
@@ -100,7 +103,7 @@ def write(path: str | os.PathLike[str], parts: Parts) -> str:
         "spec": parts.spec,
         "dim": parts.dim,
         "classes": _classes_data(parts.classes),
-        "head": about,
+        "head": metadata,
         "examples": described,
     }
     return container.write(path, manifest, members | examples)
@@ -123,7 +126,7 @@ def read(
     Raises
     ------
     ModelFileError
-        The child that says what is wrong: format, integrity, trust, version.
+        Its subclass tells what is wrong: format, integrity, trust or version.
     """
     name = os.fspath(path)
     manifest, members = container.read(path, sha256)
@@ -154,10 +157,10 @@ def _parts(
     }
     shape = Shape(dim, classes)
     head = _head(name, manifest["head"], members, arrays, shape)
-    probes = arrays["probes/rows.npy"]
+    probes = arrays["probes/embeddings.npy"]
     fits = probes.shape[1:] == (dim,) and probes.dtype == np.float32 and 1 <= len(probes) <= PROBES
     if not fits or arrays["probes/scores.npy"].shape[:1] != probes.shape[:1]:
-        raise ModelFormatError(f"{name}: its probes are not 1 to {PROBES} rows with scores.")
+        raise ModelFormatError(f"{name}: its probes are not 1 to {PROBES} embeddings with scores.")
     _check_probes(name, head, probes, arrays["probes/scores.npy"], manifest)
     try:
         examples = of_members(manifest["examples"], arrays, dim)
@@ -180,7 +183,7 @@ def _classes_of(name: str, data: Any) -> np.ndarray:
     if kinds == {int}:
         return np.array(data, np.int64)
     longest = max(map(len, data))
-    # NumPy gives every name the room of the longest one.
+    # NumPy gives every name the memory of the longest one.
     small = longest < _MAX_TEXT and 4 * longest * len(data) <= _MAX_CLASSES
     classes = np.array(data if small else [])
     if classes.tolist() != data:  # NumPy drops a name's zeros at the end
@@ -190,15 +193,15 @@ def _classes_of(name: str, data: Any) -> np.ndarray:
 
 def _head(
     name: str,
-    about: dict[str, Any],
+    metadata: dict[str, Any],
     members: dict[str, bytes],
     arrays: dict[str, np.ndarray],
     shape: Shape,
 ) -> Any:
-    if about["kind"] == "skops":
+    if metadata["kind"] == "skops":
         return skops_heads.read(name, members["head/estimator.skops"], shape)
     state = HeadState(
-        about,
+        metadata,
         {m[5:-4]: array for m, array in arrays.items() if m.startswith("head/")},
         {m[5:-4]: members[m] for m in members if m.startswith("head/") and m.endswith(".ubj")},
     )
@@ -209,9 +212,9 @@ def _head(
 
 
 def _check_probes(
-    name: str, head: Any, rows: np.ndarray, expected: np.ndarray, manifest: dict[str, Any]
+    name: str, head: Any, probes: np.ndarray, expected: np.ndarray, manifest: dict[str, Any]
 ) -> None:
-    """Compute the saved rows' scores again.
+    """Compute the scores of the probes again.
 
     Raises
     ------
@@ -219,7 +222,7 @@ def _check_probes(
         They differ by more than 1e-6, with other versions of the libraries or with the same.
     """
     try:
-        found = scores_of(head, rows)
+        found = scores_of(head, probes)
         same = found.shape == expected.shape
         worst = float(np.abs(found - expected).max(initial=0)) if same else np.inf
     except Exception as error:  # whatever the parts of a made-up head do not fit in
@@ -231,7 +234,7 @@ def _check_probes(
         if manifest["head"]["kind"] == "skops" and saved != now:
             warnings.warn(
                 f"{name}: its head was saved by scikit-learn {saved}, and this is {now}. It gives "
-                "the saved scores on the rows saved with it; train it again to be sure.",
+                "the saved scores on the embeddings saved with it; train it again to be sure.",
                 UserWarning,
                 stacklevel=5,
             )
@@ -263,17 +266,19 @@ def _versions() -> dict[str, str]:
 
 
 def _backbone_data(backbone: Backbone) -> dict[str, Any]:
-    given = backbone.weights not in ("imagenet", None) or not backbone.weights and backbone.trained
+    is_own = backbone.weights not in ("imagenet", None) or (
+        not backbone.weights and backbone.trained
+    )
     return {
         "name": backbone.name,
-        # Not the path: it would mean nothing elsewhere, and tell about this machine.
-        "weights": "given" if given else backbone.weights,
+        # Not the path: it would mean nothing elsewhere, and describe this machine.
+        "weights": "given" if is_own else backbone.weights,
         **{name: getattr(backbone, name) for name in _OPTIONS},
     }
 
 
-def _backbone_of(name: str, data: dict[str, Any], given: str | os.PathLike[str] | None) -> Backbone:
-    weights = data["weights"] if given is None else given
+def _backbone_of(name: str, data: dict[str, Any], path: str | os.PathLike[str] | None) -> Backbone:
+    weights = data["weights"] if path is None else path
     if data["weights"] not in ("imagenet", None, "given"):
         raise ModelFormatError(f"{name}: its weights are neither published nor given.")
     if weights == "given":
@@ -288,7 +293,8 @@ def _backbone_of(name: str, data: dict[str, Any], given: str | os.PathLike[str] 
                 "first."
             )
         weights = None
-    options = {name: data[name] for name in _OPTIONS}
+    named = given("Backbone", data)
+    options = {name: named.get(name, default) for name, default in _OPTIONS.items()}
     for option, value in options.items():
         if not (value is None or isinstance(value, str) or option == "image_size"):
             raise ModelFormatError(f"{name}: its network has {option}={value!r:.40}.")

@@ -3,56 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
 from featx import dense
+from featx.classifier.file.names import RECIPE_PARTS, given, name_of
 from featx.dense import Recipe
-from featx.errors import ModelFormatError
-
-# By name, from this list alone: a file cannot name any other class.
-_KINDS = {
-    kind.__name__: kind
-    for kind in (
-        dense.BatchNorm,
-        dense.Brightness,
-        dense.Contrast,
-        dense.CosineDecay,
-        dense.Dense,
-        dense.Dropout,
-        dense.Flatten,
-        dense.Flip,
-        dense.GlobalAveragePooling,
-        dense.ReduceOnPlateau,
-        dense.Rotation,
-        dense.Shear,
-        dense.Shift,
-        dense.Zoom,
-        Recipe,
-    )
-}
-
+from featx.errors import HeadError, ModelFormatError
 
 MAX_LAYERS = 200
 """More than any head has; Keras needs 8 ms to build one."""
 
 
 def as_data(value: Any) -> Any:
-    """Return a recipe, or a part of one, as JSON holds it."""
+    """Return a recipe, or a part of one, as JSON holds it; HeadError if it cannot be saved."""
     if isinstance(value, Recipe) and len(value.layers) > MAX_LAYERS:
-        raise ValueError(f"a recipe of more than {MAX_LAYERS} layers cannot be saved.")
-    if is_dataclass(value) and type(value).__name__ in _KINDS:
-        named = {one.name: as_data(getattr(value, one.name)) for one in fields(value)}
-        return {"kind": type(value).__name__, **named}
+        raise HeadError(f"a recipe of more than {MAX_LAYERS} layers cannot be saved.")
+    kind = name_of(type(value), RECIPE_PARTS)
+    if kind is not None:
+        return {"kind": kind} | {
+            one.name: as_data(getattr(value, one.name)) for one in fields(value)
+        }
     if isinstance(value, tuple):
         return [as_data(part) for part in value]
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise ValueError(f"a recipe with {type(value).__name__} cannot be saved.")
+    raise HeadError(f"a recipe with {type(value).__name__} cannot be saved.")
 
 
 def of_data(data: Any) -> Any:
@@ -67,18 +47,19 @@ def of_data(data: Any) -> Any:
         return tuple(of_data(part) for part in data)
     if not isinstance(data, dict):
         return data
-    named = dict(data)
-    kind = named.pop("kind", None)
-    if not isinstance(kind, str) or kind not in _KINDS:
-        raise ModelFormatError(f"no layer {kind!r:.60}. Known: {', '.join(_KINDS)}.")
+    kind = data.get("kind")
+    if not isinstance(kind, str) or kind not in RECIPE_PARTS:
+        raise ModelFormatError(f"no layer {kind!r:.60}. Known: {', '.join(RECIPE_PARTS)}.")
+    named = {name: of_data(value) for name, value in data.items() if name != "kind"}
     try:
-        return _KINDS[kind](**{name: of_data(value) for name, value in named.items()})
+        # From this table alone: a file cannot name any other class.
+        return RECIPE_PARTS[kind](**given(kind, named))
     except (TypeError, ValueError) as error:
         raise ModelFormatError(f"{kind} is damaged: {error}.") from error
 
 
 def check_weights(recipe: Any, dim: int, n_classes: int, weights: Sequence[np.ndarray]) -> None:
-    """Expect the arrays of the recipe's layers, before Keras is asked for memory.
+    """Expect the arrays of the recipe's layers, before Keras allocates memory.
 
     Raises
     ------

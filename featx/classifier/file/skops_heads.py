@@ -1,4 +1,4 @@
-"""Classifiers that are not featx's own, through skops and a fixed list of trusted types."""
+"""Classifiers that are not featx's own, by skops and a fixed list of trusted types."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from featx.classifier.file.arrays import array_of
 from featx.classifier.file.head_state import Shape
+from featx.classifier.file.names import ESTIMATORS
 from featx.errors import ModelFileError, ModelFormatError, ModelTrustError
 
 # A fixed list, in place of skops's own, which knows every estimator of scikit-learn: support
@@ -17,9 +18,6 @@ from featx.errors import ModelFileError, ModelFormatError, ModelTrustError
 # positions in memory. All of these compute by NumPy, which looks. The list never grows by what a
 # file asks for.
 TRUSTED = (
-    "featx.heads.sklearn_heads.CalibratedHead",
-    "featx.heads.logistic.LogisticHead",
-    "featx.heads.logistic.StratifiedFolds",
     "sklearn.calibration.CalibratedClassifierCV",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
@@ -55,7 +53,7 @@ _PARTS = {
         *(f"builtins.{name}" for name in ("bool", "float", "int", "str")),
         *(f"numpy.{name}" for name in _SCALARS),
     },
-    "ObjectNode": set(TRUSTED),
+    "ObjectNode": {*TRUSTED, *(f"featx.{name}" for name in ESTIMATORS)},
 }
 _SCHEMA = "schema.json"
 _GROUPS = ("DictNode", "ListNode", "TupleNode", "ObjectNode")
@@ -75,7 +73,7 @@ def write(head: Any) -> bytes:
     """
     skops = _skops(f"{type(head).__name__} is saved")
     try:
-        content = skops.io.dumps(head)
+        content = _with_names(skops.io.dumps(head))
         odd = odd_types(content)
     except Exception as error:  # types that skops cannot write, arrays of objects
         odd = [str(error)]
@@ -83,7 +81,7 @@ def write(head: Any) -> bytes:
         raise ModelTrustError(
             f"{type(head).__name__} cannot be saved: {', '.join(odd):.600} could not be loaded "
             "again without trusting whoever made the file. Take one of featx's heads or a linear "
-            "classifier of scikit-learn, or keep it with joblib.dump and read it with "
+            "classifier of scikit-learn, or write it with joblib.dump and read it with "
             "featx.load_unsafe_pickle where you made it yourself."
         )
     return content
@@ -97,7 +95,7 @@ def read(name: str, content: bytes, shape: Shape) -> Any:
     ModelTrustError
         It holds other types.
     ModelFormatError
-        It is damaged, holds more than its bytes, or is for other classes or rows.
+        It is damaged, holds more than its bytes, or is for other classes or embeddings.
     ModelFileError
         skops is not installed.
     """
@@ -105,7 +103,7 @@ def read(name: str, content: bytes, shape: Shape) -> Any:
     try:
         odd = odd_types(content)
     except Exception as error:  # a made-up file may lack anything
-        raise ModelFormatError(f"{name}: its head is no whole skops file: {error}.") from error
+        raise ModelFormatError(f"{name}: its head is not a whole skops file: {error}.") from error
     if odd:
         raise ModelTrustError(
             f"{name} holds {', '.join(odd[:5]):.300}, which featx does not trust: it could run "
@@ -113,13 +111,45 @@ def read(name: str, content: bytes, shape: Shape) -> Any:
             "one of featx's heads."
         )
     try:
-        head = skops.io.loads(content, trusted=list(TRUSTED))
+        trusted = [*TRUSTED, *(".".join(_path(kind)) for kind in ESTIMATORS.values())]
+        head = skops.io.loads(_with_paths(content), trusted=trusted)
         fits = list(head.classes_) == list(shape.classes) and head.n_features_in_ == shape.dim
     except Exception as error:
         raise ModelFormatError(f"{name}: its head is damaged: {error}.") from error
     if not fits:
-        raise ModelFormatError(f"{name}: its head is for other classes or rows.")
+        raise ModelFormatError(f"{name}: its head is for other classes or embeddings.")
     return head
+
+
+def _path(kind: type) -> tuple[str, str]:
+    return kind.__module__, kind.__qualname__
+
+
+def _with_names(content: bytes) -> bytes:
+    """Return skops bytes that name featx's own classes as the table does, wherever they live."""
+    return _renamed(content, {_path(kind): ("featx", name) for name, kind in ESTIMATORS.items()})
+
+
+def _with_paths(content: bytes) -> bytes:
+    """Return skops bytes with the present paths of featx's own classes, for skops to import."""
+    return _renamed(content, {("featx", name): _path(kind) for name, kind in ESTIMATORS.items()})
+
+
+def _renamed(content: bytes, paths: dict[tuple[str, str], tuple[str, str]]) -> bytes:
+    """Return skops bytes whose schema has (module, class) pairs replaced."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    schema = json.loads(members[_SCHEMA])
+    for node in _nodes(schema):
+        path = node.get("__module__"), node.get("__class__")
+        if path in paths:
+            node["__module__"], node["__class__"] = paths[path]
+    members[_SCHEMA] = json.dumps(schema).encode()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+    return buffer.getvalue()
 
 
 def odd_types(content: bytes) -> list[str]:
@@ -128,7 +158,7 @@ def odd_types(content: bytes) -> list[str]:
     Raises
     ------
     Exception
-        Of many kinds: it is no such file, or is made to unfold to more than it holds.
+        Of many kinds: it is not such a file, or is made to unfold to more than it holds.
     """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         infos = archive.infolist()
@@ -145,7 +175,7 @@ def odd_types(content: bytes) -> list[str]:
         if loader == "JsonNode":
             value = json.loads(node["content"])
             if len(node["content"]) > _MAX_SCALAR or isinstance(value, dict | list):
-                raise ValueError("a value in it is no number or short text")
+                raise ValueError("a value in it is not a number or a short text")
         elif kind not in _PARTS.get(loader, ()):
             odd.add(kind)
         elif loader == "NdArrayNode" and node["type"] != "numpy":
@@ -162,7 +192,7 @@ def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
     """Yield every part of a schema, however deep, without recursion."""
     waiting = [schema]
     if not isinstance(schema, dict) or "__loader__" not in schema:
-        raise ValueError("no skops schema")
+        raise ValueError("it has no skops schema")
     while waiting:
         one = waiting.pop()
         if isinstance(one, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 
 from featx.datasets.dataset import Dataset, Item
 from featx.errors import ImageError
@@ -22,6 +20,7 @@ from featx.evaluation.protocol import splits, trials
 from featx.evaluation.protocol.trials import Method
 from featx.formatting import percent
 from featx.images import decoding
+from featx.images.thumbnails import thumbnail
 
 # Ten a class is what a stratified split of 10 % needs to hold out one; below it, a class's own
 # score rests on hardly any image.
@@ -282,10 +281,7 @@ def _thumbnails(
             pixels = decoding.decode(content) if isinstance(content, bytes) else content
         except ImageError:
             continue
-        image, small = Image.fromarray(pixels), io.BytesIO()
-        image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-        image.save(small, "JPEG", quality=80)
-        images[places[position]] = small.getvalue()
+        images[places[position]] = thumbnail(pixels, _THUMBNAIL)
     return images
 
 

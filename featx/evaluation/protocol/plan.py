@@ -77,7 +77,7 @@ class Plan:
             return list(self.heads)
 
         def make(seed: int) -> FineTuned:
-            return FineTuned(backbone, recipe, seed=seed, progress=self.progress)
+            return FineTuned(backbone, recipe, random_state=seed, progress=self.progress)
 
         return [*self.heads, trials.Method(BASELINE, "baseline", make)]
 

@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from featx.errors import FeatxError
 from featx.evaluation.protocol.splits import Split
 from featx.evaluation.results import History, Kind, MethodFailure, Predictions, Result
 from featx.evaluation.scores import metrics
-from featx.heads import HEADS
+from featx.heads import HEADS, factory_of
 
 logger = logging.getLogger(__name__)
 
@@ -126,14 +125,12 @@ def _label(head: Any) -> str:
 
 def _maker(head: Any) -> Make:
     if isinstance(head, str):
-        if head not in HEADS:
-            close = get_close_matches(head, HEADS, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise FeatxError(f"no head {head!r}.{hint} Known: {', '.join(HEADS)}.")
-        factory = HEADS[head]
+        factory = factory_of(head)
         parameters = inspect.signature(factory).parameters.values()
-        takes_seed = any(one.name == "seed" or one.kind is one.VAR_KEYWORD for one in parameters)
-        return lambda seed: factory(seed=seed) if takes_seed else factory()
+        takes_seed = any(
+            one.name == "random_state" or one.kind is one.VAR_KEYWORD for one in parameters
+        )
+        return lambda seed: factory(random_state=seed) if takes_seed else factory()
     return lambda seed: _seeded(clone(head), seed)
 
 

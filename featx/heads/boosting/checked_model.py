@@ -46,7 +46,7 @@ def checked(content: bytes, n_features: int, n_classes: int) -> dict[str, Any]:
     Raises
     ------
     ModelFormatError
-        The bytes are no UBJ, or no model of trees for these features and classes.
+        The bytes are not UBJ, or not a model of trees for these features and classes.
     """
     try:
         return _model(ubj.decoded(content), n_features, n_classes)
@@ -66,8 +66,10 @@ def _keys(found: Any, *, needed: tuple[str, ...], allowed: tuple[str, ...] = ())
 
 
 def _whole(text: Any) -> int:
-    expect(isinstance(text, str) and text.isascii() and text.isdigit(), f"{text!r:.40}: no number")
-    expect(len(text) <= 10, f"{text!r:.40}: too large")
+    expect(
+        isinstance(text, str) and text.isascii() and text.isdigit(), f"{text!r:.40} is not a number"
+    )
+    expect(len(text) <= 10, f"{text!r:.40} is too large")
     return int(text)
 
 

@@ -10,26 +10,26 @@ import numpy as np
 from featx.heads.boosting import thresholds, ubj
 
 # On a CPU XGBoost fills histograms of all columns it is given, whichever a tree may see: on 1,643
-# rows of 1,280 columns, of which a tree saw 64, that was nine tenths of the time. So five rounds
+# samples of 1,280 columns, of which a tree saw 64, that was nine tenths of the time. So five rounds
 # at a time are given twice as many columns as a tree sees. That changed the accuracy on three data
 # sets by -0.1 to 0.3 points and the log loss by 0.002 to 0.009 (9 divisions each); with no more
-# than 167 training rows it cost 1.1 points.
+# than 167 training samples it cost 1.1 points.
 ROUNDS, SHARE = 5, 2
 
 
 def grown(
-    rows: np.ndarray, codes: np.ndarray, rounds: int, columns: int, parameters: dict[str, Any]
+    X: np.ndarray, codes: np.ndarray, rounds: int, columns: int, parameters: dict[str, Any]
 ) -> bytes:
     """Return a model of XGBoost's, in UBJ.
 
     Parameters
     ----------
-    rows : ndarray of shape (n, n_features)
+    X : ndarray of shape (n, n_features)
         Finite numbers.
     codes : ndarray of shape (n,)
         Classes, 0 to k - 1.
     rounds : int
-        Trees a class; two classes share theirs.
+        Trees per class; two classes share theirs.
     columns : int
         Columns that a tree sees.
     parameters : dict
@@ -38,11 +38,11 @@ def grown(
     Returns
     -------
     bytes
-        The thresholds between the numbers of `rows`: see `thresholds.settle`.
+        The thresholds lie between the numbers of `X`: see `thresholds.settle`.
     """
     import xgboost
 
-    width = rows.shape[1]
+    width = X.shape[1]
     given = min(width, SHARE * columns)
     at_a_time = ROUNDS if given < width else rounds
     parameters = {**parameters, "colsample_bytree": min(1.0, columns / given)}
@@ -51,7 +51,7 @@ def grown(
     drawn = _columns(width, given, parameters["seed"])
     for begin, chosen in zip(range(0, rounds, at_a_time), drawn, strict=False):
         data = xgboost.QuantileDMatrix(
-            np.ascontiguousarray(rows[:, chosen]),
+            np.ascontiguousarray(X[:, chosen]),
             codes,
             base_margin=margin,
             max_bin=parameters["max_bin"],
@@ -62,7 +62,7 @@ def grown(
         margin = booster.predict(data, output_margin=True)
         parts.append((chosen, ubj.decoded(bytes(booster.save_raw("ubj")))))
     document = _joined(parts, width)
-    thresholds.settle(document, rows)
+    thresholds.settle(document, X)
     return ubj.encoded(document)
 
 
@@ -89,8 +89,8 @@ def _joined(parts: list[tuple[np.ndarray, Any]], width: int) -> Any:
         groups += [int(group) for group in model["tree_info"]]
         for tree in model["trees"]:
             inner = tree["left_children"] != -1
-            places = tree["split_indices"]
-            tree["split_indices"] = np.where(inner, columns[places], 0).astype(places.dtype)
+            indices = tree["split_indices"]
+            tree["split_indices"] = np.where(inner, columns[indices], 0).astype(indices.dtype)
             tree["tree_param"]["num_feature"] = str(width)
             tree["id"] = len(trees)
             trees.append(tree)

@@ -14,7 +14,7 @@ _DEEPEST = 16
 
 
 class DamagedError(ValueError):
-    """The bytes are no such document."""
+    """The bytes are not such a document."""
 
 
 def expect(holds: bool, what: str) -> None:
@@ -58,7 +58,7 @@ def encoded(document: Any) -> bytes:
         return b"S" + _text(document)
     if isinstance(document, int):
         return b"L" + struct.pack(">q", document)
-    raise TypeError(f"{type(document).__name__} has no place in a model")
+    raise TypeError(f"{type(document).__name__} cannot be part of a model")
 
 
 def _text(text: str) -> bytes:
@@ -68,7 +68,7 @@ def _text(text: str) -> bytes:
 
 def _integer(content: bytes, at: int) -> tuple[int, int]:
     code = _STRUCTS[_marker(content, at)]
-    expect(code in _INTEGERS.values(), "a length that is no whole number")
+    expect(code in _INTEGERS.values(), "a length that is not a whole number")
     size = struct.calcsize(code)
     return struct.unpack_from(f">{code}", content, at + 1)[0], at + 1 + size
 

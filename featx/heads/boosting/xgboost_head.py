@@ -1,25 +1,25 @@
-"""XGBoostHead: boosted trees set for wide rows, with labels of any kind."""
+"""XGBoostHead: boosted trees set for wide features, with labels of any kind."""
 
 from __future__ import annotations
 
 import os
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from featx.dense import rows_and_labels
+from featx.dense import features_and_labels, seed_of
 from featx.heads.boosting import growing
-from featx.heads.logistic import SMALL
+from featx.heads.threads import SMALL_SIZE
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
 class XGBoostHead(ClassifierMixin, BaseEstimator):
-    """Boosted trees on histograms (XGBoost), a few columns a tree.
+    """Boosted trees on histograms (XGBoost), a few columns per tree.
 
     Parameters
     ----------
@@ -27,15 +27,15 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
         As in `xgboost.XGBClassifier`.
     columns : int
         Columns drawn for each tree, of twice as many that are drawn for five rounds; all of them
-        where rows are no wider. An embedding says the same thing in many columns, so that a tree
-        loses little by seeing few.
-    seed : int
-        Seed of the drawing.
+        where there are no more. Many columns of an embedding carry the same information, so that
+        a tree loses little by seeing few.
+    random_state : int, RandomState or None
+        Draws the columns; None draws others in each fit.
     n_jobs : int or None
         Threads; None takes all cores for large matrices and one for small ones, whose threads
         would wait for each other most of the time.
     device : {"auto", "cpu", "cuda"}
-        Where trees are grown; they are asked on the CPU. "auto" takes an NVIDIA GPU, where there is
+        Where trees are grown; they predict on the CPU. "auto" takes an NVIDIA GPU, where there is
         one and this XGBoost can use it, for large matrices.
 
     Attributes
@@ -44,8 +44,11 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
         Labels, sorted.
     model_ : xgboost.XGBClassifier
         Predicts positions in `classes_`. Its thresholds lie between the numbers of the training
-        rows, so that rows that another runtime rounds otherwise take the same branches.
+        embeddings, so that those that another runtime rounds otherwise take the same branches.
     """
+
+    small_size: ClassVar[int] = SMALL_SIZE
+    """Numbers in a matrix up to which one thread, and no GPU, is taken unless asked for."""
 
     def __init__(
         self,
@@ -55,7 +58,7 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
         max_bin: int = 32,
         learning_rate: float = 0.2,
         columns: int = 64,
-        seed: int = 0,
+        random_state: Any = 0,
         n_jobs: int | None = None,
         device: str = "auto",
     ) -> None:
@@ -64,7 +67,7 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
         self.max_bin = max_bin
         self.learning_rate = learning_rate
         self.columns = columns
-        self.seed = seed
+        self.random_state = random_state
         self.n_jobs = n_jobs
         self.device = device
 
@@ -80,20 +83,21 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
         Raises
         ------
         DatasetError
-            There is one class only, or rows are not finite.
+            There is one class only, or features are not finite.
         ValueError
-            `n_estimators` or `columns` is below 1, or `seed` below 0, or no whole number.
+            `n_estimators` or `columns` is not a whole number of 1 or more, or `random_state` is
+            not one of 0 or more.
         """
         import xgboost
 
-        for name, least in (("n_estimators", 1), ("columns", 1), ("seed", 0)):
+        for name, least in (("n_estimators", 1), ("columns", 1)):
             value = getattr(self, name)
             if not isinstance(value, Integral) or value < least:
                 raise ValueError(f"{name}={value!r}: expected a whole number, {least} or more.")
 
-        values, labels = rows_and_labels(self, X, y)
+        values, labels = features_and_labels(self, X, y)
         self.classes_, codes = np.unique(labels, return_inverse=True)
-        small = values.size <= SMALL
+        small = values.size <= self.small_size
         device = self.device
         if device == "auto":
             device = "cuda" if not small and _has_cuda() else "cpu"
@@ -106,12 +110,12 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
             "max_bin": self.max_bin,
             "learning_rate": self.learning_rate,
             "tree_method": "hist",
-            "seed": self.seed,
+            "seed": seed_of(self.random_state),
             "nthread": 0 if jobs is None else jobs,
             "device": device,
         }
         raw = growing.grown(values, codes, self.n_estimators, self.columns, parameters)
-        # Rows to be asked about lie in main memory, and the head may leave for another machine.
+        # What is predicted on lies in main memory, and the head may leave for another machine.
         self.model_ = xgboost.XGBClassifier(n_jobs=jobs, device="cpu")
         self.model_.load_model(bytearray(raw))
         return self
@@ -123,13 +127,13 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
         return self.model_.predict_proba(values)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the most probable label of each row, (n,)."""
+        """Return the most probable label of each sample, (n,)."""
         best = self.predict_proba(X).argmax(axis=1)
         return self.classes_[best]
 
 
 def _has_cuda() -> bool:
-    """Say whether XGBoost may find an NVIDIA GPU; where it finds none it says so and goes on."""
+    """Return whether XGBoost may find an NVIDIA GPU; where it finds none it warns and goes on."""
     import xgboost
 
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")

@@ -1,4 +1,4 @@
-"""One network in a file: every format agrees with the head on kept rows, by its own runtime."""
+"""One network in a file: every format agrees with the head on cached embeddings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import featx
 from featx import Backbone, Recipe, dense, heads
 from featx.classifier.classifier import ImageClassifier
-from featx.classifier.export.folding import folded, pixels_to_rows
+from featx.classifier.export.folding import folded, pixels_to_embeddings
 from featx.classifier.export.parity import verify_parity
 from featx.datasets.dataset import as_dataset
 from featx.errors import ExportError
@@ -49,9 +49,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def kept(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep rows over all tests of this module: the network runs once."""
-    monkeypatch.setenv("FEATX_CACHE", str(tmp_path_factory.getbasetemp() / "export-rows"))
+def cached(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cache embeddings over all tests of this module: the network runs once."""
+    monkeypatch.setenv("FEATX_CACHE", str(tmp_path_factory.getbasetemp() / "export-embeddings"))
 
 
 def trained(
@@ -63,10 +63,10 @@ def trained(
     return ImageClassifier(backbone, head).fit(chosen)
 
 
-@pytest.mark.usefixtures("kept")
+@pytest.mark.usefixtures("cached")
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("name", FOLDABLE)
-def test_folded_head_is_the_head_on_kept_rows(
+def test_folded_head_is_the_head_on_cached_embeddings(
     name: str, classes: int, images: Path, small: featx.Backbone
 ) -> None:
     model = trained(images, FOLDABLE[name](), classes, small)
@@ -76,7 +76,7 @@ def test_folded_head_is_the_head_on_kept_rows(
     assert (parity.images, parity.same_class) == (24, 24)
 
 
-@pytest.mark.usefixtures("kept")
+@pytest.mark.usefixtures("cached")
 def test_parity_names_the_image_that_differs(images: Path, small: featx.Backbone) -> None:
     model = trained(images, heads.logistic(C=0.1), backbone=small)
     network = folded(small, model.head_)
@@ -93,7 +93,7 @@ def test_parity_names_the_image_that_differs(images: Path, small: featx.Backbone
     assert "MORE than the tolerance of 0.0001 for 1 of them" in str(parity)
 
 
-@pytest.mark.usefixtures("kept")
+@pytest.mark.usefixtures("cached")
 def test_onnx(images: Path, small: featx.Backbone, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("tf2onnx")
@@ -106,7 +106,7 @@ def test_onnx(images: Path, small: featx.Backbone, tmp_path: Path) -> None:
     assert json.loads(about["classes"]) == ["blue", "green", "red"]
 
 
-@pytest.mark.usefixtures("kept")
+@pytest.mark.usefixtures("cached")
 @pytest.mark.parametrize("classes", [2, 3])
 def test_onnx_with_trees(classes: int, images: Path, small: featx.Backbone, tmp_path: Path) -> None:
     for name in ("onnx", "tf2onnx", "onnxruntime"):
@@ -114,7 +114,7 @@ def test_onnx_with_trees(classes: int, images: Path, small: featx.Backbone, tmp_
     backbone = TINY if classes == 3 else small
     model = trained(images, heads.xgboost(n_estimators=20), classes, backbone)
     model.export(tmp_path / "trees.onnx")
-    # On the images that its thresholds were found on, whose rows ONNX Runtime rounds its way.
+    # On the images that its thresholds were found on, whose embeddings ONNX Runtime rounds its way.
     parity = verify_parity(model, images, tmp_path / "trees.onnx")
     assert parity.holds, str(parity)
     with pytest.raises(ExportError, match="xgboost can be written as ONNX alone"):
@@ -122,7 +122,7 @@ def test_onnx_with_trees(classes: int, images: Path, small: featx.Backbone, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["trees.onnx"]
 
 
-@pytest.mark.usefixtures("kept")
+@pytest.mark.usefixtures("cached")
 @pytest.mark.parametrize("mode", ["caffe", "torch"])
 def test_onnx_holds_the_numbers_of_the_preprocessing(
     mode: str, images: Path, small: featx.Backbone, tmp_path: Path
@@ -137,7 +137,7 @@ def test_onnx_holds_the_numbers_of_the_preprocessing(
     assert parity.holds, str(parity)
 
 
-@pytest.mark.usefixtures("kept")
+@pytest.mark.usefixtures("cached")
 def test_tflite(images: Path, tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert")
     model = trained(images, heads.linear_svm())
@@ -148,7 +148,7 @@ def test_tflite(images: Path, tmp_path: Path) -> None:
         assert archive.read("labels.txt") == b"blue\ngreen\nred\n"
 
 
-@pytest.mark.usefixtures("kept")
+@pytest.mark.usefixtures("cached")
 def test_keras(images: Path, tmp_path: Path) -> None:
     import keras
 
@@ -161,7 +161,7 @@ def test_keras(images: Path, tmp_path: Path) -> None:
         assert archive.read("labels.txt") == b"blue\ngreen\nred\n"
 
 
-@pytest.mark.usefixtures("kept")
+@pytest.mark.usefixtures("cached")
 def test_saved_model(images: Path, small: featx.Backbone, tmp_path: Path) -> None:
     import tensorflow as tf
 
@@ -175,7 +175,7 @@ def test_saved_model(images: Path, small: featx.Backbone, tmp_path: Path) -> Non
     assert labels.read_text(encoding="utf-8") == "blue\ngreen\nred\n"
 
 
-@pytest.mark.usefixtures("kept")
+@pytest.mark.usefixtures("cached")
 def test_what_cannot_be_exported_says_so(
     images: Path, small: featx.Backbone, tmp_path: Path
 ) -> None:
@@ -189,7 +189,7 @@ def test_what_cannot_be_exported_says_so(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("kept")
+@pytest.mark.usefixtures("cached")
 def test_a_folder_of_something_else_is_left_alone(
     images: Path, small: featx.Backbone, tmp_path: Path
 ) -> None:
@@ -201,7 +201,7 @@ def test_a_folder_of_something_else_is_left_alone(
     assert (tmp_path / "photos" / "mine.txt").read_text() == "mine"
 
 
-def test_rows_in_int8_are_not_folded() -> None:
+def test_embeddings_in_int8_are_not_folded() -> None:
     backbone = Backbone("mobilenet_v2", weights=None, image_size=32, precision="int8")
     with pytest.raises(ExportError, match="only OpenVINO computes"):
-        pixels_to_rows(backbone)
+        pixels_to_embeddings(backbone)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,9 @@ import featx
 from featx import dense, errors, heads
 from featx.classifier.classifier import ImageClassifier, load
 from featx.classifier.export import folding, formats
+from featx.classifier.file import container, names
 from featx.classifier.file import model as saved
+from featx.classifier.file.arrays import array_bytes
 from featx.features import Features
 
 SPEC = {"backbone": "mobilenet_v2", "side": 32, "key": "k"}
@@ -153,7 +156,7 @@ def test_labels_that_are_numbers_stay_numbers(tmp_path: Path) -> None:
     assert again.top(again.predict_proba(features)[0], 1)[0][0] == "10"
 
 
-def test_names_that_are_no_utf8_travel(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_travel(tmp_path: Path) -> None:
     features = features_of()
     odd = os.fsdecode(b"caf\xe9")
     features.y[features.y == "class <1>"] = odd
@@ -168,7 +171,7 @@ def test_names_that_are_no_utf8_travel(tmp_path: Path) -> None:
     assert formats._lines([odd, "é"]) == b"caf\xe9\n\xc3\xa9\n"
 
 
-def test_rows_of_another_network_are_no_training(tmp_path: Path) -> None:
+def test_features_of_another_network_are_not_trained_on(tmp_path: Path) -> None:
     features = features_of()
     other = featx.Backbone("mobilenet_v2", weights=None, image_size=64)
     with pytest.raises(errors.FeatureMismatchError, match="side 32 instead of 64"):
@@ -176,7 +179,7 @@ def test_rows_of_another_network_are_no_training(tmp_path: Path) -> None:
     features.spec["weights"] = "0" * 64
     with pytest.raises(errors.FeatureMismatchError, match="differ in: weights '000"):
         trained().fit(features)
-    features.spec.clear()  # rows of one's own, which say nothing
+    features.spec.clear()  # features of one's own, of which nothing is known
     assert trained().fit(features).dim_ == DIM
 
 
@@ -243,7 +246,7 @@ for path in models:
 
 
 def bits_of_another_process(models: list[ImageClassifier], test: Path, folder: Path) -> list[str]:
-    """Save the models; a process that has their files only says whether it scores the same."""
+    """Save the models; a process that has their files alone prints whether it scores the same."""
     paths = [str(folder / f"{number}.featx") for number in range(len(models))]
     for model, path in zip(models, paths, strict=True):
         model.save(path)
@@ -305,14 +308,14 @@ def test_other_versions_that_give_other_scores_are_named(tmp_path: Path) -> None
     def change(manifest: dict[str, Any], members: dict[str, bytes]) -> None:
         manifest["versions"]["scikit-learn"] = "0.1"
         scores = np.full((16, 3), 1 / 3)
-        members["probes/scores.npy"] = saved.model_file.array_bytes(scores)
+        members["probes/scores.npy"] = array_bytes(scores)
 
     path = rewritten(tmp_path, trained(), change)
     with pytest.raises(errors.ModelVersionError, match=r"scikit-learn 0\.1 then, 1"):
         load(path)
 
 
-def test_another_scikit_learn_behind_its_own_estimator_is_told(tmp_path: Path) -> None:
+def test_another_scikit_learn_behind_its_own_estimator_is_warned_of(tmp_path: Path) -> None:
     def change(manifest: dict[str, Any], members: dict[str, bytes]) -> None:
         manifest["versions"]["scikit-learn"] = "0.1"
 
@@ -327,12 +330,75 @@ def rewritten(
 ) -> Path:
     """Save a model, change manifest and members, and write them with digests that fit."""
     model.save(folder / "sound.featx")
-    manifest, members = saved.model_file.read(folder / "sound.featx")
+    manifest, members = container.read(folder / "sound.featx")
     manifest = json.loads(json.dumps(manifest))
     change(manifest, members)
     path = folder / "changed.featx"
-    saved.model_file.write(path, {k: v for k, v in manifest.items() if k != "members"}, members)
+    container.write(path, {k: v for k, v in manifest.items() if k != "members"}, members)
     return path
+
+
+def test_a_file_of_version_1_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    trained().save(tmp_path / "m.featx")
+    old = tmp_path / "old.featx"
+    with zipfile.ZipFile(tmp_path / "m.featx") as new, zipfile.ZipFile(old, "w") as archive:
+        for info in new.infolist():
+            content = new.read(info)
+            if info.filename == "manifest.json":
+                content = json.dumps({**json.loads(content), "version": 1}).encode()
+            archive.writestr(info, content)
+    with pytest.raises(errors.ModelVersionError, match=r"version 1; .*knows 2.*Train .* again"):
+        load(old)
+
+
+class LaterFolds(heads.StratifiedFolds):
+    """The splitter, as if a later featx had it in another module under another name."""
+
+
+@dataclass(frozen=True)
+class LaterDense(dense.Dense):
+    """A layer that was renamed, and has a field more."""
+
+    momentum: float = 0.5
+
+
+def test_a_file_survives_the_move_of_a_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = features_of()
+    head = CalibratedClassifierCV(LinearSVC(), cv=heads.StratifiedFolds(3))
+    model, layers = trained(head), trained(heads.dense(featx.Recipe((dense.Dense(4),), epochs=1)))
+    expected = model.predict_proba(features), layers.predict_proba(features)
+    model.save(tmp_path / "m.featx")
+    layers.save(tmp_path / "layers.featx")
+    stored = (tmp_path / "m.featx").read_bytes()
+    assert b"StratifiedFolds" in stored
+    assert b"featx.heads" not in stored, "no module of featx is named"
+    monkeypatch.setitem(names.ESTIMATORS, "StratifiedFolds", LaterFolds)
+    monkeypatch.setitem(names.RECIPE_PARTS, "Dense", LaterDense)
+    monkeypatch.setitem(names.ABSENT, "Dense", {"momentum": 0.0})
+    again, later = load(tmp_path / "m.featx"), load(tmp_path / "layers.featx")
+    assert type(again.head_.cv) is LaterFolds
+    assert later.head_.recipe.layers == (LaterDense(4, momentum=0.0),), "what 0.1 knew"
+    np.testing.assert_array_equal(again.predict_proba(features), expected[0])
+    np.testing.assert_array_equal(later.predict_proba(features), expected[1])
+
+
+def test_an_absent_field_means_what_the_first_version_knew(tmp_path: Path) -> None:
+    def change(manifest: dict[str, Any], members: dict[str, bytes]) -> None:
+        del manifest["backbone"]["decode"], manifest["head"]["recipe"]["class_weight"]
+
+    model = trained(heads.dense(featx.Recipe((dense.Dense(4),), epochs=1)))
+    again = load(rewritten(tmp_path, model, change))
+    assert again.backbone == model.backbone
+    assert again.head_.recipe == model.head_.recipe
+
+
+def test_every_class_has_one_name() -> None:
+    for table in (names.RECIPE_PARTS, names.ESTIMATORS):
+        assert len(set(table.values())) == len(table)
+    parts = {getattr(dense, name) for name in dense.__all__ if is_dataclass(getattr(dense, name))}
+    assert {kind for kind in parts if isinstance(kind, type)} == set(names.RECIPE_PARTS.values())
 
 
 def test_every_option_of_the_network_travels(tmp_path: Path) -> None:
@@ -350,7 +416,7 @@ def test_every_option_of_the_network_travels(tmp_path: Path) -> None:
     assert load(tmp_path / "m.featx").backbone == model.backbone
 
 
-def test_what_computed_the_rows_is_no_difference(tmp_path: Path) -> None:
+def test_what_computed_the_features_is_not_a_difference(tmp_path: Path) -> None:
     model = trained()
     features = features_of()
     features.spec["runtimes"] = ["another"]

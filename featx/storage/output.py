@@ -1,0 +1,13 @@
+"""Whether a file that a user asks for can be put where it is wanted, said before the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def check_target(path: Path) -> None:
+    """Raise OSError if a file cannot be put at `path`: its folder is missing, or it is one."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; expected the name of a file to write.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist; make it first.")
