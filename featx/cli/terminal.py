@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import unicodedata
 
 from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+
+from featx.formatting import printable
 
 
 def output() -> Console:
@@ -20,7 +21,7 @@ def output() -> Console:
 
 def say(text: str) -> None:
     """Print a line of the result."""
-    output().print(Text(_shown(text)), soft_wrap=True)
+    output().print(Text(printable(text, multiline=True)), soft_wrap=True)
 
 
 def deliver(text: str) -> None:
@@ -43,7 +44,7 @@ def deliver(text: str) -> None:
 
 def tell(text: str, style: str = "") -> None:
     """Print a line about the work, in a style of rich's, to standard error."""
-    Console(stderr=True).print(Text(_shown(text), style=style), soft_wrap=True)
+    Console(stderr=True).print(Text(printable(text, multiline=True), style=style), soft_wrap=True)
 
 
 def show(made: Table) -> None:
@@ -80,14 +81,3 @@ def table(*columns: str) -> Table:
     for column in columns:
         made.add_column(column)
     return made
-
-
-def _shown(text: str) -> str:
-    """Return the text with control characters escaped: a file's name may hold any of them."""
-    return "".join(
-        c
-        if c.isprintable() or c == "\n" or unicodedata.category(c) == "Zs"
-        # What is no space and not printable may move, hide or turn what stands on the screen.
-        else c.encode("unicode_escape", "surrogatepass").decode()
-        for c in text
-    )

@@ -21,6 +21,7 @@ def test_results_and_remarks_go_to_their_own_streams(capsys: pytest.CaptureFixtu
         ("[bold]no markup[/bold] :smile:", "[bold]no markup[/bold] :smile:"),
         ("\x1b[2J", "\\x1b[2J"),  # would clear the screen
         ("a\rb\x07", "a\\rb\\x07"),
+        ("\u2028\u200e", "\\u2028\\u200e"),
         ("\u202egpj", "\\u202egpj"),  # would turn the rest of the line round
         ("caf\udce9", "caf\\udce9"),  # a file name that is no UTF-8
     ],
