@@ -86,6 +86,15 @@ def seconds(value: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def file_size(count: int) -> str:
+    """Return a number of bytes in the unit a reader would use.
+
+    >>> file_size(1_234_567), file_size(3_210_000_000)
+    ('1.2 MB', '3.2 GB')
+    """
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
 def times(value: float | None) -> str:
     """Return a ratio.
 
