@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 
 class FeatxError(Exception):
-    """The parent of every error that featx raises on purpose."""
+    """The base class of every error that featx raises on purpose."""
+
+
+class OptionError(FeatxError, ValueError):
+    """An argument has a value that is not allowed; the message names the allowed ones."""
 
 
 class DatasetError(FeatxError, ValueError):
@@ -15,11 +19,11 @@ class DatasetError(FeatxError, ValueError):
 
 
 class EmptyDatasetError(DatasetError):
-    """The dataset holds no image."""
+    """The dataset contains no images."""
 
 
 class InputRangeError(DatasetError):
-    """Pixels are not 0-255: most often an array already divided by 255."""
+    """Pixel values are not in 0-255; most often the array was already divided by 255."""
 
 
 class ImageError(FeatxError):
@@ -28,7 +32,7 @@ class ImageError(FeatxError):
     Attributes
     ----------
     permanent : bool
-        True where the same bytes fail the same way each time, so that the verdict may be kept.
+        True if the same bytes always fail in the same way, so that the failure may be cached.
     """
 
     code = 1
@@ -36,7 +40,7 @@ class ImageError(FeatxError):
 
 
 class NotAnImageError(ImageError):
-    """The bytes are no image of an allowed format."""
+    """The bytes are not an image in a supported format."""
 
     code = 2
 
@@ -48,32 +52,32 @@ class TruncatedImageError(ImageError):
 
 
 class ImageDecodeError(ImageError):
-    """The format is right and the content damaged."""
+    """The format is supported, but the content is damaged."""
 
     code = 4
 
 
 class ImageTooLargeError(ImageError):
-    """The image or its file is over the stated limit; it was not decoded."""
+    """The image or its file exceeds the stated limit; it was not decoded."""
 
     code = 5
 
 
 class UnsupportedImageError(ImageError):
-    """A image of a kind that has no honest 8-bit RGB form here, such as float TIFF."""
+    """The image has no faithful 8-bit RGB form, such as a float TIFF."""
 
     code = 6
 
 
 class ImageReadError(ImageError):
-    """The file could not be read this time; nothing is kept of the failure."""
+    """The file could not be read this time; the failure is not cached."""
 
     code = 7
     permanent = False
 
 
 class ImageChangedError(ImageReadError):
-    """The file changed while it was read."""
+    """The file changed while it was being read."""
 
     code = 8
 
@@ -95,7 +99,7 @@ IMAGE_ERRORS: dict[int, type[ImageError]] = {
 
 @dataclass(frozen=True)
 class Failure:
-    """One image that has no row: its id, the name of its error and the reason."""
+    """One image that has no embedding: its id, the name of its error and the reason."""
 
     id: str
     error: str
@@ -110,16 +114,16 @@ class ExtractionError(FeatxError):
 
 
 class BadImagesError(ExtractionError):
-    """Some images have no row; the rows of all others are kept.
+    """Some images have no embedding; the embeddings of all others are cached.
 
     Attributes
     ----------
     failures : list of Failure
-        One entry a bad image, in dataset order.
+        One entry per bad image, in dataset order.
     """
 
     remedy = (
-        "Every good row is kept. Mend or remove these files, or pass on_error='skip' "
+        "All other embeddings are cached. Repair or remove these files, or pass on_error='skip' "
         "(command line: --on-error skip) to leave them out."
     )
 
@@ -138,12 +142,12 @@ class BadImagesError(ExtractionError):
 
 
 class TooManyBadImagesError(BadImagesError):
-    """So many images are bad that the fault must be elsewhere; the run stopped early."""
+    """So many images are bad that the cause must be elsewhere; the run stopped early."""
 
     remedy = (
         "The run stopped early because more than max(20, 5 %) of the images are bad, so the "
-        "fault is probably not in single files: check the folder, the disk or the mount. "
-        "Rows computed so far are kept."
+        "cause is probably not in single files: check the folder, the disk or the mount. "
+        "The embeddings computed so far are cached."
     )
 
 
@@ -154,11 +158,11 @@ class UnusableImagesError(BadImagesError):
 
 
 class OutOfMemoryError(ExtractionError, MemoryError):
-    """The device or the host has no memory for the smallest batch."""
+    """The device or the host does not have enough memory for the smallest batch."""
 
 
 class NonFiniteError(ExtractionError, ArithmeticError):
-    """The network gave NaN or infinity; the block was not kept."""
+    """The network returned NaN or infinity; the block was not cached."""
 
 
 class BackboneError(FeatxError, ValueError):
@@ -166,11 +170,11 @@ class BackboneError(FeatxError, ValueError):
 
 
 class UnknownBackboneError(BackboneError):
-    """No backbone has that name."""
+    """There is no backbone of that name."""
 
 
 class WeightsUnavailableError(BackboneError):
-    """The weights are not on disk and could not be fetched."""
+    """The weights are not on disk and could not be downloaded."""
 
 
 class WeightsIntegrityError(BackboneError):
@@ -178,72 +182,72 @@ class WeightsIntegrityError(BackboneError):
 
 
 class RuntimeUnavailableError(FeatxError, ImportError):
-    """The runtime asked for is not installed or cannot run this backbone."""
+    """The requested runtime is not installed or cannot run this backbone."""
 
 
 class CacheError(FeatxError):
-    """The cache cannot be used as asked."""
+    """The cache cannot be used as requested."""
 
 
 class CacheCorruptError(CacheError):
-    """A file of the cache is damaged."""
+    """A cached file is damaged."""
 
 
 class CacheSecurityError(CacheCorruptError):
-    """A file of the cache holds what featx never writes: links, external storage, odd shapes."""
+    """A cached file contains what featx never writes: links, external storage, odd shapes."""
 
 
 class CacheKeyMismatchError(CacheCorruptError):
-    """A shard lies under a key or a name that is not its own."""
+    """A shard is stored under a key or a name that is not its own."""
 
 
 class CacheVersionError(CacheError):
-    """The cache has a format that this version does not know; it was left untouched."""
+    """The cache has a format that this version cannot read; it was left untouched."""
 
 
 class CacheEnvironmentError(CacheError):
-    """Rows computed here differ from those kept by another environment."""
+    """Embeddings computed here differ from those cached by another environment."""
 
 
 class CacheWriteError(CacheError, OSError):
-    """The cache cannot be written."""
+    """The cache cannot be written to."""
 
 
 class CacheSpaceError(CacheWriteError):
-    """The disk or the quota is full; what was published before is kept."""
+    """The disk or the quota is full; what was published before remains."""
 
 
 class ModelFileError(FeatxError, ValueError):
-    """A saved model or feature file cannot be used."""
+    """A saved model or features file cannot be used."""
 
 
 class ModelFormatError(ModelFileError):
-    """The file is no saved model of featx; nothing of it was run."""
+    """The file is not a model saved by featx; nothing in it was executed."""
 
 
 class ModelIntegrityError(ModelFileError):
-    """The file is not what was saved: a part is missing or has another digest."""
+    """The file is not what was saved: a part is missing or has a different digest."""
 
 
 class ModelTrustError(ModelFileError):
-    """The file holds what featx never writes, such as objects that run code when loaded."""
+    """The file contains what featx never writes, such as objects that run code when loaded."""
 
 
 class ModelVersionError(ModelFileError):
-    """The file needs another version of featx or of a library."""
+    """The file requires another version of featx or of a library."""
 
 
 class ExportError(FeatxError, ValueError):
-    """The model cannot be written in that form; the message says which forms it can have."""
+    """The model cannot be exported to that format; the message lists the formats it can have."""
 
 
 class HeadError(FeatxError, ValueError):
-    """No head has that name, or the head cannot do what is asked of it."""
+    """There is no head of that name, or the head cannot do what was requested."""
 
 
 class FeatureMismatchError(ModelFileError):
-    """The rows come from another backbone than the head was trained on."""
+    """The features come from a backbone other than the one the head was trained with."""
 
 
 class CacheCorruptWarning(UserWarning):
-    """A damaged shard was set aside; its rows are computed again."""
+    """A damaged shard was quarantined; its embeddings are computed again."""

@@ -1,4 +1,4 @@
-"""How figures and names are written: percent, seconds, and text that cannot mislead a page."""
+"""How numbers and names are written: percent, seconds, and text that is safe to display."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LABELS = {
     "logistic": "logistic regression",
     "mlp": "multi-layer perceptron",
     "xgboost": "XGBoost",
-    "dense": "dense Keras head on rows",
+    "dense": "dense Keras head on features",
     "nearest": "nearest neighbours",
     "linear_svm": "linear SVM",
     "keras_baseline": "Keras baseline",
@@ -25,7 +25,7 @@ def label(method: str) -> str:
 
 
 def capitalized(text: str) -> str:
-    """Return text with its first letter large; `str.capitalize` would make the others small."""
+    """Return text with its first letter in upper case, the others as they are."""
     return text[:1].upper() + text[1:]
 
 
@@ -51,12 +51,12 @@ def points(value: float) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return a figure with so many decimals, or a dash where there is none."""
+    """Return a number with `digits` decimals, or a dash where there is none."""
     return DASH if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
 def pace(value: float) -> str:
-    """Return images a second; slow networks with a decimal.
+    """Return images/s; below 10 with one decimal.
 
     >>> pace(1234.5), pace(0.42)
     ('1,234', '0.4')
@@ -86,6 +86,15 @@ def seconds(value: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def file_size(count: int) -> str:
+    """Return a number of bytes in the unit a reader would use.
+
+    >>> file_size(1_234_567), file_size(3_210_000_000)
+    ('1.2 MB', '3.2 GB')
+    """
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
 def times(value: float | None) -> str:
     """Return a ratio.
 
@@ -98,7 +107,7 @@ def times(value: float | None) -> str:
 
 
 def epochs(value: float | None) -> str:
-    """Return a number of epochs, which is no whole one where it is a mean.
+    """Return a number of epochs, which need not be whole where it is a mean.
 
     >>> epochs(1), epochs(8), epochs(7.4321)
     ('1 epoch', '8 epochs', '7.43 epochs')
@@ -113,16 +122,17 @@ def p_value(value: float) -> str:
     return f"= {value:.3f}" if value < 0.1 else f"= {value:.2f}"
 
 
-def printable(text: str) -> str:
-    r"""Return text without characters that a page cannot hold or that reorder what surrounds them.
+def printable(text: str, *, multiline: bool = False) -> str:
+    r"""Return text that a page can hold and that neither a page nor a terminal obeys.
 
-    Control characters, lone surrogates (a file name that is no UTF-8) and bidirectional overrides
-    become visible escapes; letters of every script stay as they are.
+    Control characters, lone surrogates (a file name that is not UTF-8) and bidirectional overrides
+    become visible escapes; letters of every script stay as they are, and with `multiline` line
+    breaks, too.
 
     >>> print(printable("a\x00b\u202ec"))
     a\x00b\u202ec
     """
-    return "".join(_visible(char) for char in text)
+    return "".join(char if multiline and char == "\n" else _visible(char) for char in text)
 
 
 def shortened(text: str, most: int = 40) -> str:
@@ -152,7 +162,7 @@ _LIVE = re.compile(r"(@|#|gh-(?=\d)|:(?=//)|www(?=\.))", re.IGNORECASE)
 
 
 def markdown(text: str) -> str:
-    r"""Return text that GitHub's Markdown shows as it is, and neither links nor calls anybody.
+    r"""Return text that GitHub's Markdown shows as it is, without links or mentions.
 
     >>> print(markdown("a|b <img> @you #1"))
     a\|b &lt;img&gt; @&zwj;you \#&zwj;1

@@ -42,8 +42,8 @@ def test_wheel_holds_every_file_of_the_package_and_nothing_else(wheel: zipfile.Z
     }
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert packed == wanted
-    assert {"featx/py.typed", "featx/cli.py"} <= packed
-    assert any(name.startswith("featx/evaluation/templates/") for name in packed)
+    assert {"featx/py.typed", "featx/cli/app.py"} <= packed
+    assert any(name.startswith("featx/evaluation/report/templates/") for name in packed)
     assert any(name.endswith("licenses/LICENSE") for name in wheel.namelist())
 
 
@@ -54,7 +54,7 @@ def test_wheel_says_who_it_is(wheel: zipfile.ZipFile) -> None:
     assert about["Requires-Python"] == ">=3.11"
     assert {"openvino", "dask", "export", "test", "dev"} <= set(about.get_all("Provides-Extra"))
     scripts = wheel.read(name.replace("METADATA", "entry_points.txt")).decode()
-    assert "featx = featx.cli:main" in scripts
+    assert "featx = featx.cli.app:main" in scripts
 
 
 def test_floors_stand_with_what_tensorflow_and_keras_ask_for() -> None:

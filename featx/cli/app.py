@@ -13,11 +13,22 @@ import typer
 from typer.core import TyperGroup
 
 import featx
-from featx.cli import cache as cli_cache
-from featx.cli import doctor, model
-from featx.cli import report as cli_report
-from featx.cli.terminal import say, show, size, table, tell
+from featx.cli import cache, doctor, model, report
+from featx.cli.options import (
+    BackboneName,
+    BatchSize,
+    Cache,
+    Dataset,
+    ImageSize,
+    OnError,
+    PathColumn,
+    Runtime,
+    Weights,
+    make_backbone,
+)
+from featx.cli.terminal import make_table, print_line, print_message, print_pairs, print_table
 from featx.errors import CacheSpaceError, FeatxError
+from featx.formatting import file_size, pace, seconds
 from featx.runtimes.quiet import hush_tensorflow
 
 if TYPE_CHECKING:
@@ -29,7 +40,7 @@ _ANYWHERE = ("--debug", "--no-progress")
 
 
 class _Group(TyperGroup):
-    """Takes the common flags wherever they stand, and turns featx's errors into exit code 1."""
+    """Accepts the common flags anywhere, and turns featx's errors into exit code 1."""
 
     # Any: typer 0.29 brought a context of its own, and its typer.Context is a child of it.
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -46,51 +57,31 @@ class _Group(TyperGroup):
         except (FeatxError, OSError) as error:
             if ctx.params.get("debug"):
                 raise
-            tell(f"Error: {error}", style="red")
+            print_message(f"Error: {error}", style="red")
             raise typer.Exit(1) from error
         except KeyboardInterrupt:
-            tell("Stopped. Rows already kept are found again by the next run.")
+            print_message("Stopped. The next run continues from what is already cached.")
             raise
 
 
 app = typer.Typer(
     cls=_Group,
-    help="Every image meets a frozen network once; classifiers train on the kept rows.",
+    help="Image classifiers on the cached embeddings of a frozen network.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.add_typer(cli_cache.app, name="cache")
+app.add_typer(cache.app, name="cache")
 app.command()(doctor.doctor)
-for command in (*cli_report.COMMANDS, *model.COMMANDS):
+for command in (*report.COMMANDS, *model.COMMANDS):
     app.command()(command)
-
-Name = Annotated[str, typer.Option("--backbone", "-b", help="`featx backbones` lists the names.")]
-Weights = Annotated[
-    str, typer.Option(help='"imagenet", "none" (untrained) or the path of a weights file.')
-]
-ImageSize = Annotated[
-    int | None, typer.Option(min=1, help="Pixels along each edge; the network's own if not given.")
-]
-Cache = Annotated[
-    Path | None,
-    typer.Option(help="Folder of kept rows; $FEATX_CACHE or the user's cache folder if not given."),
-]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Images per step of the network.")]
-OnError = Annotated[
-    Literal["raise", "skip"], typer.Option(help="What to do when images cannot be used.")
-]
-
-
-PathColumn = Annotated[str, typer.Option(help="Of a CSV file.")]
-LabelColumn = Annotated[str, typer.Option(help="Of a CSV file.")]
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code: 0 done, 1 an error, 2 wrong usage."""
+    """Run the command line and exit with its code: 0 success, 1 an error, 2 wrong usage."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show is no failure
+        if hasattr(stream, "reconfigure"):  # not a failure: a name that a terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     # Asked to end: what is being written is finished or dropped, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -99,7 +90,7 @@ def main() -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        say(f"featx {featx.__version__}")
+        print_line(f"featx {featx.__version__}")
         raise typer.Exit
 
 
@@ -120,7 +111,7 @@ def _common(
     logging.getLogger("featx").setLevel(logging.DEBUG if debug else logging.WARNING)
     if not debug:  # it advises against training several small networks in one process
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    warnings.showwarning = lambda message, *_, **__: tell(f"Warning: {message}")
+    warnings.showwarning = lambda message, *_, **__: print_message(f"Warning: {message}")
 
 
 @app.command()
@@ -133,50 +124,54 @@ def demo(
     """Draw images of pipes, compare heads with a Keras head on them, and write the report."""
     from featx.demo import run
 
-    report = run(out, progress=ctx.obj, tell=tell)
-    show(report.table())
-    say(f"Report: {out / 'report' / 'report.html'}")
+    found = run(out, progress=ctx.obj, log=print_message)
+    print_table(found.table())
+    print_line(f"Report: {out / 'report' / 'report.html'}")
 
 
 @app.command()
 def extract(
     ctx: typer.Context,
-    dataset: Annotated[str, typer.Argument(help="A folder (a sub-folder a class) or a CSV file.")],
-    backbone: Name,
+    dataset: Dataset,
+    backbone: BackboneName,
     weights: Weights = "imagenet",
-    layer: Annotated[str | None, typer.Option(help="Take this layer's output.")] = None,
-    pooling: Annotated[Literal["avg", "max", "none"], typer.Option(help="none: flatten.")] = "avg",
+    layer: Annotated[
+        str | None, typer.Option(help="Layer whose output is used; the last by default.")
+    ] = None,
+    pooling: Annotated[
+        Literal["avg", "max", "none"], typer.Option(help="none: the output is flattened.")
+    ] = "avg",
     precision: Annotated[
         Literal["float32", "bfloat16", "float16", "int8"],
-        typer.Option(help="The network computes in."),
+        typer.Option(help="Number format the network computes in."),
     ] = "float32",
     decode: Annotated[
-        Literal["full", "scaled"], typer.Option(help="scaled: large JPEGs are read faster.")
+        Literal["full", "scaled"], typer.Option(help="scaled: large JPEGs are decoded faster.")
     ] = "full",
     image_size: ImageSize = None,
     path_column: PathColumn = "path",
-    label_column: Annotated[str, typer.Option(help="Of a CSV file; none: no labels.")] = "label",
+    label_column: Annotated[
+        str, typer.Option(help="Column of a CSV file; none: without labels.")
+    ] = "label",
     cache: Cache = None,
     batch_size: BatchSize = None,
-    runtime: Annotated[
-        Literal["auto", "keras", "openvino"], typer.Option(help="What computes.")
-    ] = "auto",
+    runtime: Runtime = "auto",
     on_error: OnError = "raise",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only tell what it would cost, from a short trial.")
+        bool, typer.Option("--dry-run", help="Only estimate the cost, from a short trial.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Also write one HDF5 file.")] = None,
 ) -> None:
-    """Send each image through the network once and keep its row."""
+    """Compute the embedding of each image once, and cache it."""
     from featx.datasets.dataset import as_dataset
     from featx.storage.output import check_target
 
-    chosen = featx.Backbone(
+    chosen = make_backbone(
         backbone,
-        weights=_weights(weights),
+        weights,
+        image_size,
         layer=layer,
         pooling=None if pooling == "none" else pooling,
-        image_size=image_size,
         precision=precision,
         decode=decode,
     )
@@ -185,32 +180,30 @@ def extract(
     labels = None if label_column == "none" else label_column
     images = as_dataset(dataset, path_column=path_column, label_column=labels)
     for note in images.notes:
-        tell(f"Note: {note}")
+        print_message(f"Note: {note}")
     options: dict[str, Any] = {"cache": cache, "batch_size": batch_size, "runtime": runtime}
     if dry_run:
         from featx.extraction.estimate import estimate
 
-        _forecast(estimate(images, chosen, **options))
+        _print_estimate(estimate(images, chosen, **options))
         return
     features = featx.extract(images, chosen, **options, on_error=on_error, progress=ctx.obj)
     if out is not None:
         features.save(out)
-    _summary(features, out)
+    _print_summary(features, out)
 
 
 @app.command()
 def backbones() -> None:
     """List the networks by name."""
-    listing = table("name", "pixels", "row", "family", "preprocessing")
-    for row in featx.BACKBONES.values():
-        listing.add_row(row.name, str(row.side), str(row.dim), row.family, row.preprocessing)
-    show(listing)
+    listing = make_table("name", "pixels", "dim", "family", "preprocessing")
+    for one in featx.BACKBONES.values():
+        listing.add_row(one.name, str(one.side), str(one.dim), one.family, one.preprocessing)
+    print_table(listing)
 
 
-def _forecast(cost: Estimate) -> None:
-    """Print what an extraction would cost, and refuse it as `extract` would on a full disk."""
-    from featx.formatting import pace, seconds
-
+def _print_estimate(cost: Estimate) -> None:
+    """Print what an extraction would cost; raise as `extract` would on a full disk."""
     about = "" if cost.exact else "about "
     time = "none"
     if cost.seconds:
@@ -218,53 +211,46 @@ def _forecast(cost: Estimate) -> None:
             f"about {seconds(cost.seconds)}: {seconds(cost.start_seconds)} to start the network, "
             f"then {pace(cost.images_per_second)} images/s"
         )
-    network = f", {size(cost.network_bytes)} of it the network" if cost.network_bytes else ""
-    left = f", which has {size(cost.bytes_free)} left" if cost.bytes_free is not None else ""
-    facts = {
-        "images": f"{cost.images:,}",
-        "kept already": f"{about}{cost.kept:,}",
-        "to compute": f"{about}{cost.images - cost.kept:,}",
-        "time": time,
-        "to be kept": f"{size(cost.bytes_to_keep)}{network}, in {cost.cache}{left}",
-        "in memory": f"{size(cost.rows_bytes)} of rows",
-        "runtime": f"{cost.runtime} on {cost.device}" if cost.runtime else "not needed",
-    }
-    for name, value in facts.items():
-        say(f"{name:<12} {value}")
+    network = f" ({file_size(cost.network_bytes)} for the network)" if cost.network_bytes else ""
+    free = f", {file_size(cost.bytes_free)} free" if cost.bytes_free is not None else ""
+    print_pairs(
+        {
+            "images": f"{cost.images:,}",
+            "cached": f"{about}{cost.kept:,}",
+            "to compute": f"{about}{cost.images - cost.kept:,}",
+            "time": time,
+            "disk": f"{file_size(cost.bytes_to_keep)}{network} in {cost.cache}{free}",
+            "memory": f"{file_size(cost.rows_bytes)} for the features",
+            "runtime": f"{cost.runtime} on {cost.device}" if cost.runtime else "not needed",
+        }
+    )
     if cost.bytes_free is not None and cost.bytes_free < cost.bytes_needed:
         raise CacheSpaceError(
-            f"the disk of the cache {cost.cache} has {size(cost.bytes_free)} left, and "
-            f"{size(cost.bytes_needed)} are needed. Free some space, or choose another folder "
+            f"the disk of the cache {cost.cache} has {file_size(cost.bytes_free)} left, and "
+            f"{file_size(cost.bytes_needed)} are needed. Free some space, or choose another folder "
             "(--cache, or FEATX_CACHE)."
         )
 
 
-def _weights(text: str) -> str | None:
-    return None if text.lower() == "none" else text
-
-
-def _summary(features: Features, out: Path | None) -> None:
-    """Print what was asked, what was computed, what failed, how fast, and where it is kept."""
-    report = features.report
-    assert report is not None  # only features that were loaded from a file have none
+def _print_summary(features: Features, out: Path | None) -> None:
+    """Print how many images were computed, reused and skipped, how fast, and where they are."""
+    done = features.report
+    assert done is not None  # only features that were loaded from a file have none
     if features.failures:
-        tell("\n".join(f"Skipped {failure}" for failure in features.failures))
-    from featx.formatting import pace
-
-    speed = pace(report.images / report.seconds if report.seconds else 0.0)
-    if report.images_per_second is not None:
-        speed += f" ({pace(report.images_per_second)} once the network had started)"
-    facts = {
-        "images": f"{report.images:,}",
-        "computed": f"{report.computed:,}",
-        "reused": f"{report.reused:,}",
+        print_message("\n".join(f"Skipped {failure}" for failure in features.failures))
+    speed = pace(done.images / done.seconds if done.seconds else 0.0)
+    if done.images_per_second is not None:
+        speed += f" ({pace(done.images_per_second)} once the network had started)"
+    pairs = {
+        "images": f"{done.images:,}",
+        "computed": f"{done.computed:,}",
+        "reused": f"{done.reused:,}",
         "failures": f"{len(features.failures):,}",
-        "rows": f"{len(features):,} x {features.X.shape[1]:,}",
-        "seconds": f"{report.seconds:.1f}",
+        "features": f"{len(features):,} x {features.X.shape[1]:,}",
+        "seconds": f"{done.seconds:.1f}",
         "images/s": speed,
-        "kept in": report.cache,
+        "cache": str(done.cache),
     }
     if out is not None:
-        facts["saved to"] = str(out)
-    for name, value in facts.items():
-        say(f"{name:<9} {value}")
+        pairs["saved to"] = str(out)
+    print_pairs(pairs)

@@ -1,4 +1,4 @@
-"""The commands that look after a cache and a machine: cache ls, verify, gc, compact; doctor."""
+"""The commands that inspect and maintain a cache: cache ls, verify, gc, compact."""
 
 from __future__ import annotations
 
@@ -11,73 +11,67 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featx.cli.terminal import say, show, table, tell
+from featx.cli.options import Cache, WeightsFile
+from featx.cli.terminal import make_table, print_line, print_message, print_table
 from featx.errors import CacheCorruptWarning, CacheError, FeatxError
+from featx.formatting import file_size
 from featx.images import content_hash
 
 if TYPE_CHECKING:
     from featx.cache.store import Store
     from featx.maintenance.inventory import CachedKey
 
-app = typer.Typer(help="Look at and look after the rows that are kept.", no_args_is_help=True)
-
-Cache = Annotated[
-    Path | None,
-    typer.Option(help="Folder of kept rows; $FEATX_CACHE or the user's cache folder if not given."),
-]
+app = typer.Typer(help="Inspect and maintain the cache.", no_args_is_help=True)
 
 
-def _stock(cache: Path | None) -> tuple[Path | None, list[CachedKey]]:
-    """Return the cache folder and what it keeps; say so where there is nothing."""
+def _contents(cache: Path | None) -> tuple[Path | None, list[CachedKey]]:
+    """Return the cache folder and what is cached in it; print a line if that is nothing."""
     from featx.cache.location import chosen, existing_root
     from featx.maintenance.inventory import list_keys
 
     root = existing_root(cache)
     stock = list_keys(root) if root is not None else []
     if not stock:
-        say(f"Nothing is kept in {root or chosen(cache)}")
+        print_line(f"Nothing is cached in {root or chosen(cache)}")
     return root, stock
 
 
-def _usable(stock: Iterable[CachedKey]) -> Iterable[CachedKey]:
+def _usable(stock: Iterable[CachedKey]) -> Iterable[tuple[CachedKey, Store]]:
     for kept in stock:
         if kept.store is None:
-            tell(f"{kept.folder}: {kept.problem}.")
+            print_message(f"{kept.folder}: {kept.problem}.")
         else:
-            yield kept
+            yield kept, kept.store
 
 
 @app.command("ls")
 def ls(cache: Cache = None) -> None:
-    """List what is kept, with what computed it: one entry a network with its options."""
+    """List what is cached and what computed it: one line per network and options."""
     from featx.maintenance.inventory import environment_of, options_of
 
-    root, stock = _stock(cache)
-    listing = table("key", "network", "options")
-    for name in ("rows", "MB", "used"):
+    root, stock = _contents(cache)
+    listing = make_table("key", "network", "options")
+    for name in ("embeddings", "MB", "used"):
         listing.add_column(name, justify="right")
-    computed = []
-    for kept in _usable(stock):
-        assert kept.store is not None
-        spec = kept.store.spec
+    lines = []
+    for kept, store in _usable(stock):
+        key = store.key[:8]
         listing.add_row(
-            kept.store.key[:8],
-            str(spec["backbone"]),
-            options_of(spec),
+            key,
+            str(store.spec["backbone"]),
+            options_of(store.spec),
             f"{kept.embeddings:,}",
             f"{kept.bytes / 1e6:,.1f}",
             _day(kept.last_used),
         )
-        computed += [f"{kept.store.key[:8]} computed by {environment_of(e)}" for e in
-                     kept.environments]  # fmt: skip
+        lines += [f"{key} computed by {environment_of(one)}" for one in kept.environments]
         if kept.bad:
-            computed.append(f"{kept.store.key[:8]} and {kept.bad:,} images known to be bad")
+            lines.append(f"{key} also records {kept.bad:,} images that cannot be used")
     if listing.row_count:
-        show(listing)
-        for line in computed:
-            say(line)
-        total = sum(kept.bytes for kept in stock)
-        say(f"In {root}: {total / 1e6:,.1f} MB")
+        print_table(listing)
+        for line in lines:
+            print_line(line)
+        print_line(f"In {root}: {file_size(sum(kept.bytes for kept in stock))}")
 
 
 def _day(seconds: float) -> str:
@@ -86,34 +80,31 @@ def _day(seconds: float) -> str:
 
 @app.command("verify")
 def verify(
-    ctx: typer.Context,
     dataset: Annotated[
         str | None,
-        typer.Argument(help="Where the images are, for --recompute; else those last read."),
+        typer.Argument(help="Where the images are, for --recompute; by default as last read."),
     ] = None,
     recompute: Annotated[
-        int, typer.Option(min=0, help="Also compute so many rows of each network again.")
+        int, typer.Option(min=0, help="Also recompute this many embeddings per network.")
     ] = 0,
-    weights: Annotated[
-        str | None, typer.Option(help="The weights file, where they are not Keras's own.")
-    ] = None,
+    weights: WeightsFile = None,
     seed: Annotated[
-        int | None, typer.Option(help="Draws the same rows again; printed at each run.")
+        int | None, typer.Option(help="Selects the same embeddings again; printed by each run.")
     ] = None,
     cache: Cache = None,
 ) -> None:
-    """Read every kept byte and compare it with its checksum; set damaged shards aside.
+    """Compare every cached byte with its checksum; quarantine damaged shards.
 
-    Exit code 1: something was damaged, a row is not what its image gives, or no row of a network
-    could be computed again although --recompute asked for it.
+    Exit code 1: something was damaged, a recomputed embedding differs, or --recompute found no
+    embedding of a network that it could recompute.
     """
     with warnings.catch_warnings():  # what is damaged is listed below
         warnings.simplefilter("ignore", CacheCorruptWarning)
-        root, stock = _stock(cache)
+        root, stock = _contents(cache)
         sound = all([_verify(kept) for kept in stock])
     if recompute and root is not None:
         seed = random.randrange(10_000) if seed is None else seed
-        say(f"Rows are drawn with --seed {seed}")
+        print_line(f"Embeddings to recompute are selected by --seed {seed}")
         sources = _sources(root, dataset)
         for kept in stock:
             if kept.store is not None and kept.embeddings:
@@ -123,22 +114,22 @@ def verify(
 
 
 def _verify(kept: CachedKey) -> bool:
-    """Check every shard of one key and say what came of it; False where one was damaged."""
+    """Check every shard of one key, print the result and return whether all are sound."""
     if kept.store is None:
-        tell(f"{kept.folder}: {kept.problem}.")
+        print_message(f"{kept.folder}: {kept.problem}.")
         return False
     store, name = kept.store, _name(kept.store)
     try:
         store.verify()
     except CacheError as error:
-        tell(f"{name}: {error}", style="red")
+        print_message(f"{name}: {error}", style="red")
         return False
     found = len(store.damaged)
-    say(f"{name}: {len(store.index.shards):,} shards whole, {found:,} damaged")
+    print_line(f"{name}: {len(store.index.shards):,} shards intact, {found:,} damaged")
     for shard, reason in store.damaged.items():
-        say(f"  {shard}: {reason}" + ("; cannot be moved away" * (shard in store.ignored)))
+        print_line(f"  {shard}: {reason}" + "; cannot be quarantined" * (shard in store.ignored))
     if found > len(store.ignored):
-        say("  set aside; the next extraction computes their rows again")
+        print_line("  quarantined; the next extraction computes their embeddings again")
     return not found
 
 
@@ -147,6 +138,7 @@ def _name(store: Store) -> str:
 
 
 def _sources(root: Path, dataset: str | None) -> dict[bytes, Path]:
+    """Return content hash -> path of the images that can be read again."""
     from featx.cache import stat_index
     from featx.datasets.dataset import as_dataset
     from featx.errors import ImageError
@@ -163,35 +155,37 @@ def _sources(root: Path, dataset: str | None) -> dict[bytes, Path]:
 
 
 def _recompute(
-    store: Store, sources: dict[bytes, Path], count: int, seed: int, weights: str | None
+    store: Store, sources: dict[bytes, Path], count: int, seed: int, weights: Path | None
 ) -> bool:
-    """Compute rows of one key again and say what came of it; False where one differs or none is."""
+    """Recompute embeddings of one key and print the result; return whether all agree."""
     from featx.maintenance import recompute
 
     name = _name(store)
     try:
-        backbone = recompute.backbone_of(store, weights)
+        backbone = recompute.backbone_of(store, None if weights is None else str(weights))
         done = recompute.recompute(store, backbone, sources, count, seed)
     except FeatxError as error:
-        tell(f"{name}: no row was computed again: {error}", style="red")
+        print_message(f"{name}: no embedding was recomputed: {error}", style="red")
         return False
     lacking = (
-        f"the images of {done.cached - done.known:,} rows are not known"
-        + (f", {done.changed:,} are gone or changed" if done.changed else "")
+        f"the images of {done.cached - done.known:,} embeddings are unknown"
+        + (f", {done.changed:,} are missing or changed" if done.changed else "")
         + "; name their folder: featx cache verify FOLDER --recompute N"
     )
     if done.cached and not done.compared:
-        tell(f"{name}: no row was computed again of {done.cached:,}: {lacking}", style="red")
+        print_message(
+            f"{name}: none of {done.cached:,} embeddings was recomputed: {lacking}", style="red"
+        )
         return False
-    say(
-        f"{name}: {done.compared:,} of {done.cached:,} rows computed again, "
+    print_line(
+        f"{name}: {done.compared:,} of {done.cached:,} embeddings recomputed, "
         f"{len(done.different):,} differ; largest relative distance {done.worst:.1e} "
         f"({done.tolerance:g} is allowed)"
     )
     for path, distance in done.different:
-        say(f"  {path}: {distance:.1e}")
+        print_line(f"  {path}: {distance:.1e}")
     if done.compared < min(count, done.cached):
-        say(f"  {lacking}")
+        print_line(f"  {lacking}")
     return not done.different
 
 
@@ -199,14 +193,14 @@ def _recompute(
 def gc(
     unused_days: Annotated[
         float | None,
-        typer.Option(min=0, help="Also remove networks that no extraction used for so long."),
+        typer.Option(min=0, help="Also remove networks not used by an extraction for this long."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     cache: Cache = None,
 ) -> None:
     """Remove temporary files of killed processes, damaged shards, and networks long unused.
 
-    Shows first what would go, and asks.
+    Lists first what would be removed, and asks.
     """
     from featx.cache.location import chosen, existing_root
     from featx.maintenance import gc
@@ -214,25 +208,25 @@ def gc(
     root = existing_root(cache)
     pieces = gc.find(root, unused_days) if root is not None else []
     if root is None or not pieces:
-        say(f"Nothing to remove in {root or chosen(cache)}")
+        print_line(f"Nothing to remove in {root or chosen(cache)}")
         return
-    listing = table("what")
+    listing = make_table("what")
     listing.add_column("count", justify="right")
     listing.add_column("MB", justify="right")
     for what in dict.fromkeys(piece.what for piece in pieces):
         sizes = [piece.bytes for piece in pieces if piece.what == what]
         listing.add_row(what, f"{len(sizes):,}", f"{sum(sizes) / 1e6:,.1f}")
-    show(listing)
+    print_table(listing)
     for piece in pieces:
-        say(f"  {piece.path.relative_to(root)}")
-    total = sum(piece.bytes for piece in pieces)
-    if not yes and not typer.confirm(f"Remove these from {root} ({total / 1e6:,.1f} MB)?"):
-        say("Nothing was removed.")
+        print_line(f"  {piece.path.relative_to(root)}")
+    total = file_size(sum(piece.bytes for piece in pieces))
+    if not yes and not typer.confirm(f"Remove these from {root} ({total})?"):
+        print_line("Nothing was removed.")
         return
     freed, refused = gc.remove(root, pieces)
-    say(f"Freed {freed / 1e6:,.1f} MB")
+    print_line(f"Freed {file_size(freed)}")
     for sentence in refused:
-        tell(sentence)
+        print_message(sentence)
     if refused:
         raise typer.Exit(1)
 
@@ -241,37 +235,36 @@ def gc(
 def compact(
     grace: Annotated[
         float,
-        typer.Option(min=0, help="Seconds that the replaced files stay for processes that read."),
+        typer.Option(min=0, help="Seconds to keep the replaced files for other readers."),
     ] = 30.0,
     cache: Cache = None,
 ) -> None:
-    """Merge small files of rows into large ones; every row stays as it is.
+    """Merge small shards into large ones; every embedding stays as it is.
 
     Other processes may go on reading and writing.
     """
     from featx.maintenance import compaction
 
-    _, stock = _stock(cache)
+    _, stock = _contents(cache)
     failed = False
-    for kept in _usable(stock):
-        assert kept.store is not None
-        name = _name(kept.store)
+    for _, store in _usable(stock):
+        name = _name(store)
 
         def wait(seconds: float, name: str = name) -> None:
             if seconds:
-                tell(f"{name}: merged; the old files go in {seconds:g} s")
+                print_message(f"{name}: merged; the old files are removed in {seconds:g} s")
                 time.sleep(seconds)
 
         try:
-            kept.store.verify()  # what is damaged is set aside and not merged
-            done = compaction.compact(kept.store, grace=grace, sleep=wait)
+            store.verify()  # damaged shards are quarantined and not merged
+            done = compaction.compact(store, grace=grace, sleep=wait)
         except CacheError as error:
-            tell(f"{name}: {error}", style="red")
+            print_message(f"{name}: {error}", style="red")
             failed = True
             continue
-        say(
-            f"{name}: {done.published:,} files written, {done.removed:,} removed, "
-            f"{done.shards:,} there now"
+        print_line(
+            f"{name}: {done.published:,} shards written, {done.removed:,} removed, "
+            f"{done.shards:,} in total"
         )
     if failed:
         raise typer.Exit(1)

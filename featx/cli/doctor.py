@@ -1,4 +1,4 @@
-"""`featx doctor`: whether a disk keeps what the cache needs."""
+"""`featx doctor`: whether this machine and a disk can hold a cache."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Annotated
 
 import typer
 
-from featx.cli.terminal import say
+from featx.cli.terminal import print_line
 
 
 def doctor(
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Where rows shall be kept; the default cache if not given."),
+        typer.Argument(help="Folder of the cache; by default the one that would be used."),
     ] = None,
 ) -> None:
-    """Look at this machine and a folder's file system, and give a verdict; takes some seconds.
+    """Check this machine and a folder's file system; takes a few seconds.
 
     Exit code 1: featx cannot work here as it is.
     """
     from featx.cache.location import chosen
-    from featx.maintenance import doctor as examination
+    from featx.maintenance.doctor import examine, verdict
 
-    place = folder.expanduser().absolute() if folder is not None else chosen()
+    root = folder.expanduser().absolute() if folder is not None else chosen()
     findings = []
-    for finding in examination.examine(place):
+    for finding in examine(root):
         findings.append(finding)
         mark = {"good": "ok", "fair": "note", "poor": "FAIL"}[finding.state]
-        say(f"{mark:<4}  {finding.name}: {finding.text}")
-    fit, sentence = examination.verdict(findings)
-    say(f"{place}: {sentence}.")
+        print_line(f"{mark:<4}  {finding.name}: {finding.text}")
+    fit, sentence = verdict(findings)
+    print_line(f"{root}: {sentence}.")
     if not fit:
         raise typer.Exit(1)

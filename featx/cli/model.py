@@ -10,63 +10,54 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from featx.cli.terminal import deliver, say, tell
+from featx.cli.options import (
+    BackboneName,
+    BatchSize,
+    Cache,
+    Dataset,
+    ImageSize,
+    OnError,
+    Weights,
+    WeightsFile,
+    make_backbone,
+)
+from featx.cli.terminal import print_line, print_message, print_pairs, print_raw
+from featx.formatting import file_size
 
 if TYPE_CHECKING:
     from featx.classifier.classifier import ImageClassifier
     from featx.classifier.predictions import Prediction
 
 ModelFile = Annotated[Path, typer.Argument(help="A file written by `featx train`.")]
-Pin = Annotated[str | None, typer.Option(help="Refuse the file unless it has this sha256.")]
-Cache = Annotated[
-    Path | None,
-    typer.Option(help="Folder of kept rows; $FEATX_CACHE or the user's cache folder if not given."),
-]
-Own = Annotated[
-    Path | None, typer.Option(help="Weights file, for a model trained with weights of your own.")
-]
+Sha256 = Annotated[str | None, typer.Option(help="Refuse the file unless its sha256 is this one.")]
 
 
 def train(
     ctx: typer.Context,
-    dataset: Annotated[str, typer.Argument(help="A folder (a sub-folder a class) or a CSV file.")],
-    backbone: Annotated[
-        str, typer.Option("--backbone", "-b", help="`featx backbones` lists the names.")
-    ],
+    dataset: Dataset,
+    backbone: BackboneName,
     out: Annotated[Path, typer.Option(help="The model file, such as model.featx.")],
     head: Annotated[str, typer.Option(help="logistic, mlp, xgboost, dense, ...")] = "logistic",
     test: Annotated[str | None, typer.Option(help="Labelled images to test it on.")] = None,
-    weights: Annotated[
-        str, typer.Option(help='"imagenet", "none" (untrained) or the path of a weights file.')
-    ] = "imagenet",
-    image_size: Annotated[
-        int | None, typer.Option(min=1, help="Pixels along each edge; the network's own if none.")
-    ] = None,
+    weights: Weights = "imagenet",
+    image_size: ImageSize = None,
     examples: Annotated[
-        int, typer.Option(min=0, help="Small copies of training images kept in the file.")
+        int, typer.Option(min=0, help="Thumbnails of training images to store in the file.")
     ] = 1000,
     cache: Cache = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per step.")] = None,
-    on_error: Annotated[
-        Literal["raise", "skip"], typer.Option(help="What to do when images cannot be used.")
-    ] = "raise",
+    batch_size: BatchSize = None,
+    on_error: OnError = "raise",
 ) -> None:
     """Train a head on a folder of images and write one model file."""
     from featx import heads
-    from featx.backbones.backbone import Backbone
     from featx.classifier.classifier import ImageClassifier
     from featx.storage.output import check_target
 
     check_target(out)  # before the work, not after it
     estimator = heads.find(head)
     began = time.perf_counter()
-    chosen = Backbone(
-        backbone,
-        weights=None if weights.lower() == "none" else weights,
-        image_size=image_size,
-    )
     model = ImageClassifier(
-        chosen,
+        make_backbone(backbone, weights, image_size),
         estimator,
         cache=cache,
         batch_size=batch_size,
@@ -75,17 +66,16 @@ def train(
         progress=bool(ctx.obj),
     ).fit(dataset)
     digest = model.save(out)
-    facts = {
+    pairs = {
         "classes": ", ".join(map(str, model.classes_)),
         "images": f"{model.n_images_:,}",
         "seconds": f"{time.perf_counter() - began:.1f}",
-        "file": f"{out} ({out.stat().st_size / 1e6:.1f} MB)",
+        "file": f"{out} ({file_size(out.stat().st_size)})",
         "sha256": digest,
     }
     if test is not None:
-        facts["accuracy"] = f"{model.score(test):.4f} on {test}"
-    for name, value in facts.items():
-        say(f"{name:<9} {value}")
+        pairs["accuracy"] = f"{model.score(test):.4f} on {test}"
+    print_pairs(pairs)
 
 
 def predict(
@@ -96,17 +86,17 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     explain: Annotated[
-        Path | None, typer.Option(help="Folder for index.html: similar images, activation maps.")
+        Path | None, typer.Option(help="Folder for index.html: nearest images, activation maps.")
     ] = None,
     on_error: Annotated[
         Literal["raise", "skip"],
         typer.Option(help="Exit code 1 (raise) or 0 (skip) after images that cannot be used."),
     ] = "raise",
-    sha256: Pin = None,
-    weights: Own = None,
+    sha256: Sha256 = None,
+    weights: WeightsFile = None,
     cache: Cache = None,
 ) -> None:
-    """Tell the classes of images; each has a row, with the reason where it cannot be used."""
+    """Print the classes of images, a line per image, with the reason if it cannot be used."""
     from featx.classifier import predictions
 
     if as_json and as_csv:
@@ -116,27 +106,27 @@ def predict(
     loaded = _loaded(model, sha256, weights, cache)
     found = predictions.paths_of(paths)
     k = min(top, len(loaded.classes_))
-    rows = _watched(predictions.predictions(loaded, found, k), len(found), bool(ctx.obj))
+    made = _with_progress(predictions.predictions(loaded, found, k), len(found), bool(ctx.obj))
     if explain is not None:
-        rows = iter(_explained(loaded, list(rows), explain))
+        made = iter(_explained(loaded, list(made), explain))
     bad = 0
     if as_csv:
-        deliver(predictions.as_csv(None, k))
+        print_raw(predictions.as_csv(None, k))
     lines = []
-    for row in rows:
-        bad += bool(row.error)
+    for one in made:
+        bad += bool(one.error)
         if as_json:
-            lines.append(json.dumps(predictions.as_json(row), ensure_ascii=True))
+            lines.append(json.dumps(predictions.as_json(one), ensure_ascii=True))
         elif as_csv:
-            deliver(predictions.as_csv(row, k))
+            print_raw(predictions.as_csv(one, k))
         else:
-            say(_line(row))
+            print_line(_line(one))
     if as_json:
-        deliver("[" + ",\n ".join(lines) + "]")
+        print_raw("[" + ",\n ".join(lines) + "]")
     if explain is not None:
-        tell(f"Explained: {explain / 'index.html'}")
+        print_message(f"Explained: {explain / 'index.html'}")
     if bad:
-        tell(f"{bad} of {len(found)} images cannot be used.")
+        print_message(f"{bad} of {len(found)} images cannot be used.")
         if on_error == "raise":
             raise typer.Exit(1)
 
@@ -146,27 +136,27 @@ def export(
     out: Annotated[Path, typer.Argument(help="Such as model.onnx, .tflite, .keras, or a folder.")],
     format: Annotated[
         Literal["keras", "savedmodel", "onnx", "tflite"] | None,
-        typer.Option(help="By the name of OUT if not given."),
+        typer.Option(help="By default chosen by the suffix of OUT."),
     ] = None,
-    sha256: Pin = None,
-    weights: Own = None,
+    sha256: Sha256 = None,
+    weights: WeightsFile = None,
 ) -> None:
-    """Write network and head as one network: uint8 images in, class probabilities out."""
+    """Write network and head as one network, from uint8 images to class probabilities."""
     _loaded(model, sha256, weights, None).export(out, format)
-    say(f"Written: {out}")
+    print_line(f"Written: {out}")
 
 
 def serve(
     model: ModelFile,
     host: Annotated[
-        str, typer.Option(help="0.0.0.0 lets other machines in; there is no password.")
+        str, typer.Option(help="0.0.0.0 admits other machines; there is no password.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the page.")] = 8000,
-    top: Annotated[int, typer.Option(min=1, help="Classes, and similar images, shown.")] = 5,
-    sha256: Pin = None,
-    weights: Own = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    top: Annotated[int, typer.Option(min=1, help="Classes and nearest images to show.")] = 5,
+    sha256: Sha256 = None,
+    weights: WeightsFile = None,
 ) -> None:
-    """Serve a page to drop a image on, and POST /predict; needs `pip install featx[serve]`."""
+    """Serve a page to drop an image on, and POST /predict; needs `pip install featx[serve]`."""
     from featx.errors import RuntimeUnavailableError
 
     try:
@@ -176,7 +166,7 @@ def serve(
             f"{error.name} is not installed: pip install 'featx[serve]'."
         ) from error
     loaded = _loaded(model, sha256, weights, None)
-    tell(f"http://{host}:{port} (Ctrl-C ends it)")
+    print_message(f"http://{host}:{port} (stop with Ctrl-C)")
     run(loaded, host=host, port=port, k=top)
 
 
@@ -188,18 +178,18 @@ def _loaded(
     return load(model, sha256=sha256, weights=weights, cache=cache)
 
 
-def _watched(rows: Iterator[Prediction], total: int, shown: bool) -> Iterator[Prediction]:
-    if not shown:
-        return rows
+def _with_progress(made: Iterator[Prediction], total: int, progress: bool) -> Iterator[Prediction]:
+    if not progress:
+        return made
     from tqdm.auto import tqdm
 
-    return iter(tqdm(rows, total=total, desc="predict", unit="img"))
+    return iter(tqdm(made, total=total, desc="predict", unit="img"))
 
 
-def _line(row: Prediction) -> str:
-    told = [label if p is None else f"{label} {p:.3f}" for label, p in row.top]
-    # Names of files and classes may hold line breaks.
-    return "  ".join([row.image, *(told or ["-", row.error])]).replace("\n", "\\n")
+def _line(one: Prediction) -> str:
+    classes = [label if p is None else f"{label} {p:.3f}" for label, p in one.top]
+    # Names of files and classes may contain line breaks.
+    return "  ".join([one.image, *(classes or ["-", one.error])]).replace("\n", "\\n")
 
 
 def _check_folder(folder: Path) -> None:
@@ -208,23 +198,19 @@ def _check_folder(folder: Path) -> None:
     explanations.check_folder(folder)
 
 
-def _explained(loaded: Any, rows: Sequence[Prediction], folder: Path) -> Sequence[Prediction]:
+def _explained(loaded: Any, made: Sequence[Prediction], folder: Path) -> Sequence[Prediction]:
+    """Write the page of explanations and return the predictions as they came."""
     from featx.classifier import explanations
 
     explainer = explanations.Explainer(loaded)
-    explanations.save(
-        (
-            (
-                row,
-                None
-                if row.embedding is None
-                else explainer.explain(Path(row.image), row.embedding, row.top[0][0]),
-            )
-            for row in rows
-        ),
-        folder,
-    )
-    return rows
+
+    def explain(one: Prediction) -> Any:
+        if one.embedding is None:
+            return None
+        return explainer.explain(Path(one.image), one.embedding, one.top[0][0])
+
+    explanations.save(((one, explain(one)) for one in made), folder)
+    return made
 
 
 COMMANDS = (train, predict, export, serve)

@@ -3,54 +3,51 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from featx.cli.terminal import say, show, table
+from featx.cli.options import (
+    BackboneNames,
+    BatchSize,
+    Cache,
+    ImageSize,
+    LabelColumn,
+    OnError,
+    PathColumn,
+    Runtime,
+    Weights,
+    make_backbone,
+)
+from featx.cli.terminal import make_table, print_line, print_table
 
-Test = Annotated[str | None, typer.Option(help="Images to test on; cross-validation if not given.")]
-Heads = Annotated[
-    list[str] | None, typer.Option(help="Repeat for several; every head if not given.")
-]
-Weights = Annotated[
-    str, typer.Option(help='"imagenet", "none" (untrained) or the path of a weights file.')
-]
-ImageSize = Annotated[
-    int | None, typer.Option(min=1, help="Pixels along each edge; the network's own if not given.")
-]
+Test = Annotated[str | None, typer.Option(help="Images to test on; by default cross-validation.")]
+Heads = Annotated[list[str] | None, typer.Option(help="Can be repeated; by default every head.")]
 Evidence = Annotated[
-    bool, typer.Option(help="Learning curve, calibration, parity, map, mistakes as images.")
+    bool, typer.Option(help="Learning curve, calibration, parity, map, images of mistakes.")
 ]
 TensorBoard = Annotated[
-    Path | None, typer.Option(help="Folder for training curves and rows, for TensorBoard.")
+    Path | None, typer.Option(help="Folder for TensorBoard: training curves and features.")
 ]
-Cache = Annotated[
-    Path | None,
-    typer.Option(help="Folder of kept rows; $FEATX_CACHE or the user's cache folder if not given."),
-]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Images per step of the network.")]
 Folds = Annotated[
-    int, typer.Option(min=2, help="Of the cross-validation, where there is no test set.")
+    int, typer.Option(min=2, help="Of the cross-validation, if there is no test set.")
 ]
-Leaks = Annotated[bool, typer.Option(help="Look for copies, across the split and in all.")]
-Runtime = Annotated[Literal["auto", "keras", "openvino"], typer.Option(help="What computes.")]
-OnError = Annotated[
-    Literal["raise", "skip"], typer.Option(help="What to do when images cannot be used.")
+Leaks = Annotated[
+    bool, typer.Option(help="Look for duplicates, within the data set and across the split.")
 ]
 
 
 def benchmark(
     ctx: typer.Context,
     train: Annotated[str, typer.Argument(help="Labelled images: a folder or a CSV file.")],
-    backbone: Annotated[list[str], typer.Option("--backbone", "-b", help="Repeat for several.")],
+    backbone: BackboneNames,
     out: Annotated[Path, typer.Option(help="Folder for report.html, report.md and report.json.")],
     test: Test = None,
     head: Heads = None,
     weights: Weights = "imagenet",
     image_size: ImageSize = None,
-    path_column: Annotated[str, typer.Option(help="Of a CSV file.")] = "path",
-    label_column: Annotated[str, typer.Option(help="Of a CSV file.")] = "label",
+    path_column: PathColumn = "path",
+    label_column: LabelColumn = "label",
     baseline: Annotated[
         bool, typer.Option(help="Also train a Keras head end to end, for comparison.")
     ] = True,
@@ -65,15 +62,13 @@ def benchmark(
     runtime: Runtime = "auto",
     on_error: OnError = "raise",
 ) -> None:
-    """Compare heads on kept rows with a Keras head trained end to end."""
-    from featx.backbones.backbone import Backbone
-    from featx.evaluation.comparison import benchmark as compare
+    """Compare heads on cached features with a Keras head trained end to end."""
+    from featx.evaluation import comparison
 
-    own = None if weights.lower() == "none" else weights
-    found = compare(
+    found = comparison.benchmark(
         train,
         test,
-        backbones=[Backbone(name, weights=own, image_size=image_size) for name in backbone],
+        backbones=[make_backbone(name, weights, image_size) for name in backbone],
         heads=head or None,
         baseline=baseline,
         epochs=epochs,
@@ -92,8 +87,8 @@ def benchmark(
     found.save(out)
     if tensorboard is not None:
         found.save_tensorboard(tensorboard)
-    show(found.table())
-    say(f"Report: {out / 'report.html'}")
+    print_table(found.table())
+    print_line(f"Report: {out / 'report.html'}")
 
 
 def report(
@@ -111,7 +106,9 @@ def report(
 
     joined = join(folders)
     joined.save(out)
-    listing = table("data set", "backbone", "verdict", "accuracy", "95 % interval", "first answer")
+    listing = make_table(
+        "data set", "backbone", "verdict", "accuracy", "95 % interval", "first answer"
+    )
     for run in joined.runs:
         one = run.subject
         low, high = one["interval"]["low"], one["interval"]["high"]
@@ -123,8 +120,8 @@ def report(
             f"{percent(low)} to {percent(high)}",
             seconds(one["cost"]["total"]),
         )
-    show(listing)
-    say(f"Comparison: {out / 'comparison.html'}")
+    print_table(listing)
+    print_line(f"Comparison: {out / 'comparison.html'}")
 
 
 COMMANDS = (benchmark, report)

@@ -1,80 +1,62 @@
-"""What the command line prints: results to standard output, all the rest to standard error."""
+"""What the command line prints: results to standard output, messages to standard error."""
 
 from __future__ import annotations
 
 import os
 import sys
-import unicodedata
+from collections.abc import Mapping
 
 from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from featx.formatting import printable
+
 
 def output() -> Console:
-    """Return standard output; when it is no terminal, wide enough not to cut a table."""
+    """Return standard output; if it is not a terminal, wide enough not to cut a table."""
     narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
     return Console(width=None if narrow else 160)
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Print a line of the result."""
-    output().print(Text(_shown(text)), soft_wrap=True)
+    output().print(Text(printable(text, multiline=True)), soft_wrap=True)
 
 
-def deliver(text: str) -> None:
-    """Print a line for another program: exactly, unless it is a terminal that reads it.
+def print_pairs(pairs: Mapping[str, str]) -> None:
+    """Print a line per name and value, the values in one column."""
+    width = max(map(len, pairs))
+    for name, value in pairs.items():
+        print_line(f"{name:<{width}}  {value}")
 
-    Names of files are bytes; those that are no UTF-8 come out as the same bytes.
+
+def print_raw(text: str) -> None:
+    """Print a line for another program: unescaped, unless a terminal reads it.
+
+    Names of files are bytes; those that are not UTF-8 are written as the same bytes.
     """
     stream = sys.stdout
     if stream.isatty() or not hasattr(stream, "buffer"):
-        say(text)
+        print_line(text)
         return
     try:
         line = text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # no bytes of a name, and so nothing that stands for itself
+    except UnicodeEncodeError:  # a surrogate that does not stand for a byte of a name
         line = text.encode("utf-8", "backslashreplace")
     stream.flush()
     stream.buffer.write(line + b"\n")
     stream.buffer.flush()
 
 
-def tell(text: str, style: str = "") -> None:
-    """Print a line about the work, in a style of rich's, to standard error."""
-    Console(stderr=True).print(Text(_shown(text), style=style), soft_wrap=True)
+def print_message(text: str, style: str = "") -> None:
+    """Print a message about the work, in one of rich's styles, to standard error."""
+    shown = Text(printable(text, multiline=True), style=style)
+    Console(stderr=True).print(shown, soft_wrap=True)
 
 
-def show(made: Table) -> None:
-    """Print a table, or, where the terminal is too narrow for it, each row as a sentence."""
-    console = output()
-    natural = console.measure(made, options=console.options.update(max_width=10_000))
-    if natural.maximum <= console.width:
-        console.print(made)
-        return
-    heads = [_plain(console, column.header) for column in made.columns]
-    cells = [[_plain(console, cell) for cell in column.cells] for column in made.columns]
-    for name, *values in zip(*cells, strict=True):
-        facts = [f"{head} {value}" for head, value in zip(heads[1:], values, strict=True) if value]
-        console.print(Text(name, style="bold"))
-        console.print(Padding(Text(", ".join(facts)), (0, 0, 0, 2)))
-    if made.caption:
-        console.print(made.caption, highlight=False)
-
-
-def _plain(console: Console, cell: RenderableType) -> str:
-    text = console.render_str(cell) if isinstance(cell, str) else cell
-    # A heading that was broken to be narrow is made whole.
-    return " ".join(str(text).replace("-\n", "").split())
-
-
-def size(count: int) -> str:
-    """Return a number of bytes in the unit a reader would use."""
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
-
-
-def table(*columns: str) -> Table:
+def make_table(*columns: str) -> Table:
     """Return an empty table without lines, fit for a screen and for grep."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
@@ -82,12 +64,25 @@ def table(*columns: str) -> Table:
     return made
 
 
-def _shown(text: str) -> str:
-    """Return the text with control characters escaped: a file's name may hold any of them."""
-    return "".join(
-        c
-        if c.isprintable() or c == "\n" or unicodedata.category(c) == "Zs"
-        # What is no space and not printable may move, hide or turn what stands on the screen.
-        else c.encode("unicode_escape", "surrogatepass").decode()
-        for c in text
-    )
+def print_table(table: Table) -> None:
+    """Print a table, or, where the terminal is too narrow for it, each row as a sentence."""
+    console = output()
+    natural = console.measure(table, options=console.options.update(max_width=10_000))
+    if natural.maximum <= console.width:
+        console.print(table)
+        return
+    headers = [_plain(console, column.header) for column in table.columns]
+    cells = [[_plain(console, cell) for cell in column.cells] for column in table.columns]
+    for name, *values in zip(*cells, strict=True):
+        named = zip(headers[1:], values, strict=True)
+        console.print(Text(name, style="bold"))
+        sentence = ", ".join(f"{header} {value}" for header, value in named if value)
+        console.print(Padding(Text(sentence), (0, 0, 0, 2)))
+    if table.caption:
+        console.print(table.caption, highlight=False)
+
+
+def _plain(console: Console, cell: RenderableType) -> str:
+    text = console.render_str(cell) if isinstance(cell, str) else cell
+    # A heading that was broken to be narrow is made whole.
+    return " ".join(str(text).replace("-\n", "").split())

@@ -3,7 +3,7 @@
 Each image is a cylinder seen by a camera: its unrolled surface is painted with metal or paint,
 seams, dirt and damage, then rolled up, lit, blurred and saved as JPEG. Healthy pipes have
 scratches, stains, cable shadows and a little rust too, so that a single dark line or brown spot
-does not give the class away. No image comes from the network or from a file.
+does not reveal the class. No image is downloaded or read from a file.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ def run(
     image_size: int | None = None,
     epochs: int = EPOCHS,
     progress: bool = True,
-    tell: Callable[[str], None] = logger.info,
+    log: Callable[[str], None] = logger.info,
 ) -> Report:
     """Draw the images, extract, train the heads and the Keras baseline, save the report.
 
     Parameters
     ----------
     directory
-        Gets `images/`, `cache/` and `report/`; run again, it finds the rows kept.
+        Receives `images/`, `cache/` and `report/`; a second run reuses the cached features.
     n_per_class
         Images of each of the three classes, at least 15 so that folds can be made.
     image_size
         Pixels along each edge for MobileNetV2, at least 32; its own 224 unless given.
     epochs
-        Passes of the baseline over the training images.
-    tell
-        Called with one line for a person at each stage.
+        Epochs of the baseline.
+    log
+        Called with one line for the user at each stage.
 
     Returns
     -------
@@ -65,12 +65,12 @@ def run(
     from featx.evaluation.comparison import benchmark
 
     directory = Path(directory)
-    tell(f"Drawing {3 * n_per_class} images of pipes into {directory / 'images'}")
+    log(f"Drawing {3 * n_per_class} images of pipes into {directory / 'images'}")
     images = write_images(directory / "images", n_per_class)
     backbone, warning = choose(Backbone("mobilenet_v2", image_size=image_size))
     if warning:
-        tell(warning)
-    tell("Extracting once, then training the heads, then the Keras baseline")
+        log(warning)
+    log("Extracting once, then training the heads, then the Keras baseline")
     report = benchmark(
         images / "train",
         images / "test",
@@ -89,7 +89,7 @@ def write_images(directory: str | Path, n_per_class: int = 100, seed: int = 0) -
     Parameters
     ----------
     directory
-        Made if absent; images of the same names are overwritten.
+        Created if absent; images of the same names are overwritten.
     n_per_class
         Images of each of the three classes, at least 3; every third one goes to `test`.
     seed

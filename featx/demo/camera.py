@@ -9,13 +9,13 @@ from PIL import Image, ImageFilter
 
 from featx.demo.surface import LENGTH, Array, Surface, noise, smoothstep
 
-SIDE = 256  # pixels of a image, both ways
+SIDE = 256  # height and width of an image in pixels
 # Concrete, earth, leaves and dark (RGB, 0-1).
 WALLS = np.array([[0.45, 0.44, 0.42], [0.30, 0.24, 0.19], [0.20, 0.24, 0.18], [0.13, 0.14, 0.16]])
 
 
 def photograph(surface: Surface, rng: np.random.Generator, radius: float) -> Image.Image:
-    """Roll the surface up, light it, put it before a wall and take the image."""
+    """Roll the surface up, light it, put it before a wall and photograph it."""
     y, x = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) - SIDE / 2
     turn = rng.normal(0, 0.22) + (0.0 if surface.runs_around else np.pi / 2)
     along = x * np.cos(turn) + y * np.sin(turn)

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 Array = np.ndarray
 
-LENGTH = 360  # texels along the axis: a little less than the diagonal of a image
+LENGTH = 360  # texels along the axis: a little less than the diagonal of an image
 
 # Colours (RGB, 0-1) of common finishes, and how much each shines.
 FINISHES = (
@@ -40,7 +40,7 @@ class Surface:
         return self.height.shape[0], self.height.shape[1]
 
     def blend(self, colour: Array | tuple[float, float, float], mask: Array) -> None:
-        """Cover the surface with `colour` where `mask` (0-1) says."""
+        """Cover the surface with `colour` where `mask` is 1, and in part where it is below."""
         mask = np.asarray(mask, np.float32)[..., None]
         self.colour += (np.asarray(colour, np.float32) - self.colour) * mask
 
@@ -83,7 +83,7 @@ def drawn(shape: tuple[int, int], lines: list[Line]) -> Array:
 
 
 def plain_surface(rng: np.random.Generator, radius: float) -> Surface:
-    """Return a clean pipe of a finish drawn by lot: clouded, brushed and grained."""
+    """Return a clean pipe of a random finish: clouded, brushed and grained."""
     shape = (int(np.pi * radius) + 8, LENGTH)
     base, gloss = FINISHES[rng.integers(len(FINISHES))]
     tint = np.array(base) * rng.uniform(0.8, 1.15) + rng.normal(0, 0.02, 3)

@@ -24,7 +24,7 @@ from featx.errors import (
     BadImagesError,
     CacheCorruptError,
     CacheSpaceError,
-    FeatxError,
+    OptionError,
     OutOfMemoryError,
 )
 from featx.extraction import probe
@@ -101,7 +101,7 @@ def extract(
     """
     began = time.perf_counter()
     if on_error not in ("raise", "skip"):
-        raise _OptionError(f"on_error={on_error!r}: expected 'raise' or 'skip'.")
+        raise OptionError(f"on_error={on_error!r}: expected 'raise' or 'skip'.")
     runtimes.check_batch_size(batch_size)
     runtimes.check_runtime(runtime)
     backbone = find_backbone(backbone)
@@ -146,10 +146,6 @@ def extract(
             start_seconds=passes.start_seconds,
         ),
     )
-
-
-class _OptionError(FeatxError, ValueError):
-    pass
 
 
 @dataclass

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -22,6 +21,7 @@ from featx.cache import location
 from featx.errors import CacheError, FeatxError
 from featx.runtimes import cpu_count, explain
 from featx.storage import atomic
+from featx.versions import installed
 
 GOOD, FAIR, POOR = "good", "fair", "poor"
 
@@ -127,9 +127,8 @@ def _computing() -> Generator[Finding, None, None]:
     except Exception as error:  # whatever keeps it from starting is what is asked here
         yield Finding("keras", POOR, f"cannot be started: {type(error).__name__}: {error}")
         return
-    yield Finding(
-        "keras", GOOD, f"{keras.version()} on {backend} {_version(backend)}, devices: {devices}"
-    )
+    version = installed([backend]).get(backend, "")
+    yield Finding("keras", GOOD, f"{keras.version()} on {backend} {version}, devices: {devices}")
     name, reason = explain(Backbone("mobilenet_v2"))
     fair = "not installed" in reason
     yield Finding("runtime", FAIR if fair else GOOD, f"'auto' means {name}: {reason}")
@@ -285,10 +284,3 @@ def verdict(findings: list[Finding]) -> tuple[bool, str]:
     if fair:
         return True, f"fit, with reservations: {', '.join(fair)}"
     return True, "fit"
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from featx.runtimes.quantization import quantized
 from featx.runtimes.runtime import Runtime, out_of_memory
 from featx.storage.checksummed import pack, unpack
 from featx.storage.local import FolderStorage
+from featx.versions import installed
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ def _network(backbone: Backbone, core: Any, folder: Path | None) -> tuple[Any, s
     if backbone.precision == "int8":
         with _without_telemetry():
             model = quantized(model, core, backbone.side, backbone.name)
-        quantizer = version("nncf")
+        quantizer = installed(["nncf"])["nncf"]
     if path is not None:
         try:
             packed = pack(_serialized(model), {**about, "nncf": quantizer})

@@ -6,11 +6,11 @@ import os
 import platform
 from abc import ABC, abstractmethod
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from featx.errors import FeatxError, OutOfMemoryError
+from featx.errors import OptionError, OutOfMemoryError
+from featx.versions import installed
 
 MAX_BATCH = 1 << 14
 
@@ -55,17 +55,13 @@ class Runtime(ABC):
 
 
 def check_batch_size(batch_size: int | None) -> None:
-    """Raise ValueError unless the batch size is None or from 1 to 16,384."""
+    """Raise OptionError unless the batch size is None or from 1 to 16,384."""
     if batch_size is None:
         return
     if not isinstance(batch_size, int | np.integer) or not 1 <= batch_size <= MAX_BATCH:
-        raise _BatchSizeError(
+        raise OptionError(
             f"batch_size={batch_size!r}: expected a whole number from 1 to {MAX_BATCH:,}, or None."
         )
-
-
-class _BatchSizeError(FeatxError, ValueError):
-    pass
 
 
 def out_of_memory(batch_size: int, error: Exception) -> OutOfMemoryError:
@@ -84,12 +80,7 @@ def versions() -> dict[str, str]:
 @cache
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "machine": platform.machine()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return found | installed(_PACKAGES)
 
 
 def cpu_count() -> int:

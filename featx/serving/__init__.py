@@ -1,4 +1,4 @@
-"""A small web server: drop a image on a page, or post it, and get its classes."""
+"""A small web server: drop an image on a page, or post one, and get its classes."""
 
 from featx.serving.app import MAX_BYTES, create_app, run
 

@@ -1,4 +1,4 @@
-"""What the server answers about one image; nothing of it is kept."""
+"""The answer to one posted image; nothing about the image is stored."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Answers:
     classifier : ImageClassifier
         Fitted.
     k : int
-        Classes, and training images, in an answer.
+        Number of classes, and of training images, in an answer.
 
     Raises
     ------
     HeadError
-        The head gives no probabilities.
+        The head does not give probabilities.
     FeatureMismatchError
-        The weights on this machine are not those that the classifier was trained with.
+        The weights on this machine are not those the classifier was trained with.
     """
 
     def __init__(self, classifier: Any, k: int = 5) -> None:
@@ -42,18 +42,18 @@ class Answers:
         self._backbone = find_backbone(classifier.backbone)
         if not hasattr(classifier.head_, "predict_proba"):
             raise HeadError(
-                f"{type(classifier.head_).__name__} gives no probabilities, which the answers "
-                "show. Train again with one of featx's heads, or put the classifier into "
+                f"{type(classifier.head_).__name__} does not give probabilities, which the "
+                "answers contain. Train again with one of featx's heads, or wrap the classifier in "
                 "CalibratedClassifierCV."
             )
         check_same_network(classifier.spec_, classifier.dim_, self._backbone)
-        self._runtime = runtimes.start(self._backbone, 1, folder=_kept_at(self._backbone))
+        self._runtime = runtimes.start(self._backbone, 1, folder=_cached_key_folder(self._backbone))
         self._explainer = Explainer(classifier, k)
         # One image at a time: a decoded one may have 89 million pixels.
         self._lock = threading.Lock()
 
-    def about(self) -> dict[str, Any]:
-        """Return what a client may want to know of the model."""
+    def metadata(self) -> dict[str, Any]:
+        """Return the model's classes, backbone and head."""
         return {
             "classes": [_text(name) for name in self._classifier.classes_],
             "backbone": self._backbone.name,
@@ -61,33 +61,33 @@ class Answers:
         }
 
     def answer(self, content: bytes, explain: bool = False) -> dict[str, Any]:
-        """Return the classes of a image and the labels of its nearest training images.
+        """Return the classes of an image and the labels of its nearest training images.
 
         Parameters
         ----------
         content : bytes
             An encoded image.
         explain : bool
-            Also the training images, and where the network saw the first class.
+            Also return the training images, and the activation map of the first class.
 
         Raises
         ------
         ImageError
-            The bytes are no image that can be used.
+            The bytes are not an image that can be used.
         """
         with self._lock:
             pixels = decoding.load(content, self._backbone.side, scaled=self._backbone.scaled)
-            row = np.asarray(self._runtime.run(pixels[None]))[:1]
-            top = self._classifier.top(self._classifier.scores(row)[0], self._k)
+            features = np.asarray(self._runtime.run(pixels[None]))[:1]
+            top = self._classifier.top(self._classifier.scores(features)[0], self._k)
             found: dict[str, Any] = {
                 "top": [{"label": _text(label), "probability": chance} for label, chance in top]
             }
             # Never their ids: those may be paths.
             if not explain:
-                near = self._explainer.near(row[0])
+                near = self._explainer.near(features[0])
                 found["near"] = [{"label": _text(one.label), "cosine": one.cosine} for one in near]
                 return found
-            explained = self._explainer.explain(content, row[0], top[0][0])
+            explained = self._explainer.explain(content, features[0], top[0][0])
         found["near"] = [
             {
                 "label": _text(one.label),
@@ -101,15 +101,15 @@ class Answers:
 
 
 def _text(name: Any) -> str:
-    """Return a class name as UTF-8 can hold it: that of a folder may be any bytes."""
+    """Return a class name as valid UTF-8: the name of a folder may be any bytes."""
     return str(name).encode("utf-8", "backslashreplace").decode()
 
 
-def _kept_at(backbone: Backbone) -> Path | None:
-    """Return where rows of this network are kept, and with them its form that starts fast."""
+def _cached_key_folder(backbone: Backbone) -> Path | None:
+    """Return the cache folder of this backbone, where its converted network may be, or None."""
     try:
         root = existing_root()
-    except CacheError:  # nothing is needed of it
+    except CacheError:  # the cache only makes the start faster
         return None
     folder = None if root is None else key_folder(root, key_of(backbone.spec())[0])
     return folder if folder is not None and folder.is_dir() else None

@@ -1,4 +1,4 @@
-"""The web application: one page, one thing to post, limits on both."""
+"""The web application: a page, one thing to post, and limits on both."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from featx.serving.answers import Answers
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 16 << 20
-"""The largest image that is taken, in bytes."""
+"""The largest image that is accepted, in bytes."""
 
 TYPES = frozenset(f"image/{kind}" for kind in ("jpeg", "png", "webp", "bmp", "gif", "tiff")) | {
     "application/octet-stream"
 }
-"""What a image may be called; its bytes decide what it is."""
+"""The content types that are accepted; the bytes decide what an image is."""
 
 _UPLOAD_SECONDS = 30
 _LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
@@ -45,8 +45,8 @@ _HEADERS = {
 }
 
 
-class _Careful:
-    """Adds the headers that keep a browser from doing more than the page needs."""
+class _SecurityHeaders:
+    """Middleware that adds headers which restrict a browser to what the page needs."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -55,8 +55,8 @@ class _Careful:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 added = [(k.encode(), v.encode()) for k, v in _HEADERS.items()]
-                kept = [(k, v) for k, v in message["headers"] if k.decode() not in _HEADERS]
-                message["headers"] = kept + added
+                others = [(k, v) for k, v in message["headers"] if k.decode() not in _HEADERS]
+                message["headers"] = others + added
             await send(message)
 
         await self.app(scope, receive, with_headers)
@@ -65,25 +65,25 @@ class _Careful:
 def create_app(classifier: Any, *, k: int = 5, host: str = "127.0.0.1") -> Starlette:
     """Return the application for a classifier, to be run by any ASGI server.
 
-    `GET /` is the page. `POST /predict` takes the bytes of a image, at most 16 MiB, and returns
-    JSON: `top` and `near`; with `?explain=1` also images. `GET /about` names the classes.
+    `GET /` is the page. `POST /predict` accepts the bytes of an image, at most 16 MiB, and returns
+    JSON: `top` and `near`; with `?explain=1` also images. `GET /metadata` names the classes.
 
     Parameters
     ----------
     classifier : ImageClassifier
         Fitted.
     k : int
-        Classes, and training images, in an answer.
+        Number of classes, and of training images, in an answer.
     host : str
-        The name it is asked for by; requests under other names are refused where it is this
-        machine's own, so that no page from elsewhere can reach it by a name of its own.
+        The host name of the server. If it is this machine's loopback name, requests for other
+        names are refused, so that a page from elsewhere cannot reach it by DNS rebinding.
 
     Raises
     ------
     HeadError
-        The head gives no probabilities.
+        The head does not give probabilities.
     FeatureMismatchError
-        The weights on this machine are not those that the classifier was trained with.
+        The weights on this machine are not those the classifier was trained with.
     """
     answers = Answers(classifier, k)
 
@@ -95,17 +95,17 @@ def create_app(classifier: Any, *, k: int = 5, host: str = "127.0.0.1") -> Starl
         except ImageError as error:
             raise HTTPException(422, f"this image cannot be used: {error}") from error
 
-    async def about(request: Request) -> Response:
-        return JSONResponse(answers.about())
+    async def metadata(request: Request) -> Response:
+        return JSONResponse(answers.metadata())
 
     pages = {"/": "page.html", "/page.js": "page.js", "/page.css": "page.css"}
     routes = [Route(path, _file(name)) for path, name in pages.items()]
-    routes += [Route("/about", about), Route("/predict", predict, methods=["POST"])]
+    routes += [Route("/metadata", metadata), Route("/predict", predict, methods=["POST"])]
     known = [*_LOOPBACK, host] if host in _LOOPBACK else ["*"]
     return Starlette(
         routes=routes,
         middleware=[
-            Middleware(_Careful),
+            Middleware(_SecurityHeaders),
             Middleware(TrustedHostMiddleware, allowed_hosts=known, www_redirect=False),
         ],
         exception_handlers={HTTPException: _refusal, Exception: _failure},
@@ -118,7 +118,7 @@ def run(classifier: Any, *, host: str = "127.0.0.1", port: int = 8000, k: int = 
     Raises
     ------
     OSError
-        The port is taken.
+        The port is in use.
     """
     import uvicorn
 
@@ -141,13 +141,13 @@ def _file(name: str) -> Any:
 
 
 async def _upload(request: Request) -> bytes:
-    """Return the body, read only as far as the limit."""
+    """Return the body of a request; no more than the limit is read."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in TYPES:
         raise HTTPException(415, f"expected one of {', '.join(sorted(TYPES))} as content-type")
     stated = request.headers.get("content-length", "0")
     if not stated.isascii() or not stated.isdigit() or int(stated) > MAX_BYTES:
-        raise HTTPException(413, f"a image may have {MAX_BYTES:,} bytes")
+        raise HTTPException(413, f"an image may have at most {MAX_BYTES:,} bytes")
     parts: list[bytes] = []
 
     async def read() -> None:
@@ -155,13 +155,13 @@ async def _upload(request: Request) -> bytes:
         async for part in request.stream():
             size += len(part)
             if size > MAX_BYTES:
-                raise HTTPException(413, f"a image may have {MAX_BYTES:,} bytes")
+                raise HTTPException(413, f"an image may have at most {MAX_BYTES:,} bytes")
             parts.append(part)
 
     try:
         await asyncio.wait_for(read(), _UPLOAD_SECONDS)
     except (TimeoutError, ClientDisconnect) as error:
-        raise HTTPException(408, f"no whole image within {_UPLOAD_SECONDS} seconds") from error
+        raise HTTPException(408, f"no complete image within {_UPLOAD_SECONDS} seconds") from error
     return b"".join(parts)
 
 
@@ -171,6 +171,6 @@ async def _refusal(request: Request, error: Exception) -> Response:
 
 
 async def _failure(request: Request, error: Exception) -> Response:
-    # The reason stays here: it may name paths of this machine.
+    # The reason is only logged: it may name paths of this machine.
     logger.error("a request failed", exc_info=error)
-    return JSONResponse({"error": "the server failed; its log says why"}, 500)
+    return JSONResponse({"error": "the server failed; see its log"}, 500)

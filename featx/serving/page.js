@@ -21,10 +21,10 @@ function show(answer) {
   at("near").replaceChildren(...answer.near.map(({ label, cosine, image }) => {
     const figure = make("figure");
     if (image) {
-      const image = make("img");
-      image.src = image;
-      image.alt = `training image of ${label}`;
-      figure.append(image);
+      const shown = make("img");
+      shown.src = image;
+      shown.alt = `training image of ${label}`;
+      figure.append(shown);
     }
     figure.append(make("figcaption", `${label} ${cosine.toFixed(3)}`));
     return figure;
@@ -35,7 +35,7 @@ function show(answer) {
   at("result").hidden = false;
 }
 
-function say(text, wrong) {
+function setStatus(text, wrong) {
   at("status").textContent = text;
   at("status").className = wrong ? "error" : "";
 }
@@ -46,7 +46,7 @@ async function ask(file) {
   given = URL.createObjectURL(file);
   at("given").src = given;
   at("result").hidden = true;
-  say("Looking …");
+  setStatus("Predicting …");
   try {
     const response = await fetch("predict?explain=1", {
       method: "POST",
@@ -55,11 +55,11 @@ async function ask(file) {
     });
     const answer = await response.json();
     if (mine !== latest) return;
-    if (!response.ok) return say(answer.error, true);
-    say("");
+    if (!response.ok) return setStatus(answer.error, true);
+    setStatus("");
     show(answer);
   } catch (error) {
-    if (mine === latest) say(`No answer from the server: ${error.message}`, true);
+    if (mine === latest) setStatus(`No answer from the server: ${error.message}`, true);
   }
 }
 

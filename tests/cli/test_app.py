@@ -77,18 +77,18 @@ def watch(*args: str | Path) -> str:
     return shown.decode()
 
 
-def test_extract_says_what_it_did_and_does_nothing_twice(
+def test_extract_prints_what_it_did_and_does_nothing_twice(
     image_folder: Path, tmp_path: Path
 ) -> None:
-    file = tmp_path / "rows.h5"
+    file = tmp_path / "features.h5"
     first = run("extract", image_folder, *TINY, "--out", file)
     assert first.exit_code == 0, first.output
-    told = summary(first.stdout)
-    assert (told["images"], told["computed"], told["reused"]) == ("24", "24", "0")
-    assert (told["rows"], told["failures"]) == ("24 x 1,280", "0")
-    assert told["kept in"] == os.environ["FEATX_CACHE"]
-    assert told["saved to"] == str(file)
-    assert {"seconds", "images/s"} <= set(told)
+    printed = summary(first.stdout)
+    assert (printed["images"], printed["computed"], printed["reused"]) == ("24", "24", "0")
+    assert (printed["features"], printed["failures"]) == ("24 x 1,280", "0")
+    assert printed["cache"] == os.environ["FEATX_CACHE"]
+    assert printed["saved to"] == str(file)
+    assert {"seconds", "images/s"} <= set(printed)
     assert featx.Features.load(file).X.shape == (24, 1280)
 
     again = summary(run("extract", image_folder, *TINY).stdout)
@@ -100,7 +100,7 @@ def test_options_of_the_network_reach_it(image_folder: Path) -> None:
     result = run("extract", image_folder, *TINY, *options)
     assert result.exit_code == 0, result.output
     listed = run("cache", "ls").stdout
-    # 24 images, and the two that tell whether another environment computes the same.
+    # 24 images, and the two that show whether another environment computes the same.
     for word in ("mobilenet_v2", "block_1_project_BN", "max", "bfloat16", "32", "26"):
         assert re.search(rf"\b{word}\b", listed)
 
@@ -134,7 +134,7 @@ def test_benchmark_of_a_csv_with_columns_of_other_names(tmp_path: Path) -> None:
 
 
 def test_bad_images_stop_the_run_or_are_skipped(image_folder: Path) -> None:
-    (image_folder / "red" / "text.jpg").write_text("no image", encoding="utf-8")
+    (image_folder / "red" / "text.jpg").write_text("not an image", encoding="utf-8")
     (image_folder / "red" / "empty.jpg").write_bytes(b"")
     stopped = run("extract", image_folder, *TINY)
     assert stopped.exit_code == 1
@@ -145,8 +145,8 @@ def test_bad_images_stop_the_run_or_are_skipped(image_folder: Path) -> None:
 
     skipped = run("extract", image_folder, *TINY, "--on-error", "skip")
     assert skipped.exit_code == 0
-    told = summary(skipped.stdout)
-    assert (told["computed"], told["reused"], told["failures"]) == ("0", "24", "2")
+    printed = summary(skipped.stdout)
+    assert (printed["computed"], printed["reused"], printed["failures"]) == ("0", "24", "2")
     assert "Skipped red/text.jpg" in skipped.stderr
 
 
@@ -228,7 +228,7 @@ def test_a_flag_after_two_dashes_is_a_name() -> None:
 
 def test_an_operating_system_error_is_a_message_too(image_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    result = run("extract", image_folder, *TINY, "--out", tmp_path / "file" / "rows.h5")
+    result = run("extract", image_folder, *TINY, "--out", tmp_path / "file" / "features.h5")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].startswith("Error: ")
     assert str(tmp_path / "file") in result.stderr.replace("\n", "")
@@ -251,7 +251,7 @@ def test_hostile_names_are_shown_and_not_obeyed(tmp_path: Path) -> None:
         "\u202egpj.jpg",
     ]
     for name in names:
-        (folder / "red" / name).write_text("no image", encoding="utf-8")
+        (folder / "red" / name).write_text("not an image", encoding="utf-8")
     result = run("extract", folder, *TINY)
     assert result.exit_code == 1
     assert "[red]bold[red].jpg" in result.stderr
@@ -260,18 +260,18 @@ def test_hostile_names_are_shown_and_not_obeyed(tmp_path: Path) -> None:
     assert not {"\x1b", "\x07", "\u202e"} & set(result.stderr)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="names that are no UTF-8 need Linux")
-def test_a_name_that_is_no_text_is_shown_escaped(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8 need Linux")
+def test_a_name_that_is_not_text_is_shown_escaped(tmp_path: Path) -> None:
     folder = draw_folder(tmp_path / "images", n_per_class=2)
-    (folder / "red" / os.fsdecode(b"caf\xe9.jpg")).write_text("no image", encoding="utf-8")
+    (folder / "red" / os.fsdecode(b"caf\xe9.jpg")).write_text("not an image", encoding="utf-8")
     result = spawn("extract", folder, *TINY)
     assert result.returncode == 1
     assert "caf\\udce9.jpg" in result.stderr
 
 
-def test_a_terminal_of_ascii_is_no_failure(tmp_path: Path) -> None:
+def test_a_terminal_of_ascii_is_not_a_failure(tmp_path: Path) -> None:
     folder = draw_folder(tmp_path / "größe", n_per_class=2)
-    (folder / "red" / "ж.jpg").write_text("no image", encoding="utf-8")
+    (folder / "red" / "ж.jpg").write_text("not an image", encoding="utf-8")
     result = spawn("extract", folder, *TINY, PYTHONIOENCODING="ascii")
     assert result.returncode == 1
     assert "\\u0436.jpg" in result.stderr
@@ -310,10 +310,10 @@ def test_demo_prints_the_table_and_the_path(
         def table(self) -> Table:
             return Table("the column")
 
-    def stand_in(directory: Path, *, progress: bool, tell: Any) -> Report:
+    def stand_in(directory: Path, *, progress: bool, log: Any) -> Report:
         assert directory == tmp_path / "out"
         assert progress is False
-        tell("Untrained weights: none to be had")
+        log("Untrained weights: none to be had")
         return Report()
 
     monkeypatch.setattr("featx.demo.run", stand_in)
@@ -324,7 +324,7 @@ def test_demo_prints_the_table_and_the_path(
     assert "Untrained weights" in result.stderr
 
 
-def test_backbones_lists_every_row_uncut() -> None:
+def test_backbones_lists_every_network_uncut() -> None:
     lines = run("backbones").stdout.splitlines()
     names = [line.split()[0] for line in lines]
     assert names[1:] == list(featx.BACKBONES)
@@ -334,7 +334,7 @@ def test_backbones_lists_every_row_uncut() -> None:
 def test_cache_ls_of_an_empty_cache() -> None:
     result = run("cache", "ls")
     assert result.exit_code == 0
-    assert result.stdout.startswith("Nothing is kept in ")
+    assert result.stdout.startswith("Nothing is cached in ")
 
 
 def test_version_and_help() -> None:
@@ -354,7 +354,7 @@ def test_narrow_terminals_can_read_it(columns: str) -> None:
 
 def test_help_starts_without_the_heavy_libraries() -> None:
     script = (
-        "import sys; from featx.cli import app\n"
+        "import sys; from featx.cli.app import app\n"
         "try: app(['--help'])\n"
         "except SystemExit: print(sorted(m.split('.')[0] for m in sys.modules))"
     )
@@ -366,7 +366,7 @@ def test_help_starts_without_the_heavy_libraries() -> None:
     assert not loaded & {"keras", "tensorflow", "sklearn", "pandas", "h5py", "xgboost"}
 
 
-def test_a_kept_extraction_never_loads_tensorflow_and_a_new_one_is_quiet(
+def test_a_cached_extraction_never_loads_tensorflow_and_a_new_one_is_quiet(
     image_folder: Path, tmp_path: Path
 ) -> None:
     first = spawn("extract", image_folder, *TINY)
@@ -380,7 +380,7 @@ def test_a_kept_extraction_never_loads_tensorflow_and_a_new_one_is_quiet(
     again = spawn("extract", image_folder, *TINY, PYTHONPATH=path)
     assert again.returncode == 0, again.stderr
     assert summary(again.stdout)["reused"] == "24"
-    # The trap is a trap: a image that is not kept springs it.
+    # The trap is a trap: an image that is not cached springs it.
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(image_folder / "red" / "new.png")
     sprung = spawn("extract", image_folder, *TINY, PYTHONPATH=path)
     assert "loaded!" in sprung.stderr

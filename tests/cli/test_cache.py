@@ -60,7 +60,7 @@ def test_where_there_is_no_cache_none_is_made(command: str, own_cache: Path) -> 
 
 
 @pytest.mark.parametrize("command", ["ls", "verify", "gc", "compact"])
-def test_a_folder_that_is_no_cache(command: str, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_cache(command: str, tmp_path: Path) -> None:
     (tmp_path / "mine").touch()
     result = run("cache", command, "--cache", tmp_path)
     assert result.exit_code == 1
@@ -73,19 +73,21 @@ def test_ls(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("cache", "ls")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["key", "network", "options", "rows", "MB", "used"]
+    assert lines[0].split() == ["key", "network", "options", "embeddings", "MB", "used"]
     assert re.search(r"mobilenet_v2 +32 px  untrained +26 +\d+\.\d +\d{4}-\d\d-\d\d$", lines[1])
     assert any("computed by" in line and "pillow" in line for line in lines)
     assert max(map(len, lines[:2])) <= 80
 
 
-def test_verify_finds_a_flipped_bit_and_the_rows_come_back(cache: Path, image_folder: Path) -> None:
+def test_verify_finds_a_flipped_bit_and_the_embeddings_come_back(
+    cache: Path, image_folder: Path
+) -> None:
     before = featx.extract(image_folder, TINY, progress=False).X
     assert run("cache", "verify").exit_code == 0
     damage(shards_of(cache)[0])
     result = run("cache", "verify")
     assert result.exit_code == 1
-    assert "2 shards whole, 1 damaged" in result.stdout
+    assert "2 shards intact, 1 damaged" in result.stdout
     assert "not have the content that was sealed" in result.stdout
     assert run("cache", "verify").exit_code == 0
     np.testing.assert_allclose(
@@ -93,7 +95,7 @@ def test_verify_finds_a_flipped_bit_and_the_rows_come_back(cache: Path, image_fo
     )
 
 
-def test_verify_does_not_say_that_it_moved_what_it_could_not(
+def test_verify_does_not_print_that_it_moved_what_it_could_not(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
@@ -103,34 +105,36 @@ def test_verify_does_not_say_that_it_moved_what_it_could_not(
     monkeypatch.setattr(atomic, "quarantine", refuse)
     result = run("cache", "verify")
     assert result.exit_code == 1
-    assert "2 shards whole, 1 damaged" in result.stdout
-    assert "cannot be moved away" in result.stdout
-    assert "set aside" not in result.stdout
+    assert "2 shards intact, 1 damaged" in result.stdout
+    assert "cannot be quarantined" in result.stdout
+    assert "  quarantined;" not in result.stdout
 
 
-def test_verify_recomputes_rows(cache: Path) -> None:
+def test_verify_recomputes_embeddings(cache: Path) -> None:
     result = run("cache", "verify", "--recompute", "5", "--seed", "1")
     assert result.exit_code == 0, result.output
     assert "--seed 1" in result.stdout
-    assert "5 of 26 rows computed again, 0 differ" in result.stdout
+    assert "5 of 26 embeddings recomputed, 0 differ" in result.stdout
 
 
-def test_verify_says_which_rows_it_cannot_recompute(
+def test_verify_prints_which_embeddings_it_cannot_recompute(
     cache: Path, image_folder: Path, tmp_path: Path
 ) -> None:
     image_folder.rename(tmp_path / "moved")
     result = run("cache", "verify", "--recompute", "5")
     assert result.exit_code == 1, result.output
-    assert "no row was computed again of 26" in result.stderr
-    assert "24 are gone or changed; name their folder" in result.stderr
+    assert "none of 26 embeddings was recomputed" in result.stderr
+    assert "24 are missing or changed; name their folder" in result.stderr
     assert run("cache", "verify").exit_code == 0
     named = run("cache", "verify", tmp_path / "moved", "--recompute", "99")
-    assert "24 of 26 rows computed again" in named.stdout
-    assert "the images of 2 rows are not known" in named.stdout
+    assert "24 of 26 embeddings recomputed" in named.stdout
+    assert "the images of 2 embeddings are unknown" in named.stdout
 
 
-def test_verify_finds_rows_of_another_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Well sealed, and wrong: only computing again can tell."""
+def test_verify_finds_embeddings_of_another_network(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Well sealed, and wrong: only recomputing can show it."""
     from featx.runtimes import Runtime
 
     class Wrong(Runtime):
@@ -146,7 +150,7 @@ def test_verify_finds_rows_of_another_network(cache: Path, monkeypatch: pytest.M
     )
     result = run("cache", "verify", "--recompute", "3")
     assert result.exit_code == 1
-    assert "3 of 26 rows computed again, 3 differ" in result.stdout
+    assert "3 of 26 embeddings recomputed, 3 differ" in result.stdout
     assert ".png: " in result.stdout
 
 
@@ -157,10 +161,10 @@ def test_verify_names_weights_it_lacks(
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     result = run("cache", "verify", "--recompute", "3")
     assert result.exit_code == 1
-    assert "no row was computed again: its weights are not on disk" in result.stderr
+    assert "no embedding was recomputed: its weights are not on disk" in result.stderr
 
 
-def test_verify_of_a_key_that_says_too_little(own_cache: Path) -> None:
+def test_verify_of_a_key_with_missing_fields(own_cache: Path) -> None:
     store = Store(find_root(own_cache), {"backbone": "resnet50", "pixels": decoding.policy()})
     store.publish(Block(np.ones((1, 4), np.float32), np.ones((1, 32), np.uint8),
                         np.zeros(1, np.uint8), [], 4))  # fmt: skip
@@ -169,7 +173,7 @@ def test_verify_of_a_key_that_says_too_little(own_cache: Path) -> None:
     assert "does not say its weights and layer and pooling and side" in result.stderr
 
 
-def test_verify_of_no_rows(own_cache: Path) -> None:
+def test_verify_of_no_embeddings(own_cache: Path) -> None:
     Store(find_root(own_cache), {"backbone": "resnet50"}).prepare(0)
     assert run("cache", "verify", "--recompute", "3").exit_code == 0
 
@@ -221,15 +225,15 @@ def test_compact(cache: Path, image_folder: Path) -> None:
     before = featx.extract(image_folder, TINY, progress=False).X
     result = run("cache", "compact", "--grace", "0")
     assert result.exit_code == 0, result.output
-    assert "1 files written, 3 removed, 1 there now" in result.stdout
+    assert "1 shards written, 3 removed, 1 in total" in result.stdout
     features = featx.extract(image_folder, TINY, progress=False)
     np.testing.assert_array_equal(features.X, before)
     assert features.report is not None
     assert features.report.computed == 0
-    assert "0 files written, 0 removed" in run("cache", "compact", "--grace", "0").stdout
+    assert "0 shards written, 0 removed" in run("cache", "compact", "--grace", "0").stdout
 
 
-def test_a_damaged_key_is_told(cache: Path, tmp_path: Path) -> None:
+def test_a_damaged_key_is_reported(cache: Path, tmp_path: Path) -> None:
     (folder,) = key_folders(cache)
     (folder / "key.json").write_text("x")
     assert "is damaged" in run("cache", "ls").stderr
@@ -259,10 +263,10 @@ def test_one_network_that_cannot_be_read_does_not_hide_the_others(
     result = run("cache", command)
     assert result.exit_code == 1
     assert "format 2" in result.stderr
-    assert re.search(r"shards whole, 0 damaged|there now", result.stdout)
+    assert re.search(r"shards intact, 0 damaged|in total", result.stdout)
 
 
-def test_a_row_that_cannot_be_computed_again_is_told(
+def test_an_embedding_that_cannot_be_recomputed_is_reported(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from featx.errors import RuntimeUnavailableError
@@ -274,7 +278,7 @@ def test_a_row_that_cannot_be_computed_again_is_told(
     monkeypatch.setattr(recompute, "recompute", refuse)
     result = run("cache", "verify", "--recompute", "2")
     assert result.exit_code == 1
-    assert "no row was computed again: no runtime here" in result.stderr
+    assert "no embedding was recomputed: no runtime here" in result.stderr
 
 
 def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

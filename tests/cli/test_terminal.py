@@ -8,10 +8,10 @@ from rich.table import Table
 from featx.cli import terminal
 
 
-def test_results_and_remarks_go_to_their_own_streams(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.say("a result")
-    terminal.tell("a remark")
-    assert capsys.readouterr() == ("a result\n", "a remark\n")
+def test_results_and_messages_go_to_their_own_streams(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.print_line("a result")
+    terminal.print_message("a message")
+    assert capsys.readouterr() == ("a result\n", "a message\n")
 
 
 @pytest.mark.parametrize(
@@ -21,24 +21,25 @@ def test_results_and_remarks_go_to_their_own_streams(capsys: pytest.CaptureFixtu
         ("[bold]no markup[/bold] :smile:", "[bold]no markup[/bold] :smile:"),
         ("\x1b[2J", "\\x1b[2J"),  # would clear the screen
         ("a\rb\x07", "a\\rb\\x07"),
+        ("\u2028\u200e", "\\u2028\\u200e"),
         ("\u202egpj", "\\u202egpj"),  # would turn the rest of the line round
-        ("caf\udce9", "caf\\udce9"),  # a file name that is no UTF-8
+        ("caf\udce9", "caf\\udce9"),  # a file name that is not UTF-8
     ],
 )
 def test_text_is_shown_and_not_obeyed(
     text: str, shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    terminal.say(text)
+    terminal.print_line(text)
     assert capsys.readouterr().out == shown + "\n"
 
 
 def test_long_lines_are_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.say("word " * 100)
+    terminal.print_line("word " * 100)
     assert capsys.readouterr().out.count("\n") == 1
 
 
 def made(rows: int) -> Table:
-    table = terminal.table("name", "accu-\nracy", "seconds")
+    table = terminal.make_table("name", "accu-\nracy", "seconds")
     for number in range(rows):
         table.add_row(f"[bold]{'n' * 40}[/bold]{number}", "0.5", "" if number else "3 s")
     table.caption = "the caption"
@@ -50,7 +51,7 @@ def shown(rows: int, columns: int | None, monkeypatch: pytest.MonkeyPatch, capsy
         monkeypatch.delenv("COLUMNS", raising=False)
     else:
         monkeypatch.setenv("COLUMNS", str(columns))
-    terminal.show(made(rows))
+    terminal.print_table(made(rows))
     return str(capsys.readouterr().out)
 
 

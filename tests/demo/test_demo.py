@@ -103,7 +103,7 @@ def test_address_is_the_one_keras_fetches_from() -> None:
     assert mobilenet_v2.BASE_WEIGHT_PATH == weights.URL
 
 
-def test_untrained_network_is_chosen_and_said_where_there_are_no_weights(
+def test_untrained_network_is_chosen_and_named_if_there_are_no_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
@@ -120,7 +120,7 @@ def chosen_file(side: int) -> str:
     return f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_{side}_no_top.h5"
 
 
-def test_a_download_that_fails_half_way_is_no_failure(
+def test_a_download_that_fails_half_way_is_not_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(self: Backbone) -> str:
@@ -146,11 +146,11 @@ def test_weights_on_disk_are_used_without_asking_the_network(
 def test_whole_run_at_a_small_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "empty"))
     monkeypatch.setattr(weights, "fetchable", lambda url: False)
-    said: list[str] = []
+    lines: list[str] = []
     report = demo.run(
-        tmp_path / "out", n_per_class=15, image_size=32, epochs=1, progress=False, tell=said.append
+        tmp_path / "out", n_per_class=15, image_size=32, epochs=1, progress=False, log=lines.append
     )
-    assert any("Untrained weights" in line for line in said)
+    assert any("Untrained weights" in line for line in lines)
     kinds = {row.kind for row in report.rows}
     assert kinds == {"head", "baseline"}
     page = (tmp_path / "out" / "report" / "report.html").read_text(encoding="utf-8")

@@ -119,9 +119,9 @@ def test_the_command_prints_it_and_stops(image_folder: Path, own_cache: Path) ->
     answer = CliRunner().invoke(app, [*arguments, "--image-size", "32", "--dry-run"])
     assert answer.exit_code == 0, answer.output
     for text in (
-        "images       24",
-        "kept already 0",
-        "to compute   24",
+        "images      24",
+        "cached      0",
+        "to compute  24",
         "to start the network, then",
         "images/s",
         "on cpu",

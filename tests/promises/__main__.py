@@ -34,7 +34,14 @@ def main() -> int:
             "FEATX_PROMISES_OUT": str(out),
             "FEATX_SEED": str(options.seed),
         }
-        command = [sys.executable, "-m", "pytest", "-n0", *(options.tests or [str(HERE)])]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-n0",
+            "--timeout=0",
+            *(options.tests or [str(HERE)]),
+        ]
         code = subprocess.run(command, cwd=HERE.parents[1], env=environment, check=False).returncode
         figures = [json.loads(line) for line in out.read_text().splitlines()]
     minutes = (time.monotonic() - began) / 60

@@ -102,15 +102,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_a_head_without_probabilities_is_refused_at_the_start() -> None:
-    with pytest.raises(HeadError, match="RidgeClassifier gives no probabilities.*CalibratedCl"):
+    with pytest.raises(HeadError, match="RidgeClassifier does not give.*CalibratedCl"):
         create_app(trained(RidgeClassifier()))
 
 
-def test_a_class_name_that_is_no_utf8_can_be_answered() -> None:
+def test_a_class_name_that_is_not_utf8_can_be_answered() -> None:
     assert json.loads(json.dumps(_text("caf\udce9"), ensure_ascii=False).encode()) == "caf\\udce9"
 
 
-def test_a_image_gets_its_classes(server: Server) -> None:
+def test_an_image_gets_its_classes(server: Server) -> None:
     for path in sorted(server.images.rglob("00.png")):
         status, answer, _ = server.ask(body=path.read_bytes())
         assert status == 200
@@ -131,8 +131,8 @@ def test_explained(server: Server) -> None:
     assert all(one["image"].startswith("data:image/jpeg;base64,") for one in answer["near"])
 
 
-def test_about_and_pages(server: Server) -> None:
-    status, answer, _ = server.ask("GET", "/about")
+def test_metadata_and_pages(server: Server) -> None:
+    status, answer, _ = server.ask("GET", "/metadata")
     assert (status, answer["classes"]) == (200, ["blue", "green", "red"])
     for path in ("/", "/page.js", "/page.css"):
         status, _, headers = server.ask("GET", path)
@@ -248,7 +248,7 @@ def test_the_page_in_a_browser(server: Server, tmp_path: Path) -> None:
         assert page.locator("#activation").evaluate("one => one.naturalWidth") > 0
         assert not errors
         page.screenshot(path=os.environ.get("FEATX_SCREENSHOT", tmp_path / "page.png"))
-        (tmp_path / "bad.png").write_bytes(b"no image")
+        (tmp_path / "bad.png").write_bytes(b"not an image")
         page.set_input_files("#file", tmp_path / "bad.png")
         page.wait_for_selector("#status.error", timeout=120_000)
         assert "cannot be used" in page.inner_text("#status")

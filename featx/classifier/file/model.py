@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass, fields
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from featx.errors import (
     ModelIntegrityError,
     ModelVersionError,
 )
+from featx.versions import installed
 
 TOLERANCE = 1e-6
 """The most by which a loaded head may miss the scores it was saved with."""
@@ -96,9 +96,10 @@ def write(path: str | os.PathLike[str], parts: Parts) -> str:
         members |= {f"head/{name}.npy": array for name, array in state.arrays.items()}
         members |= {f"head/{name}.ubj": blob for name, blob in state.blobs.items()}
     examples, described = as_members(parts.examples.with_copies())
+    libraries = installed(_LIBRARIES)
     manifest = {
-        "featx": _versions().get("featx"),
-        "versions": _versions(),
+        "featx": libraries.get("featx"),
+        "versions": libraries,
         "backbone": _backbone_data(parts.backbone),
         "spec": parts.spec,
         "dim": parts.dim,
@@ -230,7 +231,8 @@ def _check_probes(
     then = manifest["versions"] if isinstance(manifest["versions"], dict) else {}
     if worst <= TOLERANCE:
         # Only there: featx's own heads are numbers, and computed by featx.
-        saved, now = str(then.get("scikit-learn"))[:20], version("scikit-learn")
+        now = installed(_LIBRARIES)["scikit-learn"]
+        saved = str(then.get("scikit-learn"))[:20]
         if manifest["head"]["kind"] == "skops" and saved != now:
             warnings.warn(
                 f"{name}: its head was saved by scikit-learn {saved}, and this is {now}. It gives "
@@ -241,7 +243,7 @@ def _check_probes(
         return
     differ = [
         f"{library} {str(then.get(library))[:20]} then, {now} now"
-        for library, now in _versions().items()
+        for library, now in installed(_LIBRARIES).items()
         if then.get(library) != now
     ]
     if differ:
@@ -253,16 +255,6 @@ def _check_probes(
         f"{name}: the head gives other scores than when it was saved (by {worst:.2g}): its parts "
         "do not belong together. Get the file again from whom you trust."
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _backbone_data(backbone: Backbone) -> dict[str, Any]:

@@ -6,8 +6,9 @@ import datetime
 import os
 import platform
 import sys
-from importlib import metadata
 from pathlib import Path
+
+from featx.versions import installed
 
 LIBRARIES = (
     "featx",
@@ -31,16 +32,8 @@ def now() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return name -> version of Python and of each library that is installed.
-
-    Read from the packages' metadata: asking does not import (or start) any of them.
-    """
-    found = {"Python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+    """Return name -> version of Python and of each library that is installed."""
+    found = {"Python": platform.python_version(), **installed(LIBRARIES)}
     if "featx" not in found:
         # A checkout that is used in place has no metadata of its own.
         found["featx"] = str(sys.modules["featx"].__version__)

@@ -1,0 +1,55 @@
+"""Options that several commands have: each type, and what it means, stands here once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from featx.backbones.backbone import Backbone
+
+Dataset = Annotated[
+    str, typer.Argument(help="A folder with one sub-folder per class, or a CSV file.")
+]
+PathColumn = Annotated[str, typer.Option(help="Column of a CSV file.")]
+LabelColumn = Annotated[str, typer.Option(help="Column of a CSV file.")]
+BackboneName = Annotated[
+    str, typer.Option("--backbone", "-b", help="`featx backbones` lists the names.")
+]
+BackboneNames = Annotated[
+    list[str],
+    typer.Option("--backbone", "-b", help="`featx backbones` lists the names; can be repeated."),
+]
+Weights = Annotated[
+    str, typer.Option(help='"imagenet", "none" (untrained) or the path of a weights file.')
+]
+WeightsFile = Annotated[
+    Path | None, typer.Option(help="Weights file of a network that was given its own weights.")
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Input height and width in pixels; by default the network's own."),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(help="Cache folder; by default $FEATX_CACHE or the user's cache folder."),
+]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="Images per batch; chosen automatically by default.")
+]
+Runtime = Annotated[
+    Literal["auto", "keras", "openvino"], typer.Option(help="What runs the network.")
+]
+OnError = Annotated[
+    Literal["raise", "skip"], typer.Option(help="What to do with images that cannot be used.")
+]
+
+
+def make_backbone(name: str, weights: str, image_size: int | None, **fields: Any) -> Backbone:
+    """Return the backbone that these options ask for; "none" as weights means untrained."""
+    from featx.backbones.backbone import Backbone
+
+    given = None if weights.lower() == "none" else weights
+    return Backbone(name, weights=given, image_size=image_size, **fields)
