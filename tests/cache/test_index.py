@@ -77,7 +77,7 @@ def test_what_another_pillow_refused_is_not_served_and_its_embeddings_are() -> N
     assert both.shard(int(find(both, digests("a"))[0])).name == "2"
 
 
-def test_digests_that_begin_alike_are_told_apart() -> None:
+def test_digests_with_one_prefix_are_distinguished() -> None:
     same = np.zeros((40, 32), np.uint8)
     same[:, 31] = np.arange(40)
     layout, status = Layout(40, 1, 0, 0), np.zeros(40, np.uint8)

@@ -65,7 +65,7 @@ def test_the_same_block_gives_the_same_bytes_at_any_time() -> None:
 
 
 @pytest.mark.parametrize("locking", ["TRUE", "FALSE", "BEST_EFFORT", "nonsense"])
-def test_hdf5s_own_locking_has_no_say(locking: str) -> None:
+def test_hdf5s_own_locking_has_no_effect(locking: str) -> None:
     script = (
         "from tests.cache.test_shards import *; block = draw(); import hashlib\n"
         "content = shards.encode(block, KEY)[0]; shards.decode(content, KEY, name_of(block))\n"
@@ -103,7 +103,7 @@ def test_another_key_or_name_is_refused() -> None:
         shards.decode(content, KEY, "0" * 32)
 
 
-def test_a_row_that_is_not_finite_is_refused() -> None:
+def test_an_embedding_that_is_not_finite_is_refused() -> None:
     block = draw()
     block.features[0, 0] = np.inf
     with pytest.raises(errors.CacheCorruptError, match="not finite"):

@@ -332,7 +332,9 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[1]"])
-def test_a_damaged_mark_says_what_belongs_there(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_marker_is_an_error_with_its_right_content(
+    tmp_path: Path, content: bytes
+) -> None:
     (tmp_path / MARKER).write_bytes(content)
     with pytest.raises(errors.CacheError, match="format"):
         find_root(tmp_path)

@@ -46,7 +46,7 @@ def no_wait(seconds: float) -> None:
     assert seconds == compaction.GRACE_SECONDS
 
 
-def test_rows_stay_and_shards_become_few(store: Store) -> None:
+def test_embeddings_stay_and_shards_become_few(store: Store) -> None:
     for number in range(10):
         store.publish(block(4 * number))
     store.refresh()
@@ -67,7 +67,7 @@ def test_target_bounds_the_size(store: Store) -> None:
     assert sorted(len(shard.status) for shard in store.index.shards) == [4, 12, 12, 12]
 
 
-def test_environments_and_batch_sizes_are_kept_apart(store: Store) -> None:
+def test_environments_and_batch_sizes_are_not_mixed(store: Store) -> None:
     for number, (runtime, batch_size) in enumerate([("a", 4), ("b", 4), ("a", 8)] * 2):
         store.publish(block(4 * number, environment={"runtime": runtime}, batch_size=batch_size))
     store.refresh()
@@ -93,7 +93,7 @@ def test_verdicts_and_holes(store: Store) -> None:
     assert store.find(digests(2, 1)).tolist() == [-1]
 
 
-def test_of_two_rows_for_one_image_the_served_one_stays(store: Store) -> None:
+def test_of_two_embeddings_of_one_image_the_served_one_stays(store: Store) -> None:
     """Computed in two environments, their last bits differ; which one is served must not change."""
     for number in range(4):
         store.publish(block(4 * number, shift=0))
@@ -122,7 +122,7 @@ def named_in_order(store: Store, *wanted: Block) -> list[Block]:
     return named
 
 
-def test_a_shard_stays_while_another_row_would_be_served_in_its_place(store: Store) -> None:
+def test_a_shard_stays_while_another_embedding_would_be_served_instead(store: Store) -> None:
     """Of three rows of one image the first and the last are equal, the second is not."""
     other = block(0, 8, shift=0.5, environment={"runtime": "b"})
     other.sha256[4:] = digests(100, 4)
@@ -137,7 +137,7 @@ def test_a_shard_stays_while_another_row_would_be_served_in_its_place(store: Sto
     assert len(store.index.shards) == 3
 
 
-def test_a_shard_goes_with_the_one_that_would_be_served_in_its_place(store: Store) -> None:
+def test_a_shard_goes_with_the_one_that_would_be_served_instead(store: Store) -> None:
     """The second has nothing of its own here, so both go, the first one last."""
     other = block(0, shift=0.5, environment={"runtime": "b"})
     first, second, third = named_in_order(store, block(0), other, block(0, 12))
@@ -151,7 +151,7 @@ def test_a_shard_goes_with_the_one_that_would_be_served_in_its_place(store: Stor
     np.testing.assert_array_equal(served(store)[0], before)
 
 
-def test_no_row_gets_the_name_of_another_environment(store: Store) -> None:
+def test_no_embedding_gets_the_provenance_of_another_environment(store: Store) -> None:
     """Rows of environment b end with a half, those of a do not."""
     for number in range(12):
         store.publish(block(4 * number))

@@ -31,7 +31,7 @@ def test_a_verdict_within_thirty_seconds(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []  # nothing is left, nothing was made
 
 
-def test_links_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
@@ -120,7 +120,7 @@ def test_a_look_that_breaks_is_a_finding() -> None:
     assert (finding.name, finding.state, finding.text) == ("weights", POOR, "ValueError: odd")
 
 
-def test_free_space_that_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_space_that_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
@@ -143,7 +143,7 @@ def test_what_an_extraction_would_refuse_is_not_fit(tmp_path: Path) -> None:
     assert "format 1" in finding.text
 
 
-def test_a_full_disk_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -130,7 +130,7 @@ def test_a_link_is_removed_and_not_what_it_leads_to(root: Path, tmp_path: Path) 
     assert not os.path.lexists(key / "quarantine" / "link")
 
 
-def test_what_cannot_be_removed_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_removed_is_reported(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / f".tmp-{'0' * 8}-1-00").touch()
     os.utime(root / f".tmp-{'0' * 8}-1-00", (0, 0))
 

@@ -215,7 +215,7 @@ def test_a_cache_that_was_removed_under_way_can_begin_anew(
     np.testing.assert_array_equal(stub.extract(tmp_path / "images", cache).X, expected)
 
 
-def test_a_damaged_shard_that_cannot_be_moved_says_why(tmp_path: Path) -> None:
+def test_a_damaged_shard_that_cannot_be_moved_has_a_reason(tmp_path: Path) -> None:
     drawn = stub.pixels(40, seed=23)
     stub.extract(drawn, tmp_path / "cache")
     shard = next((tmp_path / "cache").rglob("shards/*.h5"))

@@ -14,12 +14,14 @@ import pytest
 
 from featx import errors
 from featx.cache import shards
+from featx.cache.location import MARKER
 from featx.cache.shards import EMBEDDING, Block
 from featx.cache.store import Store, find_root
 from featx.datasets.dataset import Dataset, Item
 from featx.extraction.scan import Scan
-from featx.storage.interface import Stat
+from featx.storage.interface import Stat, Storage
 from featx.storage.local import FolderStorage
+from featx.storage.memory import MemoryStorage
 
 from . import oracle, stub
 
@@ -37,43 +39,57 @@ def block(n: int, seed: int, dim: int = 64) -> Block:
     return Block(rows, sha256, status, [], 32, {"runtime": "none"})
 
 
+def storage_of(kind: str, root: Path) -> Storage:
+    """Return an empty cache of one kind; the folder one is at `root`."""
+    if kind == "folder":
+        return FolderStorage(find_root(root))
+    storage = MemoryStorage()
+    storage.publish(MARKER, b'{"format": 1}\n')
+    return storage
+
+
 class Rotting:
     """A store with two shards, and what it serves after one of them was changed."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = find_root(root)
+    def __init__(self, root: Path, storage: Storage) -> None:
+        self.root = root
+        self.storage = storage
         self.blocks = [block(100, 1), block(100, 2)]
-        store = Store(self.root, GOLDEN_SPEC)
+        store = self.open()
         for each in self.blocks:
             store.publish(each)
         store.save_index()
-        self.folder = store.folder
-        self.files = [
-            store.folder / "shards" / f"{shards.block_id(store.key, 32, b.sha256)}.h5"
+        self.prefix = store.folder.name
+        self.names = [
+            f"{self.prefix}/shards/{shards.block_id(store.key, 32, b.sha256)}.h5"
             for b in self.blocks
         ]
-        self.contents = [path.read_bytes() for path in self.files]
+        self.contents = [bytes(storage.read(name)) for name in self.names]
+
+    def open(self) -> Store:
+        return Store(self.root, GOLDEN_SPEC, storage=self.storage)
 
     def serve(self, content: bytes | None, *, with_index: bool) -> tuple[int, bool]:
-        """Return wrong rows served, and whether the change was found; put all back."""
-        index = (self.folder / "index").read_bytes()
+        """Return wrong embeddings served, and whether the change was found; put all back."""
+        index = bytes(self.storage.read(f"{self.prefix}/index"))
         if content is not None:
-            self.files[0].write_bytes(content)
+            self.storage.replace(self.names[0], content)
         if not with_index:
-            (self.folder / "index").unlink()
+            self.storage.remove(f"{self.prefix}/index")
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
-            store = Store(self.root, GOLDEN_SPEC)
+            store = self.open()
             wrong, missing = 0, 0
             for each in self.blocks:
-                rows, gone = store.gather(each.sha256, 64)
-                wrong += int((rows[~gone] != each.features[~gone]).any(axis=1).sum())
+                X, gone = store.gather(each.sha256, 64)
+                wrong += int((X[~gone] != each.features[~gone]).any(axis=1).sum())
                 missing += int(gone.sum())
         found = any(issubclass(w.category, errors.CacheCorruptWarning) for w in seen)
-        shutil.rmtree(self.folder / "quarantine", ignore_errors=True)
-        for path, old in zip(self.files, self.contents, strict=True):
-            path.write_bytes(old)
-        (self.folder / "index").write_bytes(index)
+        for name in self.storage.names(f"{self.prefix}/quarantine"):
+            self.storage.remove(f"{self.prefix}/quarantine/{name}")
+        for name, old in zip(self.names, self.contents, strict=True):
+            self.storage.replace(name, old)
+        self.storage.replace(f"{self.prefix}/index", index)
         return wrong, found and missing >= 100
 
     def damages(self, rng: random.Random, flips: int) -> list[tuple[str, bytes]]:
@@ -95,10 +111,15 @@ class Rotting:
         return made
 
 
+@pytest.mark.parametrize("kind", ["folder", "memory"])
 def test_t8_no_damage_is_silent(
-    tmp_path: Path, rng: random.Random, scale: Callable[[int, int], int], note: Callable[..., None]
+    tmp_path: Path,
+    rng: random.Random,
+    scale: Callable[[int, int], int],
+    note: Callable[..., None],
+    kind: str,
 ) -> None:
-    rotting = Rotting(tmp_path / "cache")
+    rotting = Rotting(tmp_path / "cache", storage_of(kind, tmp_path / "cache"))
     assert rotting.serve(None, with_index=True) == (0, False)
     silent: list[str] = []
     wrong = 0
@@ -110,7 +131,12 @@ def test_t8_no_damage_is_silent(
         wrong += served
         if not found:
             silent.append(what)
-    note("T8", damages=len(damages), silent=len(silent), wrong_rows=wrong)
+    note(
+        "T8" if kind == "folder" else f"T8 ({kind})",
+        damages=len(damages),
+        silent=len(silent),
+        wrong_rows=wrong,
+    )
     assert not silent
     assert wrong == 0
 
@@ -125,13 +151,15 @@ def test_t8_damage_that_hides_behind_restored_times_is_found_when_it_is_read(
         def stat(self, name: str) -> Stat:
             return super().stat(name)._replace(modified=2, version=3, identity=4)
 
-    rotting = Rotting(tmp_path / "cache")
-    storage = Restored(rotting.root)
-    Store(rotting.root, GOLDEN_SPEC, storage=storage).verify()
-    store = Store(rotting.root, GOLDEN_SPEC, storage=storage)
+        def quarantine(self, name: str, stat: Stat, folder: str) -> str | None:
+            return super().quarantine(name, super().stat(name), folder)
+
+    rotting = Rotting(tmp_path / "cache", Restored(find_root(tmp_path / "cache")))
+    rotting.open().verify()
+    store = rotting.open()
     changed = bytearray(rotting.contents[0])
     changed[5000] ^= 1
-    rotting.files[0].write_bytes(changed)
+    (tmp_path / "cache" / rotting.names[0]).write_bytes(changed)
     with pytest.warns(errors.CacheCorruptWarning):
         _, missing = store.gather(rotting.blocks[0].sha256[::step], 64)
     assert missing.all()
@@ -178,20 +206,31 @@ def test_a_stream_is_begun_again_when_a_shard_is_damaged_under_way(
     assert len(begun) == 2
 
 
-def test_t26_a_cache_of_the_first_day_is_read(note: Callable[..., None], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["folder", "memory"])
+def test_t26_a_cache_of_the_first_day_is_read(
+    note: Callable[..., None], tmp_path: Path, kind: str
+) -> None:
     """The folder tests/data/golden was written once and is never written again."""
     cache = tmp_path / "cache"
     shutil.copytree(GOLDEN / "cache", cache)
+    storage: Storage = FolderStorage(find_root(cache))
+    if kind == "memory":
+        storage = MemoryStorage()
+        for path in filter(Path.is_file, cache.rglob("*")):
+            storage.publish(str(path.relative_to(cache)), path.read_bytes())
+        cache = tmp_path / "nowhere"
     expected = np.load(GOLDEN / "rows.npy", allow_pickle=False)
     digests = np.load(GOLDEN / "digests.npy", allow_pickle=False)
-    store = Store(find_root(cache), GOLDEN_SPEC)
+    store = Store(cache, GOLDEN_SPEC, storage=storage)
     rows, missing = store.gather(digests, expected.shape[1])
     np.testing.assert_array_equal(missing, np.isnan(expected).all(axis=1))
     np.testing.assert_array_equal(rows[~missing], expected[~missing])
     # The verdict on the fourth is another Pillow's by now, or this one's and known.
     position = int(store.find(digests[3:4])[0])
     assert position == -1 or "golden" in str(store.index.failure(position))
-    note("T26", rows_read=int((~missing).sum()), bytes=sum(map(len, oracle.shards(cache).values())))
+    if kind == "folder":
+        total = sum(map(len, oracle.shards(cache).values()))
+        note("T26", rows_read=int((~missing).sum()), bytes=total)
 
 
 def test_t26_the_golden_bytes_are_still_written(tmp_path: Path) -> None:

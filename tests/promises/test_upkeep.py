@@ -83,7 +83,7 @@ def computed_again(cache: Path, about: str = "") -> int:
     return runtime.seen
 
 
-def test_upkeep_removes_what_may_go_and_no_row(tmp_path: Path) -> None:
+def test_upkeep_removes_what_may_go_and_no_embedding(tmp_path: Path) -> None:
     fill(tmp_path)
     assert len(oracle.shards(tmp_path)) == 4
     assert not upkeep(tmp_path)
