@@ -234,9 +234,9 @@ def test_ctrl_c_and_a_polite_end_of_the_real_command(
 
 def test_the_command_line_takes_a_polite_end_for_ctrl_c() -> None:
     script = (
-        "import signal; from featx import cli\n"
-        "cli.app = lambda **_: (print('ready', flush=True), signal.pause())\n"
-        "try: cli.main()\n"
+        "import signal; from featx.cli import app\n"
+        "app.app = lambda **_: (print('ready', flush=True), signal.pause())\n"
+        "try: app.main()\n"
         "except KeyboardInterrupt: print('stopped')"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True,
