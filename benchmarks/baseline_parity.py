@@ -64,8 +64,8 @@ def by_hand(folder: Path, name: str, weights: str | None, side: int, epochs: int
     )
     network.trainable = False
     image = keras.Input((side, side, 3))
-    rows = network(module.preprocess_input(image), training=False)
-    model = keras.Model(image, keras.layers.Dense(classes, activation="softmax")(rows))
+    embedding = network(module.preprocess_input(image), training=False)
+    model = keras.Model(image, keras.layers.Dense(classes, activation="softmax")(embedding))
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     clock = Clock()
     model.fit(images.prefetch(-1), epochs=epochs, callbacks=[clock], shuffle=False, verbose=0)
@@ -84,7 +84,7 @@ def by_featx(folder: Path, name: str, weights: str | None, side: int, epochs: in
 def main() -> None:
     """Run both in turns and print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("dataset", type=Path, help="a folder with a sub-folder a class")
+    parser.add_argument("dataset", type=Path, help="a folder with one sub-folder per class")
     parser.add_argument("--backbone", choices=BY_HAND, default="mobilenet_v2")
     parser.add_argument("--weights", choices=("imagenet", "none"), default="none")
     parser.add_argument("--image-size", type=int, default=224)
@@ -99,8 +99,8 @@ def main() -> None:
         for method, run in turns if number % 2 == 0 else turns[::-1]:
             epochs = run(*setting)[1:]
             runs[method] += epochs
-            told = "  ".join(f"{wall:.2f} ({cores:.2f})" for wall, cores in epochs)
-            print(f"round {number + 1}, {method:8} {told}", flush=True)
+            shown = "  ".join(f"{wall:.2f} ({cores:.2f})" for wall, cores in epochs)
+            print(f"round {number + 1}, {method:8} {shown}", flush=True)
     n = sum(1 for path in options.dataset.rglob("*") if path.is_file())
     print(f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {n} images")
     print(f"keras {keras.__version__} on {keras.backend.backend()}, {options.backbone}; medians")

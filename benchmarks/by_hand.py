@@ -1,4 +1,4 @@
-"""What people write without featx, and the bounds that no program can pass on this machine."""
+"""What people write without featx, and the bounds that no program can exceed on this machine."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _stalls() -> Any:
             self.last = time.perf_counter()
 
         def predicted(self) -> None:
-            """Add what passed since the rows were there."""
+            """Add the time since the features were complete."""
             self.seconds += time.perf_counter() - self.last
 
     return Stalls()
@@ -80,10 +80,12 @@ def extract(folder: str, name: str, weights: str | None) -> dict[str, Any]:
     # With such batches as come later: TensorFlow traces the network anew for others.
     model.predict(_images(folder, labels=None, shuffle=False).take(1), verbose=0)
     stalls, began = _stalls(), time.perf_counter()
-    rows = model.predict(_images(folder, labels=None, shuffle=False), verbose=0, callbacks=[stalls])
+    features = model.predict(
+        _images(folder, labels=None, shuffle=False), verbose=0, callbacks=[stalls]
+    )
     stalls.predicted()
     seconds = time.perf_counter() - began - stalls.seconds
-    return {"images": len(rows), "seconds": seconds, "stalled_seconds": stalls.seconds}
+    return {"images": len(features), "seconds": seconds, "stalled_seconds": stalls.seconds}
 
 
 def head(train: str, test: str, weights: str | None, epochs: list[int]) -> dict[str, Any]:

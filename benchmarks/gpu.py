@@ -76,8 +76,8 @@ def forward(name: str, precision: str, batch_size: int | None) -> dict[str, Any]
         return {"images": count, "seconds": time.perf_counter() - began}
 
 
-def rows(name: str, out: str) -> dict[str, Any]:
-    """Write the float32 rows of a few images, to be compared between devices."""
+def features(name: str, out: str) -> dict[str, Any]:
+    """Write the float32 embeddings of a few images, to compare devices."""
     with tempfile.TemporaryDirectory() as cache:
         backbone = featx.Backbone(name, weights=None)
         np.save(out, featx.extract(NOISE, backbone, cache=cache, progress=False).X)
@@ -96,7 +96,7 @@ def device() -> str:
 
 
 def peak() -> int | None:
-    """Return the most memory the device's allocator held, where the backend tells."""
+    """Return the most memory the device's allocator held, if the backend reports it."""
     if os.environ["KERAS_BACKEND"] == "torch":
         import torch
 
@@ -110,7 +110,7 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "extract": extract,
     "by_keras": by_keras,
     "forward": forward,
-    "rows": rows,
+    "features": features,
     "decode": by_hand.decode,
 }
 
@@ -155,11 +155,11 @@ def main() -> None:
         work = Path(folder)
         source = images.real("flowers") or images.drawn(work / "drawn")
         many = str(images.repeated([source], work / "many", options.images))
-        here = measure("rows", name="resnet50", out=str(work / "device.npy")).get("device", "?")
-        measure("rows", name="resnet50", out=str(work / "cpu.npy"), on_cpu=True)
+        here = measure("features", name="resnet50", out=str(work / "device.npy")).get("device", "?")
+        measure("features", name="resnet50", out=str(work / "cpu.npy"), on_cpu=True)
         ours, plain = (np.load(work / f"{name}.npy") for name in ("device", "cpu"))
         apart = float(np.linalg.norm(ours - plain) / np.linalg.norm(plain))
-        print(f"float32 rows on {here} and on the CPU are {apart:.1e} apart (relative)")
+        print(f"float32 embeddings on {here} and on the CPU are {apart:.1e} apart (relative)")
         measure("decode", folder=many)
         for name in options.backbone or ("mobilenet_v2", "resnet50"):
             for size in options.batch_size or (None, 64, 1024):

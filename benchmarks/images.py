@@ -21,7 +21,7 @@ def real(name: str) -> Path | None:
 
 
 def use_shared_weights() -> bool:
-    """Point Keras at weights beside this checkout; say whether MobileNetV2 has some."""
+    """Point Keras at weights beside this checkout; return whether MobileNetV2 has some."""
     if (SHARED / "keras").is_dir():
         os.environ.setdefault("KERAS_HOME", str(SHARED / "keras"))
     home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
@@ -29,7 +29,7 @@ def use_shared_weights() -> bool:
 
 
 def drawn(folder: Path, per_class: int = 120, classes: int = 5, seed: int = 0) -> Path:
-    """Write noise of a photo's size and smoothness as train/ and test/, a sub-folder a class."""
+    """Write noise of a photograph's size and smoothness, one sub-folder per class."""
     rng = np.random.default_rng(seed)
     for part, count in (("train", per_class), ("test", max(10, per_class * 5 // 12))):
         for label in range(classes):

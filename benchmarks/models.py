@@ -94,13 +94,13 @@ def _network(path: Path, name: str) -> tuple[Any, Any]:
     return None, path
 
 
-def table(about: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[str]:
+def table(about: dict[str, Any], heads: list[dict[str, Any]]) -> Iterator[str]:
     """Yield the lines of the Markdown table."""
     yield f"`{about['command']}`, {about['backbone']}, {about['date']}"
     yield ""
     yield "| head | accuracy | file | scores of another process | exported: largest difference |"
     yield "|---|--:|--:|---|---|"
-    for row in rows:
+    for row in heads:
         equal = "bit-equal" if row["bit_equal"] else "**not equal**"
         files = "; ".join(
             f"{one['format']} {one['largest']:.1e}{'' if one['holds'] else ' **too large**'}"
@@ -112,14 +112,14 @@ def table(about: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[str]:
         )
 
 
-def write(about: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+def write(about: dict[str, Any], heads: list[dict[str, Any]]) -> None:
     """Write the JSON file, and the table into README.md."""
     path = HERE / "results" / f"models-{about['date']}.json"
-    path.write_text(json.dumps({**about, "heads": rows}, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps({**about, "heads": heads}, indent=1) + "\n", encoding="utf-8")
     readme = HERE / "README.md"
     begin, end = "<!-- models table -->", "<!-- end of models table -->"
     head, rest = readme.read_text(encoding="utf-8").split(begin)
-    shown = "\n".join(table(about, rows))
+    shown = "\n".join(table(about, heads))
     readme.write_text(f"{head}{begin}\n{shown}\n{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
@@ -130,29 +130,29 @@ def main() -> int:
     parser.add_argument("test", help="labelled images that no head was trained on")
     parser.add_argument("--backbone", "-b", default="mobilenet_v2")
     parser.add_argument("--head", action="append", choices=list(featx.HEADS))
-    parser.add_argument("--cache", help="folder of kept rows; the usual one if not given")
+    parser.add_argument("--cache", help="cache folder; by default the usual one")
     asked = parser.parse_args()
     if asked.cache:
         os.environ["FEATX_CACHE"] = asked.cache
-    rows = []
+    heads = []
     for name in asked.head or featx.HEADS:
         model = featx.ImageClassifier(asked.backbone, name).fit(asked.train)
         with tempfile.TemporaryDirectory() as folder:
             row = {"head": name, **saved(model, asked.test, Path(folder))}
             print(json.dumps(row), flush=True)
             files = exported(model, asked.test, Path(folder), EXPORTS.get(name, ()))
-            rows.append({**row, "exported": list(files)})
+            heads.append({**row, "exported": list(files)})
     command = f"python benchmarks/models.py {_short(asked.train)} {_short(asked.test)}"
     about = {"command": command, "backbone": asked.backbone}
     about |= {"date": datetime.date.today().isoformat(), "featx": featx.__version__}
     if not asked.head:
-        write(about, rows)
-    whole = all(row["bit_equal"] and all(one["holds"] for one in row["exported"]) for row in rows)
+        write(about, heads)
+    whole = all(row["bit_equal"] and all(one["holds"] for one in row["exported"]) for row in heads)
     return 0 if whole else 1
 
 
 def _short(folder: str) -> str:
-    # Where somebody keeps the images is nobody's business.
+    # The folder of the images is private.
     return "/".join(Path(folder).parts[-2:])
 
 

@@ -12,8 +12,8 @@ def _timed(extract: Callable[[], Sized]) -> dict[str, Any]:
     """Extract twice and time the second: featx too is timed after a warm-up."""
     extract()
     began = time.perf_counter()
-    rows = extract()
-    return {"images": len(rows), "seconds": time.perf_counter() - began}
+    features = extract()
+    return {"images": len(features), "seconds": time.perf_counter() - began}
 
 
 def thingsvision(folder: str) -> dict[str, Any]:

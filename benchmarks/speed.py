@@ -39,7 +39,7 @@ import tasks  # noqa: E402
 
 @dataclass
 class Line:
-    """One line of the table: what was measured, the ratio, and what was asked for."""
+    """One line of the table: what was measured, the ratio, and the target."""
 
     what: str
     value: float
@@ -84,15 +84,15 @@ class Bench:
         print(_shown(line), flush=True)
 
     def run(self, task: str, **arguments: Any) -> dict[str, Any]:
-        """Run a task and keep its raw answer."""
+        """Run a task and record its raw answer."""
         answer = tasks.run(task, **arguments)
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-        kept = {"arguments": arguments, "answer": answer, "load": load}
-        self.raw.setdefault(task, []).append(kept)
+        raw = {"arguments": arguments, "answer": answer, "load": load}
+        self.raw.setdefault(task, []).append(raw)
         return answer
 
     def turn(self, sides: dict[str, tuple[str, dict[str, Any]]]) -> dict[str, list[float]]:
-        """Let the sides, each a task and its arguments, take turns; return images a second."""
+        """Let the sides, each a task and its arguments, take turns; return images/s."""
         speeds: dict[str, list[float]] = {name: [] for name in sides}
         for _ in range(self.turns):
             for name, (task, arguments) in sides.items():
@@ -155,7 +155,7 @@ def extraction(bench: Bench) -> None:
 
 def peers(bench: Bench) -> None:
     """Two other extractors, where they are installed."""
-    # embetter sends each image through the network alone: few are enough to tell.
+    # embetter sends each image through the network alone: few are enough.
     folder = str(images.repeated([bench.flowers / "test"], bench.work / "peers", 100))
     ours = "extract", {"folder": folder, "name": "mobilenet_v2", "weights": None}
     for name in ("thingsvision", "embetter"):
@@ -174,7 +174,7 @@ def peers(bench: Bench) -> None:
 
 
 def end_to_end(bench: Bench) -> None:
-    """One pass and a tuned logistic head against the Keras head, for 8 and 19 epochs."""
+    """One extraction and a tuned logistic head against the Keras head, for 8 and 19 epochs."""
     data = {"train": str(bench.flowers / "train"), "test": str(bench.flowers / "test")}
     epochs = [1, 2] if bench.quick else [1, 8, 19]
     hand = bench.run("hand_head", **data, weights=bench.weights, epochs=epochs)["after"]
@@ -183,7 +183,7 @@ def end_to_end(bench: Bench) -> None:
         least["int8"] = {}
     for precision, targets in least.items():
         turns = [
-            bench.run("one_pass", **data, weights=bench.weights, precision=precision)
+            bench.run("one_extraction", **data, weights=bench.weights, precision=precision)
             for _ in range(bench.turns)
         ]
         ours = sorted(turns, key=lambda answer: answer["seconds"])[len(turns) // 2]
@@ -192,12 +192,12 @@ def end_to_end(bench: Bench) -> None:
             clock = (theirs["seconds"] + theirs["stalled_seconds"]) / ours["seconds"]
             bench.add(
                 Line(
-                    f"one pass + logistic, {precision} / Keras head of {count} epochs",
+                    f"one extraction + logistic, {precision} / Keras head of {count} epochs",
                     theirs["seconds"] / ours["seconds"],
                     targets.get(count),
                     detail=f"{ours['seconds']:.1f} s at accuracy {ours['accuracy']:.3f} against "
                     f"{theirs['seconds']:.1f} s at {theirs['accuracy']:.3f}, and "
-                    f"{theirs['stalled_seconds']:.1f} s in which TensorFlow stood still: "
+                    f"{theirs['stalled_seconds']:.1f} s of TensorFlow's stalls: "
                     f"{clock:.1f}x by the clock",
                     accurate=ours["accuracy"] >= theirs["accuracy"],
                 )
@@ -208,7 +208,7 @@ def end_to_end(bench: Bench) -> None:
             per_epoch = (last - first) / (epochs[-1] - 1)
             bench.add(
                 Line(
-                    "break-even: the pass and the head cost as much as so many epochs",
+                    "break-even: epochs that cost as much as extraction and head",
                     ours["seconds"] / per_epoch,
                     1.0,
                     least=False,
@@ -260,11 +260,11 @@ def heads(bench: Bench) -> None:
 
 
 def start_up(bench: Bench) -> None:
-    """Time whole processes: with nothing kept, with the network kept, with rows kept."""
+    """Time whole processes: with nothing cached, with the converted network, with all cached."""
     folder = bench.work / "ten"
     images.repeated([bench.flowers], folder, 10)
     cache = str(bench.work / "start")
-    for what, target in (("nothing is kept", None), ("all is kept", None)):
+    for what, target in (("nothing is cached", None), ("everything is cached", None)):
         answer = bench.run(
             "whole", folder=str(folder), weights=bench.weights, cache=cache, precision="float32"
         )
@@ -279,7 +279,7 @@ def start_up(bench: Bench) -> None:
                 detail=f"loads {loads}",
             )
         )
-        if what == "nothing is kept":
+        if what == "nothing is cached":
             images.repeated([bench.flowers], folder, 20)
             again = bench.run(
                 "whole", folder=str(folder), weights=bench.weights, cache=cache,
@@ -287,7 +287,7 @@ def start_up(bench: Bench) -> None:
             )  # fmt: skip
             bench.add(
                 Line(
-                    "10 more images, whole process, the network is kept",
+                    "10 more images, whole process, the converted network is cached",
                     again["wall_seconds"],
                     unit=" s",
                     detail=f"loads {', '.join(again['loaded'])}",
@@ -296,7 +296,7 @@ def start_up(bench: Bench) -> None:
 
 
 def warm(bench: Bench) -> None:
-    """Time a whole process whose images are all kept, and the reading of many wide rows."""
+    """Time a whole process whose images are all cached, and the reading of many embeddings."""
     count = 1000 if bench.quick else 10_000
     folder = images.repeated([bench.flowers, *bench.others], bench.work / "warm", count)
     arguments = {
@@ -320,10 +320,10 @@ def warm(bench: Bench) -> None:
             f"{', '.join(middle['loaded']) or 'no network library'}",
         )
     )
-    found = bench.run("gather", rows=20_000 if bench.quick else 200_000)
+    found = bench.run("gather", count=20_000 if bench.quick else 200_000)
     bench.add(
         Line(
-            f"gather of {found['rows']:,} x 2,048 verified rows / np.load, speed",
+            f"gather of {found['rows']:,} x 2,048 verified embeddings / np.load, speed",
             found["np_load_seconds"] / found["gather_seconds"],
             0.5,
             detail=f"{found['gather_seconds']:.2f} s against {found['np_load_seconds']:.2f} s",
@@ -332,7 +332,7 @@ def warm(bench: Bench) -> None:
 
 
 def growth(bench: Bench) -> None:
-    """Cost an image and memory, from few images to many; the rows themselves are not counted."""
+    """Cost and memory per image, from few images to many; the features are not counted."""
     counts = [250, 1000] if bench.quick else [500, 2000, 5000, 20_000]
     costs, peaks = [], []
     for count in counts:
@@ -346,23 +346,23 @@ def growth(bench: Bench) -> None:
         answer = bench.run(
             "memory", folder=str(folder), name="mobilenet_v2", weights=None, image_size=96
         )
-        peaks.append(answer["peak_bytes_without_rows"])
+        peaks.append(answer["peak_bytes_without_features"])
         shutil.rmtree(folder)
     shown = ", ".join(f"{n}: {c * 1e3:.2f} ms" for n, c in zip(counts, costs, strict=True))
     bench.add(
         Line(
-            f"cost an image does not grow, {counts[-1]:,} / the least of fewer",
+            f"cost per image does not grow, {counts[-1]:,} / the least of fewer",
             costs[-1] / min(costs[:-1]),
             1.05,
             least=False,
-            detail=f"processor time an image at 96 pixels: {shown}",
+            detail=f"processor time per image at 96 pixels: {shown}",
         )
     )
-    # From where the rows, which are there when the peak is, are more than what the pass needs.
+    # From where the features, present at the peak, exceed what the extraction needs.
     slope = (peaks[-1] - peaks[-2]) / (counts[-1] - counts[-2])
     bench.add(
         Line(
-            "memory an image beside its row and its entry in the list of images",
+            "memory per image besides its embedding and its entry in the list of images",
             slope / 1000,
             0.5,
             least=False,
@@ -431,7 +431,7 @@ def table(bench: Bench, about: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of the Markdown table of benchmarks/README.md."""
     yield f"`{about['command']}`, {about['date']}, {about['hardware']}"
     yield ""
-    yield "| what | measured | asked for | |"
+    yield "| what | measured | target | |"
     yield "|---|---|---|---|"
     for line in bench.lines:
         asked = "" if line.target is None else f"{'≥' if line.least else '≤'} {line.target:g}"
@@ -452,7 +452,7 @@ def write(bench: Bench, about: dict[str, Any]) -> Path:
     lines = [{**asdict(line), "met": line.met} for line in bench.lines]
     content = {**about, "lines": lines, "skipped": bench.skipped, "raw": bench.raw}
     text = json.dumps(content, indent=1) + "\n"
-    # Where things lay on this machine tells nobody anything.
+    # Paths of this machine mean nothing elsewhere.
     for place, name in (
         (bench.work, "WORK"), (bench.flowers.parent, "DATASETS"), (bench.peers_python, "python"),
     ):  # fmt: skip

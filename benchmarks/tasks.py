@@ -48,7 +48,7 @@ def extract(
 
 
 def memory(folder: str, name: str, weights: str | None, image_size: int) -> dict[str, Any]:
-    """Return the most that Python and numpy hold at a time during a pass; rows and list left out.
+    """Return the peak memory of Python and numpy during an extraction, features and list excluded.
 
     The list is that of the images' names, which the caller makes.
     As they were asked for: what the process gets from the system moves by 30 MB from run to run,
@@ -61,7 +61,7 @@ def memory(folder: str, name: str, weights: str | None, image_size: int) -> dict
         tracemalloc.start()
         features = featx.extract(images, backbone, cache=cache, progress=False)
         _, peak = tracemalloc.get_traced_memory()
-    return {"images": len(features), "peak_bytes_without_rows": peak - features.X.nbytes}
+    return {"images": len(features), "peak_bytes_without_features": peak - features.X.nbytes}
 
 
 def whole(folder: str, weights: str | None, cache: str, precision: str) -> dict[str, Any]:
@@ -77,21 +77,21 @@ def whole(folder: str, weights: str | None, cache: str, precision: str) -> dict[
     }
 
 
-def one_pass(train: str, test: str, weights: str | None, precision: str) -> dict[str, Any]:
+def one_extraction(train: str, test: str, weights: str | None, precision: str) -> dict[str, Any]:
     """Extract train and test, tune and fit the logistic head, predict; then every other head."""
     backbone = featx.Backbone("mobilenet_v2", weights=weights, precision=precision)
     warm_up_heads()
     with tempfile.TemporaryDirectory() as cache:
         featx.extract(WARM_UP, backbone, cache=cache, progress=False)
         began = time.perf_counter()
-        rows, asked = (
+        known, asked = (
             featx.extract(folder, backbone, cache=cache, progress=False) for folder in (train, test)
         )
         extracted = time.perf_counter() - began
     heads = {}
     for name in featx.HEADS:
         began = time.perf_counter()
-        accuracy = float(featx.HEADS[name]().fit(rows.X, rows.y).score(asked.X, asked.y))
+        accuracy = float(featx.HEADS[name]().fit(known.X, known.y).score(asked.X, asked.y))
         heads[name] = {"seconds": time.perf_counter() - began, "accuracy": accuracy}
     return {
         "seconds": extracted + heads["logistic"]["seconds"],
@@ -119,9 +119,9 @@ def heads(folders: list[str], weights: str | None, cache: str) -> dict[str, Any]
     X = np.concatenate([part.X for part in parts])
     y = np.concatenate([part.y for part in parts]).astype(str)
     names, counts = np.unique(y, return_counts=True)
-    kept = np.isin(y, names[np.argsort(counts)[::-1][:10]])
+    chosen = np.isin(y, names[np.argsort(counts)[::-1][:10]])
     train, test, y_train, y_test = train_test_split(
-        X[kept], y[kept], test_size=0.25, random_state=0, stratify=y[kept]
+        X[chosen], y[chosen], test_size=0.25, random_state=0, stratify=y[chosen]
     )
     codes = LabelEncoder().fit(y_train)
     warm_up_heads()
@@ -155,26 +155,26 @@ def heads(folders: list[str], weights: str | None, cache: str) -> dict[str, Any]
     return answers
 
 
-class _Rows(featx.Runtime):
-    """A runtime that costs nothing, to fill a cache with many wide rows."""
+class _FreeRuntime(featx.Runtime):
+    """A runtime that costs nothing, to fill a cache with many long embeddings."""
 
-    name, batch_size, streams = "rows", 256, 1
+    name, batch_size, streams = "free", 256, 1
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         seeds = pixels[:, :2, :2].reshape(len(pixels), -1).astype(np.float32)
         return np.resize(seeds, (len(pixels), 2048)) + np.arange(2048, dtype=np.float32)
 
     def environment(self) -> dict[str, str]:
-        return {"runtime": "rows"}
+        return {"runtime": "free"}
 
 
-def gather(rows: int) -> dict[str, Any]:
-    """Read many kept rows, and the same bytes with np.load; the median of five turns each."""
-    pixels = np.random.default_rng(0).integers(0, 256, (rows, 4, 4, 3), dtype=np.uint8)
+def gather(count: int) -> dict[str, Any]:
+    """Read many cached embeddings, and the same bytes with np.load; medians of five turns."""
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
     backbone = featx.Backbone("resnet50", weights=None, image_size=32)
     with tempfile.TemporaryDirectory() as folder:
-        cache, plain = Path(folder, "cache"), Path(folder, "rows.npy")
-        options = {"cache": cache, "runtime": _Rows(), "progress": False}
+        cache, plain = Path(folder, "cache"), Path(folder, "features.npy")
+        options = {"cache": cache, "runtime": _FreeRuntime(), "progress": False}
         first = featx.extract(pixels, backbone, **options)
         np.save(plain, first.X)
         del first
@@ -192,7 +192,7 @@ def gather(rows: int) -> dict[str, Any]:
             theirs.append(time.perf_counter() - began)
             del loaded
     return {
-        "rows": rows,
+        "rows": count,
         "gather_seconds": statistics.median(ours),
         "np_load_seconds": statistics.median(theirs),
     }
@@ -202,7 +202,7 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "extract": extract,
     "whole": whole,
     "memory": memory,
-    "one_pass": one_pass,
+    "one_extraction": one_extraction,
     "heads": heads,
     "gather": gather,
     "hand_extract": by_hand.extract,

@@ -1,4 +1,4 @@
-"""What every test stands on: no network, no cache but its own, weights and data when present."""
+"""What every test needs: no network, a cache of its own, the slow marks, weights and data."""
 
 from __future__ import annotations
 
@@ -17,13 +17,35 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 WEIGHTS = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
 
+# Files and single tests that `-m "not slow"` leaves out: real networks trained or compared, many
+# processes killed, every failing call tried, browsers, exports. test_conftest.py checks the names.
+SLOW = (
+    "benchmarks/test_published.py",
+    "classifier/export/test_export.py",
+    "demo/test_demo.py::test_whole_run_at_a_small_size",
+    "evaluation/report/test_browser.py",
+    "evaluation/test_comparison.py::test_real_keras_from_images_to_report",
+    "evaluation/test_comparison.py::test_flowers_with_real_weights",
+    "cli/test_app.py::test_benchmark_with_a_test_set_and_the_baseline",
+    "cli/test_app.py::test_a_bar_is_shown_on_a_terminal_only",
+    "finetune/test_finetune.py",
+    "promises/test_crash.py",
+    "promises/test_faults.py",
+    "promises/test_model.py",
+    "promises/test_network.py",
+    "promises/test_power.py",
+    "promises/test_upkeep.py",
+    "runtimes/test_runtimes.py",
+    "serving/test_server.py",
+)
+
 # Both are read when Keras and TensorFlow are first imported, hence here and not in a fixture.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if (SHARED / "keras").is_dir():
     os.environ.setdefault("KERAS_HOME", str(SHARED / "keras"))
 
 
-# One seed for all the processes that the tests are divided among.
+# One seed for all processes of a run.
 os.environ.setdefault("FEATX_SEED", str(random.randrange(2**31)))
 
 
@@ -34,13 +56,19 @@ def pytest_report_header() -> str:
 
 
 def weights_on_disk() -> bool:
-    """Say whether MobileNetV2's ImageNet weights lie where Keras looks for them."""
+    """Return whether MobileNetV2's ImageNet weights are where Keras looks for them."""
     home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
     return (home / "models" / WEIGHTS).is_file()
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is marked `weights` where there are none, and say which file is missing."""
+    """Mark slow tests; skip those marked `weights` if there are none, and name the missing file."""
+    for item in items:
+        path = item.path.relative_to(ROOT / "tests").as_posix() if item.path else ""
+        name = getattr(item, "originalname", item.name)
+        if path in SLOW or f"{path}::{name}" in SLOW:
+            item.add_marker(pytest.mark.slow)
     if not weights_on_disk():
         for item in items:
             if item.get_closest_marker("weights"):
@@ -49,7 +77,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a connection to another machine an error: a test must not depend on the weather."""
+    """Make a connection to another machine an error: tests must not depend on the network."""
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: Any) -> None:
@@ -74,7 +102,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 def draw_folder(folder: Path, n_per_class: int = 8, side: int = 40, seed: int = 0) -> Path:
-    """Write PNG images of three classes that differ in colour, a sub-folder a class."""
+    """Write PNG images of three classes that differ in colour, one sub-folder per class."""
     rng = np.random.default_rng(seed)
     for position, label in enumerate(("blue", "green", "red")):
         (folder / label).mkdir(parents=True)
@@ -87,7 +115,7 @@ def draw_folder(folder: Path, n_per_class: int = 8, side: int = 40, seed: int = 
 
 @pytest.fixture
 def image_folder(tmp_path: Path) -> Path:
-    """Return a folder of 3 x 8 images of 40 x 48 pixels, a sub-folder a class."""
+    """Return a folder of 3 x 8 images of 40 x 48 pixels, one sub-folder per class."""
     return draw_folder(tmp_path / "images")
 
 

@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _run(system: System, asked: argparse.Namespace) -> bool:
-    """Run one system and print its table; tell whether it could be run."""
+    """Run one system and print its table; return whether it could be run."""
     options = running.Options(
         backbone=asked.backbone,
         weights=None if asked.weights == "none" else asked.weights,
@@ -48,26 +48,26 @@ def _run(system: System, asked: argparse.Namespace) -> bool:
     )
     try:
         parts = predicting.parts(system, asked.train, asked.test, asked.validation)
-        found = running.side_by_side(system, parts, options, _tell)
+        found = running.side_by_side(system, parts, options, _log)
         if asked.predict:
             out = asked.out / system.name
-            _tell(f"{system.name}: predictions to {out}")
+            _log(f"{system.name}: predictions to {out}")
             predicting.write(found, parts.train, asked.predict, options, out)
     except WeightsUnavailableError as error:
-        _tell(
+        _log(
             f"{system.name}: {error}\nHere, --backbone mobilenet_v2 takes another network in its "
             "place, and --weights none runs it untrained, for structure and time."
         )
         return False
     except (FeatxError, OSError) as error:
-        _tell(f"{system.name}: {error}")
+        _log(f"{system.name}: {error}")
         return False
     print(f"\n## {system.name}\n\n{tables.sizes(parts)}\n\n{tables.shown(found.lines)}\n")
     print(found.versus, flush=True)
     return True
 
 
-def _tell(words: str) -> None:
+def _log(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.published", description=__doc__)
     parser.add_argument("name", nargs="?", choices=SYSTEMS, help="one system; all unless given")
     parser.add_argument(
-        "--train", type=Path, help="folder with a sub-folder a class, or a table (labels.csv)"
+        "--train", type=Path, help="folder with one sub-folder per class, or a table (labels.csv)"
     )
     parser.add_argument(
         "--test", type=Path, help="others; without it --train is divided as the system divided"

@@ -179,7 +179,7 @@ def _system(
         "validation": 0 if parts.validation is None else len(parts.validation),
         "test": len(parts.test),
         "largest": max(Counter(parts.test.labels).values()) / len(parts.test),
-        "look_alikes": dividing.look_alikes(parts, cache),
+        "near_duplicates": dividing.near_duplicates(parts, cache),
         "lines": [asdict(line) for line in found.lines],
         "versus": asdict(found.versus),
         "tests": [asdict(test) for test in found.tests],
@@ -187,18 +187,18 @@ def _system(
 
 
 def _untrained(name: str, images: Dataset) -> dict[str, Any]:
-    """Time the true network, untrained: an epoch of 16 images, and one pass of them."""
+    """Time the true network, untrained: an epoch of 16 images, and one extraction of them."""
     chosen = images.subset(np.linspace(0, len(images) - 1, 16).astype(int))
     model = running.model(SYSTEMS[name], "published", running.Options(weights=None, epochs=2))
     model.fit(chosen)
-    passes = []
+    extractions = []
     for _ in range(2):  # the first one compiles
         began = time.perf_counter()
         model.predict(chosen)
-        passes.append(time.perf_counter() - began)
+        extractions.append(time.perf_counter() - began)
     return {
         "side": model.backbone.side,
         "epoch": min(model.history_["seconds"]) / len(chosen),
-        "pass": min(passes) / len(chosen),
+        "extraction": min(extractions) / len(chosen),
         "counts": model.parameter_counts(),
     }

@@ -1,4 +1,4 @@
-"""Divide a stand-in so that no test image has a look-alike among those that train.
+"""Divide a stand-in so that no test image has a near-duplicate among those that train.
 
 Photographs of one tile, or frames of one film, are the same image to a network: with some of
 them on both sides, memory is scored. Which images look alike is what `featx.benchmark` reports.
@@ -27,12 +27,12 @@ ROUNDS = 6
 def apart(
     images: Dataset, cache: Path, train: float | int, test: float | int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Divide as `divided` does, until no test image is found to have a look-alike that trains.
+    """Divide as `divided` does, until no test image is found to have a near-duplicate that trains.
 
     Raises
     ------
     DatasetError
-        Look-alikes are left on both sides after `ROUNDS` divisions.
+        Near-duplicates are left on both sides after `ROUNDS` divisions.
     """
     labels = np.asarray([item.label for item in images.items], dtype=object)
     groups = _alike_within(images, cache)
@@ -43,7 +43,7 @@ def apart(
             return fit, score
         chosen, more = np.concatenate([fit, score]), np.concatenate(list(found.values()))
         groups = merged(groups, chosen, more)
-    raise DatasetError(f"look-alikes are left on both sides after {ROUNDS} divisions.")
+    raise DatasetError(f"near-duplicates are left on both sides after {ROUNDS} divisions.")
 
 
 @functools.cache
@@ -79,7 +79,7 @@ def alike(images: Dataset, cache: Path, test: Dataset | None = None) -> dict[str
 def divided(
     labels: np.ndarray, groups: np.ndarray, train: float | int, test: float | int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return positions to train on and to test on, class by class; look-alikes stay together.
+    """Return positions to train on and to test on, class by class; near-duplicates stay together.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def divided(
     tested = np.concatenate([part for _, part in list(folds.split(every, labels, groups))[:TENTHS]])
     sides = np.setdiff1d(every, tested), tested
     if any(set(labels[side]) != set(labels) for side in sides):
-        raise DatasetError("a class is one group of look-alikes: it cannot train and be tested.")
+        raise DatasetError("a class is one group of near-duplicates: it cannot be divided.")
     return _drawn(sides[0], labels, train, seed), _drawn(sides[1], labels, test, seed)
 
 
@@ -124,11 +124,11 @@ def _drawn(side: np.ndarray, labels: np.ndarray, wanted: float | int, seed: int)
 
 
 def shared(trained: np.ndarray, tested: np.ndarray) -> int:
-    """Return how many test images have a look-alike that trains."""
+    """Return how many test images have a near-duplicate that trains."""
     return int(np.isin(tested, trained).sum())
 
 
-def look_alikes(parts: Parts, cache: Path) -> int:
-    """Return how many test images of a division have a look-alike that trains."""
+def near_duplicates(parts: Parts, cache: Path) -> int:
+    """Return how many test images of a division have a near-duplicate that trains."""
     found = alike(parts.train, cache, parts.test)
     return shared(found["train"], found["test"])

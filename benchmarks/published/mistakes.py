@@ -1,8 +1,8 @@
 """Each mistake on its own: the same recipe with it and without, everything else the same.
 
-Where images are not changed at random, the frozen network gives the same row in every epoch: the
-layers are then trained on kept rows, which are the same numbers in seconds, so that several seeds
-and all images of a stand-in can be afforded.
+If images are not augmented, the frozen network gives the same embedding in every epoch: the layers
+are then trained on cached features, the same computation in seconds, so that several seeds and all
+images of a stand-in are affordable.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class Found:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """Rows of one stand-in, divided into training and test rows by a seed.
+class Embedded:
+    """Features of one stand-in, split into a training and a test set by a seed.
 
-    Look-alikes among the images are on one side of a division.
+    Near-duplicates among the images are on one side of a division.
     """
 
     X: np.ndarray
@@ -57,27 +57,27 @@ class Rows:
         return self.X[fit], self.X[score], self.y[fit], self.y[score]
 
 
-def rows_of(images: Dataset, mode: str | None, cache: Path) -> Rows:
-    """Return the rows of the stand-in network, fed rightly or as another family's is fed."""
+def embed(images: Dataset, mode: str | None, cache: Path) -> Embedded:
+    """Return the features of the stand-in network, preprocessed for it or for another family."""
     used = BACKBONE if mode is None else misprepared(BACKBONE, mode)
     found = featx.extract(images, used, cache=cache, progress=False)
-    return Rows(found.X, np.asarray(found.y, dtype=object), images, cache)
+    return Embedded(found.X, np.asarray(found.y, dtype=object), images, cache)
 
 
-def plain_rows(images: Dataset, cache: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and labels of images that are divided already."""
+def features_of(images: Dataset, cache: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return features and labels of images that are split already."""
     found = featx.extract(images, BACKBONE, cache=cache, progress=False)
     return found.X, np.asarray(found.y, dtype=object)
 
 
-def on_rows(recipe: Recipe, rows: Rows, seed: int) -> tuple[float, Any]:
-    """Return the test accuracy of a recipe's layers, trained on rows, and the trained head."""
-    X, X_test, y, y_test = rows.split(seed)
-    head = featx.heads.dense(_for_rows(recipe), random_state=seed).fit(X, y)
+def on_features(recipe: Recipe, embedded: Embedded, seed: int) -> tuple[float, Any]:
+    """Return the test accuracy of a recipe's layers, trained on features, and the trained head."""
+    X, X_test, y, y_test = embedded.split(seed)
+    head = featx.heads.dense(_for_features(recipe), random_state=seed).fit(X, y)
     return float(accuracy_score(y_test, head.predict(X_test))), head
 
 
-def _for_rows(recipe: Recipe) -> Recipe:
+def _for_features(recipe: Recipe) -> Recipe:
     layers = tuple(one for one in recipe.layers if not isinstance(one, GlobalAveragePooling))
     return replace(recipe, layers=layers, augmentation=())
 
@@ -95,8 +95,11 @@ def wrong_preprocessing(stand_ins: dict[str, Dataset], cache: Path) -> list[Foun
         ("dog_breeds_inception_resnet_v2", "flowers", "0..1", "0..1"),
     ):
         recipe = replace(SYSTEMS[name].corrected.recipe, layers=(), epochs=25, patience=5)
-        right, wrong = (rows_of(stand_ins[stand_in], m, cache) for m in (None, mode))
-        scores = [[on_rows(recipe, rows, seed)[0] for seed in SEEDS] for rows in (wrong, right)]
+        right, wrong = (embed(stand_ins[stand_in], m, cache) for m in (None, mode))
+        scores = [
+            [on_features(recipe, embedded, seed)[0] for seed in SEEDS]
+            for embedded in (wrong, right)
+        ]
         found.append(
             Found(
                 "wrong preprocessing",
@@ -104,7 +107,7 @@ def wrong_preprocessing(stand_ins: dict[str, Dataset], cache: Path) -> list[Foun
                 stand_in,
                 mean(scores[0]),
                 mean(scores[1]),
-                f"{said} for a network that wants -1..1; one Dense layer on its rows, "
+                f"{said} for a network that wants -1..1; one Dense layer on its features, "
                 f"up to {recipe.epochs} epochs, {len(SEEDS)} seeds",
             )
         )
@@ -113,7 +116,7 @@ def wrong_preprocessing(stand_ins: dict[str, Dataset], cache: Path) -> list[Foun
 
 def tested_on_training(stand_ins: dict[str, Dataset], cache: Path) -> list[Found]:
     """Cracks: 32 training images as the test, with the layers and the rate of the README."""
-    rows = rows_of(stand_ins["steel"], None, cache)
+    embedded = embed(stand_ins["steel"], None, cache)
     # A rate that does not vanish, longer than published, so that there is something to have
     # learned by heart; and, as the script has it, nothing held back from training.
     recipe = replace(
@@ -125,8 +128,8 @@ def tested_on_training(stand_ins: dict[str, Dataset], cache: Path) -> list[Found
     )
     claimed, real = [], []
     for seed in SEEDS:
-        accuracy, head = on_rows(recipe, rows, seed)
-        X, _, y, _ = rows.split(seed)
+        accuracy, head = on_features(recipe, embedded, seed)
+        X, _, y, _ = embedded.split(seed)
         chosen = np.random.default_rng(seed).permutation(len(X))[:32]
         claimed.append(float(accuracy_score(y[chosen], head.predict(X[chosen]))))
         real.append(accuracy)
@@ -152,13 +155,13 @@ def augmented_test(stand_ins: dict[str, Dataset], cache: Path, n: int = 240) -> 
     fit, score = dividing.apart(whole, cache, n, n // 2, 0)
     train, test = whole.subset(fit), whole.subset(score)
     changes = system.published.recipe.augmentation
-    drawn = [plain_rows(changed(train, changes, BACKBONE.side, k), cache) for k in range(3)]
+    drawn = [features_of(changed(train, changes, BACKBONE.side, k), cache) for k in range(3)]
     X, y = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     recipe = replace(system.corrected.recipe, layers=(), epochs=25)
-    head = featx.heads.dense(_for_rows(recipe)).fit(X, y)
-    (clean, labelled), draws = plain_rows(test, cache), []
+    head = featx.heads.dense(_for_features(recipe)).fit(X, y)
+    (clean, labelled), draws = features_of(test, cache), []
     for k in range(DRAWS):
-        X, y = plain_rows(changed(test, changes, BACKBONE.side, 100 + k), cache)
+        X, y = features_of(changed(test, changes, BACKBONE.side, 100 + k), cache)
         draws.append(float(accuracy_score(y, head.predict(X))))
     return [
         Found(
@@ -169,18 +172,18 @@ def augmented_test(stand_ins: dict[str, Dataset], cache: Path, n: int = 240) -> 
             f"{accuracy_score(labelled, head.predict(clean)):.3f}",
             f"one Dense layer trained on {n} images, each changed at random {len(drawn)} times; "
             f"{len(test)} test images changed at random, {DRAWS} times over, and left "
-            "alone, which gives the same figure every time",
+            "alone, which gives the same accuracy every time",
         )
     ]
 
 
 def best_not_restored(stand_ins: dict[str, Dataset], cache: Path) -> list[Found]:
     """Corrosion: the last epoch is tested, not the best one."""
-    rows = rows_of(stand_ins["magnetic_tile"], None, cache)
+    embedded = embed(stand_ins["magnetic_tile"], None, cache)
     recipe, seeds = SYSTEMS["corrosion_resnet50"].published.recipe, range(5)
     scores, lost = [], []
     for best in (False, True):
-        runs = [on_rows(replace(recipe, restore_best=best), rows, seed) for seed in seeds]
+        runs = [on_features(replace(recipe, restore_best=best), embedded, seed) for seed in seeds]
         scores.append([accuracy for accuracy, _ in runs])
         curves = [head.history_["val_accuracy"] for _, head in runs]
         lost = [max(curve) - curve[-1] for curve in curves]
@@ -202,13 +205,13 @@ def best_not_restored(stand_ins: dict[str, Dataset], cache: Path) -> list[Found]
 
 def rate_reaches_zero(stand_ins: dict[str, Dataset], cache: Path) -> list[Found]:
     """Cracks: the cosine ends after 50 steps."""
-    rows = rows_of(stand_ins["steel"], None, cache)
+    embedded = embed(stand_ins["steel"], None, cache)
     recipe = replace(SYSTEMS["concrete_cracks_mobilenet_v2"].published.recipe, epochs=7)
     scores = [
-        [on_rows(replace(recipe, learning_rate=rate), rows, seed)[0] for seed in SEEDS]
+        [on_features(replace(recipe, learning_rate=rate), embedded, seed)[0] for seed in SEEDS]
         for rate in (recipe.learning_rate, 5e-4)
     ]
-    steps = recipe.epochs * -(-len(rows.split(0)[0]) // recipe.batch_size)
+    steps = recipe.epochs * -(-len(embedded.split(0)[0]) // recipe.batch_size)
     return [
         Found(
             "learning rate zero after 50 steps",

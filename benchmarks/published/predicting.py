@@ -15,7 +15,7 @@ from featx import Backbone, Dataset, ImageClassifier
 
 
 def images(path: Path) -> Dataset:
-    """Return labelled images: a folder a class, a table, or a contest's labels.csv of id, breed.
+    """Return labelled images: one folder per class, a table, or a contest's labels.csv.
 
     The contest's images lie in the folder `train` beside its table, or beside the table itself.
     """

@@ -21,7 +21,7 @@ from featx.errors import FeatxError
 # Another layer of another network in place of `mixed7`: about as far from the end.
 STAND_IN_LAYERS = {"mobilenet_v2": "block_12_add"}
 DRAWS = 3
-OWN_LAYERS = "its own layers on kept rows"
+OWN_LAYERS = "its own layers on cached features"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Heads:
-    """featx's heads on kept rows.
+    """featx's heads on cached features.
 
     Attributes
     ----------
@@ -205,7 +205,7 @@ def augmented_score(found: FineTuned, test: Dataset, seed: int) -> float:
 
 
 def heads(system: System, parts: Parts, options: Options) -> Heads:
-    """Run every head on kept rows; cross-validation on the training rows chooses the best."""
+    """Run every head on cached features; cross-validation on the training set chooses the best."""
     name = options.backbone or model(system, "corrected", options).backbone.name
     backbone = Backbone(name, weights=options.weights)
     with tempfile.TemporaryDirectory() as fresh:

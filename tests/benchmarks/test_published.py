@@ -334,7 +334,7 @@ def test_different_counts_fail(monkeypatch: pytest.MonkeyPatch) -> None:
         command.main()
 
 
-def test_look_alikes_stay_on_one_side() -> None:
+def test_near_duplicates_stay_on_one_side() -> None:
     labels = np.repeat(np.array(["a", "b"], dtype=object), 60)
     groups = np.arange(120) // 4
     fit, score = dividing.divided(labels, groups, 50, 20, 0)
@@ -350,11 +350,11 @@ def test_look_alikes_stay_on_one_side() -> None:
 def test_a_class_that_is_one_group_cannot_be_divided() -> None:
     labels = np.repeat(np.array(["a", "b"], dtype=object), 40)
     groups = np.where(labels == "a", 0, np.arange(80) // 2)
-    with pytest.raises(DatasetError, match="one group of look-alikes"):
+    with pytest.raises(DatasetError, match="one group of near-duplicates"):
         dividing.divided(labels, groups, 30, 10, 0)
 
 
-def test_look_alikes_found_in_a_division_are_kept_together_in_the_next(
+def test_near_duplicates_found_in_a_division_are_kept_together_in_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The whole shows nothing; what looks alike is seen only once the images are divided.
@@ -438,6 +438,6 @@ def test_results_are_those_of_the_runs_and_no_head_is_worse() -> None:
         found = running.Paired(**step["versus"])
         assert not found.worse, name
         assert found.ratio > 1, name
-        assert step["look_alikes"] == 0 or (
-            f"on both sides: {step['look_alikes']} of the {step['test']} test" in page
+        assert step["near_duplicates"] == 0 or (
+            f"on both sides: {step['near_duplicates']} of the {step['test']} test" in page
         ), name
