@@ -80,7 +80,7 @@ def exported(
 
 
 def _network(path: Path, name: str) -> tuple[Any, Any]:
-    """Return what must be kept alive, and what runs the file."""
+    """Return what must stay referenced, and what runs the file."""
     if name == "keras":
         import keras
 

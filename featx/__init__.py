@@ -1,4 +1,4 @@
-"""featx: every image meets a frozen network once; classifiers train on the kept rows.
+"""featx: image classifiers on the cached embeddings of a frozen network.
 
 The public names load on first use (PEP 562), so that `import featx` starts neither Keras nor
 TensorFlow, and a command that only reads the cache never does.

@@ -19,7 +19,7 @@ from featx.errors import DatasetError
 
 TENTHS = 3  # of the groups, which are tested where groups must stay together
 # The search looks at the likest few of each image, so that of very many alike it may miss some
-# until others are left out: what it finds in a division is kept together in the next one.
+# until others are left out: what it finds in a division stays together in the next one.
 ROUNDS = 6
 
 
@@ -61,7 +61,7 @@ def merged(groups: np.ndarray, chosen: np.ndarray, more: np.ndarray) -> np.ndarr
 
 
 def alike(images: Dataset, cache: Path, test: Dataset | None = None) -> dict[str, np.ndarray]:
-    """Return a number a image of "train" (and of "test"), the same for all that look alike."""
+    """Return a number per image of "train" (and of "test"), the same for all near-duplicates."""
     report = featx.benchmark(
         images,
         test,
@@ -97,7 +97,7 @@ def divided(
 
     Notes
     -----
-    A random stratified division is kept where it happens to hold them together. Elsewhere whole
+    A random stratified division is used if it happens to keep them together. Otherwise whole
     groups go to either side, three tenths of all to the test, and from each side as many images
     are drawn as were asked for, or a share of them is all there are.
     """
