@@ -27,7 +27,7 @@ class Line:
     Attributes
     ----------
     tips : tuple of str
-        What a point says when it is pointed at; empty where the axes say it.
+        Shown when a point is pointed at; empty where the axes are enough.
     band : tuple of points
         The outline of the area between the line's bounds; empty without.
     """
@@ -59,7 +59,7 @@ class Chart:
     """A line chart in a drawing of WIDTH by HEIGHT units."""
 
     title: str
-    says: str
+    description: str
     x_title: str
     y_title: str
     lines: tuple[Line, ...]
@@ -124,8 +124,8 @@ def chart(
     Parameters
     ----------
     words : tuple of four str
-        Title, what it says in one sentence (for those who cannot see it), titles of the x and the
-        y axis.
+        Title, a description in one sentence (for those who cannot see it), titles of the x and
+        the y axis.
     series : mapping of (name, look) to points
     axes : Axes
     diagonal : bool
@@ -164,19 +164,22 @@ def chart(
     )
 
 
-def curves(title: str, series: Mapping[tuple[str, str], Sequence[float]], floor: float) -> Chart:
-    """Return a chart of values an epoch, from epoch 1 on."""
-    values = [value for line in series.values() for value in line if math.isfinite(value)]
+def curves(
+    title: str, series: Mapping[tuple[str, str], Sequence[float | None]], floor: float
+) -> Chart:
+    """Return a chart of one value per epoch, from epoch 1 on; a value that is None is left out."""
+    values = [value for line in series.values() for value in line if value is not None]
     last = max(2, *(len(line) for line in series.values()))
     low, high = min([floor, *values]), max([floor, *values])
     high = high if high > low else low + 1.0
     ends = ", ".join(
-        f"{name} from {line[0]:.3f} to {line[-1]:.3f}" for (name, _), line in series.items()
+        f"{name} from {formatting.number(line[0])} to {formatting.number(line[-1])}"
+        for (name, _), line in series.items()
     )
     return chart(
         (title, f"{title} over {last} epochs: {ends}.", "epoch", title),
         {
-            key: [(n, value) for n, value in enumerate(line, start=1) if math.isfinite(value)]
+            key: [(n, value) for n, value in enumerate(line, start=1) if value is not None]
             for key, line in series.items()
         },
         Axes((1, last), (low, low + (high - low) * 1.05), x_step=1.0),
@@ -187,12 +190,12 @@ def growth(
     words: tuple[str, str, str, str],
     series: Mapping[tuple[str, str], Sequence[tuple[float, float, float, float, str]]],
 ) -> Chart:
-    """Return a chart of shares over a count that grows by factors, with a band a line.
+    """Return a chart of shares over a count that grows by factors, with one band per line.
 
     Parameters
     ----------
     series : mapping of (name, look) to points
-        A point: count, share, the bounds of its interval, and what it says when pointed at.
+        A point: count, share, the bounds of its interval, and its text when pointed at.
     """
     every = [point for line in series.values() for point in line]
     first, last = min(point[0] for point in every), max(point[0] for point in every)
