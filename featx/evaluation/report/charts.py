@@ -1,4 +1,4 @@
-"""Where the lines, ticks and bars of the report's drawings stand; the templates draw them."""
+"""Positions of the lines, ticks and bars of the report's drawings; the templates draw them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 12, 26, 38
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark on an axis: where it stands in the drawing, and its figure."""
+    """A mark on an axis: its position in the drawing, and its figure."""
 
     at: float
     text: str
@@ -77,8 +77,8 @@ class Axes:
     y: tuple[float, float]
     x_step: float = 0.0
 
-    def place(self, x: float, y: float) -> tuple[float, float]:
-        """Return where a point of the data stands in the drawing."""
+    def position(self, x: float, y: float) -> tuple[float, float]:
+        """Return the position of a point of the data in the drawing."""
         return (
             LEFT + (WIDTH - LEFT - RIGHT) * _share(x, self.x),
             HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * _share(y, self.y),
@@ -133,7 +133,7 @@ def chart(
     mark : tuple of two floats
         A point of the data to ring.
     weights : mapping of str to sequence of float
-        Name of a line -> what the area of each of its dots stands for; dots are alike without.
+        Name of a line -> what the area of each of its dots means; dots are of one size without.
     """
     sizes = {
         name: tuple(2 + 6 * math.sqrt(one / max(line)) for one in line)
@@ -146,21 +146,21 @@ def chart(
             Line(
                 name,
                 look,
-                tuple(axes.place(x, y) for x, y in points),
+                tuple(axes.position(x, y) for x, y in points),
                 sizes.get(name) or (3.0,) * len(points),
             )
             for (name, look), points in series.items()
         ),
         x_ticks=tuple(
-            Tick(axes.place(x, axes.y[0])[0], text)
+            Tick(axes.position(x, axes.y[0])[0], text)
             for x, text in zip(xs, _figures(xs), strict=True)
         ),
         y_ticks=tuple(
-            Tick(axes.place(axes.x[0], y)[1], text)
+            Tick(axes.position(axes.x[0], y)[1], text)
             for y, text in zip(ys, _figures(ys), strict=True)
         ),
         diagonal=diagonal,
-        mark=None if mark is None else axes.place(*mark),
+        mark=None if mark is None else axes.position(*mark),
     )
 
 
@@ -204,7 +204,7 @@ def growth(
     axes = Axes((0.0, wide), bounds)
 
     def at(count: float, share: float) -> tuple[float, float]:
-        return axes.place(math.log10(count / first), share)
+        return axes.position(math.log10(count / first), share)
 
     lines = tuple(
         Line(
@@ -221,7 +221,7 @@ def growth(
     counts = sorted({point[0] for point in every})
     marks: list[Tick] = []
     for tick in (Tick(at(count, bounds[0])[0], f"{count:g}") for count in reversed(counts)):
-        # From the right, since the last figure must stand; those that would touch are left out.
+        # From the right, since the last figure must be there; those that would touch are left out.
         if not marks or marks[-1].at - tick.at > 7 * (len(tick.text) + len(marks[-1].text)) / 2 + 6:
             marks.append(tick)
     levels = ticks(*bounds)
@@ -231,7 +231,7 @@ def growth(
         lines=lines,
         x_ticks=tuple(reversed(marks)),
         y_ticks=tuple(
-            Tick(axes.place(0, level)[1], f"{text} %")
+            Tick(axes.position(0, level)[1], f"{text} %")
             for level, text in zip(levels, shares, strict=True)
         ),
     )

@@ -340,7 +340,7 @@ def gain(curves: Sequence[LearningCurve]) -> Gain | None:
 
 
 def _outlook(before: LearningPoint, last: LearningPoint) -> Outlook:
-    """Return what a doubling's gain says of another, as far as the intervals bear it."""
+    """Return what a doubling's gain suggests for another, as far as the intervals bear it."""
     rise = last.accuracy - before.accuracy
     apart = before.accuracy < last.interval.low and before.interval.high < last.accuracy
     if rise > MOVED and apart:

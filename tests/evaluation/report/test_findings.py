@@ -98,7 +98,7 @@ def test_leaks_that_change_what_the_figure_means_are_cautions(
     report.leaks = leaks_of(ids, "daisy", groups={"train": groups}, **fields)
     assert [one.kind for one in report.findings.cautions] == kinds
     assert words in "".join(report.verdict.cautions)
-    # What is said of the images stands in its own section too, whatever the cautions are.
+    # The section on leaks is there whatever the cautions are.
     shown = wording.leaks(report.to_dict())
     assert any(text.startswith("Fewer than 10 training images of: daisy (3)") for text in shown)
     assert any("1 pair of copies with different labels" in text for text in shown)
