@@ -115,6 +115,15 @@ def epochs(value: float | None) -> str:
     return f"{DASH} epochs" if value is None else f"{value:.3g} epoch{'' if value == 1 else 's'}"
 
 
+def counted(n: int, one: str, many: str) -> str:
+    """Return a count with its noun.
+
+    >>> counted(1, "pair", "pairs"), counted(1200, "pair", "pairs")
+    ('1 pair', '1,200 pairs')
+    """
+    return f"{n:,} {one if n == 1 else many}"
+
+
 def p_value(value: float) -> str:
     """Return a p-value as `= 0.56` or `< 0.001`."""
     if value < 0.001:

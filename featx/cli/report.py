@@ -1,4 +1,4 @@
-"""The commands about reports: benchmark, and report, which joins several into one."""
+"""The commands about reports: benchmark, and report, which renders one again or joins several."""
 
 from __future__ import annotations
 
@@ -97,10 +97,34 @@ def report(
         typer.Argument(metavar="DIR...", help="Folders that `featx benchmark --out` wrote."),
     ],
     out: Annotated[
-        Path, typer.Option(help="Folder for comparison.html, comparison.md and comparison.json.")
-    ] = Path("comparison"),
+        Path | None,
+        typer.Option(
+            help="Folder for the pages; if not given, DIR itself for one, and `comparison` for "
+            "several.",
+        ),
+    ] = None,
 ) -> None:
-    """Join several saved reports into one comparison."""
+    """Render one saved report again, or join several into one comparison.
+
+    One DIR: report.html and report.md are written again from its report.json, which stays as it
+    is. Several: comparison.html, comparison.md and comparison.json are written.
+    """
+    if len(folders) == 1:
+        _render(folders[0], out)
+    else:
+        _join(folders, out or Path("comparison"))
+
+
+def _render(folder: Path, out: Path | None) -> None:
+    from featx.evaluation.report import terminal
+    from featx.evaluation.report.rendering import render
+
+    written, document = render(folder, out)
+    print_table(terminal.table(document))
+    print_line(f"Report: {written / 'report.html'}")
+
+
+def _join(folders: list[Path], out: Path) -> None:
     from featx.evaluation.report.joined import join
     from featx.formatting import percent, seconds
 

@@ -1,4 +1,4 @@
-"""Where the lines, ticks and bars of the report's drawings stand; the templates draw them."""
+"""Positions of the lines, ticks and bars of the report's drawings; the templates draw them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 12, 26, 38
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark on an axis: where it stands in the drawing, and its figure."""
+    """A mark on an axis: its position in the drawing, and its figure."""
 
     at: float
     text: str
@@ -27,7 +27,7 @@ class Line:
     Attributes
     ----------
     tips : tuple of str
-        What a point says when it is pointed at; empty where the axes say it.
+        Shown when a point is pointed at; empty where the axes are enough.
     band : tuple of points
         The outline of the area between the line's bounds; empty without.
     """
@@ -59,7 +59,7 @@ class Chart:
     """A line chart in a drawing of WIDTH by HEIGHT units."""
 
     title: str
-    says: str
+    description: str
     x_title: str
     y_title: str
     lines: tuple[Line, ...]
@@ -77,8 +77,8 @@ class Axes:
     y: tuple[float, float]
     x_step: float = 0.0
 
-    def place(self, x: float, y: float) -> tuple[float, float]:
-        """Return where a point of the data stands in the drawing."""
+    def position(self, x: float, y: float) -> tuple[float, float]:
+        """Return the position of a point of the data in the drawing."""
         return (
             LEFT + (WIDTH - LEFT - RIGHT) * _share(x, self.x),
             HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * _share(y, self.y),
@@ -124,8 +124,8 @@ def chart(
     Parameters
     ----------
     words : tuple of four str
-        Title, what it says in one sentence (for those who cannot see it), titles of the x and the
-        y axis.
+        Title, a description in one sentence (for those who cannot see it), titles of the x and
+        the y axis.
     series : mapping of (name, look) to points
     axes : Axes
     diagonal : bool
@@ -133,7 +133,7 @@ def chart(
     mark : tuple of two floats
         A point of the data to ring.
     weights : mapping of str to sequence of float
-        Name of a line -> what the area of each of its dots stands for; dots are alike without.
+        Name of a line -> what the area of each of its dots means; dots are of one size without.
     """
     sizes = {
         name: tuple(2 + 6 * math.sqrt(one / max(line)) for one in line)
@@ -146,37 +146,40 @@ def chart(
             Line(
                 name,
                 look,
-                tuple(axes.place(x, y) for x, y in points),
+                tuple(axes.position(x, y) for x, y in points),
                 sizes.get(name) or (3.0,) * len(points),
             )
             for (name, look), points in series.items()
         ),
         x_ticks=tuple(
-            Tick(axes.place(x, axes.y[0])[0], text)
+            Tick(axes.position(x, axes.y[0])[0], text)
             for x, text in zip(xs, _figures(xs), strict=True)
         ),
         y_ticks=tuple(
-            Tick(axes.place(axes.x[0], y)[1], text)
+            Tick(axes.position(axes.x[0], y)[1], text)
             for y, text in zip(ys, _figures(ys), strict=True)
         ),
         diagonal=diagonal,
-        mark=None if mark is None else axes.place(*mark),
+        mark=None if mark is None else axes.position(*mark),
     )
 
 
-def curves(title: str, series: Mapping[tuple[str, str], Sequence[float]], floor: float) -> Chart:
-    """Return a chart of values an epoch, from epoch 1 on."""
-    values = [value for line in series.values() for value in line if math.isfinite(value)]
+def curves(
+    title: str, series: Mapping[tuple[str, str], Sequence[float | None]], floor: float
+) -> Chart:
+    """Return a chart of one value per epoch, from epoch 1 on; a value that is None is left out."""
+    values = [value for line in series.values() for value in line if value is not None]
     last = max(2, *(len(line) for line in series.values()))
     low, high = min([floor, *values]), max([floor, *values])
     high = high if high > low else low + 1.0
     ends = ", ".join(
-        f"{name} from {line[0]:.3f} to {line[-1]:.3f}" for (name, _), line in series.items()
+        f"{name} from {formatting.number(line[0])} to {formatting.number(line[-1])}"
+        for (name, _), line in series.items()
     )
     return chart(
         (title, f"{title} over {last} epochs: {ends}.", "epoch", title),
         {
-            key: [(n, value) for n, value in enumerate(line, start=1) if math.isfinite(value)]
+            key: [(n, value) for n, value in enumerate(line, start=1) if value is not None]
             for key, line in series.items()
         },
         Axes((1, last), (low, low + (high - low) * 1.05), x_step=1.0),
@@ -187,12 +190,12 @@ def growth(
     words: tuple[str, str, str, str],
     series: Mapping[tuple[str, str], Sequence[tuple[float, float, float, float, str]]],
 ) -> Chart:
-    """Return a chart of shares over a count that grows by factors, with a band a line.
+    """Return a chart of shares over a count that grows by factors, with one band per line.
 
     Parameters
     ----------
     series : mapping of (name, look) to points
-        A point: count, share, the bounds of its interval, and what it says when pointed at.
+        A point: count, share, the bounds of its interval, and its text when pointed at.
     """
     every = [point for line in series.values() for point in line]
     first, last = min(point[0] for point in every), max(point[0] for point in every)
@@ -201,7 +204,7 @@ def growth(
     axes = Axes((0.0, wide), bounds)
 
     def at(count: float, share: float) -> tuple[float, float]:
-        return axes.place(math.log10(count / first), share)
+        return axes.position(math.log10(count / first), share)
 
     lines = tuple(
         Line(
@@ -218,7 +221,7 @@ def growth(
     counts = sorted({point[0] for point in every})
     marks: list[Tick] = []
     for tick in (Tick(at(count, bounds[0])[0], f"{count:g}") for count in reversed(counts)):
-        # From the right, since the last figure must stand; those that would touch are left out.
+        # From the right, since the last figure must be there; those that would touch are left out.
         if not marks or marks[-1].at - tick.at > 7 * (len(tick.text) + len(marks[-1].text)) / 2 + 6:
             marks.append(tick)
     levels = ticks(*bounds)
@@ -228,7 +231,7 @@ def growth(
         lines=lines,
         x_ticks=tuple(reversed(marks)),
         y_ticks=tuple(
-            Tick(axes.place(0, level)[1], f"{text} %")
+            Tick(axes.position(0, level)[1], f"{text} %")
             for level, text in zip(levels, shares, strict=True)
         ),
     )

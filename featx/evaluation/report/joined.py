@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -11,17 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import TemplateError
 
 from featx.errors import FeatxError
-from featx.evaluation.report import charts, figures, json_document, pages, writing
+from featx.evaluation.report import (
+    charts,
+    document,
+    evidence_view,
+    files,
+    pages,
+    saved,
+    wording,
+)
 from featx.evaluation.scores import intervals
 from featx.evaluation.scores.intervals import PairedTest
-from featx.storage import strict_json
 
-VERSION = 1
-# Of a run, what the joined JSON leaves out: it stands in the run's own report.json.
-_LEFT_OUT = {"rows", "histories", "tested", "predictions", "evidence", "leaks"}
+VERSION = 2
+# Of a run, what the joined JSON leaves out: it is in the run's own report.json.
+_LEFT_OUT = {"trainings", "histories", "tested", "predictions", "evidence", "leaks"}
+_EVIDENCE_KEPT = ("learning", "temperatures", "parity")
+_LEAKS_LEFT_OUT = {"thumbnails", "groups"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +42,7 @@ class Run:
     folder : str
         Where it was read, as it was given.
     data : dict
-        As report.json holds it.
+        Its document.
     """
 
     name: str
@@ -45,13 +52,12 @@ class Run:
     @property
     def subject(self) -> Any:
         """The method of its verdict."""
-        return figures.subject(self.data)
+        return wording.subject(self.data)
 
     @property
     def rival(self) -> Any:
         """The baseline on the same backbone, or None."""
-        same = (m for m in self.data["methods"] if m["backbone"] == self.subject["backbone"])
-        return next((one for one in same if one["kind"] == "baseline"), None)
+        return wording.rival(self.data)
 
     @property
     def temperature(self) -> Any:
@@ -71,7 +77,7 @@ class Run:
     @property
     def right(self) -> np.ndarray:
         """Whether the verdict's method was right on each tested image, first seed."""
-        answers = figures.subject_answers(self.data)
+        answers = evidence_view.answers(self.data, self.subject)
         return np.asarray(answers["y_pred"]) == np.asarray(self.data["tested"]["y_true"])
 
 
@@ -105,11 +111,11 @@ class Joined:
             "schema": "featx-comparison",
             "version": VERSION,
             "runs": [
-                {"name": run.name, "folder": run.folder, **_kept(run.data)} for run in self.runs
+                {"name": run.name, "folder": run.folder, **_short(run.data)} for run in self.runs
             ],
             "matches": self.matches,
         }
-        return json_document.plain(whole)
+        return document.plain(whole)
 
     def save(self, directory: str | Path) -> Path:
         """Write comparison.html, comparison.md and comparison.json, and return the folder.
@@ -119,14 +125,14 @@ class Joined:
         FeatxError
             The folder cannot be written.
         """
-        with _whole():
+        with saved.checked():
             values = _view(self)
             texts = {
-                "comparison.html": pages.page("joined.html.j2", values),
-                "comparison.md": pages.text("joined.md.j2", values),
-                "comparison.json": writing.strict(self.to_dict()),
+                "comparison.html": pages.page("comparison.html.j2", values),
+                "comparison.md": pages.text("comparison.md.j2", values),
+                "comparison.json": files.strict(self.to_dict()),
             }
-        return writing.publish(Path(directory), texts)
+        return files.publish(Path(directory), texts)
 
 
 def join(folders: Sequence[str | Path]) -> Joined:
@@ -140,12 +146,12 @@ def join(folders: Sequence[str | Path]) -> Joined:
     Raises
     ------
     FeatxError
-        No folder; no report.json, or one that is damaged, is no report, or is of another version.
+        No folder; no report.json, or one that is damaged, not a report, or of another version.
     """
     if not folders:
         raise FeatxError("nothing to join: give the folders of saved reports.")
-    read = [(Path(folder), _read(Path(folder))) for folder in folders]
-    with _whole():
+    read = [(Path(folder), saved.read(Path(folder))) for folder in folders]
+    with saved.checked():
         names = _apart([_name(data) for _, data in read], [folder for folder, _ in read])
     return Joined(
         tuple(
@@ -156,7 +162,7 @@ def join(folders: Sequence[str | Path]) -> Joined:
 
 
 def _apart(names: list[str], folders: list[Path]) -> list[str]:
-    """Return names of which no two are the same: with as much of the folder as that takes."""
+    """Return names of which no two are the same: each with as much of its folder as that takes."""
     deepest = max(len(folder.parts) for folder in folders)
     for parts in range(deepest + 1):
         tails = ["/".join(folder.parts[len(folder.parts) - parts :]) for folder in folders]
@@ -168,39 +174,6 @@ def _apart(names: list[str], folders: list[Path]) -> list[str]:
             return found
     # One folder twice, perhaps.
     return [f"{name}, {number}" for number, name in enumerate(found, start=1)]
-
-
-@contextmanager
-def _whole() -> Iterator[None]:
-    """Turn what a report.json that somebody changed leads to into one error that says so."""
-    try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
-        raise FeatxError(
-            f"a report.json is not as `featx benchmark` writes it ({type(error).__name__}: "
-            f"{error}): make that report again."
-        ) from error
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    path = folder / "report.json" if folder.is_dir() else folder
-    try:
-        data = strict_json.loads(path.read_bytes())
-    except OSError as error:
-        raise FeatxError(
-            f"{str(path)!r} cannot be read: {error.strerror or error}. Give a folder that "
-            "`featx benchmark --out` wrote."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise FeatxError(f"{str(path)!r} is no JSON ({error}): make the report again.") from error
-    if not isinstance(data, dict) or data.get("schema") != "featx-report":
-        raise FeatxError(f"{str(path)!r} is no report of featx; expected its report.json.")
-    if data.get("version") != json_document.VERSION:
-        raise FeatxError(
-            f"{str(path)!r} is a report of version {data.get('version')!r}, and this featx reads "
-            f"version {json_document.VERSION}: run its command again."
-        )
-    return data
 
 
 def _name(data: dict[str, Any]) -> str:
@@ -220,13 +193,15 @@ def _tested(run: Run) -> tuple[str, list[str]] | None:
     return tested["content"], [classes[number] for number in tested["y_true"]]
 
 
-def _kept(data: dict[str, Any]) -> dict[str, Any]:
-    behind = data["evidence"]
-    few = ("learning", "temperatures", "parity")
+def _short(data: dict[str, Any]) -> dict[str, Any]:
+    """Return of a run what the joined JSON holds: nothing that counts single images."""
+    evidence, leaks = data["evidence"], data["leaks"]
     return {
         **{key: value for key, value in data.items() if key not in _LEFT_OUT},
-        "evidence": None if behind is None else {key: behind[key] for key in few},
-        "leaks": None if data["leaks"] is None else data["leaks"]["sentences"],
+        "evidence": None if evidence is None else {key: evidence[key] for key in _EVIDENCE_KEPT},
+        "leaks": None
+        if leaks is None
+        else {key: value for key, value in leaks.items() if key not in _LEAKS_LEFT_OUT},
     }
 
 
@@ -239,7 +214,13 @@ def _view(joined: Joined) -> dict[str, Any]:
     )
     return {
         "runs": [
-            {"run": run, "data": run.data, "behind": figures.behind(run.data)}
+            {
+                "run": run,
+                "data": run.data,
+                "verdict": wording.verdict(run.data),
+                "leaks": wording.leaks(run.data),
+                "evidence": evidence_view.evidence(run.data),
+            }
             for run in joined.runs
         ],
         "matches": joined.matches,
@@ -253,7 +234,7 @@ def _view(joined: Joined) -> dict[str, Any]:
 
 
 def _grid_row(joined: Joined, key: tuple[str, str]) -> dict[str, Any]:
-    """Return one method's accuracy in every run, and where it is the verdict's or the best."""
+    """Return one method's accuracy in every run, and whether it is the best there."""
     cells = []
     for run in joined.runs:
         methods = run.data["methods"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -16,23 +16,23 @@ from markupsafe import Markup
 from featx import formatting
 from featx.evaluation.report.view import view
 
-if TYPE_CHECKING:
-    from featx.evaluation.report.report import Report
-
 _UNIT = re.compile(
     r"(?<=\d) (?=(?:%|s|min|h|points|×)(?!\w))|(?<=≈) |(?<=\bp) (?=[<=])|(?<=[<=]) (?=\d)"
 )
 _BACKTICKS = re.compile("`+")
 
 
-def html(report: Report) -> str:
-    """Return the page: one script of featx's own, no external address, every name escaped."""
-    return page("report.html.j2", view(report))
+def both(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return report.html and report.md, by name, of a report's document.
 
-
-def markdown(report: Report) -> str:
-    """Return the report as GitHub's Markdown, short enough for a pull request."""
-    return text("report.md.j2", view(report))
+    The page has one script of featx's own and no external address; every name is escaped. The
+    Markdown is GitHub's, short enough for a pull request.
+    """
+    values = view(document)
+    return {
+        "report.html": page("report.html.j2", values),
+        "report.md": text("report.md.j2", values),
+    }
 
 
 def page(template: str, values: dict[str, Any]) -> str:

@@ -9,10 +9,11 @@ from sklearn.linear_model import LogisticRegression
 
 from featx.datasets.dataset import Dataset, Item
 from featx.evaluation.evidence import learning_curve
-from featx.evaluation.evidence.learning_curve import LearningPoint
+from featx.evaluation.evidence.learning_curve import LearningCurve, LearningPoint
 from featx.evaluation.protocol.splits import Split
 from featx.evaluation.protocol.trials import Method
-from featx.evaluation.report import figures
+from featx.evaluation.report import findings
+from featx.evaluation.report.findings import Outlook
 from featx.evaluation.scores import intervals
 from featx.evaluation.scores.intervals import Interval
 
@@ -70,23 +71,25 @@ def test_with_many_folds_every_image_is_tested(slow: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "last", "half", "words"),
+    ("before", "last", "half", "outlook"),
     [
-        (0.80, 0.90, 0.04, "more images may well help"),
-        (0.90, 0.91, 0.02, "are unlikely to help much"),
-        (0.90, 0.94, 0.08, "too wide to tell"),  # two images of fifty
-        (0.90, 0.90, 0.09, "too wide to tell"),
-        (0.90, 0.80, 0.04, "are unlikely to help much"),
+        (0.80, 0.90, 0.04, Outlook.LIKELY),
+        (0.90, 0.91, 0.02, Outlook.UNLIKELY),
+        (0.90, 0.94, 0.08, Outlook.UNCLEAR),  # two images of fifty
+        (0.90, 0.90, 0.09, Outlook.UNCLEAR),
+        (0.90, 0.80, 0.04, Outlook.UNLIKELY),
     ],
 )
 def test_advice_goes_as_far_as_the_intervals(
-    before: float, last: float, half: float, words: str
+    before: float, last: float, half: float, outlook: Outlook
 ) -> None:
-    points = [
-        {"per_class": k, "accuracy": a, "interval": {"low": a - half, "high": a + half}}
+    points = tuple(
+        LearningPoint(k, 3.0 * k, a, Interval(a - half, a + half), 1)
         for k, a in ((10, before), (20, last))
-    ]
-    assert words in figures._gain([{"method": "mlp", "points": points}])
+    )
+    found = findings.gain([LearningCurve("net", "mlp", points, 0.0)])
+    assert found is not None
+    assert found.outlook is outlook
 
 
 @dataclass

@@ -13,12 +13,11 @@ from typer.testing import CliRunner
 
 from featx.cli import app
 from featx.errors import FeatxError
+from featx.evaluation.report import wording
 from featx.evaluation.report.joined import join
 from featx.evaluation.report.report import Report
 from featx.evaluation.scores import intervals
-from tests.evaluation.report.test_report import HOSTILE, Page, build
-
-__all__ = ["build"]  # the fixture
+from tests.evaluation.report.conftest import HOSTILE, Page
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ def test_runs_stand_side_by_side(folders: list[Path], tmp_path: Path) -> None:
     assert "sheet" not in (out / "comparison.json").read_text()
     page = Page((out / "comparison.html").read_text())
     for run in joined.runs:
-        assert run.data["verdict"]["headline"] in page.text
+        assert wording.verdict(run.data).headline in page.text
     ids = [a["id"] for _, a in page.tags if "id" in a]
     assert len(ids) == len(set(ids))
     targets = {(a["href"] or "")[1:] for tag, a in page.tags if tag == "a"}
@@ -86,16 +85,16 @@ def test_other_images_of_the_same_names_are_not_compared(folders: list[Path]) ->
 
 
 def test_no_two_runs_share_a_name(folders: list[Path], tmp_path: Path) -> None:
-    twins = [shutil.copytree(folders[0], tmp_path / side / "report") for side in ("x", "y")]
-    names = [run.name for run in join([*twins, folders[1]]).runs]
+    copies = [shutil.copytree(folders[0], tmp_path / side / "report") for side in ("x", "y")]
+    names = [run.name for run in join([*copies, folders[1]]).runs]
     assert [name.partition(" (")[2] for name in names] == [
         "x/report)",
         "y/report)",
         f"{_tail(folders[1])})",
     ]
-    (match,) = join(twins).matches
+    (match,) = join(copies).matches
     assert match.first != match.second
-    assert len({run.name for run in join([twins[0]] * 3).runs}) == 3
+    assert len({run.name for run in join([copies[0]] * 3).runs}) == 3
 
 
 def _tail(folder: Path) -> str:
@@ -125,11 +124,14 @@ def _changed(folder: Path, change: Callable[[Any], Any]) -> Path:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda data: data.update(version=1), "version 1, and this featx reads version 5"),
-        (lambda data: data.update(schema="other"), "is no report of featx"),
-        (lambda data: [1, 2], "is no report of featx"),
+        (
+            lambda data: data.update(version=5),
+            "version 5, and this featx reads version 6: run the benchmark",
+        ),
+        (lambda data: data.update(schema="other"), "is not a report of featx"),
+        (lambda data: [1, 2], "is not a report of featx"),
         (lambda data: data.update(seconds=float("nan")), "NaN is not a number of JSON"),
-        (lambda data: data.pop("verdict") and None, "not as `featx benchmark` writes it"),
+        (lambda data: data.pop("findings") and None, "not as `featx benchmark` writes it"),
         (lambda data: data.update(images=None), "not as `featx benchmark` writes it"),
         (lambda data: data["methods"][0].update(accuracy="<b>"), "not as `featx benchmark`"),
         (lambda data: data["evidence"]["map"].update(x=["<b>"]), "not as `featx benchmark`"),
@@ -155,9 +157,11 @@ def test_a_report_that_somebody_wrote_cannot_make_the_page_act(
     folders: list[Path], tmp_path: Path
 ) -> None:
     bad = HOSTILE[1]
+    caution = dict.fromkeys(("images", "different", "largest", "accuracy", "scored"))
+    caution["kind"] = "untrained"
 
     def change(data: Any) -> None:
-        data["verdict"]["headline"] = bad
+        data["findings"]["cautions"] = [{**caution, "backbones": [bad]}]
         data["command"] = bad
         data["images"].update(train=bad, classes=[bad, HOSTILE[0], HOSTILE[2]])
         data["evidence"]["images"][0]["jpeg"] = '" onerror="alert(1)'

@@ -14,9 +14,7 @@ from featx.errors import FeatxError
 from featx.evaluation.evidence import image_map
 from featx.evaluation.report import tensorboard
 from featx.evaluation.report.report import Report
-from tests.evaluation.report.test_report import HOSTILE, build
-
-__all__ = ["build"]  # the fixture
+from tests.evaluation.report.conftest import HOSTILE
 
 
 def read(path: Path) -> list[Any]:
@@ -38,7 +36,7 @@ def test_scalars_come_back(tmp_path: Path) -> None:
     assert found == [(1, "loss", 0.5), (3, "loss", 0.25)]
 
 
-def test_a_report_s_curves_and_rows(build: Callable[..., Report], tmp_path: Path) -> None:
+def test_a_report_s_curves_and_embeddings(build: Callable[..., Report], tmp_path: Path) -> None:
     report = build()
     report.save_tensorboard(tmp_path / "tb")
     runs = sorted(path.parent.name for path in (tmp_path / "tb").rglob("events.*"))
@@ -110,7 +108,7 @@ def test_names_stay_in_their_cells_and_folders(
     assert len(lines) == 1 + 121 + 1
 
 
-def test_nothing_to_show_and_nowhere_to_write_are_said(
+def test_nothing_to_show_and_nowhere_to_write_are_refused(
     build: Callable[..., Report], tmp_path: Path
 ) -> None:
     with pytest.raises(FeatxError, match="nothing for TensorBoard in this report"):

@@ -1,4 +1,4 @@
-"""What a page shows of the evidence, from report.json's data: drawings, galleries, the map."""
+"""What a page shows of the evidence: drawings, galleries, the map."""
 
 from __future__ import annotations
 
@@ -10,59 +10,50 @@ from typing import Any
 from markupsafe import Markup
 
 from featx import formatting
-from featx.evaluation.report import charts
+from featx.evaluation.report import charts, wording
 
 # Colours of the style sheet; a further class takes the first again, and the map's caption says so.
 COLOURS = 10
 MAP_WIDTH, MAP_HEIGHT, MAP_EDGE = 720, 520, 14
-# A gain that is worth more images, and an interval narrow enough to say that there is none.
-MOVED, SURE = 0.02, 0.1
 _LOOKS = ("head", "second", "third")
 
 Data = Mapping[str, Any]
 
 
-def behind(doc: Data) -> dict[str, Any] | None:
+def evidence(doc: Data) -> dict[str, Any] | None:
     """Return what the templates show of a report's evidence.
 
     Parameters
     ----------
     doc : mapping
-        A report as report.json holds it.
+        A report's document.
     """
     found = doc["evidence"]
     if found is None:
         return None
-    answers = subject_answers(doc)
+    given = answers(doc, wording.subject(doc))
     return {
-        "learning": _learning(found["learning"]),
-        "proofs": [_proof(one) for one in found["parity"]],
+        "learning": _learning(found["learning"], wording.learning(doc)),
+        "proofs": [{"holds": one["holds"], "text": wording.parity(one)} for one in found["parity"]],
         "temperatures": found["temperatures"],
-        "map": _map(doc, found["map"], answers),
-        "galleries": _galleries(doc, found, answers),
+        "map": _map(doc, found["map"], given),
+        "galleries": _galleries(doc, found, given),
         "seconds": found["seconds"],
         "missing": found["missing"],
     }
 
 
-def subject(doc: Data) -> Data:
-    """Return the verdict's method: the chosen head, else the best."""
-    methods: Sequence[Data] = doc["methods"]
-    return next((one for one in methods if one["chosen"]), methods[0])
-
-
-def subject_answers(doc: Data) -> Data:
-    """Return what the verdict's method said with its first seed."""
-    one = subject(doc)
+def answers(doc: Data, one: Data) -> Data:
+    """Return the answers of one method with its first seed."""
     wanted = (one["backbone"], one["method"], one["seeds"][0])
-    answers: Sequence[Data] = doc["predictions"]
-    return next(a for a in answers if (a["backbone"], a["method"], a["seed"]) == wanted)
+    every: Sequence[Data] = doc["predictions"]
+    return next(a for a in every if (a["backbone"], a["method"], a["seed"]) == wanted)
 
 
 def image(text: str) -> Markup:
     """Return the address of a JPEG that is given in base64, and of nothing else.
 
-    A report.json may come from anywhere: what is no base64 must not reach the page as it is.
+    A report.json may come from anywhere: what is not base64 must not reach the page as it is.
     """
     try:
         content = base64.b64decode(text, validate=True)
@@ -71,7 +62,7 @@ def image(text: str) -> Markup:
     return Markup("data:image/jpeg;base64," + base64.b64encode(content).decode("ascii"))
 
 
-def _learning(curves: Sequence[Data]) -> dict[str, Any] | None:
+def _learning(curves: Sequence[Data], gain: str) -> dict[str, Any] | None:
     curves = [one for one in curves if len(one["points"]) > 1]
     if not curves:
         return None
@@ -90,7 +81,7 @@ def _learning(curves: Sequence[Data]) -> dict[str, Any] | None:
         "images per class",
         "share right",
     )
-    return {"chart": charts.growth(words, series), "curves": curves, "says": _gain(curves)}
+    return {"chart": charts.growth(words, series), "curves": curves, "gain": gain}
 
 
 def _point(point: Data) -> tuple[float, float, float, float, str]:
@@ -100,57 +91,6 @@ def _point(point: Data) -> tuple[float, float, float, float, str]:
         f"({formatting.percent(low)} to {formatting.percent(high)})"
     )
     return point["per_class"], point["accuracy"], low, high, tip
-
-
-def _gain(curves: Sequence[Data]) -> str:
-    """Return in words what the last doubling brought, and so what another may bring."""
-    for curve in curves:
-        last = curve["points"][-1]
-        # A little less than a half at best, as the steps are; from far below, any curve rises.
-        before = [
-            point
-            for point in curve["points"][:-1]
-            if last["per_class"] / 4 <= point["per_class"] <= last["per_class"] / 2
-        ]
-        if before:
-            gain = last["accuracy"] - before[-1]["accuracy"]
-            advice = _advice(before[-1], last)
-            return (
-                f"From {before[-1]['per_class']} to {last['per_class']} images per class "
-                f"{formatting.label(curve['method'])} gained "
-                f"{formatting.points(gain)} points: {advice}."
-            )
-    return ""
-
-
-def _advice(before: Data, last: Data) -> str:
-    """Return what a doubling's gain says of another, as far as the intervals bear it."""
-    gain = last["accuracy"] - before["accuracy"]
-    low, high = last["interval"]["low"], last["interval"]["high"]
-    if gain > MOVED and before["accuracy"] < low and before["interval"]["high"] < last["accuracy"]:
-        return "more images may well help"
-    if gain > MOVED or high - low > SURE:
-        return "the intervals are too wide to tell whether more images would help"
-    return "more images of the same kind are unlikely to help much"
-
-
-def _proof(one: Data) -> dict[str, Any]:
-    name = formatting.capitalized(formatting.label(one["method"]))
-    if one["reason"]:
-        return {"holds": None, "text": f"{name} cannot be put onto the network: {one['reason']}"}
-    many = (
-        f"{one['images']} tested images"
-        if one["images"] == one["of"]
-        else f"{one['images']} of {one['of']} tested images, at even steps"
-    )
-    text = (
-        f"{name}: its answers from kept rows against those of the whole network, from pixels to "
-        f"probabilities in one piece. The largest difference of any probability is "
-        f"{one['largest']:.1e} ({many}; {one['worst']}). The tolerance is {one['tolerance']:.0e}"
-        f"{'' if one['holds'] else ', so the two are NOT the same'}; the class is the same for "
-        f"{one['same_class']}."
-    )
-    return {"holds": one["holds"], "text": text}
 
 
 def _map(doc: Data, found: Data | None, answers: Data) -> dict[str, Any] | None:
@@ -194,18 +134,18 @@ def _galleries(doc: Data, found: Data, answers: Data) -> list[dict[str, Any]]:
     drawn = {one["position"]: image(one["jpeg"]) for one in found["images"]}
     name = formatting.label(answers["method"])
     kinds = (
-        (f"The surest wrong answers of the {name}", "A wrong label often stands among them.",
+        (f"The surest wrong answers of the {name}", "A wrong label is often among them.",
          found["surest"]),
         ("What most methods get wrong", "By how many of the methods get it wrong, then by how "
-         "little they believe in the true class.", found["worst"]),
+         "low they put the true class.", found["worst"]),
     )  # fmt: skip
     return [
         {
             "title": title,
-            "says": says,
+            "note": note,
             "images": [_shown(doc, answers, n, drawn.get(n)) for n in positions],
         }
-        for title, says, positions in kinds
+        for title, note, positions in kinds
         if positions
     ]
 

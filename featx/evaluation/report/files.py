@@ -1,4 +1,4 @@
-"""Writing the files of a report: all of them or none, and JSON that every reader takes."""
+"""Writing the files of a report: all of them or none, and strict JSON."""
 
 from __future__ import annotations
 

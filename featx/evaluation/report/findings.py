@@ -1,0 +1,350 @@
+"""What the results mean, as types: who is ahead, what it cost, how it was chosen, what to mind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from featx.evaluation.evidence.evidence import Evidence
+from featx.evaluation.evidence.learning_curve import LearningCurve, LearningPoint
+from featx.evaluation.leaks.leakage import Leaks
+from featx.evaluation.results import Images, Pass, Selection
+from featx.evaluation.scores.intervals import Interval
+from featx.evaluation.scores.summary import Summary, merits
+
+# The usual threshold; the p-value itself is always shown beside the words.
+SIGNIFICANT = 0.05
+# With fewer tested images a single one is more than a point.
+FEW_TESTED = 100
+# A gain that is worth more images, and an interval narrow enough to say that there is none.
+MOVED, SURE = 0.02, 0.1
+
+
+class Standing(StrEnum):
+    """How the verdict's head stands to the baseline on the same backbone."""
+
+    NOT_COMPARED = "not compared"
+    BETTER = "better"
+    WORSE = "worse"
+    # The test does not find a difference; whether its interval agrees makes three cases.
+    WITHIN_CHANCE = "within chance"
+    NOT_CONFIRMED = "not confirmed"
+    TOO_FEW_DISAGREEMENTS = "too few disagreements"
+
+    @property
+    def decided(self) -> bool:
+        """Whether the difference is larger than chance explains."""
+        return self in {Standing.BETTER, Standing.WORSE}
+
+
+class Basis(StrEnum):
+    """Where the cost of one extraction of all images is known from."""
+
+    MEASURED = "measured"
+    SCALED = "scaled"
+    ESTIMATED = "estimated"
+    UNKNOWN = "unknown"
+
+
+class Choice(StrEnum):
+    """How the verdict's head was chosen."""
+
+    NONE = "none"
+    CROSS_VALIDATION = "cross-validation"
+    TESTED_IMAGES = "tested images"
+
+
+class Outlook(StrEnum):
+    """Whether more images may be expected to help."""
+
+    LIKELY = "likely"
+    UNCLEAR = "unclear"
+    UNLIKELY = "unlikely"
+
+
+class CautionKind(StrEnum):
+    """What a reader must know before believing the figures."""
+
+    UNTRAINED = "untrained"
+    SKIPPED = "skipped"
+    BASELINE_ELSEWHERE = "best baseline on another backbone"
+    FEW_TESTED = "few tested"
+    LEAKED = "leaked"
+    FOLDS_DIVIDE_COPIES = "folds divide copies"
+    COPIES = "copies"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The verdict's head against the baseline; figures are None where nothing was compared.
+
+    Attributes
+    ----------
+    difference : float or None
+        Accuracy of the head less that of the baseline.
+    p_value : float or None
+        As it was judged: adjusted for the number of heads where `adjusted` says so.
+    interval_holds_zero : bool or None
+    disagreements : int or None
+        Images that only one of the two got right.
+    """
+
+    standing: Standing
+    baseline_accuracy: float | None = None
+    difference: float | None = None
+    interval: Interval | None = None
+    interval_holds_zero: bool | None = None
+    p_value: float | None = None
+    adjusted: bool = False
+    test: str | None = None
+    disagreements: int | None = None
+
+
+@dataclass(frozen=True)
+class Selected:
+    """How the verdict's head was chosen among `heads`.
+
+    Attributes
+    ----------
+    score, best : float or None
+        What the choice went by, of the head and of the best; None where nothing was chosen.
+    """
+
+    choice: Choice
+    heads: int
+    score: float | None = None
+    best: float | None = None
+
+
+@dataclass(frozen=True)
+class Caution:
+    """One caution, with the figures that its kind has; the others are None.
+
+    Attributes
+    ----------
+    backbones : tuple of str
+        That ran untrained, or on which the best baseline ran.
+    images : int or None
+        Skipped, tested or leaked ones; for copies, all that there are.
+    different, largest : int or None
+        How many of images with copies are different ones, and how many copies one has at most.
+    accuracy : float or None
+        Of the best baseline; of the verdict's method without the leaked images; on folds that
+        divide copies.
+    scored : int or None
+        Images left without the leaked ones.
+    """
+
+    kind: CautionKind
+    backbones: tuple[str, ...] = ()
+    images: int | None = None
+    different: int | None = None
+    largest: int | None = None
+    accuracy: float | None = None
+    scored: int | None = None
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What the last doubling of the training images brought."""
+
+    backbone: str
+    method: str
+    fewer: int
+    more: int
+    gain: float
+    outlook: Outlook
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a comparison found, without a word of prose.
+
+    Attributes
+    ----------
+    backbone, method : str
+        The verdict's method: the chosen head, or the best baseline where there is no head.
+    difference : Difference or None
+        None, like `selected`, where the comparison has no head.
+    learning : Gain or None
+        None without a learning curve that is long enough.
+    level : float
+        The significance level that `difference` was judged at.
+    """
+
+    backbone: str
+    method: str
+    difference: Difference | None
+    selected: Selected | None
+    cautions: tuple[Caution, ...]
+    learning: Gain | None
+    level: float = SIGNIFICANT
+
+
+def findings(
+    found: Sequence[Summary],
+    extractions: Sequence[Pass],
+    selection: Selection,
+    images: Images,
+    leaks: Leaks | None = None,
+    evidence: Evidence | None = None,
+) -> Findings:
+    """Return what these results mean; a pure function of them."""
+    head = next((one for one in found if one.chosen), None)
+    rivals = [one for one in found if one.kind == "baseline"]
+    subject = head or rivals[0]
+    rival = next((one for one in rivals if one.backbone == subject.backbone), None)
+    difference, selected = None, None
+    if head is not None:
+        # Picked on the very images that score it: only then do the other tries count against it.
+        picked_here = not selection.folds and sum(one.kind == "head" for one in found) > 1
+        difference = _difference(head, rival, picked_here)
+        selected = _selected(head, found, selection)
+    return Findings(
+        subject.backbone,
+        subject.method,
+        difference,
+        selected,
+        (*_cautions(found, extractions, images, head), *_memory(subject, leaks)),
+        None if evidence is None else gain(evidence.learning),
+    )
+
+
+def bases(found: Sequence[Summary], extractions: Sequence[Pass]) -> dict[str, Basis]:
+    """Return by backbone where the cost of a whole extraction is known from."""
+    estimated = {
+        one.backbone for one in found if one.kind == "head" and one.cost.pass_seconds is not None
+    }
+    return {done.backbone: _basis(done, done.backbone in estimated) for done in extractions}
+
+
+def _basis(done: Pass, estimated: bool) -> Basis:
+    if done.cost is not None:
+        return Basis.SCALED if done.reused else Basis.MEASURED
+    return Basis.ESTIMATED if estimated else Basis.UNKNOWN
+
+
+def _difference(head: Summary, rival: Summary | None, picked_here: bool) -> Difference:
+    test = head.versus
+    p = head.adjusted_p if picked_here or test is None else test.p_value
+    if rival is None or test is None or p is None:
+        return Difference(Standing.NOT_COMPARED)
+    holds_zero = test.interval.low <= 0 <= test.interval.high
+    if p < SIGNIFICANT:
+        standing = Standing.BETTER if test.difference > 0 else Standing.WORSE
+    elif holds_zero:
+        standing = Standing.WITHIN_CHANCE
+    elif test.p_value < SIGNIFICANT:
+        standing = Standing.NOT_CONFIRMED
+    else:
+        standing = Standing.TOO_FEW_DISAGREEMENTS
+    return Difference(
+        standing,
+        rival.accuracy,
+        test.difference,
+        test.interval,
+        holds_zero,
+        p,
+        picked_here,
+        test.test,
+        test.only_first + test.only_second,
+    )
+
+
+def _selected(head: Summary, found: Sequence[Summary], selection: Selection) -> Selected:
+    heads = sum(one.kind == "head" for one in found)
+    if heads < 2:
+        return Selected(Choice.NONE, heads)
+    scores = merits(found, selection)
+    choice = Choice.CROSS_VALIDATION if selection.folds else Choice.TESTED_IMAGES
+    return Selected(choice, heads, scores[head.backbone, head.method], max(scores.values()))
+
+
+def _cautions(
+    found: Sequence[Summary], extractions: Sequence[Pass], images: Images, head: Summary | None
+) -> list[Caution]:
+    cautions = []
+    untrained = tuple(done.backbone for done in extractions if done.untrained)
+    if untrained:
+        cautions.append(Caution(CautionKind.UNTRAINED, backbones=untrained))
+    if images.skipped:
+        cautions.append(Caution(CautionKind.SKIPPED, images=len(images.skipped)))
+    baselines = [one for one in found if one.kind == "baseline"]
+    best = max(baselines, default=None, key=lambda one: one.accuracy)
+    if head is not None and best is not None and best.backbone != head.backbone:
+        cautions.append(
+            Caution(
+                CautionKind.BASELINE_ELSEWHERE, backbones=(best.backbone,), accuracy=best.accuracy
+            )
+        )
+    tested = sum(images.n_test.values())
+    if tested < FEW_TESTED:
+        cautions.append(Caution(CautionKind.FEW_TESTED, images=tested))
+    return cautions
+
+
+def _memory(subject: Summary, leaks: Leaks | None) -> list[Caution]:
+    """Return what the tested images that training knows do to the figure."""
+    if leaks is None:
+        return []
+    if leaks.apart:
+        return [Caution(CautionKind.FOLDS_DIVIDE_COPIES)]
+    if leaks.divided is not None:
+        copies = Counter(leaks.groups["train"].tolist())
+        return [
+            Caution(
+                CautionKind.COPIES,
+                images=copies.total(),
+                different=len(copies),
+                largest=max(copies.values()),
+                accuracy=leaks.divided,
+            )
+        ]
+    if not leaks.leaked:
+        return []
+    answers, known = subject.first, set(leaks.leaked)
+    new = [n for n, name in enumerate(answers.ids) if name not in known]
+    right = sum(bool(answers.y_pred[n] == answers.y_true[n]) for n in new)
+    return [
+        Caution(
+            CautionKind.LEAKED,
+            images=len(leaks.leaked),
+            accuracy=right / len(new) if new else None,
+            scored=len(new),
+        )
+    ]
+
+
+def gain(curves: Sequence[LearningCurve]) -> Gain | None:
+    """Return what the last doubling brought, and so what another may bring."""
+    for curve in curves:
+        last = curve.points[-1]
+        # A little less than a half at best, as the steps are; from far below, any curve rises.
+        before = [
+            point
+            for point in curve.points[:-1]
+            if last.per_class / 4 <= point.per_class <= last.per_class / 2
+        ]
+        if before:
+            return Gain(
+                curve.backbone,
+                curve.method,
+                before[-1].per_class,
+                last.per_class,
+                last.accuracy - before[-1].accuracy,
+                _outlook(before[-1], last),
+            )
+    return None
+
+
+def _outlook(before: LearningPoint, last: LearningPoint) -> Outlook:
+    """Return what a doubling's gain suggests for another, as far as the intervals bear it."""
+    rise = last.accuracy - before.accuracy
+    apart = before.accuracy < last.interval.low and before.interval.high < last.accuracy
+    if rise > MOVED and apart:
+        return Outlook.LIKELY
+    if rise > MOVED or last.interval.high - last.interval.low > SURE:
+        return Outlook.UNCLEAR
+    return Outlook.UNLIKELY

@@ -1,0 +1,71 @@
+"""What a comparison found: results, scores and findings, before anything is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from featx.evaluation.evidence.evidence import Evidence
+from featx.evaluation.leaks.leakage import Leaks
+from featx.evaluation.report.findings import Findings, findings
+from featx.evaluation.results import (
+    Circumstances,
+    History,
+    Images,
+    MethodFailure,
+    Pass,
+    Predictions,
+    Result,
+    Selection,
+)
+from featx.evaluation.scores.costs import costs
+from featx.evaluation.scores.summary import Summary, summaries
+
+
+@dataclass
+class Outcome:
+    """The results of a comparison; its scores and findings are computed from them alone.
+
+    Attributes
+    ----------
+    rows : list of Result
+        One per training: backbone, method, seed and fold.
+    predictions : list of Predictions
+        One per backbone, method and seed: the answer for each image.
+    passes : list of Pass
+        One per backbone.
+    remarks : list of str
+        Warnings of methods while training, such as a solver that did not converge.
+    baseline : str
+        The baseline in words; empty without one.
+    leaks : Leaks or None
+        Copies, small classes and shortcuts; None where they were not sought.
+    evidence : Evidence or None
+        What stands behind the figures: learning curves, parity and the like.
+    """
+
+    images: Images
+    rows: list[Result]
+    predictions: list[Predictions]
+    passes: list[Pass]
+    circumstances: Circumstances
+    selection: Selection
+    histories: list[History] = field(default_factory=list)
+    method_failures: list[MethodFailure] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    baseline: str = ""
+    leaks: Leaks | None = None
+    evidence: Evidence | None = None
+
+    @cached_property
+    def summaries(self) -> list[Summary]:
+        """One per method, the best accuracy first."""
+        spent = costs(self.rows, self.passes)
+        return summaries(self.predictions, self.images.classes, spent, self.selection)
+
+    @cached_property
+    def findings(self) -> Findings:
+        """What the results mean, as types."""
+        return findings(
+            self.summaries, self.passes, self.selection, self.images, self.leaks, self.evidence
+        )

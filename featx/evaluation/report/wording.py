@@ -1,0 +1,368 @@
+"""The findings in plain words, rendered from a report's document.
+
+Which sentence is written is decided by the types and figures of the document; nothing reads a
+sentence again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from featx.evaluation.report.findings import Basis, CautionKind, Choice, Outlook, Standing
+from featx.formatting import (
+    capitalized,
+    counted,
+    epochs,
+    label,
+    p_value,
+    percent,
+    points,
+    seconds,
+    times,
+)
+
+Data = Mapping[str, Any]
+
+_OUTLOOKS = {
+    Outlook.LIKELY: "more images may well help",
+    Outlook.UNCLEAR: "the intervals are too wide to tell whether more images would help",
+    Outlook.UNLIKELY: "more images of the same kind are unlikely to help much",
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One paragraph of the verdict, and what it is about."""
+
+    topic: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the report says first.
+
+    Attributes
+    ----------
+    headline : str
+        One sentence.
+    points : tuple of Point
+        The difference to the baseline, the cost, how the head was chosen.
+    cautions : tuple of str
+        What a reader must know before believing it, such as untrained weights.
+    """
+
+    headline: str
+    points: tuple[Point, ...]
+    cautions: tuple[str, ...]
+
+
+def verdict(document: Data) -> Verdict:
+    """Return the verdict in words."""
+    found, one = document["findings"], subject(document)
+    several = len({other["backbone"] for other in document["methods"]}) > 1
+    on = f" on {one['backbone']}" if several else ""
+    folds = document["images"]["test"] is None
+    which = "images, each tested once," if folds else "test images"
+    headline = (
+        f"{capitalized(label(one['method']))}{on} gets {percent(one['accuracy'])} of "
+        f"{one['n_test']} {which} right "
+        f"(95 % interval {percent(one['interval']['low'])} to {percent(one['interval']['high'])})."
+    )
+    parts: list[tuple[str, list[str]]] = []
+    if found["difference"] is not None:
+        parts = [
+            ("Against the baseline", [_difference(found["difference"])]),
+            ("What it cost", _cost(document, one)),
+            ("How it was chosen", _choice(found["selected"], document["selection"])),
+        ]
+    return Verdict(
+        headline,
+        tuple(Point(topic, " ".join(sentences)) for topic, sentences in parts if sentences),
+        tuple(_caution(caution, document) for caution in found["cautions"]),
+    )
+
+
+def subject(document: Data) -> Data:
+    """Return the verdict's method."""
+    return _method(document, document["findings"]["backbone"], document["findings"]["method"])
+
+
+def rival(document: Data) -> Data | None:
+    """Return the baseline on the backbone of the verdict's method, or None."""
+    backbone = document["findings"]["backbone"]
+    same = (one for one in document["methods"] if one["backbone"] == backbone)
+    return next((one for one in same if one["kind"] == "baseline"), None)
+
+
+def _method(document: Data, backbone: str, method: str) -> Data:
+    methods: Sequence[Data] = document["methods"]
+    return next(m for m in methods if (m["backbone"], m["method"]) == (backbone, method))
+
+
+def _difference(found: Data) -> str:
+    standing = Standing(found["standing"])
+    if standing is Standing.NOT_COMPARED:
+        return "No Keras baseline was run beside it, so no difference is claimed."
+    low, high = points(found["interval"]["low"]), points(found["interval"]["high"])
+    adjusted = ", adjusted for the number of heads" if found["adjusted"] else ""
+    how = f"{found['test']}, p {p_value(found['p_value'])}{adjusted}"
+    gap = f"{points(found['difference'])} points (95 % interval {low} to {high})"
+    baseline = percent(found["baseline_accuracy"])
+    if standing.decided:
+        better = "better" if standing is Standing.BETTER else "worse"
+        holds = ", though its interval holds 0" if found["interval_holds_zero"] else ""
+        return (
+            f"That is {better} than the Keras baseline with {baseline}: {gap}, more than chance "
+            f"explains ({how}){holds}."
+        )
+    undecided = {
+        Standing.WITHIN_CHANCE: (
+            f"is no larger than chance explains ({how}): on these images the two cannot be told "
+            "apart."
+        ),
+        Standing.NOT_CONFIRMED: (
+            f"is not shown: its interval leaves out 0, the test does not confirm it ({how})."
+        ),
+        Standing.TOO_FEW_DISAGREEMENTS: (
+            f"rests on {found['disagreements']} images that only one of the two got right, too "
+            f"few for the test to tell it from chance ({how}). The interval leaves out 0, but "
+            "with so few it is too narrow: nothing is settled."
+        ),
+    }
+    return f"The Keras baseline gets {baseline}. The difference, {gap}, {undecided[standing]}"
+
+
+def _cost(document: Data, one: Data) -> list[str]:
+    cost = one["cost"]
+    done = extraction(document, one["backbone"])
+    fits = "a fit with prediction" if cost["trainings"] == 1 else f"{cost['trainings']} fits"
+    each = seconds(cost["each"] * cost["trainings"])
+    cached = done["cached"] > 0
+    sentences = []
+    if cached:
+        some = f"{done['computed']} of {done['computed'] + done['cached']} different images"
+        sentences.append(
+            f"{some if done['computed'] else 'No image'} went through the network in this run: "
+            f"the embeddings{' of the others' if done['computed'] else ''} were cached "
+            f"({seconds(done['seconds'])} in all), and {fits} took {each}."
+        )
+    if cost["total"] is None:
+        sentences.append(
+            "The cost of the extraction is not known: it was not measured in this run."
+        )
+    else:
+        about = "" if Basis(cost["basis"]) is Basis.MEASURED else "about "
+        sentences.append(
+            f"{'A first run costs' if cached else 'It cost'} {about}{seconds(cost['total'])}: one "
+            f"extraction of all {done['images']} images ({about}"
+            f"{seconds(cost['extraction_seconds'])}) and {fits} ({each})."
+        )
+    other = rival(document)
+    return sentences if other is None else sentences + _against(cost, other["cost"])
+
+
+def extraction(document: Data, backbone: str) -> Data:
+    """Return the extraction with one backbone."""
+    done: Sequence[Data] = document["extractions"]
+    return next(one for one in done if one["backbone"] == backbone)
+
+
+def _against(cost: Data, other: Data) -> list[str]:
+    folds = "" if other["trainings"] == 1 else f" on each of {other['trainings']} folds"
+    took = (
+        f"The baseline took {seconds(other['total'])} for {epochs(other['epochs'])}{folds} and "
+        "its predictions"
+    )
+    ratio, ratio_each = cost["ratio"], cost["ratio_each"]
+    sentences = []
+    if ratio is None:
+        sentences.append(f"{took}.")
+    elif ratio >= 1:
+        sentences.append(f"{took}: {times(ratio)} times as long.")
+    else:
+        sentences.append(f"{took}, which is less: {times(1 / ratio)} times less.")
+    if ratio_each is not None and ratio_each > 1:
+        sentences.append(
+            f"Every further training on the same features costs {seconds(cost['each'])} instead of "
+            f"{seconds(other['each'])}, {times(ratio_each)} times less"
+            f"{_paid_back(cost['break_even_trainings'])}."
+        )
+    return sentences
+
+
+def _paid_back(trainings: int | None) -> str:
+    if trainings is None:
+        return ""
+    when = "with the first training" if trainings == 1 else f"after {trainings} trainings"
+    return f"; the extraction has paid for itself {when}"
+
+
+def _choice(found: Data, selection: Data) -> list[str]:
+    choice = Choice(found["choice"])
+    if choice is Choice.NONE:
+        return []
+    best = found["score"] == found["best"]
+    close = (
+        ""
+        if best
+        else ", the first named of those within one standard error of the best, "
+        f"{percent(found['best'])}"
+    )
+    if choice is Choice.CROSS_VALIDATION:
+        return [
+            f"It was chosen among {found['heads']} heads by {selection['folds']}-fold "
+            f"cross-validation on the training images alone ({percent(found['score'])} "
+            f"there{close}), which took {seconds(selection['seconds'])}."
+        ]
+    return [
+        f"It is {'the best' if best else 'one'} of {found['heads']} heads{close and close + ','} "
+        "on the very images that score it, so its figure is a little flattered; a test set of its "
+        "own would not do that."
+    ]
+
+
+def _caution(found: Data, document: Data) -> str:
+    kind, backbones = CautionKind(found["kind"]), ", ".join(found["backbones"])
+    images, accuracy = found["images"], percent(found["accuracy"])
+    match kind:
+        case CautionKind.UNTRAINED:
+            return (
+                f"Untrained weights: {backbones} ran with random weights, so the accuracies say "
+                "nothing of what this network can do; the seconds are real."
+            )
+        case CautionKind.SKIPPED:
+            return (
+                f"{counted(images, 'image', 'images')} could not be used and "
+                f"{'was' if images == 1 else 'were'} left out for every method; the list is below."
+            )
+        case CautionKind.BASELINE_ELSEWHERE:
+            return f"The best baseline ran on {backbones}: {accuracy}."
+        case CautionKind.FEW_TESTED:
+            return (
+                f"With {images} images tested, one image is {100 / max(1, images):.1f} points: "
+                "read the interval, not the figure."
+            )
+        case CautionKind.LEAKED:
+            name = label(document["findings"]["method"])
+            without = f" Without them {name} gets {accuracy} of {found['scored']}."
+            return _leaked(document["leaks"]) + (without if found["scored"] else "")
+        case CautionKind.FOLDS_DIVIDE_COPIES:
+            return (
+                "Folds divide copies: some class has too few different images to keep its copies "
+                "together, so that a part of what is scored is memory."
+            )
+        case CautionKind.COPIES:
+            return (
+                f"Folds keep copies together: the {images:,} images are {found['different']:,} "
+                f"different ones, one of them {found['largest']} times. On folds that divide "
+                f"copies the same head would seem to get {accuracy}, since it would have seen "
+                "much of what it is tested on."
+            )
+
+
+def _leaked(leaks: Data) -> str:
+    leaked = leaks["leaked"]
+    return (
+        f"{counted(len(leaked), 'test image is', 'test images are')} also in the training set, as "
+        "the same file or nearly the same image: what is scored on them is memory. Leave them out "
+        f"(such as {leaked[0]})."
+    )
+
+
+def leaks(document: Data) -> list[str]:
+    """Return what was found about copies, small classes and shortcuts; empty where all is well."""
+    found = document["leaks"]
+    if found is None:
+        return []
+    pairs = found["pairs"]
+    sentences = [_leaked(found)] if found["leaked"] else []
+    conflicting = [pair for pair in pairs if pair["conflicting"]]
+    if conflicting:
+        pair = conflicting[0]
+        sentences.append(
+            f"{counted(len(conflicting), 'pair', 'pairs')} of copies with different labels, such "
+            f"as {pair['first']['id']} and {pair['second']['id']}: "
+            + (
+                "at least one label is wrong."
+                if pair["kind"] == "exact"
+                else "look at both, for a label is wrong, or what tells them apart is small."
+            )
+        )
+    if pairs:
+        exact = sum(pair["kind"] == "exact" for pair in pairs)
+        sentences.append(
+            f"{counted(exact, 'pair', 'pairs')} of equal files and "
+            f"{counted(len(pairs) - exact, 'pair', 'pairs')} of near copies among "
+            f"{found['images']:,} images."
+        )
+    of_folds = {CautionKind.FOLDS_DIVIDE_COPIES, CautionKind.COPIES}
+    sentences += [
+        _caution(one, document)
+        for one in document["findings"]["cautions"]
+        if CautionKind(one["kind"]) in of_folds
+    ]
+    if found["small"]:
+        listed = ", ".join(f"{name} ({count})" for name, count in found["small"].items())
+        sentences.append(
+            f"Fewer than {found['small_below']} training images of: {listed}. Their scores say "
+            "little."
+        )
+    sentences += [
+        f"The {one['what']} alone finds {one['found']:.0%} of {one['label']} and takes "
+        f"{one['mistaken']:.0%} of the others for it ({one['example']}): a network can learn that "
+        "instead of what is in the image."
+        for one in found["shortcuts"]
+    ]
+    return sentences
+
+
+def learning(document: Data) -> str:
+    """Return what the last doubling of the training images brought; empty where it is unknown."""
+    found = document["findings"]["learning"]
+    if found is None:
+        return ""
+    return (
+        f"From {found['fewer']} to {found['more']} images per class {label(found['method'])} "
+        f"gained {points(found['gain'])} points: {_OUTLOOKS[Outlook(found['outlook'])]}."
+    )
+
+
+def parity(one: Data) -> str:
+    """Return how the cached answer compares with that of the whole network."""
+    name = capitalized(label(one["method"]))
+    if one["holds"] is None:
+        return f"{name} cannot be put onto the network: {one['reason']}"
+    many = (
+        f"{one['images']} tested images"
+        if one["images"] == one["of"]
+        else f"{one['images']} of {one['of']} tested images, at even steps"
+    )
+    return (
+        f"{name}: its answers from cached features against those of the whole network, from pixels "
+        f"to probabilities in one piece. The largest difference of any probability is "
+        f"{one['largest']:.1e} ({many}; {one['worst']}). The tolerance is {one['tolerance']:.0e}"
+        f"{'' if one['holds'] else ', so the two are NOT the same'}; the class is the same for "
+        f"{one['same_class']}."
+    )
+
+
+def basis(done: Data) -> str:
+    """Return where the cost of one extraction of all images is known from."""
+    match Basis(done["basis"]):
+        case Basis.MEASURED:
+            return "measured in this run"
+        case Basis.SCALED:
+            return (
+                f"scaled from the {done['computed']} of {done['computed'] + done['cached']} images "
+                "that were computed in this run"
+            )
+        case Basis.ESTIMATED:
+            return (
+                "not measured in this run, since embeddings were cached; estimated from the "
+                "baseline's seconds per epoch"
+            )
+        case Basis.UNKNOWN:
+            return "not measured in this run, since embeddings were cached"

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from featx.evaluation.report import wording
+from featx.evaluation.report.findings import (
+    Basis,
+    CautionKind,
+    Choice,
+    Outlook,
+    Standing,
+    bases,
+)
+from featx.evaluation.report.report import Report
+from featx.evaluation.results import Pass, Selection
+from featx.evaluation.scores.intervals import Interval, PairedTest
+from tests.evaluation.report.conftest import CACHED, MEASURED, leaks_of, make
+
+PARTLY = dataclasses.replace(MEASURED, computed=800, reused=50, cost=10.6)
+
+
+def compared(low: float, p: float, adjusted: float, *, picked_here: bool = True) -> Report:
+    """Return a report whose head has this interval and these p-values against the baseline."""
+    report = make(selection=Selection(0, {}, 0.0) if picked_here else None)
+    head = next(one for one in report.summaries if one.chosen)
+    test = PairedTest(0.1, Interval(low, 0.2), 9, 4, p, "a test")
+    object.__setattr__(head, "versus", test)
+    object.__setattr__(head, "adjusted_p", adjusted)
+    return report
+
+
+@pytest.mark.parametrize(
+    ("low", "p", "adjusted", "standing", "words"),
+    [
+        (0.01, 0.01, 0.02, Standing.BETTER, "better than"),
+        (-0.01, 0.01, 0.02, Standing.BETTER, "though its interval holds 0"),
+        (-0.01, 0.2, 0.4, Standing.WITHIN_CHANCE, "cannot be told apart"),
+        (0.01, 0.04, 0.08, Standing.NOT_CONFIRMED, "the test does not confirm it"),
+        (0.01, 0.06, 0.12, Standing.TOO_FEW_DISAGREEMENTS, "rests on 13 images"),
+    ],
+)
+def test_standings(low: float, p: float, adjusted: float, standing: Standing, words: str) -> None:
+    report = compared(low, p, adjusted)
+    found = report.findings.difference
+    assert found is not None
+    assert (found.standing, found.p_value, found.adjusted) == (standing, adjusted, True)
+    assert found.standing.decided is (adjusted < 0.05)
+    assert words in report.verdict.points[0].text
+
+
+def test_a_choice_on_training_images_is_judged_by_the_plain_p_value() -> None:
+    found = compared(0.01, 0.04, 0.08, picked_here=False).findings
+    assert found.difference is not None
+    assert found.selected is not None
+    assert (found.difference.standing, found.difference.p_value) == (Standing.BETTER, 0.04)
+    assert found.selected.choice is Choice.CROSS_VALIDATION
+
+
+@pytest.mark.parametrize(
+    ("done", "baseline", "basis", "words"),
+    [
+        (MEASURED, True, Basis.MEASURED, "measured in this run"),
+        (PARTLY, True, Basis.SCALED, "scaled from the 800 of 850"),
+        (CACHED, True, Basis.ESTIMATED, "estimated from the baseline's seconds per epoch"),
+        (CACHED, False, Basis.UNKNOWN, "not measured in this run"),
+    ],
+)
+def test_where_the_cost_of_an_extraction_is_known_from(
+    done: Pass, baseline: bool, basis: Basis, words: str
+) -> None:
+    report = make(done=done, baseline=baseline)
+    assert bases(report.summaries, report.passes) == {"net": basis}
+    data = report.to_dict()
+    assert data["extractions"][0]["basis"] == data["methods"][0]["cost"]["basis"] == basis
+    assert words in wording.basis(data["extractions"][0])
+
+
+@pytest.mark.parametrize(
+    ("fields", "kinds", "words"),
+    [
+        ({}, [CautionKind.LEAKED], "Without them logistic regression gets"),
+        ({"leaked": (), "apart": True}, [CautionKind.FOLDS_DIVIDE_COPIES], "Folds divide copies"),
+        ({"leaked": (), "divided": 0.97}, [CautionKind.COPIES], "would seem to get 97.0 %"),
+        ({"leaked": ()}, [], ""),
+    ],
+)
+def test_leaks_that_change_what_the_figure_means_are_cautions(
+    fields: dict[str, Any], kinds: list[CautionKind], words: str
+) -> None:
+    report = make()
+    ids = report.predictions[0].ids
+    groups = np.arange(len(ids))
+    groups[1] = 0
+    report.leaks = leaks_of(ids, "daisy", groups={"train": groups}, **fields)
+    assert [one.kind for one in report.findings.cautions] == kinds
+    assert words in "".join(report.verdict.cautions)
+    # The section on leaks is there whatever the cautions are.
+    shown = wording.leaks(report.to_dict())
+    assert any(text.startswith("Fewer than 10 training images of: daisy (3)") for text in shown)
+    assert any("1 pair of copies with different labels" in text for text in shown)
+    assert any("The file format alone finds 90% of daisy" in text for text in shown)
+    if CautionKind.COPIES in kinds:
+        assert any("240 images are 239 different ones, one of them 2 times" in t for t in shown)
+
+
+def test_a_learning_curve_has_an_outlook() -> None:
+    found = make().findings.learning
+    assert found is not None
+    assert (found.fewer, found.more, found.outlook) == (5, 10, Outlook.UNCLEAR)
+    assert make(evidence=False).findings.learning is None
