@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from featx.backbones.backbone import Backbone
 from featx.datasets.dataset import Dataset, as_dataset
+from featx.datasets.items import labels_of
 from featx.dense import Recipe
 from featx.errors import FeatxError
 from featx.evaluation.evidence.evidence import Material, gather
@@ -215,7 +216,7 @@ def _report(asked: Plan, run: _Run, folds: int, created: str) -> Report:
     scores = {key: held.accuracy for key, held in run.held.items()}
     leaks = run.leaks
     if leaks is not None and score is None:
-        leaks = leakage.judged(leaks, splits.labels_of(fit[1]), asked.folds, asked.seeds[0])
+        leaks = leakage.judged(leaks, labels_of(fit[1].y), asked.folds, asked.seeds[0])
     return Report(
         images=images,
         rows=record.rows,
@@ -232,7 +233,7 @@ def _report(asked: Plan, run: _Run, folds: int, created: str) -> Report:
 
 
 def _held(asked: Plan, run: _Run, head: trials.Method, rows: Features, folds: int) -> Held:
-    y = splits.labels_of(rows)
+    y = labels_of(rows.y)
     cuts = splits.folds_of(y, folds, asked.seeds[0], run.groups)
     return trials.cross_validate(head, rows.X, y, cuts, asked.seeds[0])
 
@@ -253,7 +254,7 @@ def _add_evidence(asked: Plan, run: _Run, report: Report) -> None:
     if report.leaks is not None and report.images.test is None and subject is not None:
         fit = run.rows[subject.backbone][1][1]
         head = next(head for head in asked.heads if head.name == subject.method)
-        cut = splits.labels_of(fit), asked.folds, asked.seeds[0]
+        cut = labels_of(fit.y), asked.folds, asked.seeds[0]
         report.leaks = leakage.tried(report.leaks, head, fit.X, *cut)
     report.evidence = gather(_material(asked, run, report))
 

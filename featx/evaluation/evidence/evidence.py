@@ -13,12 +13,12 @@ import numpy as np
 from featx.backbones.backbone import Backbone
 from featx.classifier.export import parity
 from featx.datasets.dataset import Dataset
+from featx.datasets.items import labels_of
 from featx.errors import ExportError
 from featx.evaluation.evidence import image_map, learning_curve, mistakes, temperature
 from featx.evaluation.evidence.image_map import Map
 from featx.evaluation.evidence.learning_curve import LearningCurve, LearningPoint
 from featx.evaluation.evidence.temperature import Temperature
-from featx.evaluation.protocol import splits
 from featx.evaluation.protocol.splits import Split
 from featx.evaluation.protocol.trials import Held, Method
 from featx.evaluation.results import Predictions
@@ -179,7 +179,7 @@ def _temperatures(one: Material) -> dict[str, Any]:
         return {
             "temperatures": tuple(temperature.across_folds(a, folds, one.classes) for a in known)
         }
-    y = splits.labels_of(one.rows[0][1])
+    y = labels_of(one.rows[0][1].y)
     return {
         "temperatures": tuple(
             temperature.from_training(answers, held, y, one.classes, one.held_folds)
@@ -225,7 +225,7 @@ def _proof(one: Material, method: str) -> Proof:
 
 
 def _learning(one: Material) -> dict[str, Any]:
-    trained = splits.labels_of(one.rows[0][1])
+    trained = labels_of(one.rows[0][1].y)
     largest = int(np.unique(trained.astype(str), return_counts=True)[1].max())
     if one.rows[1] is None:
         largest = round(largest * (1 - 1 / len(one.splits)))

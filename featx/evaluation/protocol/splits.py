@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from featx.datasets import content
 from featx.datasets.dataset import Dataset
+from featx.datasets.items import labels_of
 from featx.errors import DatasetError
 from featx.evaluation.results import Images, SkippedImage
 from featx.features import Features
@@ -49,32 +50,21 @@ def check(train: Dataset, test: Dataset | None, folds: int) -> None:
         No labels; one class only; a class of the test set that the training set lacks; without a
         test set, a class with fewer images than folds.
     """
-    _check_labels(train, "training")
-    classes = Counter(_labels(train))
+    classes = Counter(map(str, labels_of(train.labels, "the training set has")))
     if len(classes) < 2:
         raise DatasetError(
             f"the training set has one class only, {next(iter(classes))!r}; a comparison needs at "
-            "least two. A folder data set has one sub-folder a class: was the folder above meant?"
+            "least two. A folder data set has one sub-folder per class: was the folder above meant?"
         )
     if test is None:
         _check_folds(classes, folds)
         return
-    _check_labels(test, "test")
-    unseen = sorted(set(_labels(test)) - set(classes))
+    unseen = sorted({str(name) for name in labels_of(test.labels, "the test set has")} - {*classes})
     if unseen:
         raise DatasetError(
             f"the test set has {_counted(len(unseen), 'class', 'classes')} that the training set "
             f"lacks: {_listed(unseen)}. The training set has: {_listed(sorted(classes))}. Give "
             "both sets the same class names, or leave those images out."
-        )
-
-
-def _check_labels(dataset: Dataset, part: str) -> None:
-    if dataset.labels is None:
-        raise DatasetError(
-            f"the {part} set has no labels, and a comparison needs them: give a folder with a "
-            "sub-folder a class, a CSV with a label column, or featx.datasets.as_dataset(..., "
-            "labels=...)."
         )
 
 
@@ -89,10 +79,6 @@ def _check_folds(classes: Counter[str], folds: int) -> None:
             f"{max(2, min(classes.values()))}{'' if min(classes.values()) > 1 else ' (and more)'}"
             ", or give a test set."
         )
-
-
-def _labels(dataset: Dataset) -> list[str]:
-    return [] if dataset.labels is None else [str(label) for label in dataset.labels]
 
 
 def _counted(n: int, one: str, many: str) -> str:
@@ -132,15 +118,15 @@ def splits(
         yield Split(
             None,
             rows.X,
-            labels_of(rows),
+            labels_of(rows.y),
             test[1].X,
-            labels_of(test[1]),
+            labels_of(test[1].y),
             np.arange(len(test[1])),
             images,
             test[0],
         )
         return
-    y = labels_of(rows)
+    y = labels_of(rows.y)
     for number, (fit, score) in enumerate(folds_of(y, folds, seed, groups), start=1):
         yield Split(
             number,
@@ -171,13 +157,6 @@ def folds_of(
     return folds_of(y, folds, seed)
 
 
-def labels_of(features: Features) -> np.ndarray:
-    """Return the labels of rows that are known to have some; str objects, shape (n,)."""
-    if features.y is None:
-        raise DatasetError("the rows have no labels, and a comparison needs them.")
-    return np.asarray(features.y, dtype=object)
-
-
 def describe(
     names: tuple[str, str | None],
     train: tuple[Dataset, Features],
@@ -186,9 +165,9 @@ def describe(
 ) -> Images:
     """Return what the report says of the images: counts a class, skipped ones, notes."""
     parts = [("train", train)] + ([] if test is None else [("test", test)])
-    n_train = Counter(str(label) for label in labels_of(train[1]))
+    n_train = Counter(str(label) for label in labels_of(train[1].y))
     scored = train if test is None else test
-    n_test = Counter(str(label) for label in labels_of(scored[1]))
+    n_test = Counter(str(label) for label in labels_of(scored[1].y))
     classes = tuple(sorted(n_train))
     absent = [name for name in classes if n_test[name] == 0]
     notes = [

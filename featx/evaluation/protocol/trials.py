@@ -97,8 +97,10 @@ def methods(heads: Sequence[Any] | Mapping[str, Any] | None) -> list[Method]:
 
     Raises
     ------
+    HeadError
+        A name that is not in `featx.HEADS`.
     FeatxError
-        A name that is none of `featx.HEADS`, or two heads of one name.
+        Two heads of one name.
     """
     if isinstance(heads, str):
         heads = [heads]
