@@ -20,8 +20,21 @@ from featx.features import Features
 
 
 @dataclass(frozen=True, eq=False)
+class EmbeddedImages:
+    """A labelled data set and its features: the same images in the same order."""
+
+    images: Dataset
+    features: Features
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The label of each image, shape (n,)."""
+        return labels_of(self.features.y)
+
+
+@dataclass(frozen=True, eq=False)
 class Split:
-    """One training and test set, as rows for the heads and as images for the baseline.
+    """One training and test set, as features for the heads and as images for the baseline.
 
     Attributes
     ----------
@@ -91,7 +104,7 @@ def _listed(names: list[str], shown: int = 20) -> str:
 
 
 def without_failures(dataset: Dataset, features: Features) -> Dataset:
-    """Return the images that have a row, so that the baseline sees the same ones."""
+    """Return the images that were embedded, so that the baseline sees the same ones."""
     bad = {failure.id for failure in features.failures}
     if not bad:
         return dataset
@@ -99,8 +112,8 @@ def without_failures(dataset: Dataset, features: Features) -> Dataset:
 
 
 def splits(
-    train: tuple[Dataset, Features],
-    test: tuple[Dataset, Features] | None,
+    train: EmbeddedImages,
+    test: EmbeddedImages | None,
     folds: int,
     seed: int,
     *,
@@ -113,37 +126,28 @@ def splits(
     groups : ndarray of int, shape (n,), optional
         Images of one group, such as copies of each other, are never divided between folds.
     """
-    images, rows = train
+    X, y = train.features.X, train.labels
     if test is not None:
-        yield Split(
-            None,
-            rows.X,
-            labels_of(rows.y),
-            test[1].X,
-            labels_of(test[1].y),
-            np.arange(len(test[1])),
-            images,
-            test[0],
-        )
+        positions = np.arange(len(test.images))
+        yield Split(None, X, y, test.features.X, test.labels, positions, train.images, test.images)
         return
-    y = labels_of(rows.y)
     for number, (fit, score) in enumerate(folds_of(y, folds, seed, groups), start=1):
         yield Split(
             number,
-            rows.X[fit],
+            X[fit],
             y[fit],
-            rows.X[score],
+            X[score],
             y[score],
             score,
-            images.subset(list(fit)),
-            images.subset(list(score)),
+            train.images.subset(list(fit)),
+            train.images.subset(list(score)),
         )
 
 
 def folds_of(
     y: np.ndarray, folds: int, seed: int, groups: np.ndarray | None = None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return positions that train and that are scored, a pair a fold; groups stay together."""
+    """Return positions that train and that are scored, per fold; groups stay together."""
     nothing = np.zeros(len(y))
     if groups is None or not folds <= len(np.unique(groups)) < len(groups):
         plain = StratifiedKFold(folds, shuffle=True, random_state=seed)
@@ -157,26 +161,27 @@ def folds_of(
     return folds_of(y, folds, seed)
 
 
+def classes_of(train: EmbeddedImages) -> tuple[str, ...]:
+    """Return the names of the classes that train, sorted: the columns of all probabilities."""
+    return tuple(sorted({str(label) for label in train.labels}))
+
+
 def describe(
-    names: tuple[str, str | None],
-    train: tuple[Dataset, Features],
-    test: tuple[Dataset, Features] | None,
-    folds: int,
+    names: tuple[str, str | None], train: EmbeddedImages, test: EmbeddedImages | None, folds: int
 ) -> Images:
-    """Return what the report says of the images: counts a class, skipped ones, notes."""
+    """Return what the report says of the images: counts per class, skipped ones, notes."""
     parts = [("train", train)] + ([] if test is None else [("test", test)])
-    n_train = Counter(str(label) for label in labels_of(train[1].y))
     scored = train if test is None else test
-    n_test = Counter(str(label) for label in labels_of(scored[1].y))
-    classes = tuple(sorted(n_train))
+    n_train, n_test = (Counter(map(str, one.labels)) for one in (train, scored))
+    classes = classes_of(train)
     absent = [name for name in classes if n_test[name] == 0]
     notes = [
         f"{part} set: {note}" if test is not None else note
-        for part, (_, rows) in parts
-        for note in rows.notes
+        for part, one in parts
+        for note in one.features.notes
     ]
     if absent:
-        notes.append(f"No test image of: {_listed(absent)}; nothing is known of how they fare.")
+        notes.append(f"No test image of: {_listed(absent)}; their recall is not known.")
     return Images(
         train=names[0],
         test=names[1],
@@ -185,10 +190,10 @@ def describe(
         n_train={name: n_train[name] for name in classes},
         n_test={name: n_test[name] for name in classes},
         skipped=tuple(
-            SkippedImage(part, failure) for part, (_, rows) in parts for failure in rows.failures
+            SkippedImage(part, failure) for part, one in parts for failure in one.features.failures
         ),
         notes=tuple(notes),
-        content=content.contents(scored[0].items),
+        content=content.contents(scored.images.items),
     )
 
 

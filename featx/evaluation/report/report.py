@@ -13,10 +13,10 @@ from featx.evaluation.report import json_document, pages, tensorboard, writing
 from featx.evaluation.report.verdict import Verdict, verdict
 from featx.evaluation.results import (
     Circumstances,
+    ExtractionCost,
     History,
     Images,
     MethodFailure,
-    Pass,
     Predictions,
     Result,
     Selection,
@@ -39,7 +39,7 @@ class Report:
         One a training: backbone, method, seed and fold.
     predictions : list of Predictions
         One a backbone, method and seed: what was said of each image.
-    passes : list of Pass
+    passes : list of ExtractionCost
         One a backbone.
     remarks : list of str
         Warnings that methods gave while training, such as a solver that did not converge.
@@ -60,7 +60,7 @@ class Report:
     images: Images
     rows: list[Result]
     predictions: list[Predictions]
-    passes: list[Pass]
+    passes: list[ExtractionCost]
     circumstances: Circumstances
     selection: Selection
     histories: list[History] = field(default_factory=list)

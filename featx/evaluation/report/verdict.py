@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from featx.evaluation.leaks.leakage import Leaks
-from featx.evaluation.results import Images, Pass, Selection
+from featx.evaluation.results import ExtractionCost, Images, Selection
 from featx.evaluation.scores.intervals import PairedTest
 from featx.evaluation.scores.summary import Summary, merits
 from featx.formatting import capitalized, epochs, label, p_value, percent, points, seconds, times
@@ -47,7 +47,7 @@ class Verdict:
 
 def verdict(
     found: Sequence[Summary],
-    passes: Sequence[Pass],
+    passes: Sequence[ExtractionCost],
     selection: Selection,
     images: Images,
     leaks: Leaks | None = None,
@@ -133,7 +133,7 @@ def _unsettled(test: PairedTest, how: str) -> str:
     )
 
 
-def _cost(head: Summary, rival: Summary | None, done: Pass) -> list[str]:
+def _cost(head: Summary, rival: Summary | None, done: ExtractionCost) -> list[str]:
     cost = head.cost
     fits = "a fit with prediction" if cost.trainings == 1 else f"{cost.trainings} fits"
     each = seconds(cost.each * cost.trainings)
@@ -218,7 +218,7 @@ def _choice(head: Summary, found: Sequence[Summary], selection: Selection) -> li
 
 
 def _cautions(
-    found: Sequence[Summary], passes: Sequence[Pass], images: Images, head: Summary | None
+    found: Sequence[Summary], passes: Sequence[ExtractionCost], images: Images, head: Summary | None
 ) -> tuple[str, ...]:
     said = []
     untrained = [done.backbone for done in passes if done.untrained]

@@ -33,10 +33,10 @@ from featx.evaluation.report import charts, json_document
 from featx.evaluation.report.report import Report
 from featx.evaluation.results import (
     Circumstances,
+    ExtractionCost,
     History,
     Images,
     MethodFailure,
-    Pass,
     Predictions,
     Result,
     Selection,
@@ -123,10 +123,12 @@ BASELINE = {
     "epoch_seconds": 10.0,
     "extract_seconds": 0.0,
 }
-MEASURED = Pass(
+MEASURED = ExtractionCost(
     "net", 850, 850, 0, 10.0, "keras", 10.0, "measured in this run", 64, False, 2.0, 106.25
 )
-KEPT = Pass("net", 850, 0, 850, 0.2, "", None, "not measured in this run", 64, False, 0.0, None)
+KEPT = ExtractionCost(
+    "net", 850, 0, 850, 0.2, "", None, "not measured in this run", 64, False, 0.0, None
+)
 
 
 @pytest.fixture(scope="session")
@@ -140,7 +142,7 @@ def build() -> Callable[..., Report]:
         baseline: bool = True,
         shares: tuple[float, float, float] = (0.9, 0.8, 0.7),
         n: int = 240,
-        done: Pass = MEASURED,
+        done: ExtractionCost = MEASURED,
         selection: Selection | None = None,
         evidence: bool = True,
         **fields: Any,
