@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 import unicodedata
+from collections.abc import Iterable
 
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
@@ -27,6 +29,21 @@ def label(method: str) -> str:
 def capitalized(text: str) -> str:
     """Return text with its first letter in upper case, the others as they are."""
     return text[:1].upper() + text[1:]
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return " Did you mean 'x'?" for the known name that is nearest; empty where none is near.
+
+    Parameters
+    ----------
+    cutoff : float
+        The least likeness, 0 to 1, as `difflib.get_close_matches` has it.
+
+    >>> did_you_mean("logistik", ["nearest", "logistic"])
+    " Did you mean 'logistic'?"
+    """
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def percent(value: float | None, digits: int = 1) -> str:

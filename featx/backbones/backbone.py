@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from featx.backbones import keras_models
 from featx.backbones import weights as weight_files
 from featx.backbones.architectures import BACKBONES, FAMILY_OF_MODE, ROWS
 from featx.errors import BackboneError, UnknownBackboneError, WeightsUnavailableError
+from featx.formatting import did_you_mean
 from featx.images import decoding
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
@@ -82,8 +82,7 @@ class Backbone:
     def __post_init__(self) -> None:
         if self.name not in BACKBONES and self.name not in _OWN:
             known = [*BACKBONES, *_OWN]
-            close = difflib.get_close_matches(str(self.name).lower(), known, n=1, cutoff=0.5)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(str(self.name).lower(), known, cutoff=0.5)
             raise UnknownBackboneError(
                 f"no backbone {self.name!r}.{hint} Known: {', '.join(known)}."
             )

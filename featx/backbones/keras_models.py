@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import socket
 import sys
@@ -16,6 +15,7 @@ import numpy as np
 
 from featx.backbones.architectures import Architecture
 from featx.errors import BackboneError, WeightsIntegrityError, WeightsUnavailableError
+from featx.formatting import did_you_mean
 
 # The scheme by which untrained weights are drawn; a part of the key in place of a file's digest.
 UNTRAINED = "untrained-1"
@@ -81,8 +81,7 @@ def cut(network: Any, layer: str | None, name: str) -> Any:
         return keras.Model(network.inputs, network.outputs[0], name="network")
     names = [each.name for each in network.layers]
     if layer not in names:
-        close = difflib.get_close_matches(layer, names, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(layer, names)
         raise BackboneError(
             f"{name} has no layer {layer!r}.{hint} Its last layers: {', '.join(names[-12:])}."
         )

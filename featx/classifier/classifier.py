@@ -17,14 +17,14 @@ from featx.classifier.compatibility import (
     check_own_features,
     check_same_features,
     check_same_network,
-    labels_of,
+    class_names,
     spec_of,
 )
 from featx.classifier.examples import choose
 from featx.classifier.export import formats
 from featx.classifier.file import model
 from featx.classifier.file.model import read
-from featx.datasets.items import Item
+from featx.datasets.items import Item, labels_of
 from featx.errors import DatasetError, ModelFormatError
 from featx.extraction.api import extract
 from featx.features import Features
@@ -128,7 +128,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         if isinstance(X, Features):
             check_own_features(find_backbone(self.backbone), X)
         features = self._extracted(images, self.on_error)
-        names = labels_of(y if isinstance(X, Features) and y is not None else features.y, y)
+        names = class_names(y if isinstance(X, Features) and y is not None else features.y, y)
         self.head_ = clone(head).fit(features.X, names)
         self.classes_ = np.asarray(self.head_.classes_).astype(names.dtype)
         self.spec_ = spec_of(features)
@@ -221,12 +221,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         """
         if not isinstance(X, Features):
             X, y = self.features(as_images(X, y)), None
-        labels = X.y if y is None else y
-        if labels is None:
-            raise DatasetError(
-                "the images have no labels: pass y, or a folder with one sub-folder per class."
-            )
-        names = np.asarray(labels).astype(str)
+        names = labels_of(X.y if y is None else y).astype(str)
         known = self.classes_.astype(str)
         if unknown := sorted(set(names) - set(known)):
             raise DatasetError(

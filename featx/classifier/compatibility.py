@@ -12,7 +12,8 @@ import numpy as np
 
 from featx.backbones.backbone import Backbone
 from featx.datasets.dataset import Dataset, as_dataset
-from featx.errors import DatasetError, FeatureMismatchError
+from featx.datasets.items import labels_of
+from featx.errors import FeatureMismatchError
 from featx.features import Features
 
 
@@ -25,7 +26,7 @@ def as_images(X: Any, y: Sequence[Any] | None = None) -> Dataset:
     return as_dataset([X] if alone else X, y)
 
 
-def labels_of(labels: Any, y: Sequence[Any] | None = None) -> np.ndarray:
+def class_names(labels: Any, y: Sequence[Any] | None = None) -> np.ndarray:
     """Return labels as class names, or as whole numbers where `y` gave them as such.
 
     Raises
@@ -33,12 +34,7 @@ def labels_of(labels: Any, y: Sequence[Any] | None = None) -> np.ndarray:
     DatasetError
         There are none.
     """
-    if labels is None:
-        raise DatasetError(
-            "the images have no labels. Expected a folder with one sub-folder per class, "
-            "a table with a label column, or y."
-        )
-    names = np.asarray(labels).astype(str)
+    names = labels_of(labels).astype(str)
     given = None if y is None else np.asarray(y).dtype
     return names.astype(given) if given is not None and given.kind in "iu" else names
 

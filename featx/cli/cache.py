@@ -37,11 +37,11 @@ def _contents(cache: Path | None) -> tuple[Path | None, list[CachedKey]]:
 
 
 def _usable(stock: Iterable[CachedKey]) -> Iterable[tuple[CachedKey, Store]]:
-    for kept in stock:
-        if kept.store is None:
-            print_message(f"{kept.folder}: {kept.problem}.")
+    for entry in stock:
+        if entry.store is None:
+            print_message(f"{entry.folder}: {entry.problem}.")
         else:
-            yield kept, kept.store
+            yield entry, entry.store
 
 
 @app.command("ls")
@@ -54,24 +54,24 @@ def ls(cache: Cache = None) -> None:
     for name in ("embeddings", "MB", "used"):
         listing.add_column(name, justify="right")
     lines = []
-    for kept, store in _usable(stock):
+    for entry, store in _usable(stock):
         key = store.key[:8]
         listing.add_row(
             key,
             str(store.spec["backbone"]),
             options_of(store.spec),
-            f"{kept.embeddings:,}",
-            f"{kept.bytes / 1e6:,.1f}",
-            _day(kept.last_used),
+            f"{entry.embeddings:,}",
+            f"{entry.bytes / 1e6:,.1f}",
+            _day(entry.last_used),
         )
-        lines += [f"{key} computed by {environment_of(one)}" for one in kept.environments]
-        if kept.bad:
-            lines.append(f"{key} also records {kept.bad:,} images that cannot be used")
+        lines += [f"{key} computed by {environment_of(one)}" for one in entry.environments]
+        if entry.bad:
+            lines.append(f"{key} also records {entry.bad:,} images that cannot be used")
     if listing.row_count:
         print_table(listing)
         for line in lines:
             print_line(line)
-        print_line(f"In {root}: {file_size(sum(kept.bytes for kept in stock))}")
+        print_line(f"In {root}: {file_size(sum(entry.bytes for entry in stock))}")
 
 
 def _day(seconds: float) -> str:
@@ -101,24 +101,24 @@ def verify(
     with warnings.catch_warnings():  # what is damaged is listed below
         warnings.simplefilter("ignore", CacheCorruptWarning)
         root, stock = _contents(cache)
-        sound = all([_verify(kept) for kept in stock])
+        sound = all([_verify(entry) for entry in stock])
     if recompute and root is not None:
         seed = random.randrange(10_000) if seed is None else seed
         print_line(f"Embeddings to recompute are selected by --seed {seed}")
         sources = _sources(root, dataset)
-        for kept in stock:
-            if kept.store is not None and kept.embeddings:
-                sound &= _recompute(kept.store, sources, recompute, seed, weights)
+        for entry in stock:
+            if entry.store is not None and entry.embeddings:
+                sound &= _recompute(entry.store, sources, recompute, seed, weights)
     if not sound:
         raise typer.Exit(1)
 
 
-def _verify(kept: CachedKey) -> bool:
+def _verify(entry: CachedKey) -> bool:
     """Check every shard of one key, print the result and return whether all are sound."""
-    if kept.store is None:
-        print_message(f"{kept.folder}: {kept.problem}.")
+    if entry.store is None:
+        print_message(f"{entry.folder}: {entry.problem}.")
         return False
-    store, name = kept.store, _name(kept.store)
+    store, name = entry.store, _name(entry.store)
     try:
         store.verify()
     except CacheError as error:

@@ -20,6 +20,7 @@ from featx.cli.options import (
     make_backbone,
 )
 from featx.cli.terminal import make_table, print_line, print_table
+from featx.evaluation.protocol.options import Options
 
 Test = Annotated[str | None, typer.Option(help="Images to test on; by default cross-validation.")]
 Heads = Annotated[list[str] | None, typer.Option(help="Can be repeated; by default every head.")]
@@ -46,21 +47,21 @@ def benchmark(
     head: Heads = None,
     weights: Weights = "imagenet",
     image_size: ImageSize = None,
-    path_column: PathColumn = "path",
-    label_column: LabelColumn = "label",
+    path_column: PathColumn = Options.path_column,
+    label_column: LabelColumn = Options.label_column,
     baseline: Annotated[
         bool, typer.Option(help="Also train a Keras head end to end, for comparison.")
     ] = True,
-    epochs: Annotated[int, typer.Option(min=1, help="Of the baseline.")] = 8,
+    epochs: Annotated[int, typer.Option(min=1, help="Of the baseline.")] = Options.epochs,
     seeds: Annotated[int, typer.Option(min=1, help="How often each method is trained.")] = 1,
-    folds: Folds = 5,
-    leaks: Leaks = True,
-    evidence: Evidence = True,
+    folds: Folds = Options.folds,
+    leaks: Leaks = Options.leaks,
+    evidence: Evidence = Options.evidence,
     tensorboard: TensorBoard = None,
     cache: Cache = None,
     batch_size: BatchSize = None,
-    runtime: Runtime = "auto",
-    on_error: OnError = "raise",
+    runtime: Runtime = Options.runtime,
+    on_error: OnError = Options.on_error,
 ) -> None:
     """Compare heads on cached features with a Keras head trained end to end."""
     from featx.evaluation import comparison

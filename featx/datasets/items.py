@@ -42,6 +42,28 @@ def label_array(labels: Sequence[str | None]) -> np.ndarray | None:
     return array
 
 
+def labels_of(labels: Any, owner: str = "the images have") -> np.ndarray:
+    """Return the labels of a `Dataset` or of `Features`, shape (n,), which must be there.
+
+    Parameters
+    ----------
+    labels : sequence of n labels, or None
+    owner : str
+        The subject and verb of the error's sentence, such as "the test set has".
+
+    Raises
+    ------
+    DatasetError
+        `labels` is None.
+    """
+    if labels is None:
+        raise DatasetError(
+            f"{owner} no labels. Expected a folder with one sub-folder per class, a table with a "
+            "label column, or labels given beside the images."
+        )
+    return np.asarray(labels)
+
+
 def with_labels(items: Sequence[Item], labels: Sequence[Any] | None) -> Sequence[Item]:
     """Return the items with these labels as class names."""
     if labels is None:

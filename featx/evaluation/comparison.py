@@ -1,77 +1,63 @@
-"""Compare heads on kept rows with the Keras baseline: same images, same splits, same seeds."""
+"""Compare heads on cached features with the Keras baseline: same images, splits and seeds."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from featx.backbones.backbone import Backbone
-from featx.datasets.dataset import Dataset, as_dataset
+from featx.datasets.dataset import as_dataset
 from featx.dense import Recipe
 from featx.errors import FeatxError
-from featx.evaluation.evidence.evidence import Material, gather
+from featx.evaluation.evidence.evidence import Limits, Material, gather
 from featx.evaluation.leaks import leakage
-from featx.evaluation.leaks.leakage import Leaks
-from featx.evaluation.protocol import passes, plan, splits, trials
-from featx.evaluation.protocol.passes import Rows
+from featx.evaluation.leaks.leakage import Copies, Leaks
+from featx.evaluation.protocol import extractions, plan, splits, trials
+from featx.evaluation.protocol.extractions import Extraction
+from featx.evaluation.protocol.options import Options
 from featx.evaluation.protocol.plan import Plan
-from featx.evaluation.protocol.trials import Held
+from featx.evaluation.protocol.trials import HeldOut, Trial
 from featx.evaluation.report import command, environment
 from featx.evaluation.report.report import Report
-from featx.evaluation.results import Circumstances, Pass, Result, Selection
-from featx.features import Features
+from featx.evaluation.results import Circumstances, Images, Result, Selection
+from featx.evaluation.scores.costs import costs
+from featx.evaluation.scores.summary import Summary, summaries
+from featx.runtimes import Runtime
 
 __all__ = ["Result", "benchmark"]
-
-
-@dataclass(eq=False)
-class _Run:
-    """What a comparison has found so far; `rows` and `held` by backbone, as the report names it."""
-
-    record: trials.Record
-    passes: list[Pass] = field(default_factory=list)
-    rows: dict[str, tuple[Backbone, Rows, Rows | None]] = field(default_factory=dict)
-    held: dict[tuple[str, str], Held] = field(default_factory=dict)
-    choosing: float = 0.0
-    leaks: Leaks | None = None
-
-    @property
-    def groups(self) -> np.ndarray | None:
-        """Copies of one image among those that train, which folds keep together."""
-        return None if self.leaks is None else self.leaks.groups["train"]
 
 
 def benchmark(
     train: Any,
     test: Any = None,
     *,
-    backbones: Sequence[str | Backbone] = ("resnet50",),
-    precisions: Sequence[str] | None = None,
-    heads: Sequence[Any] | Mapping[str, Any] | None = None,
-    baseline: bool | Recipe = True,
-    epochs: int = 8,
-    seeds: int | Sequence[int] = 1,
-    folds: int = 5,
-    leaks: bool = True,
-    evidence: bool = True,
-    cache: str | Path | None = None,
-    batch_size: int | None = None,
-    runtime: str = "auto",
-    on_error: str = "raise",
-    progress: bool = True,
-    path_column: str = "path",
-    label_column: str = "label",
+    backbones: Sequence[str | Backbone] = Options.backbones,
+    precisions: Sequence[str] | None = Options.precisions,
+    heads: Sequence[Any] | Mapping[str, Any] | None = Options.heads,
+    baseline: bool | Recipe = Options.baseline,
+    epochs: int = Options.epochs,
+    seeds: int | Sequence[int] = Options.seeds,
+    folds: int = Options.folds,
+    leaks: bool = Options.leaks,
+    evidence: bool = Options.evidence,
+    cache: str | Path | None = Options.cache,
+    batch_size: int | None = Options.batch_size,
+    runtime: str | Runtime = Options.runtime,
+    on_error: Literal["raise", "skip"] = Options.on_error,
+    progress: bool = Options.progress,
+    path_column: str = Options.path_column,
+    label_column: str = Options.label_column,
 ) -> Report:
-    """Compare heads on kept rows with a Keras head trained end to end, in accuracy and seconds.
+    """Compare heads on cached features with a Keras head trained end to end, in accuracy and time.
 
-    Every image meets each backbone once; the heads train on the kept rows. The baseline sends
-    the same training images through the frozen network every epoch, as most projects do.
+    Every image meets each backbone once; the heads train on the cached features. The baseline
+    sends the same training images through the frozen network every epoch, as most projects do.
 
     Parameters
     ----------
@@ -110,183 +96,235 @@ def benchmark(
     -------
     Report
         With several heads and a test set, the head of the verdict is chosen by cross-validation
-        on the training rows alone, and the seconds of the choice are stated.
+        on the training features alone, and the seconds of the choice are stated.
 
     Raises
     ------
     DatasetError
         No labels; one class only; a test class that was never trained; fewer images of a class
         than folds.
+    HeadError
+        An unknown head.
     FeatxError
-        An unknown head, no method that gave a result, and whatever `extract` raises.
+        No method gave a result; also whatever `extract` raises.
+    """
+    options = Options(
+        backbones=backbones,
+        precisions=precisions,
+        heads=heads,
+        baseline=baseline,
+        epochs=epochs,
+        seeds=seeds,
+        folds=folds,
+        leaks=leaks,
+        evidence=evidence,
+        cache=cache,
+        batch_size=batch_size,
+        runtime=runtime,
+        on_error=on_error,
+        progress=progress,
+        path_column=path_column,
+        label_column=label_column,
+    )
+    return compare(train, test, options)
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What was measured.
+
+    Attributes
+    ----------
+    copies : Copies or None
+        None where they were not sought.
+    folds : int
+        Those that the head is chosen with; 0 where no choice is to be or can be made.
+    held_out : mapping
+        (backbone, head) -> its predictions in those folds, None where it failed.
+    choosing : float
+        Seconds of the choice.
+    """
+
+    extractions: Sequence[Extraction]
+    copies: Copies | None
+    folds: int
+    held_out: Mapping[tuple[str, str], HeldOut | None]
+    choosing: float
+    trials: Sequence[Trial]
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """Copies of one image among those that train, which folds keep together."""
+        return None if self.copies is None else self.copies.groups
+
+    def extraction(self, backbone: str) -> Extraction:
+        """Return the extraction of a backbone, as the report names it."""
+        return next(one for one in self.extractions if one.cost.backbone == backbone)
+
+
+def compare(train: Any, test: Any, options: Options, limits: Limits | None = None) -> Report:
+    """Return the report of a comparison: `benchmark` with its options as one object.
+
+    Parameters
+    ----------
+    limits : Limits, optional
+        Of the evidence.
     """
     started, created = time.perf_counter(), environment.now()
-    asked = Plan(
-        names=(splits.name_of(train), None if test is None else splits.name_of(test)),
-        backbones=tuple(plan.several(backbones, precisions)),
-        heads=tuple(trials.methods(heads)),
-        recipe=plan.recipe_of(baseline, epochs),
-        seeds=plan.seeds_of(seeds),
-        folds=folds,
-        extraction={
-            "cache": cache,
-            "batch_size": batch_size,
-            "runtime": runtime,
-            "on_error": on_error,
-            "progress": progress,
-        },
-        versions=environment.one_line(environment.versions()),
-    )
-    if not asked.steps:
-        raise FeatxError("nothing to compare: give a head, or leave the baseline in.")
-    columns = {"path_column": path_column, "label_column": label_column}
-    sets = as_dataset(train, **columns), None if test is None else as_dataset(test, **columns)
-    splits.check(*sets, folds)
-    run = _run(asked, *sets, leaks)
-    report = _report(asked, run, asked.selection_folds(*sets), created)
-    if evidence:
-        _add_evidence(asked, run, report)
-    options = {
-        "heads": _names(heads),
-        "baseline": baseline,
-        "epochs": epochs,
-        "seeds": seeds,
-        "folds": folds if test is None and folds != 5 else None,
-        "leaks": None if leaks else False,
-        "evidence": None if evidence else False,
-        "cache": None if cache is None else str(cache),
-        "batch_size": batch_size,
-        "runtime": None if runtime == "auto" else runtime,
-        "on_error": None if on_error == "raise" else on_error,
-        **{key: name for key, name in columns.items() if name != command.COLUMNS[key]},
-    }
-    report.circumstances = Circumstances(
-        created=created,
-        command=command.command(train, test, asked.backbones, options),
-        seconds=time.perf_counter() - started,
-        versions=environment.versions(),
-        hardware=environment.hardware(),
-    )
-    return report
-
-
-def _names(heads: Any) -> list[str] | None:
-    """Return the heads' names where all are featx's own (empty for all of them), else None."""
-    if heads is None:
-        return []
-    own = not isinstance(heads, Mapping) and all(isinstance(head, str) for head in heads)
-    return [heads] if isinstance(heads, str) else list(heads) if own else None
-
-
-def _run(asked: Plan, train: Dataset, test: Dataset | None, leaks: bool) -> _Run:
-    """Extract once a backbone, choose, train and score every method with every seed."""
-    run = _Run(trials.Record(asked.seeds[0]))
-    folds = asked.selection_folds(train, test)
-    with tqdm(total=asked.steps, desc="compare", unit="fit", disable=not asked.progress) as bar:
-        # All passes first: a backbone that is refused here is so before anything is trained.
-        for backbone in asked.backbones:
-            fit, score, done = passes.take(asked, backbone, train, test)
-            run.passes.append(done)
-            run.rows[done.backbone] = backbone, fit, score
-        for done, (backbone, fit, score) in zip(run.passes, run.rows.values(), strict=True):
-            if leaks and run.leaks is None:
-                bar.set_postfix_str("looking for copies")
-                run.leaks = leakage.inspect((fit[0], fit[1].X), score and (score[0], score[1].X))
-            if folds:
-                bar.set_postfix_str(f"{backbone.name}: choosing the head")
-                started = time.perf_counter()
-                run.held |= {
-                    (done.backbone, head.name): _held(asked, run, head, fit[1], folds)
-                    for head in asked.heads
-                }
-                run.choosing += time.perf_counter() - started
-            _train(asked, run, done, backbone, bar)
-    return run
-
-
-def _report(asked: Plan, run: _Run, folds: int, created: str) -> Report:
-    """Return the report of a run; `folds` are those that the head was chosen with."""
-    record = run.record
-    if not record.predictions:
-        reasons = "; ".join(f"{f.method}: {f.reason} [{f.error}]" for f in record.failures)
+    versions = environment.versions()
+    asked = plan.read(train, test, options, environment.one_line(versions))
+    run = _measure(asked, train, test, options)
+    predictions = [one.predictions for one in run.trials if one.predictions is not None]
+    failures = [one.failure for one in run.trials if one.failure is not None]
+    if not predictions:
+        reasons = "; ".join(f"{f.method}: {f.reason} [{f.error}]" for f in failures)
         raise FeatxError(f"no method gave a result. {reasons}")
-    _, fit, score = next(reversed(run.rows.values()))
-    images = splits.describe(asked.names, fit, score, asked.folds)
-    scores = {key: held.accuracy for key, held in run.held.items()}
-    leaks = run.leaks
-    if leaks is not None and score is None:
-        leaks = leakage.judged(leaks, splits.labels_of(fit[1]), asked.folds, asked.seeds[0])
+    last = run.extractions[-1]
+    images = splits.describe(asked.names, last.train, last.test, asked.folds)
+    results = [result for one in run.trials for result in one.results]
+    extracted = [one.cost for one in run.extractions]
+    held_out = run.held_out.items()
+    selection = Selection(
+        folds=run.folds,
+        scores={key: None if held is None else held.accuracy for key, held in held_out},
+        seconds=run.choosing,
+        n=sum(images.n_train.values()),
+    )
+    found = summaries(predictions, images.classes, costs(results, extracted), selection)
+    leaks = _leaks(asked, run, found, options)
+    evidence = None
+    if options.evidence:
+        evidence = gather(_material(asked, run, found, images, limits or Limits()))
     return Report(
         images=images,
-        rows=record.rows,
-        predictions=record.predictions,
-        passes=run.passes,
-        histories=record.histories,
-        selection=Selection(folds, scores, run.choosing, sum(images.n_train.values())),
-        method_failures=record.failures,
-        remarks=record.remarks,
+        rows=results,
+        predictions=predictions,
+        passes=extracted,
+        selection=selection,
+        histories=[history for one in run.trials for history in one.histories],
+        method_failures=failures,
+        remarks=list(dict.fromkeys(remark for one in run.trials for remark in one.remarks)),
         baseline=plan.in_words(asked.recipe),
         leaks=leaks,
-        circumstances=Circumstances(created, "", 0.0),
+        evidence=evidence,
+        circumstances=Circumstances(
+            created=created,
+            command=command.command(train, test, asked.backbones, options),
+            seconds=time.perf_counter() - started,
+            versions=versions,
+            hardware=environment.hardware(),
+        ),
     )
 
 
-def _held(asked: Plan, run: _Run, head: trials.Method, rows: Features, folds: int) -> Held:
-    y = splits.labels_of(rows)
-    cuts = splits.folds_of(y, folds, asked.seeds[0], run.groups)
-    return trials.cross_validate(head, rows.X, y, cuts, asked.seeds[0])
+def _measure(asked: Plan, train: Any, test: Any, options: Options) -> _Run:
+    """Extract once per backbone, look for copies, choose a head, and try every method."""
+    train = as_dataset(train, **options.columns)
+    test = None if test is None else as_dataset(test, **options.columns)
+    splits.check(train, test, asked.folds)
+    folds = asked.selection_folds(train, test)
+    with tqdm(total=asked.steps, desc="compare", unit="fit", disable=not asked.progress) as bar:
+        # All extractions first: a backbone that is refused here is so before anything is trained.
+        done = [extractions.run(asked, backbone, train, test) for backbone in asked.backbones]
+        copies = None
+        if options.leaks:
+            bar.set_postfix_str("looking for copies")
+            copies = leakage.find_copies(done[0].train, done[0].test)
+        groups = None if copies is None else copies.groups
+        started = time.perf_counter()
+        held_out = _hold_out(asked, done, folds, groups, bar) if folds else {}
+        choosing = time.perf_counter() - started
+        tried = _try(asked, done, groups, bar)
+    return _Run(done, copies, folds, held_out, choosing, tried)
 
 
-def _train(asked: Plan, run: _Run, done: Pass, backbone: Backbone, bar: Any) -> None:
-    _, fit, score = run.rows[done.backbone]
-    ids = list((score or fit)[1].ids)
-    for method in asked.methods(backbone):
-        for seed in asked.seeds:
-            bar.set_postfix_str(f"{done.backbone}: {method.name}, seed {seed}")
-            cuts = splits.splits(fit, score, asked.folds, seed, groups=run.groups)
-            trials.run(run.record, method, seed, cuts, asked.blank(done, method, seed), ids)
-            bar.update()
+def _hold_out(
+    asked: Plan, done: Sequence[Extraction], folds: int, groups: np.ndarray | None, bar: Any
+) -> dict[tuple[str, str], HeldOut | None]:
+    """Return every head's predictions for the training images, cross-validated."""
+    found = {}
+    for one in done:
+        bar.set_postfix_str(f"{one.cost.backbone}: choosing the head")
+        for head in asked.heads:
+            found[one.cost.backbone, head.name] = _cross_validated(asked, one, head, folds, groups)
+    return found
 
 
-def _add_evidence(asked: Plan, run: _Run, report: Report) -> None:
-    subject = next((one for one in report.summaries if one.chosen), None)
-    if report.leaks is not None and report.images.test is None and subject is not None:
-        fit = run.rows[subject.backbone][1][1]
-        head = next(head for head in asked.heads if head.name == subject.method)
-        cut = splits.labels_of(fit), asked.folds, asked.seeds[0]
-        report.leaks = leakage.tried(report.leaks, head, fit.X, *cut)
-    report.evidence = gather(_material(asked, run, report))
+def _cross_validated(
+    asked: Plan, one: Extraction, head: trials.Method, folds: int, groups: np.ndarray | None
+) -> HeldOut | None:
+    cuts = splits.folds_of(one.train.labels, folds, asked.seeds[0], groups)
+    return trials.cross_validate(head, one.train.features.X, one.train.labels, cuts, asked.seeds[0])
 
 
-def _material(asked: Plan, run: _Run, report: Report) -> Material:
+def _try(
+    asked: Plan, done: Sequence[Extraction], groups: np.ndarray | None, bar: Any
+) -> list[Trial]:
+    """Train and score every method on every backbone with every seed."""
+    found = []
+    for one in done:
+        setting = asked.setting(one.cost, one.train, one.tested)
+        for method in asked.methods(one.backbone):
+            for seed in asked.seeds:
+                bar.set_postfix_str(f"{one.cost.backbone}: {method.name}, seed {seed}")
+                cuts = splits.splits(one.train, one.test, asked.folds, seed, groups=groups)
+                found.append(trials.run(method, seed, cuts, setting))
+                bar.update()
+    return found
+
+
+def _leaks(asked: Plan, run: _Run, found: Sequence[Summary], options: Options) -> Leaks | None:
+    """Return the leaks, with what they do to folds where folds are tested."""
+    copies, first = run.copies, run.extractions[0]
+    if copies is None:
+        return None
+    apart, divided = False, None
+    if first.test is None:
+        cut = asked.folds, asked.seeds[0]
+        apart = leakage.divides(copies, first.train.labels, *cut)
+        chosen = next((one for one in found if one.chosen), None)
+        worth = options.evidence and not apart and copies.share >= leakage.MANY_COPIES
+        if worth and chosen is not None:
+            train = run.extraction(chosen.backbone).train
+            head = next(head for head in asked.heads if head.name == chosen.method)
+            divided = leakage.divided_accuracy(head, train.features.X, train.labels, *cut)
+    return leakage.inspect(first.train, first.test, copies=copies, apart=apart, divided=divided)
+
+
+def _material(
+    asked: Plan, run: _Run, found: Sequence[Summary], images: Images, limits: Limits
+) -> Material:
     """Return what the evidence of the verdict's method is made from."""
-    found, seed = report.summaries, asked.seeds[0]
-    subject = next((one for one in found if one.chosen), found[0])
-    backbone, fit, score = run.rows[subject.backbone]
-    held = {method: one for (name, method), one in run.held.items() if name == subject.backbone}
+    subject, seed = next((one for one in found if one.chosen), found[0]), asked.seeds[0]
+    one = run.extraction(subject.backbone)
     methods = {head.name: head for head in asked.heads}
-    folds = report.selection.folds
-    if score is not None and not held and subject.method in methods:
+    folds, held_out = run.folds, {}
+    for (backbone, method), answers in run.held_out.items():
+        if backbone == subject.backbone and answers is not None:
+            held_out[method] = answers
+    smallest = min(images.n_train.values())
+    if one.test is not None and not folds and subject.method in methods and smallest > 1:
         # Nothing was to be chosen, but the temperature needs answers for the training images.
-        smallest = min(report.images.n_train.values())
-        if smallest > 1:
-            folds = min(plan.SELECTION_FOLDS, smallest)
-            head = methods[subject.method]
-            held = {subject.method: _held(asked, run, head, fit[1], folds)}
+        folds = min(plan.SELECTION_FOLDS, smallest)
+        answers = _cross_validated(asked, one, methods[subject.method], folds, run.groups)
+        held_out = {} if answers is None else {subject.method: answers}
+    first = [trial for trial in run.trials if trial.seed == seed]
     return Material(
         subject=subject,
         found=found,
-        answers=[one for one in report.predictions if one.seed == seed],
-        backbone=backbone,
-        classes=report.images.classes,
+        answers=[trial.predictions for trial in first if trial.predictions is not None],
+        backbone=one.backbone,
+        classes=images.classes,
         methods=methods,
-        rows=(fit, score),
-        splits=list(splits.splits(fit, score, asked.folds, seed, groups=run.groups)),
-        held=held,
-        held_folds=folds,
+        train=one.train,
+        test=one.test,
+        splits=list(splits.splits(one.train, one.test, asked.folds, seed, groups=run.groups)),
+        held_out=held_out,
+        held_out_folds=folds,
         fitted={
-            method: model
-            for (name, method), model in run.record.fitted.items()
-            if name == subject.backbone
+            trial.method: trial.fitted
+            for trial in first
+            if trial.backbone == subject.backbone and trial.fitted is not None
         },
+        limits=limits,
     )

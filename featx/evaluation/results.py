@@ -1,4 +1,4 @@
-"""What a comparison leaves behind: rows, predictions, passes, curves and what went wrong."""
+"""The results of a comparison: scores, predictions, extractions, curves and failures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Kind = Literal["head", "baseline"]
 
 @dataclass(frozen=True)
 class Result:
-    """One method, trained once and scored once: a row of the table of all rows.
+    """One method, trained once and scored once.
 
     Attributes
     ----------
@@ -29,12 +29,12 @@ class Result:
         In nats, and 0 to 1; None where the method gives no probabilities.
     extract_seconds : float
         Wall time of `extract` in this run, for all images of the comparison and shared by the
-        heads of one backbone; near zero where rows were kept from an earlier run, as
-        `images_computed` tells. 0 for the baseline, whose passes are in the other two figures.
+        heads of one backbone; near zero where the embeddings were cached, as
+        `images_computed` shows. 0 for the baseline, whose epochs are in the other two figures.
     fit_seconds, predict_seconds : float
         Wall time of this fit and of predicting `n_test` images.
     epochs, epoch_seconds : int and float, or None
-        Passes over the training images, and the median wall time of one; None for heads.
+        Epochs over the training images, and the median wall time of one; None for heads.
     versions : str
         The libraries that shaped the numbers.
     """
@@ -64,12 +64,12 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What one method said of every image it was tested on, with one seed.
+    """What one method predicted for every image it was tested on, with one seed.
 
     Attributes
     ----------
     ids : tuple of str
-        One a image, in dataset order; with folds, each image's answer comes from the model
+        One per image, in dataset order; with folds, each image's prediction comes from the model
         that had not seen it.
     y_true, y_pred : ndarray of str objects, shape (n,)
     proba : ndarray of float64, shape (n, n_classes), or None
@@ -87,15 +87,15 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Pass:
-    """One backbone's pass over all images of the comparison, and what such a pass costs.
+class ExtractionCost:
+    """One backbone's extraction of all images of the comparison, and what that costs.
 
     Attributes
     ----------
     seconds : float
-        Wall time of `extract` in this run, reading kept rows included.
+        Wall time of `extract` in this run, reading the cache included.
     cost : float or None
-        Seconds that a whole pass takes; None where nothing known says so.
+        Seconds to extract all images; None where this run does not show it.
     source : str
         Where `cost` comes from, in words fit for the report.
     start_seconds : float
@@ -121,7 +121,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class History:
-    """The baseline's training curves: name of a curve -> one value an epoch."""
+    """The baseline's training curves: name of a curve -> one value per epoch."""
 
     backbone: str
     seed: int
@@ -136,9 +136,10 @@ class Selection:
     Attributes
     ----------
     folds : int
-        Folds of the cross-validation on the training rows; 0 where none was made.
+        Folds of the cross-validation on the training features; 0 where none was made.
     scores : mapping
-        (backbone, method) -> accuracy over those folds, in the order the heads were named.
+        (backbone, method) -> accuracy over those folds, in the order the heads were named; None
+        where the head failed.
     seconds : float
         Wall time of the whole choice.
     n : int
@@ -146,7 +147,7 @@ class Selection:
     """
 
     folds: int
-    scores: Mapping[tuple[str, str], float]
+    scores: Mapping[tuple[str, str], float | None]
     seconds: float
     n: int = 0
 
@@ -165,7 +166,7 @@ class MethodFailure:
 
 @dataclass(frozen=True)
 class SkippedImage:
-    """A image without a row, and the set it belongs to (`train` or `test`)."""
+    """An image without an embedding, and the set it belongs to (`train` or `test`)."""
 
     part: str
     failure: Failure

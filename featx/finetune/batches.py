@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from featx.datasets.dataset import Dataset
-from featx.datasets.items import Item
+from featx.datasets.items import Item, labels_of
 from featx.errors import DatasetError, Failure, ImageError, UnusableImagesError
 from featx.images import decoding
 
@@ -19,20 +19,9 @@ AHEAD = 4
 """Batches that are decoded before they are needed."""
 
 
-def labels_of(images: Dataset) -> np.ndarray:
-    """Return the label of each image, (n,), or raise DatasetError where there are none."""
-    labels = images.labels
-    if labels is None:
-        raise DatasetError(
-            "the images have no labels. Expected a folder with one sub-folder per class, "
-            "a table with a label column, or y."
-        )
-    return labels
-
-
 def classes_and_codes(images: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Return the sorted class names, and the position of each image's class among them."""
-    labels = labels_of(images)
+    labels = labels_of(images.labels)
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise DatasetError(
@@ -44,7 +33,7 @@ def classes_and_codes(images: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 def known_codes(images: Dataset, classes: np.ndarray) -> np.ndarray:
     """Return the position of each image's class among those of the training."""
-    labels = labels_of(images)
+    labels = labels_of(images.labels)
     unknown = sorted(set(labels) - set(classes))
     if unknown:
         raise DatasetError(

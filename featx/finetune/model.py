@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from featx.backbones.architectures import BACKBONES
 from featx.backbones.backbone import Backbone, find_backbone
 from featx.datasets.dataset import as_dataset
+from featx.datasets.items import labels_of
 from featx.dense import GlobalAveragePooling, Recipe, attach, seed_of, split, train
 from featx.finetune.batches import (
     ImageBatches,
@@ -23,7 +24,6 @@ from featx.finetune.batches import (
     classes_and_codes,
     decoding_threads,
     known_codes,
-    labels_of,
 )
 
 
@@ -247,7 +247,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
     def score(self, dataset: Any, y: Sequence[Any] | None = None) -> float:
         """Return the share of images whose predicted class is their label."""
         images = as_dataset(dataset, y)
-        return float(np.mean(self.predict(images) == labels_of(images)))
+        return float(np.mean(self.predict(images) == labels_of(images.labels)))
 
 
 def _features(backbone: Backbone, recipe: Recipe) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from sklearn.pipeline import Pipeline
@@ -12,6 +11,7 @@ from sklearn.svm import LinearSVC
 
 from featx.dense import DenseClassifier, Recipe
 from featx.errors import HeadError
+from featx.formatting import did_you_mean
 from featx.heads.boosting.xgboost_head import XGBoostHead
 from featx.heads.folds import StratifiedFolds
 from featx.heads.logistic_head import LogisticHead
@@ -126,6 +126,22 @@ HEADS: dict[str, Callable[..., Any]] = {
 """Every head by name; each takes `random_state=` where it draws random numbers."""
 
 
+def factory_of(name: str) -> Callable[..., Any]:
+    """Return the function of `HEADS` that makes the head of this name.
+
+    Raises
+    ------
+    HeadError
+        No head has that name; the message names the nearest.
+    """
+    if name not in HEADS:
+        raise HeadError(
+            f"no head {name!r}.{did_you_mean(name, HEADS)} Known: {', '.join(HEADS)}, or any "
+            "classifier."
+        )
+    return HEADS[name]
+
+
 def find(head: Any) -> Any:
     """Return the unfitted head of a name, or the classifier that was given.
 
@@ -134,21 +150,4 @@ def find(head: Any) -> Any:
     HeadError
         No head has that name.
     """
-    if not isinstance(head, str):
-        return head
-    return factory_of(head)()
-
-
-def factory_of(name: str) -> Callable[..., Any]:
-    """Return what makes the unfitted head of a name.
-
-    Raises
-    ------
-    HeadError
-        No head has that name.
-    """
-    if name not in HEADS:
-        close = get_close_matches(name, HEADS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise HeadError(f"no head {name!r}.{hint} Known: {', '.join(HEADS)}, or any classifier.")
-    return HEADS[name]
+    return factory_of(head)() if isinstance(head, str) else head

@@ -5,41 +5,58 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from featx.backbones.backbone import Backbone
 from featx.classifier.export import parity
-from featx.datasets.dataset import Dataset
 from featx.errors import ExportError
 from featx.evaluation.evidence import image_map, learning_curve, mistakes, temperature
 from featx.evaluation.evidence.image_map import Map
 from featx.evaluation.evidence.learning_curve import LearningCurve, LearningPoint
 from featx.evaluation.evidence.temperature import Temperature
-from featx.evaluation.protocol import splits
-from featx.evaluation.protocol.splits import Split
-from featx.evaluation.protocol.trials import Held, Method
+from featx.evaluation.protocol.splits import EmbeddedImages, Split
+from featx.evaluation.protocol.trials import HeldOut, Method
 from featx.evaluation.results import Predictions
 from featx.evaluation.scores.summary import Summary
-from featx.features import Features
 
 logger = logging.getLogger(__name__)
 
-# Images that meet the folded network, at even steps of those that are tested: each is a whole
-# pass of its own.
-MOST_PARITY = 256
-# Learning curves of other heads than the verdict's are drawn where they cost no more than this.
-QUICK_SECONDS = 8.0
-# The same where the verdict's own curve has taken its time: something to read the gain from.
-HARDLY_SECONDS = 2.5
-MOST_CURVES = 3
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is spent on the evidence.
+
+    Attributes
+    ----------
+    parity_images : int
+        Images that meet the folded network, at even steps of those that are tested: each goes
+        through the whole network on its own.
+    map_images : int
+        Images on the map.
+    curve_seconds : float
+        A learning curve whose next point would go beyond this ends with the point it had reached.
+    other_seconds : float
+        Learning curves of other heads than the verdict's are drawn where they cost no more.
+    late_seconds : float
+        The same where the verdict's own curve has taken its `curve_seconds`.
+    curves : int
+        Learning curves in all.
+    """
+
+    parity_images: int = 256
+    map_images: int = image_map.MOST
+    curve_seconds: float = learning_curve.MOST_SECONDS
+    other_seconds: float = 8.0
+    late_seconds: float = 2.5
+    curves: int = 3
 
 
 @dataclass(frozen=True)
 class Proof:
-    """Whether a head on kept rows and the same head on the network say the same.
+    """Whether a head on features and the same head on the network predict the same.
 
     Attributes
     ----------
@@ -100,12 +117,14 @@ class Material:
         Of the first seed.
     methods : mapping of str to Method
         The heads.
-    rows : tuple
-        Training images and, where there is a test set, test images: Dataset and Features.
+    train, test : EmbeddedImages
+        Of the subject's backbone; `test` is None where there is no test set.
     splits : sequence of Split
         Of the first seed.
-    held : mapping of str to Held
-        Head -> its cross-validated answers for the training images; empty with folds.
+    held_out : mapping of str to HeldOut
+        Head -> its cross-validated predictions for the training images; empty with folds.
+    held_out_folds : int
+        The folds of that cross-validation.
     fitted : mapping of str to estimator
         Head -> as it was fitted on the last split.
     """
@@ -116,26 +135,28 @@ class Material:
     backbone: Backbone
     classes: Sequence[str]
     methods: Mapping[str, Method]
-    rows: tuple[tuple[Dataset, Features], tuple[Dataset, Features] | None]
+    train: EmbeddedImages
+    test: EmbeddedImages | None
     splits: Sequence[Split]
-    held: Mapping[str, Held]
-    held_folds: int
+    held_out: Mapping[str, HeldOut]
+    held_out_folds: int
     fitted: Mapping[str, Any]
+    limits: Limits = Limits()
 
     @property
-    def tested(self) -> tuple[Dataset, Features]:
-        """The images that are tested, and their rows."""
-        return self.rows[1] or self.rows[0]
+    def tested(self) -> EmbeddedImages:
+        """The images that are tested, and their features."""
+        return self.train if self.test is None else self.test
 
     @property
     def beside(self) -> list[Predictions]:
-        """The answers of all methods on the verdict's backbone."""
+        """The predictions of all methods on the verdict's backbone."""
         return [one for one in self.answers if one.backbone == self.subject.backbone]
 
 
 def gather(material: Material) -> Evidence:
     """Return the evidence; a part that fails is left out, with its reason."""
-    found = Evidence()
+    found: dict[str, Any] = {}
     seconds: dict[str, float] = {}
     missing = []
     parts: dict[str, Callable[[Material], dict[str, Any]]] = {
@@ -148,18 +169,18 @@ def gather(material: Material) -> Evidence:
     for name, part in parts.items():
         started = time.perf_counter()
         try:
-            found = replace(found, **part(material))
+            found |= part(material)
         except Exception as error:  # the figures are there, and must not be lost to their evidence
             logger.warning("the %s could not be made", name, exc_info=True)
             missing.append(f"No {name}: {error} [{type(error).__name__}]")
         seconds[name] = time.perf_counter() - started
-    return replace(found, seconds=seconds, missing=tuple(missing))
+    return Evidence(**found, seconds=seconds, missing=tuple(missing))
 
 
 def _mistakes(one: Material) -> dict[str, Any]:
     surest = mistakes.surest(one.subject.first)
     worst = mistakes.worst(one.beside, one.classes, surest)
-    items = one.tested[0].items
+    items = one.tested.images.items
     return {
         "surest": tuple(surest),
         "worst": tuple(worst),
@@ -168,23 +189,27 @@ def _mistakes(one: Material) -> dict[str, Any]:
 
 
 def _map(one: Material) -> dict[str, Any]:
-    images, rows = one.tested
-    return {"map": image_map.layout(one.subject.backbone, images.items, rows.X)}
+    tested, most = one.tested, one.limits.map_images
+    found = image_map.layout(
+        one.subject.backbone, tested.images.items, tested.features.X, most=most
+    )
+    return {"map": found}
 
 
 def _temperatures(one: Material) -> dict[str, Any]:
     known = [answers for answers in one.beside if answers.proba is not None]
-    if one.rows[1] is None:
+    if one.test is None:
         folds = [split.positions for split in one.splits]
         return {
             "temperatures": tuple(temperature.across_folds(a, folds, one.classes) for a in known)
         }
-    y = splits.labels_of(one.rows[0][1])
+    y = one.train.labels
     return {
         "temperatures": tuple(
-            temperature.from_training(answers, held, y, one.classes, one.held_folds)
+            temperature.from_training(answers, proba, y, one.classes, one.held_out_folds)
             for answers in known
-            if answers.method in one.held and (held := one.held[answers.method].proba) is not None
+            if answers.method in one.held_out
+            and (proba := one.held_out[answers.method].proba) is not None
         )
     }
 
@@ -212,7 +237,7 @@ def _proofs(one: Material) -> dict[str, Any]:
 
 def _proof(one: Material, method: str) -> Proof:
     last = one.splits[-1]
-    count = min(len(last.y_test), MOST_PARITY)
+    count = min(len(last.y_test), one.limits.parity_images)
     chosen = np.linspace(0, len(last.y_test) - 1, count).round().astype(int)
     found, reason = None, ""
     try:
@@ -225,22 +250,31 @@ def _proof(one: Material, method: str) -> Proof:
 
 
 def _learning(one: Material) -> dict[str, Any]:
-    trained = splits.labels_of(one.rows[0][1])
+    trained = one.train.labels
     largest = int(np.unique(trained.astype(str), return_counts=True)[1].max())
-    if one.rows[1] is None:
+    if one.test is None:
         largest = round(largest * (1 - 1 / len(one.splits)))
+    limits = one.limits
     curves: list[LearningCurve] = []
     for head in _heads(one):
         # Every step about doubles the images, so that all steps cost about two whole fits.
         cost = 2 * learning_curve.REPEATS * head.cost.each
         spent = sum(curve.seconds for curve in curves)
-        quick = cost <= (QUICK_SECONDS if spent <= learning_curve.MOST_SECONDS else HARDLY_SECONDS)
+        late = spent > limits.curve_seconds
+        quick = cost <= (limits.late_seconds if late else limits.other_seconds)
         if head.method in one.methods and (head is one.subject or quick):
             n_train = float(np.mean([len(split.y_train) for split in one.splits]))
             last = LearningPoint(largest, n_train, head.accuracy, head.interval, len(head.seeds))
-            slow = cost > learning_curve.MOST_SECONDS
-            method = one.methods[head.method]
-            curves.append(learning_curve.curve(method, head.backbone, one.splits, last, slow=slow))
-        if len(curves) == MOST_CURVES:
+            curves.append(
+                learning_curve.curve(
+                    one.methods[head.method],
+                    head.backbone,
+                    one.splits,
+                    last,
+                    slow=cost > limits.curve_seconds,
+                    most_seconds=limits.curve_seconds,
+                )
+            )
+        if len(curves) == limits.curves:
             break
     return {"learning": tuple(curves)}

@@ -1,4 +1,4 @@
-"""A map of the images: their rows laid out in two dimensions, look-alikes side by side."""
+"""A map of the images: their embeddings laid out in two dimensions, similar ones side by side."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from featx.images.thumbnails import encoded
 
 # More are neither told apart on a page nor laid out in seconds.
 MOST = 1500
-# Pixels of the edge of a image in the sheet of all of them.
+# Pixels of the edge of an image in the sheet of all of them.
 SIDE = 80
 # Below this t-SNE has no neighbourhoods to keep.
 _FEWEST = 12
@@ -53,47 +53,50 @@ class Map:
     seconds: float
 
 
-def layout(backbone: str, items: Sequence[Item], X: np.ndarray) -> Map:
+def layout(backbone: str, items: Sequence[Item], X: np.ndarray, *, most: int = MOST) -> Map:
     """Return the map of these images.
 
     Parameters
     ----------
     items : sequence of n Item
     X : ndarray of float32, shape (n, dim)
-        Their rows.
+        Their features.
+    most : int
+        Of more images so many are shown, at even steps.
 
     Notes
     -----
-    Rows of length 1 (so that distances follow the cosine), 50 principal components, then t-SNE
-    (van der Maaten & Hinton 2008) as scikit-learn has it, begun from the first two components.
+    Embeddings of length 1 (so that distances follow the cosine), 50 principal components, then
+    t-SNE (van der Maaten & Hinton 2008) as scikit-learn has it, begun from the first two
+    components.
     """
     started = time.perf_counter()
-    count = min(len(items), MOST)
+    count = min(len(items), most)
     chosen = np.linspace(0, len(items) - 1, count).round().astype(int)
-    rows = np.asarray(X[chosen], dtype=np.float32)
-    # On so few rows two threads spend their time waiting for each other.
+    features = np.asarray(X[chosen], dtype=np.float32)
+    # On so few images two threads spend their time waiting for each other.
     with threadpool_limits(1):
-        how, places = _places(rows)
+        how, places = _places(features)
     columns = math.ceil(math.sqrt(count))
     sheet = _sheet([items[position] for position in chosen], columns)
     seconds = time.perf_counter() - started
-    return Map(backbone, how, chosen, places, rows, sheet, columns, seconds)
+    return Map(backbone, how, chosen, places, features, sheet, columns, seconds)
 
 
-def _places(rows: np.ndarray) -> tuple[str, np.ndarray]:
+def _places(X: np.ndarray) -> tuple[str, np.ndarray]:
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
-    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    unit = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12)
     parts = min(50, *unit.shape)
     if not np.ptp(unit, axis=0).any():
-        return "PCA", np.full((len(rows), 2), 0.5)
+        return "PCA", np.full((len(X), 2), 0.5)
     main = PCA(parts, random_state=0).fit_transform(unit)
-    if len(rows) < _FEWEST:
-        how, found = "PCA", np.zeros((len(rows), 2))
+    if len(X) < _FEWEST:
+        how, found = "PCA", np.zeros((len(X), 2))
         found[:, : min(2, parts)] = main[:, :2]
     else:
-        perplexity = min(30.0, (len(rows) - 1) / 3)
+        perplexity = min(30.0, (len(X) - 1) / 3)
         how = "t-SNE"
         found = TSNE(perplexity=perplexity, init=_start(main), random_state=0).fit_transform(main)
     low, high = found.min(axis=0), found.max(axis=0)
@@ -122,5 +125,5 @@ def _sheet(items: Sequence[Item], columns: int) -> bytes:
 def _cell(item: Item) -> Image.Image | None:
     try:
         return Image.fromarray(decoding.thumbnail(item.source, SIDE))
-    except ImageError:  # gone or changed since its row was made
+    except ImageError:  # gone or changed since it was extracted
         return None

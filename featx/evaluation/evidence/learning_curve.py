@@ -1,4 +1,4 @@
-"""The learning curve: accuracy over training images per class, from the kept rows."""
+"""The learning curve: accuracy over training images per class, from the cached features."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REPEATS = 5
 # Of a slow head, which is tried at every other size besides. Folds are never fewer: all of them
 # test every image once, a part of them would leave images out.
 FEWER_REPEATS = 3
-# A head whose next point would go beyond this ends with the point that it had reached.
+# Seconds of one curve.
 MOST_SECONDS = 12.0
 # A step at most multiplies the images by this, and so about the seconds.
 _STEP = 2.5
@@ -76,7 +76,7 @@ def sizes(y: Sequence[str]) -> list[int]:
 
 
 def drawn(y: np.ndarray, per_class: int, seed: int) -> np.ndarray:
-    """Return positions of at most `per_class` rows of each class, in their order.
+    """Return positions of at most `per_class` images of each class, in their order.
 
     Of one seed a smaller draw is a part of each larger one, so that a step of the curve shows the
     added images and not another draw.
@@ -87,7 +87,13 @@ def drawn(y: np.ndarray, per_class: int, seed: int) -> np.ndarray:
 
 
 def curve(
-    method: Method, backbone: str, splits: Sequence[Split], last: LearningPoint, *, slow: bool
+    method: Method,
+    backbone: str,
+    splits: Sequence[Split],
+    last: LearningPoint,
+    *,
+    slow: bool,
+    most_seconds: float = MOST_SECONDS,
 ) -> LearningCurve:
     """Return the learning curve of a head.
 
@@ -100,6 +106,8 @@ def curve(
         With all training images.
     slow : bool
         Take every other size and, with a test set, fewer draws.
+    most_seconds : float
+        A curve whose next point would go beyond this ends with the point that it had reached.
     """
     repeats = FEWER_REPEATS if slow else REPEATS
     draws = list(enumerate(splits if len(splits) > 1 else [splits[0]] * repeats))
@@ -109,14 +117,14 @@ def curve(
     points: list[LearningPoint] = []
     note, forecast = "", 0.0
     for size in steps:
-        if before - started + forecast > MOST_SECONDS:
+        if before - started + forecast > most_seconds:
             reached = points[-1].per_class if points else 0
             note = f"No point between {reached} and all images: it would take too long."
             break
         try:
             points.append(_point(method, draws, size))
-        except Exception:  # such as a head that needs more rows of a class than this
-            logger.debug("%s with %d a class failed", method.name, size, exc_info=True)
+        except Exception:  # such as a head that needs more images per class
+            logger.debug("%s with %d per class failed", method.name, size, exc_info=True)
         now = time.perf_counter()
         before, forecast = now, _STEP * (now - before)
     points = [point for point in points if point.per_class < last.per_class]
@@ -130,7 +138,7 @@ def _point(method: Method, draws: Sequence[tuple[int, Split]], size: int) -> Lea
     for seed, split in draws:
         chosen = drawn(split.y_train, size, seed)
         with warnings.catch_warnings():
-            # What a head warns of on few rows says nothing of it on all of them.
+            # What a head warns of on few images means nothing for all of them.
             warnings.simplefilter("ignore")
             model = method.make(seed).fit(split.X_train[chosen], split.y_train[chosen])
             right.append(model.predict(split.X_test) == split.y_test)

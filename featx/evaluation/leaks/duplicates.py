@@ -31,13 +31,14 @@ LEAST_DETAIL = 0.9
 # images each is like each.
 MOST_ALIKE = 32
 # Comparing each hash with each takes about a minute of one core at this size. Beyond it only the
-# nearest rows are compared. These are too few where a set is of one texture: of copies of magnetic
-# tiles among 692, 17 % are not among the ten nearest of their original, nor it among theirs.
+# nearest embeddings are compared. These are too few where a set is of one texture: of copies of
+# magnetic tiles among 692, 17 % are not among the ten nearest of their original, nor it among
+# theirs.
 MOST_HASHED = 20_000
 NEIGHBOURS = 10
 LEAST_COSINE = 0.6
 # Brute-force cosine takes n^2 * dim multiplications: about a minute at this size on one machine.
-MOST_ROWS = 50_000
+MOST_IMAGES = 50_000
 
 _SIDE = 128
 # The whole image, and windows of 97 % and 94 % of each edge at nine places: a cut-off edge moves
@@ -54,7 +55,7 @@ _WINDOWS = (
 
 
 @dataclass(frozen=True)
-class Twins:
+class Duplicate:
     """Two images, by position, that look alike.
 
     Attributes
@@ -62,7 +63,7 @@ class Twins:
     kind : {"exact", "near"}
         The same bytes, or the same scene to the eye.
     cosine : float
-        Of their rows.
+        Of their embeddings.
     bits : int
         Bits of 63 in which their perceptual hashes differ, at the best flip and cut.
     """
@@ -74,19 +75,27 @@ class Twins:
     bits: int
 
 
-def twins(items: Sequence[Item], X: np.ndarray) -> list[Twins]:
+def duplicates(
+    items: Sequence[Item],
+    X: np.ndarray,
+    *,
+    most_images: int = MOST_IMAGES,
+    most_hashed: int = MOST_HASHED,
+) -> list[Duplicate]:
     """Return the pairs that are the same or nearly, exact ones first.
-
-    Of more than `MOST_ROWS` images only exact ones are sought.
 
     Parameters
     ----------
     items : sequence of n Item
     X : ndarray of float32, shape (n, dim)
-        Their rows, of one backbone.
+        Their features, of one backbone.
+    most_images : int
+        Of more images than this only exact duplicates are sought.
+    most_hashed : int
+        Of more than this only the nearest by their embeddings are compared.
     """
     exact = _exact(items, X)
-    if len(X) > MOST_ROWS:
+    if len(X) > most_images:
         return exact
     # One of each set of equal files stands for all.
     single = np.unique(groups(len(X), exact), return_index=True)[1]
@@ -99,7 +108,7 @@ def twins(items: Sequence[Item], X: np.ndarray) -> list[Twins]:
         stacked = np.stack([codes[n].ravel() for n in seen.tolist()])
         near = (
             _agreeing(stacked, pool)
-            if len(seen) <= MOST_HASHED
+            if len(seen) <= most_hashed
             else _agreeing_neighbours(stacked, X[seen])
         )
         alike = [(int(seen[i]), int(seen[j]), bits) for i, j, bits in near]
@@ -108,23 +117,24 @@ def twins(items: Sequence[Item], X: np.ndarray) -> list[Twins]:
             zip(doubtful, pool.map(lambda n: _waves(items[n], 64, 16), doubtful), strict=True)
         )
     kept = [(i, j, bits) for i, j, bits in alike if _detail(waves[i], waves[j]) >= LEAST_DETAIL]
-    rows = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12)
-    return exact + [Twins(i, j, "near", float(rows[i] @ rows[j]), bits) for i, j, bits in kept]
+    unit = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12)
+    return exact + [Duplicate(i, j, "near", float(unit[i] @ unit[j]), bits) for i, j, bits in kept]
 
 
-def groups(n: int, pairs: Sequence[Twins]) -> np.ndarray:
-    """Return a number a image, the same for all that are joined by pairs; int, shape (n,)."""
+def groups(n: int, pairs: Sequence[Duplicate]) -> np.ndarray:
+    """Return a number per image, the same for all that are joined by pairs; int, shape (n,)."""
     first, second = ([pair.first for pair in pairs], [pair.second for pair in pairs])
     joined = coo_array((np.ones(len(pairs), bool), (first, second)), shape=(n, n))
     return np.asarray(connected_components(joined, directed=False)[1])
 
 
-def _exact(items: Sequence[Item], X: np.ndarray) -> list[Twins]:
+def _exact(items: Sequence[Item], X: np.ndarray) -> list[Duplicate]:
     """Return neighbouring pairs of each set of equal files: n equal ones are n - 1 pairs."""
-    # Equal content has equal rows, for a row is found by its content; only such files are read.
+    # Equal content has equal embeddings, as the cache finds them by content: only such files are
+    # read.
     alike: dict[bytes, list[int]] = {}
-    for position, row in enumerate(X):
-        alike.setdefault(row.tobytes(), []).append(position)
+    for position, embedding in enumerate(X):
+        alike.setdefault(embedding.tobytes(), []).append(position)
     found = []
     for members in alike.values():
         if len(members) < 2:
@@ -132,11 +142,13 @@ def _exact(items: Sequence[Item], X: np.ndarray) -> list[Twins]:
         same: dict[bytes, list[int]] = {}
         for position in members:
             item = items[position]
-            # Gone since its row was made: equal to nothing but itself.
+            # Gone since it was extracted: equal to nothing but itself.
             own = content(item) or item.id.encode("utf-8", "surrogateescape")
             same.setdefault(own, []).append(position)
         for equal in same.values():
-            found += [Twins(a, b, "exact", 1.0, 0) for a, b in zip(equal, equal[1:], strict=False)]
+            found += [
+                Duplicate(a, b, "exact", 1.0, 0) for a, b in zip(equal, equal[1:], strict=False)
+            ]
     return sorted(found, key=lambda pair: (pair.first, pair.second))
 
 
@@ -168,9 +180,9 @@ def _agreeing(codes: np.ndarray, pool: ThreadPoolExecutor) -> list[tuple[int, in
 
 
 def _agreeing_neighbours(codes: np.ndarray, X: np.ndarray) -> list[tuple[int, int, int]]:
-    """Return such pairs among the nearest rows by cosine (sklearn's exact NearestNeighbors)."""
+    """Return such pairs among the nearest embeddings by cosine (exact nearest neighbours)."""
     graph = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(X) - 1), metric="cosine")
-    # Without an argument the row itself is left out, also where others are equal to it.
+    # Without an argument the image itself is left out, also where others are equal to it.
     distances, indices = graph.fit(X).kneighbors()
     first, rank = np.nonzero(1 - distances >= LEAST_COSINE)
     second = indices[first, rank]
@@ -192,7 +204,7 @@ def _paired(found: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]]
 
 
 def _codes(item: Item) -> np.ndarray | None:
-    """Return perceptual hashes (windows, flips) of a image, uint64; None where it cannot be read.
+    """Return perceptual hashes (windows, flips) of an image, uint64; None where it cannot be read.
 
     The hash is Zauner's DCT hash (2010, "Implementation and Benchmarking of Perceptual Image Hash
     Functions"): the 8 x 8 lowest frequencies of a 32 x 32 grey image, less the mean, each above

@@ -5,24 +5,25 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from featx.datasets.dataset import Dataset, Item
+from featx.datasets.dataset import Item
 from featx.errors import ImageError
 from featx.evaluation.leaks import duplicates, shortcuts
-from featx.evaluation.leaks.duplicates import Twins
+from featx.evaluation.leaks.duplicates import Duplicate
 from featx.evaluation.leaks.shortcuts import Shortcut
 from featx.evaluation.protocol import splits, trials
+from featx.evaluation.protocol.splits import EmbeddedImages
 from featx.evaluation.protocol.trials import Method
 from featx.formatting import percent
 from featx.images import decoding
 from featx.images.thumbnails import thumbnail
 
-# Ten a class is what a stratified split of 10 % needs to hold out one; below it, a class's own
+# Ten per class is what a stratified split of 10 % needs to hold out one; below it, a class's own
 # score rests on hardly any image.
 FEWEST_IMAGES = 10
 # From this share of copied images on it is tried what folds that divide copies would have said.
@@ -33,8 +34,8 @@ _THUMBNAIL = 160
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a image stands: "train" or "test", its id there, and its label."""
+class ImageRef:
+    """One image of a comparison: "train" or "test", its id there, and its label."""
 
     part: str
     id: str
@@ -50,11 +51,11 @@ class Pair:
     kind : {"exact", "near"}
         The same bytes, or the same scene to the eye.
     cosine : float
-        Of their rows.
+        Of their embeddings.
     """
 
-    first: Place
-    second: Place
+    first: ImageRef
+    second: ImageRef
     kind: Literal["exact", "near"]
     cosine: float
 
@@ -82,13 +83,13 @@ class Leaks:
     leaked : tuple of str
         Ids of the test images of which training has a copy, in their order.
     groups : mapping of str to ndarray of int
-        Part -> a number a image, the same for all copies of each other in every part: the
+        Part -> a number per image, the same for all copies of each other in every part: the
         `groups` of scikit-learn's `StratifiedGroupKFold`.
     small : mapping of str to int
         Classes with fewer than `FEWEST_IMAGES` training images.
     shortcuts : tuple of Shortcut
         What about the files tells the class.
-    thumbnails : mapping of Place to bytes
+    thumbnails : mapping of ImageRef to bytes
         JPEGs of the first `SHOWN` pairs.
     seconds : float
     near : bool
@@ -107,7 +108,7 @@ class Leaks:
     groups: Mapping[str, np.ndarray]
     small: Mapping[str, int]
     shortcuts: tuple[Shortcut, ...]
-    thumbnails: Mapping[Place, bytes] = field(default_factory=dict)
+    thumbnails: Mapping[ImageRef, bytes] = field(default_factory=dict)
     seconds: float = 0.0
     near: bool = True
     apart: bool = False
@@ -116,8 +117,7 @@ class Leaks:
     @property
     def copied(self) -> float:
         """The share of the training images that have a copy among them, 0 to 1."""
-        counts = np.unique(self.groups["train"], return_counts=True)[1]
-        return float(counts[counts > 1].sum() / counts.sum())
+        return _share(self.groups["train"])
 
     @property
     def conflicting(self) -> int:
@@ -179,27 +179,93 @@ class Leaks:
         return said
 
 
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """The images that are duplicates of each other, which is known before folds are drawn.
+
+    Attributes
+    ----------
+    duplicates : tuple of Duplicate
+        By position in the training images followed by the test images.
+    groups : ndarray of int, shape (n_train,)
+        A number per training image, the same for all duplicates of each other.
+    test_groups : ndarray of int, shape (n_test,), or None
+        The same of the test images; None where there is no test set.
+    near : bool
+        False where there are too many images to look for more than equal files.
+    """
+
+    duplicates: tuple[Duplicate, ...]
+    groups: np.ndarray
+    test_groups: np.ndarray | None
+    near: bool
+    seconds: float
+
+    @property
+    def share(self) -> float:
+        """The share of the training images that have a duplicate among them, 0 to 1."""
+        return _share(self.groups)
+
+
+def _share(groups: np.ndarray) -> float:
+    counts = np.unique(groups, return_counts=True)[1]
+    return float(counts[counts > 1].sum() / counts.sum())
+
+
+def find_copies(
+    train: EmbeddedImages,
+    test: EmbeddedImages | None = None,
+    *,
+    most_images: int = duplicates.MOST_IMAGES,
+    most_hashed: int = duplicates.MOST_HASHED,
+) -> Copies:
+    """Look for duplicates among the images of both sets; see `duplicates.duplicates`."""
+    started = time.perf_counter()
+    sets = [train] if test is None else [train, test]
+    X = np.concatenate([one.features.X for one in sets])
+    items = [item for one in sets for item in one.images.items]
+    found = duplicates.duplicates(items, X, most_images=most_images, most_hashed=most_hashed)
+    groups = duplicates.groups(len(X), found)
+    cut = len(train.images)
+    return Copies(
+        duplicates=tuple(found),
+        groups=groups[:cut],
+        test_groups=None if test is None else groups[cut:],
+        near=len(X) <= most_images,
+        seconds=time.perf_counter() - started,
+    )
+
+
 def inspect(
-    train: tuple[Dataset, np.ndarray], test: tuple[Dataset, np.ndarray] | None = None
+    train: EmbeddedImages,
+    test: EmbeddedImages | None = None,
+    *,
+    copies: Copies | None = None,
+    apart: bool = False,
+    divided: float | None = None,
 ) -> Leaks:
     """Look for copies, small classes and shortcuts.
 
     Parameters
     ----------
-    train, test : tuple of Dataset and ndarray of float32, shape (n, dim)
-        Images and their rows, of one backbone.
+    train, test : EmbeddedImages
+        Of one backbone.
+    copies : Copies, optional
+        As `find_copies` returned them for these images, if it was asked before.
+    apart, divided
+        What `Leaks` holds under these names, as `divides` and `divided_accuracy` return it.
 
     Notes
     -----
     The perceptual hash of each image is put to that of each other, at four flips and nineteen
     cuts, and where they agree, the correlation of the middle frequencies of their grey thumbnails
-    decides. Of more than 20,000 images only the nearest rows by cosine are compared, and of more
-    than 50,000 only equal files are sought. A copy that is turned, heavily cut or painted over is
-    not found.
+    decides. Of more than 20,000 images only the nearest embeddings by cosine are compared, and of
+    more than 50,000 only equal files are sought. A copy that is turned, heavily cut or painted over
+    is not found.
 
     The thresholds were chosen on planted copies of these four sets; of others, 100 of each kind,
-    it found (`tests/test_leakage.py` plants them; in brackets what the ten nearest rows of
-    MobileNetV2 alone led to, as all images of one texture are near each other to it):
+    it found (`tests/evaluation/leaks/test_leakage.py` plants them; in brackets what the ten nearest
+    embeddings of MobileNetV2 alone led to, as all images of one texture are near each other to it):
 
     ======================= ========= ========== ========= ========= =========
     images                same file re-encoded resized   flipped   cropped
@@ -216,44 +282,43 @@ def inspect(
     999 of magnetic_tile: the same tile at other exposures, but for at most five pairs of different
     tiles, to the eye.
     """
+    found = find_copies(train, test) if copies is None else copies
     started = time.perf_counter()
     parts = {"train": train} if test is None else {"train": train, "test": test}
-    items = [item for images, _ in parts.values() for item in images.items]
-    places = [
-        Place(part, item.id, item.label)
-        for part, (images, _) in parts.items()
-        for item in images.items
+    items = [item for one in parts.values() for item in one.images.items]
+    refs = [
+        ImageRef(part, item.id, item.label)
+        for part, one in parts.items()
+        for item in one.images.items
     ]
-    rows = np.concatenate([rows for _, rows in parts.values()])
-    near = len(rows) <= duplicates.MOST_ROWS
-    found = duplicates.twins(items, rows)
-    groups = duplicates.groups(len(rows), found)
-    cut = len(train[1])
-    found.sort(key=lambda twin: _suspicion(twin, places))
-    labels = [item.label for item in train[0].items if item.label is not None]
-    labelled = len(labels) == cut
+    pairs = sorted(found.duplicates, key=lambda pair: _suspicion(pair, refs))
+    labels = [item.label for item in train.images.items if item.label is not None]
+    labelled = len(labels) == len(train.images)
+    tested = {} if found.test_groups is None else {"test": found.test_groups}
     return Leaks(
         images=len(items),
-        pairs=tuple(Pair(places[t.first], places[t.second], t.kind, t.cosine) for t in found),
-        leaked=_leaked(places, groups, cut),
-        groups={"train": groups[:cut]} | ({"test": groups[cut:]} if test else {}),
+        pairs=tuple(Pair(refs[p.first], refs[p.second], p.kind, p.cosine) for p in pairs),
+        leaked=_leaked(refs, found),
+        groups={"train": found.groups, **tested},
         small=_small(labels) if labelled else {},
-        shortcuts=tuple(shortcuts.shortcuts(train[0].items, labels)) if labelled else (),
-        thumbnails=_thumbnails(found[:SHOWN], items, places),
-        seconds=time.perf_counter() - started,
-        near=near,
+        shortcuts=tuple(shortcuts.shortcuts(train.images.items, labels)) if labelled else (),
+        thumbnails=_thumbnails(pairs[:SHOWN], items, refs),
+        seconds=found.seconds + time.perf_counter() - started,
+        near=found.near,
+        apart=apart,
+        divided=divided,
     )
 
 
-def _suspicion(twin: Twins, places: Sequence[Place]) -> tuple[bool, bool, bool, int, int]:
-    one, two = places[twin.first], places[twin.second]
+def _suspicion(pair: Duplicate, refs: Sequence[ImageRef]) -> tuple[bool, bool, bool, int, int]:
+    one, two = refs[pair.first], refs[pair.second]
     # False sorts before True.
     return (
         one.label == two.label,
         one.part == two.part,
-        twin.kind == "near",
-        twin.bits,
-        twin.first,
+        pair.kind == "near",
+        pair.bits,
+        pair.first,
     )
 
 
@@ -261,27 +326,26 @@ def _small(labels: Sequence[str]) -> dict[str, int]:
     return {name: n for name, n in sorted(Counter(labels).items()) if n < FEWEST_IMAGES}
 
 
-def _leaked(places: Sequence[Place], groups: np.ndarray, cut: int) -> tuple[str, ...]:
-    trained = set(groups[:cut].tolist())
-    return tuple(
-        place.id
-        for place, group in zip(places[cut:], groups[cut:], strict=True)
-        if group in trained
-    )
+def _leaked(refs: Sequence[ImageRef], copies: Copies) -> tuple[str, ...]:
+    if copies.test_groups is None:
+        return ()
+    trained = np.isin(copies.test_groups, copies.groups)
+    tested = refs[len(copies.groups) :]
+    return tuple(ref.id for ref, leaked in zip(tested, trained, strict=True) if leaked)
 
 
 def _thumbnails(
-    found: Sequence[Twins], items: Sequence[Item], places: Sequence[Place]
-) -> dict[Place, bytes]:
+    found: Sequence[Duplicate], items: Sequence[Item], refs: Sequence[ImageRef]
+) -> dict[ImageRef, bytes]:
     images = {}
-    for position in {position for twin in found for position in (twin.first, twin.second)}:
+    for position in {position for pair in found for position in (pair.first, pair.second)}:
         source = items[position].source
         try:
             content = decoding.read(source) if isinstance(source, Path) else source
             pixels = decoding.decode(content) if isinstance(content, bytes) else content
         except ImageError:
             continue
-        images[places[position]] = thumbnail(pixels, _THUMBNAIL)
+        images[refs[position]] = thumbnail(pixels, _THUMBNAIL)
     return images
 
 
@@ -289,25 +353,17 @@ def _counted(n: int, one: str, many: str) -> str:
     return f"{n:,} {one if n == 1 else many}"
 
 
-def judged(leaks: Leaks, y: np.ndarray, folds: int, seed: int) -> Leaks:
-    """Return the leaks with whether folds of the training images divide copies."""
-    groups = leaks.groups["train"]
-    apart = any(
-        np.isin(groups[score], groups[fit]).any()
-        for fit, score in splits.folds_of(y, folds, seed, groups)
+def divides(copies: Copies, y: np.ndarray, folds: int, seed: int) -> bool:
+    """Return whether folds of the training images divide copies all the same."""
+    return any(
+        np.isin(copies.groups[score], copies.groups[fit]).any()
+        for fit, score in splits.folds_of(y, folds, seed, copies.groups)
     )
-    return replace(leaks, apart=apart)
 
 
-def tried(leaks: Leaks, head: Method, X: np.ndarray, y: np.ndarray, folds: int, seed: int) -> Leaks:
-    """Return the leaks with what a head would seem to get on folds that divide copies.
-
-    Parameters
-    ----------
-    leaks : Leaks
-        As ``judged`` returned them; left as they are where copies are few, or divided anyway.
-    """
-    if leaks.apart or leaks.copied < MANY_COPIES:
-        return leaks
-    accuracy = trials.cross_validate(head, X, y, splits.folds_of(y, folds, seed), seed).accuracy
-    return leaks if np.isnan(accuracy) else replace(leaks, divided=accuracy)
+def divided_accuracy(
+    head: Method, X: np.ndarray, y: np.ndarray, folds: int, seed: int
+) -> float | None:
+    """Return what a head would seem to get on folds that divide copies; None where it failed."""
+    found = trials.cross_validate(head, X, y, splits.folds_of(y, folds, seed), seed)
+    return None if found is None else found.accuracy

@@ -11,8 +11,10 @@ from featx.backbones.backbone import Backbone, find_backbone
 from featx.datasets.dataset import Dataset
 from featx.dense import Recipe
 from featx.errors import FeatxError
-from featx.evaluation.protocol import trials
-from featx.evaluation.results import Pass, Result
+from featx.evaluation.protocol import splits, trials
+from featx.evaluation.protocol.options import Options
+from featx.evaluation.protocol.splits import EmbeddedImages
+from featx.evaluation.results import ExtractionCost
 from featx.finetune import FineTuned
 from featx.formatting import epochs as epochs_in_words
 
@@ -88,33 +90,40 @@ class Plan:
         smallest = min(Counter(str(label) for label in train.labels).values())
         return min(SELECTION_FOLDS, smallest) if smallest > 1 else 0
 
-    def blank(self, done: Pass, method: trials.Method, seed: int) -> Result:
-        """Return the fields that all rows of one method and seed share; scores come later."""
-        head = method.kind == "head"
-        nothing = float("nan")
-        return Result(
+    def setting(
+        self, extraction: ExtractionCost, train: EmbeddedImages, tested: EmbeddedImages
+    ) -> trials.Setting:
+        """Return what all trials on one backbone share."""
+        return trials.Setting(
             dataset=" -> ".join(name for name in self.names if name is not None),
-            backbone=done.backbone,
-            method=method.name,
-            kind=method.kind,
-            seed=seed,
-            fold=None,
-            n_train=0,
-            n_test=0,
-            accuracy=nothing,
-            balanced_accuracy=nothing,
-            macro_f1=nothing,
-            log_loss=None,
-            ece=None,
-            extract_seconds=done.seconds if head else 0.0,
-            images_computed=done.computed if head else 0,
-            images_reused=done.reused if head else 0,
-            fit_seconds=nothing,
-            predict_seconds=nothing,
-            epochs=None,
-            epoch_seconds=None,
+            classes=splits.classes_of(train),
+            ids=tuple(tested.features.ids),
+            extraction=extraction,
             versions=self.versions,
         )
+
+
+def read(train: Any, test: Any, options: Options, versions: str) -> Plan:
+    """Return the plan of a comparison; the images themselves are not looked at.
+
+    Raises
+    ------
+    FeatxError
+        An option that cannot be, or nothing to compare.
+    """
+    asked = Plan(
+        names=(splits.name_of(train), None if test is None else splits.name_of(test)),
+        backbones=tuple(several(options.backbones, options.precisions)),
+        heads=tuple(trials.methods(options.heads)),
+        recipe=recipe_of(options.baseline, options.epochs),
+        seeds=seeds_of(options.seeds),
+        folds=options.folds,
+        extraction=options.extraction,
+        versions=versions,
+    )
+    if not asked.steps:
+        raise FeatxError("nothing to compare: give a head, or leave the baseline in.")
+    return asked
 
 
 def several(backbones: Any, precisions: Sequence[str] | None = None) -> list[Backbone]:
@@ -152,7 +161,7 @@ def recipe_of(baseline: bool | Recipe, epochs: int) -> Recipe | None:
 
 
 def in_words(recipe: Recipe | None) -> str:
-    """Return a recipe as the report tells it; empty for none."""
+    """Return a recipe in words for the report; empty for none."""
     if recipe is None:
         return ""
     layers = " + ".join([*(type(layer).__name__ for layer in recipe.layers), "Dense softmax"])

@@ -13,14 +13,28 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from featx.datasets import content
 from featx.datasets.dataset import Dataset
+from featx.datasets.items import labels_of
 from featx.errors import DatasetError
 from featx.evaluation.results import Images, SkippedImage
 from featx.features import Features
 
 
 @dataclass(frozen=True, eq=False)
+class EmbeddedImages:
+    """A labelled data set and its features: the same images in the same order."""
+
+    images: Dataset
+    features: Features
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The label of each image, shape (n,)."""
+        return labels_of(self.features.y)
+
+
+@dataclass(frozen=True, eq=False)
 class Split:
-    """One training and test set, as rows for the heads and as images for the baseline.
+    """One training and test set, as features for the heads and as images for the baseline.
 
     Attributes
     ----------
@@ -49,32 +63,21 @@ def check(train: Dataset, test: Dataset | None, folds: int) -> None:
         No labels; one class only; a class of the test set that the training set lacks; without a
         test set, a class with fewer images than folds.
     """
-    _check_labels(train, "training")
-    classes = Counter(_labels(train))
+    classes = Counter(map(str, labels_of(train.labels, "the training set has")))
     if len(classes) < 2:
         raise DatasetError(
             f"the training set has one class only, {next(iter(classes))!r}; a comparison needs at "
-            "least two. A folder data set has one sub-folder a class: was the folder above meant?"
+            "least two. A folder data set has one sub-folder per class: was the folder above meant?"
         )
     if test is None:
         _check_folds(classes, folds)
         return
-    _check_labels(test, "test")
-    unseen = sorted(set(_labels(test)) - set(classes))
+    unseen = sorted({str(name) for name in labels_of(test.labels, "the test set has")} - {*classes})
     if unseen:
         raise DatasetError(
             f"the test set has {_counted(len(unseen), 'class', 'classes')} that the training set "
             f"lacks: {_listed(unseen)}. The training set has: {_listed(sorted(classes))}. Give "
             "both sets the same class names, or leave those images out."
-        )
-
-
-def _check_labels(dataset: Dataset, part: str) -> None:
-    if dataset.labels is None:
-        raise DatasetError(
-            f"the {part} set has no labels, and a comparison needs them: give a folder with a "
-            "sub-folder a class, a CSV with a label column, or featx.datasets.as_dataset(..., "
-            "labels=...)."
         )
 
 
@@ -91,10 +94,6 @@ def _check_folds(classes: Counter[str], folds: int) -> None:
         )
 
 
-def _labels(dataset: Dataset) -> list[str]:
-    return [] if dataset.labels is None else [str(label) for label in dataset.labels]
-
-
 def _counted(n: int, one: str, many: str) -> str:
     return f"{n} {one if n == 1 else many}"
 
@@ -105,7 +104,7 @@ def _listed(names: list[str], shown: int = 20) -> str:
 
 
 def without_failures(dataset: Dataset, features: Features) -> Dataset:
-    """Return the images that have a row, so that the baseline sees the same ones."""
+    """Return the images that were embedded, so that the baseline sees the same ones."""
     bad = {failure.id for failure in features.failures}
     if not bad:
         return dataset
@@ -113,8 +112,8 @@ def without_failures(dataset: Dataset, features: Features) -> Dataset:
 
 
 def splits(
-    train: tuple[Dataset, Features],
-    test: tuple[Dataset, Features] | None,
+    train: EmbeddedImages,
+    test: EmbeddedImages | None,
     folds: int,
     seed: int,
     *,
@@ -127,37 +126,28 @@ def splits(
     groups : ndarray of int, shape (n,), optional
         Images of one group, such as copies of each other, are never divided between folds.
     """
-    images, rows = train
+    X, y = train.features.X, train.labels
     if test is not None:
-        yield Split(
-            None,
-            rows.X,
-            labels_of(rows),
-            test[1].X,
-            labels_of(test[1]),
-            np.arange(len(test[1])),
-            images,
-            test[0],
-        )
+        positions = np.arange(len(test.images))
+        yield Split(None, X, y, test.features.X, test.labels, positions, train.images, test.images)
         return
-    y = labels_of(rows)
     for number, (fit, score) in enumerate(folds_of(y, folds, seed, groups), start=1):
         yield Split(
             number,
-            rows.X[fit],
+            X[fit],
             y[fit],
-            rows.X[score],
+            X[score],
             y[score],
             score,
-            images.subset(list(fit)),
-            images.subset(list(score)),
+            train.images.subset(list(fit)),
+            train.images.subset(list(score)),
         )
 
 
 def folds_of(
     y: np.ndarray, folds: int, seed: int, groups: np.ndarray | None = None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return positions that train and that are scored, a pair a fold; groups stay together."""
+    """Return positions that train and that are scored, per fold; groups stay together."""
     nothing = np.zeros(len(y))
     if groups is None or not folds <= len(np.unique(groups)) < len(groups):
         plain = StratifiedKFold(folds, shuffle=True, random_state=seed)
@@ -171,33 +161,27 @@ def folds_of(
     return folds_of(y, folds, seed)
 
 
-def labels_of(features: Features) -> np.ndarray:
-    """Return the labels of rows that are known to have some; str objects, shape (n,)."""
-    if features.y is None:
-        raise DatasetError("the rows have no labels, and a comparison needs them.")
-    return np.asarray(features.y, dtype=object)
+def classes_of(train: EmbeddedImages) -> tuple[str, ...]:
+    """Return the names of the classes that train, sorted: the columns of all probabilities."""
+    return tuple(sorted({str(label) for label in train.labels}))
 
 
 def describe(
-    names: tuple[str, str | None],
-    train: tuple[Dataset, Features],
-    test: tuple[Dataset, Features] | None,
-    folds: int,
+    names: tuple[str, str | None], train: EmbeddedImages, test: EmbeddedImages | None, folds: int
 ) -> Images:
-    """Return what the report says of the images: counts a class, skipped ones, notes."""
+    """Return what the report says of the images: counts per class, skipped ones, notes."""
     parts = [("train", train)] + ([] if test is None else [("test", test)])
-    n_train = Counter(str(label) for label in labels_of(train[1]))
     scored = train if test is None else test
-    n_test = Counter(str(label) for label in labels_of(scored[1]))
-    classes = tuple(sorted(n_train))
+    n_train, n_test = (Counter(map(str, one.labels)) for one in (train, scored))
+    classes = classes_of(train)
     absent = [name for name in classes if n_test[name] == 0]
     notes = [
         f"{part} set: {note}" if test is not None else note
-        for part, (_, rows) in parts
-        for note in rows.notes
+        for part, one in parts
+        for note in one.features.notes
     ]
     if absent:
-        notes.append(f"No test image of: {_listed(absent)}; nothing is known of how they fare.")
+        notes.append(f"No test image of: {_listed(absent)}; their recall is not known.")
     return Images(
         train=names[0],
         test=names[1],
@@ -206,10 +190,10 @@ def describe(
         n_train={name: n_train[name] for name in classes},
         n_test={name: n_test[name] for name in classes},
         skipped=tuple(
-            SkippedImage(part, failure) for part, (_, rows) in parts for failure in rows.failures
+            SkippedImage(part, failure) for part, one in parts for failure in one.features.failures
         ),
         notes=tuple(notes),
-        content=content.contents(scored[0].items),
+        content=content.contents(scored.images.items),
     )
 
 

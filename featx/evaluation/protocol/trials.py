@@ -1,4 +1,4 @@
-"""One method trained, timed and scored on each split: rows, predictions, curves, failures."""
+"""One method trained, timed and scored on each split: results, predictions, curves, failures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from sklearn.base import clone
 
 from featx.errors import FeatxError
 from featx.evaluation.protocol.splits import Split
-from featx.evaluation.results import History, Kind, MethodFailure, Predictions, Result
+from featx.evaluation.results import (
+    ExtractionCost,
+    History,
+    Kind,
+    MethodFailure,
+    Predictions,
+    Result,
+)
 from featx.evaluation.scores import metrics
 from featx.heads import HEADS, factory_of
 
@@ -24,30 +31,58 @@ logger = logging.getLogger(__name__)
 Make = Callable[[int], Any]
 
 
-@dataclass
-class Record:
-    """All that the trials left behind so far.
+@dataclass(frozen=True)
+class Setting:
+    """What all trials on one backbone share.
 
     Attributes
     ----------
-    first_seed : int
-        Of the trials whose fitted heads are kept.
-    fitted : dict
-        (backbone, head) -> the estimator, as it was fitted on the last split of the first seed.
+    dataset : str
+        The sets, as the report names them.
+    classes : tuple of str
+        Sorted; the columns of all probabilities.
+    ids : tuple of str
+        All images that are tested, in order.
+    versions : str
+        The libraries that shape the numbers.
     """
 
-    first_seed: int = 0
-    rows: list[Result] = field(default_factory=list)
-    predictions: list[Predictions] = field(default_factory=list)
-    histories: list[History] = field(default_factory=list)
-    failures: list[MethodFailure] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    fitted: dict[tuple[str, str], Any] = field(default_factory=dict)
+    dataset: str
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    extraction: ExtractionCost
+    versions: str
 
-    def remark(self, text: str) -> None:
-        """Keep a sentence for the report, once."""
-        if text not in self.remarks:
-            self.remarks.append(text)
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One method, trained and scored with one seed on every split.
+
+    Attributes
+    ----------
+    backbone : str
+        As the report names it.
+    results : tuple of Result
+        One per split; with a failure, those of the splits before it.
+    predictions : Predictions or None
+        None where the method failed.
+    failure : MethodFailure or None
+        None where the method worked on every split.
+    remarks : tuple of str
+        What the method warned of.
+    fitted : estimator or None
+        The head, as it was fitted on the last split; None for the baseline and with a failure.
+    """
+
+    backbone: str
+    method: str
+    seed: int
+    results: tuple[Result, ...]
+    predictions: Predictions | None
+    histories: tuple[History, ...]
+    failure: MethodFailure | None
+    remarks: tuple[str, ...]
+    fitted: Any = None
 
 
 @dataclass(frozen=True)
@@ -60,19 +95,17 @@ class Method:
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
-    """What a head said of training images that it had not seen, in cross-validation.
+class HeldOut:
+    """A head's predictions for training images that it had not seen, in cross-validation.
 
     Attributes
     ----------
-    accuracy : float
-        NaN where the head failed.
     proba : ndarray of float64, shape (n, n_classes), or None
         Columns in the order of the classes.
     """
 
     accuracy: float
-    proba: np.ndarray | None = None
+    proba: np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +118,7 @@ class _Answer:
     epochs: int | None = None
     epoch_seconds: float | None = None
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def methods(heads: Sequence[Any] | Mapping[str, Any] | None) -> list[Method]:
@@ -97,8 +131,10 @@ def methods(heads: Sequence[Any] | Mapping[str, Any] | None) -> list[Method]:
 
     Raises
     ------
+    HeadError
+        A name that is not in `featx.HEADS`.
     FeatxError
-        A name that is none of `featx.HEADS`, or two heads of one name.
+        Two heads of one name.
     """
     if isinstance(heads, str):
         heads = [heads]
@@ -143,87 +179,100 @@ def _seeded(estimator: Any, seed: int) -> Any:
     return estimator.set_params(**wanted)
 
 
-def run(
-    record: Record, method: Method, seed: int, splits: Iterable[Split], row: Result, ids: list[str]
-) -> None:
-    """Train and score one method with one seed on every split, and add what came to `record`.
+def run(method: Method, seed: int, splits: Iterable[Split], setting: Setting) -> Trial:
+    """Train and score one method with one seed on every split.
 
-    A method that fails is recorded with its reason, and the others go on: an hour of a baseline
-    must not be lost to a head that does not like the data.
-
-    Parameters
-    ----------
-    row : Result
-        The fields that all rows of this method share; the others are filled in here.
-    ids : list of str
-        All images that are tested, in order.
+    A method that fails ends with its reason, and the others go on: an hour of a baseline must not
+    be lost to a head that does not like the data.
     """
-    classes = row_classes = None
-    y_true = np.empty(len(ids), dtype=object)
-    y_pred = np.empty(len(ids), dtype=object)
-    proba: np.ndarray | None = None
+    done: list[tuple[Split, _Answer]] = []
+    failure = None
     for split in splits:
-        classes = [str(name) for name in np.unique(split.y_train.astype(str))]
-        row_classes = row_classes or classes
         try:
-            answer = _answer(record, method, seed, split, row_classes)
+            done.append((split, _answer(method, seed, split, setting.classes)))
         except Exception as error:  # the run goes on, the report says why
-            logger.warning("%s on %s failed", method.name, row.backbone, exc_info=True)
-            record.failures.append(
-                MethodFailure(
-                    row.backbone, method.name, seed, split.fold, type(error).__name__, str(error)
-                )
-            )
-            return
-        y_true[split.positions], y_pred[split.positions] = split.y_test, answer.y_pred
-        if answer.proba is not None:
-            proba = np.zeros((len(ids), len(row_classes))) if proba is None else proba
-            proba[split.positions] = answer.proba
-        record.rows.append(_row(row, split, answer, row_classes))
-        if answer.model is not None and seed == record.first_seed:
-            record.fitted[row.backbone, method.name] = answer.model
-        if answer.curves:
-            record.histories.append(History(row.backbone, seed, split.fold, answer.curves))
-    record.predictions.append(
-        Predictions(row.backbone, method.name, method.kind, seed, tuple(ids), y_true, y_pred, proba)
+            backbone, kind = setting.extraction.backbone, type(error).__name__
+            logger.warning("%s on %s failed", method.name, backbone, exc_info=True)
+            failure = MethodFailure(backbone, method.name, seed, split.fold, kind, str(error))
+            break
+    return Trial(
+        backbone=setting.extraction.backbone,
+        method=method.name,
+        seed=seed,
+        results=tuple(_result(method, seed, split, answer, setting) for split, answer in done),
+        predictions=None if failure else _predictions(method, seed, done, setting),
+        histories=tuple(
+            History(setting.extraction.backbone, seed, split.fold, answer.curves)
+            for split, answer in done
+            if answer.curves
+        ),
+        failure=failure,
+        remarks=tuple(remark for _, answer in done for remark in answer.remarks),
+        fitted=None if failure or method.kind == "baseline" else done[-1][1].model,
     )
 
 
-def _row(row: Result, split: Split, answer: _Answer, classes: Sequence[str]) -> Result:
-    found = metrics.scores(split.y_test, answer.y_pred, answer.proba, classes)
-    return replace(
-        row,
+def _predictions(
+    method: Method, seed: int, done: Sequence[tuple[Split, _Answer]], setting: Setting
+) -> Predictions:
+    """Return the answers of all splits, in the order of the tested images."""
+    order = np.argsort(np.concatenate([split.positions for split, _ in done]))
+    proba = [answer.proba for _, answer in done if answer.proba is not None]
+    return Predictions(
+        setting.extraction.backbone,
+        method.name,
+        method.kind,
+        seed,
+        setting.ids,
+        np.concatenate([split.y_test for split, _ in done])[order],
+        np.concatenate([answer.y_pred for _, answer in done])[order],
+        np.concatenate(proba)[order] if proba else None,
+    )
+
+
+def _result(method: Method, seed: int, split: Split, answer: _Answer, setting: Setting) -> Result:
+    scores = metrics.scores(split.y_test, answer.y_pred, answer.proba, setting.classes)
+    extraction, head = setting.extraction, method.kind == "head"
+    return Result(
+        dataset=setting.dataset,
+        backbone=extraction.backbone,
+        method=method.name,
+        kind=method.kind,
+        seed=seed,
         fold=split.fold,
         n_train=len(split.y_train),
         n_test=len(split.y_test),
-        accuracy=found.accuracy,
-        balanced_accuracy=found.balanced_accuracy,
-        macro_f1=found.macro_f1,
-        log_loss=found.log_loss,
-        ece=found.ece,
+        accuracy=scores.accuracy,
+        balanced_accuracy=scores.balanced_accuracy,
+        macro_f1=scores.macro_f1,
+        log_loss=scores.log_loss,
+        ece=scores.ece,
+        extract_seconds=extraction.seconds if head else 0.0,
+        images_computed=extraction.computed if head else 0,
+        images_reused=extraction.reused if head else 0,
         fit_seconds=answer.fit_seconds,
         predict_seconds=answer.predict_seconds,
         epochs=answer.epochs,
         epoch_seconds=answer.epoch_seconds,
+        versions=setting.versions,
     )
 
 
-def _answer(
-    record: Record, method: Method, seed: int, split: Split, classes: Sequence[str]
-) -> _Answer:
+def _answer(method: Method, seed: int, split: Split, classes: Sequence[str]) -> _Answer:
     model = method.make(seed)
     with warnings.catch_warnings(record=True) as caught:
-        # UserWarning holds scikit-learn's ConvergenceWarning. These say that a result is weaker
+        # UserWarning holds scikit-learn's ConvergenceWarning. These mean that a result is weaker
         # than it could be, and belong beside it rather than on a terminal that nobody keeps.
         warnings.simplefilter("always", UserWarning)
         warnings.simplefilter("always", RuntimeWarning)
         ask = _ask_baseline if method.kind == "baseline" else _ask_head
         answer = ask(model, split, classes)
-    for warning in caught:
-        if issubclass(warning.category, (UserWarning, RuntimeWarning)):
-            first = str(warning.message).strip().splitlines()[0]
-            record.remark(f"{method.name}: {first} [{warning.category.__name__}]")
-    return answer
+    remarks = [
+        f"{method.name}: {str(one.message).strip().splitlines()[0]} [{one.category.__name__}]"
+        for one in caught
+        if issubclass(one.category, (UserWarning, RuntimeWarning))
+    ]
+    return replace(answer, remarks=tuple(remarks))
 
 
 def _ask_head(model: Any, split: Split, classes: Sequence[str]) -> _Answer:
@@ -242,7 +291,7 @@ def _ask_baseline(model: Any, split: Split, classes: Sequence[str]) -> _Answer:
     started = time.perf_counter()
     model.fit(split.train)
     fitted = time.perf_counter()
-    # One pass over the test images and not two: predict() would be another.
+    # The test images go through the network once: predict() would send them again.
     raw = np.asarray(model.predict_proba(split.test))
     predicted = time.perf_counter()
     y_pred = np.asarray(model.classes_, dtype=object)[raw.argmax(axis=1)]
@@ -265,33 +314,36 @@ def _ask_baseline(model: Any, split: Split, classes: Sequence[str]) -> _Answer:
 
 
 def _columns(proba: Any, own: Any, classes: Sequence[str]) -> np.ndarray:
-    """Return the probabilities with a column a class, in the order of `classes`."""
-    rows = np.asarray(proba, dtype=np.float64)
-    place = {str(name): column for column, name in enumerate(own)}
-    full = np.zeros((len(rows), len(classes)))
-    for column, name in enumerate(classes):
-        if name in place:
-            full[:, column] = rows[:, place[name]]
+    """Return the probabilities with one column per class of `classes`, 0 where it never trained."""
+    given = np.asarray(proba, dtype=np.float64)
+    column_of = {name: column for column, name in enumerate(classes)}
+    full = np.zeros((len(given), len(classes)))
+    full[:, [column_of[str(name)] for name in own]] = given
     return metrics.normalised(full)
 
 
 def cross_validate(
     method: Method, X: np.ndarray, y: np.ndarray, folds: Iterable[Any], seed: int
-) -> Held:
-    """Return what a head says over stratified folds of the training rows; NaN on failure."""
-    right, proba = np.zeros(len(y), dtype=bool), None
+) -> HeldOut | None:
+    """Return a head's predictions over folds of the training features; None where it failed."""
     classes = [str(name) for name in np.unique(y.astype(str))]
+    order, right, proba = [], [], []
     for fit, score in folds:
         with warnings.catch_warnings():
-            # The same head is fitted again on all rows, and what it warns of is recorded there.
+            # The same head is fitted again on all features; its warnings are recorded there.
             warnings.simplefilter("ignore")
             try:
                 model = method.make(seed).fit(X[fit], y[fit])
-                right[score] = model.predict(X[score]) == y[score]
+                right.append(model.predict(X[score]) == y[score])
                 if hasattr(model, "predict_proba"):
-                    proba = np.zeros((len(y), len(classes))) if proba is None else proba
-                    proba[score] = _columns(model.predict_proba(X[score]), model.classes_, classes)
+                    raw = model.predict_proba(X[score])
+                    proba.append(_columns(raw, model.classes_, classes))
             except Exception:  # a head that fails is not chosen
                 logger.warning("%s failed while the head was chosen", method.name, exc_info=True)
-                return Held(float("nan"))
-    return Held(float(right.mean()), proba)
+                return None
+        order.append(score)
+    positions = np.argsort(np.concatenate(order))
+    return HeldOut(
+        accuracy=float(np.concatenate(right).mean()),
+        proba=np.concatenate(proba)[positions] if proba else None,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ import numpy as np
 
 from featx import dense
 from featx.backbones.backbone import BACKBONES, Backbone
+from featx.evaluation.protocol.options import Options
 
-COLUMNS = {"path_column": "path", "label_column": "label"}
-_FLAGS = ("folds", "cache", "batch_size", "runtime", "on_error", *COLUMNS)
+_DEFAULT = Options()
+_FLAGS = ("folds", "cache", "batch_size", "runtime", "on_error", "path_column", "label_column")
 
 
-def command(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[str, Any]) -> str:
+def command(train: Any, test: Any, backbones: Sequence[Backbone], options: Options) -> str:
     """Return what to type to run the comparison again.
 
     The command line where every argument has a form there. Else the Python call, and in comments
@@ -27,11 +28,8 @@ def command(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[
 
     Parameters
     ----------
-    options : dict
-        `heads` (list of str, empty for all, or None where they are objects), `baseline` (bool, or
-        another object), `epochs`, `seeds` (int or list), and where they are not the default, else
-        None or absent: `folds`, `leaks` and `evidence` (False), `cache` (str), `batch_size`,
-        `runtime`, `on_error`, `path_column` and `label_column`.
+    backbones : sequence of Backbone
+        Those of the options, each in each of its precisions.
     """
     paths = all(_is_path(part) for part in (train, test) if part is not None)
     shared = {(one.weights, one.image_size) for one in backbones}
@@ -40,19 +38,39 @@ def command(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[
         and one == Backbone(one.name, weights=one.weights, image_size=one.image_size)
         for one in backbones
     )
-    options = {**options, "seeds": np.asarray(options["seeds"]).tolist()}
-    simple = isinstance(options["baseline"], bool) and isinstance(options["seeds"], int)
-    simple = simple and isinstance(options.get("runtime"), str | None)
-    if paths and plain and simple and options["heads"] is not None:
+    seeds = np.asarray(options.seeds).tolist()
+    cache = None if options.cache is None else str(options.cache)
+    options = replace(options, seeds=seeds, cache=cache)
+    simple = isinstance(options.baseline, bool) and isinstance(seeds, int)
+    simple = simple and isinstance(options.runtime, str)
+    if paths and plain and simple and _names(options.heads) is not None:
         return _shell(train, test, backbones, options)
     return _python(train, test, backbones, options)
+
+
+def _names(heads: Any) -> list[str] | None:
+    """Return the heads' names where all are featx's own (empty for all of them), else None."""
+    if heads is None:
+        return []
+    own = not isinstance(heads, Mapping) and all(isinstance(head, str) for head in heads)
+    return [heads] if isinstance(heads, str) else list(heads) if own else None
+
+
+def _changed(options: Options, test: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Return those of these options that are not the default; folds only where they are used."""
+    return {
+        name: value
+        for name in names
+        if (value := getattr(options, name)) != getattr(_DEFAULT, name)
+        and (name != "folds" or test is None)
+    }
 
 
 def _is_path(part: Any) -> bool:
     return isinstance(part, (str, Path))
 
 
-def _shell(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[str, Any]) -> str:
+def _shell(train: Any, test: Any, backbones: Sequence[Backbone], options: Options) -> str:
     words = ["featx", "benchmark", str(train)]
     if test is not None:
         words += ["--test", str(test)]
@@ -63,19 +81,18 @@ def _shell(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[s
         words += ["--weights", "none" if weights is None else str(weights)]
     if size is not None:
         words += ["--image-size", str(size)]
-    for name in options["heads"]:
+    for name in _names(options.heads) or ():
         words += ["--head", name]
-    words += ["--epochs", str(options["epochs"])] if options["baseline"] else ["--no-baseline"]
-    words += [f"--no-{name}" for name in ("leaks", "evidence") if options.get(name) is False]
-    words += ["--seeds", str(options["seeds"])]
-    for name in _FLAGS:
-        if options.get(name) is not None:
-            words += ["--" + name.replace("_", "-"), str(options[name])]
+    words += ["--epochs", str(options.epochs)] if options.baseline else ["--no-baseline"]
+    words += [f"--no-{name}" for name in ("leaks", "evidence") if not getattr(options, name)]
+    words += ["--seeds", str(options.seeds)]
+    for name, value in _changed(options, test, _FLAGS).items():
+        words += ["--" + name.replace("_", "-"), str(value)]
     words += ["--out", "report"]
     return shlex.join(words)
 
 
-def _python(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[str, Any]) -> str:
+def _python(train: Any, test: Any, backbones: Sequence[Backbone], options: Options) -> str:
     told, sets = [], []
     for part, name in ((train, "train"), (test, "test")):
         if part is None:
@@ -89,15 +106,17 @@ def _python(train: Any, test: Any, backbones: Sequence[Backbone], options: dict[
     backbones = [
         one if one.weights is None else replace(one, weights=str(one.weights)) for one in backbones
     ]
-    options = dict(options)
-    if not isinstance(options.get("runtime", ""), str | None):
+    names = ("leaks", "evidence", *_FLAGS)
+    values = {name: getattr(options, name) for name in ("baseline", "epochs", "seeds")}
+    values |= _changed(options, test, names)
+    if not isinstance(options.runtime, str):
         told.append("# No command can repeat runtime: the object that this run was given.")
-        options["runtime"] = _Name("runtime")
+        values["runtime"] = _Name("runtime")
     own = [one.name for one in backbones if one.name not in BACKBONES]
     told += [f"# Register the network {name!r} first: Backbone.register(...)." for name in own]
-    heads = options["heads"]
+    heads = _names(options.heads)
     shown = {"heads": repr(heads)} if heads else {}
-    shown |= {k: repr(v) for k, v in options.items() if k != "heads" and v is not None}
+    shown |= {name: repr(value) for name, value in values.items()}
     if heads is None:
         told.append("# No command can repeat heads: the estimators that this run was given.")
         shown["heads"] = "heads"

@@ -23,7 +23,7 @@ from featx.evaluation.leaks import duplicates, leakage
 from featx.evaluation.leaks.leakage import Leaks
 from featx.evaluation.report.findings import Basis, bases
 from featx.evaluation.report.outcome import Outcome
-from featx.evaluation.results import Pass, Predictions, Result
+from featx.evaluation.results import ExtractionCost, Predictions, Result
 from featx.evaluation.scores import metrics
 from featx.evaluation.scores.summary import Summary
 
@@ -88,7 +88,7 @@ def plain(whole: Mapping[str, Any]) -> dict[str, Any]:
     return {str(key): _plain(value) for key, value in whole.items()}
 
 
-def _extraction(one: Pass, basis: Basis) -> dict[str, Any]:
+def _extraction(one: ExtractionCost, basis: Basis) -> dict[str, Any]:
     return {
         "backbone": one.backbone,
         "images": one.images,

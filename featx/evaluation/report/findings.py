@@ -10,7 +10,7 @@ from enum import StrEnum
 from featx.evaluation.evidence.evidence import Evidence
 from featx.evaluation.evidence.learning_curve import LearningCurve, LearningPoint
 from featx.evaluation.leaks.leakage import Leaks
-from featx.evaluation.results import Images, Pass, Selection
+from featx.evaluation.results import ExtractionCost, Images, Selection
 from featx.evaluation.scores.intervals import Interval
 from featx.evaluation.scores.summary import Summary, merits
 
@@ -185,7 +185,7 @@ class Findings:
 
 def findings(
     found: Sequence[Summary],
-    extractions: Sequence[Pass],
+    extractions: Sequence[ExtractionCost],
     selection: Selection,
     images: Images,
     leaks: Leaks | None = None,
@@ -212,7 +212,7 @@ def findings(
     )
 
 
-def bases(found: Sequence[Summary], extractions: Sequence[Pass]) -> dict[str, Basis]:
+def bases(found: Sequence[Summary], extractions: Sequence[ExtractionCost]) -> dict[str, Basis]:
     """Return by backbone where the cost of a whole extraction is known from."""
     estimated = {
         one.backbone for one in found if one.kind == "head" and one.cost.pass_seconds is not None
@@ -220,7 +220,7 @@ def bases(found: Sequence[Summary], extractions: Sequence[Pass]) -> dict[str, Ba
     return {done.backbone: _basis(done, done.backbone in estimated) for done in extractions}
 
 
-def _basis(done: Pass, estimated: bool) -> Basis:
+def _basis(done: ExtractionCost, estimated: bool) -> Basis:
     if done.cost is not None:
         return Basis.SCALED if done.reused else Basis.MEASURED
     return Basis.ESTIMATED if estimated else Basis.UNKNOWN
@@ -263,7 +263,10 @@ def _selected(head: Summary, found: Sequence[Summary], selection: Selection) -> 
 
 
 def _cautions(
-    found: Sequence[Summary], extractions: Sequence[Pass], images: Images, head: Summary | None
+    found: Sequence[Summary],
+    extractions: Sequence[ExtractionCost],
+    images: Images,
+    head: Summary | None,
 ) -> list[Caution]:
     cautions = []
     untrained = tuple(done.backbone for done in extractions if done.untrained)

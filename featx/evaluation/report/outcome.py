@@ -10,10 +10,10 @@ from featx.evaluation.leaks.leakage import Leaks
 from featx.evaluation.report.findings import Findings, findings
 from featx.evaluation.results import (
     Circumstances,
+    ExtractionCost,
     History,
     Images,
     MethodFailure,
-    Pass,
     Predictions,
     Result,
     Selection,
@@ -32,7 +32,7 @@ class Outcome:
         One per training: backbone, method, seed and fold.
     predictions : list of Predictions
         One per backbone, method and seed: the answer for each image.
-    passes : list of Pass
+    passes : list of ExtractionCost
         One per backbone.
     remarks : list of str
         Warnings of methods while training, such as a solver that did not converge.
@@ -47,7 +47,7 @@ class Outcome:
     images: Images
     rows: list[Result]
     predictions: list[Predictions]
-    passes: list[Pass]
+    passes: list[ExtractionCost]
     circumstances: Circumstances
     selection: Selection
     histories: list[History] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What an answer costs in seconds: one pass and a fit, against epochs of passes."""
+"""The cost of a method in seconds: one extraction and a fit, against epochs of the network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from featx.evaluation.results import Pass, Result
+from featx.evaluation.results import ExtractionCost, Result
 
 FORMULAS = (
     "first answer, head = pass + trainings × (fit + predict)",
@@ -28,11 +28,11 @@ class Cost:
     trainings : int
         Trainings in one evaluation: the folds, or 1.
     pass_seconds : float or None
-        One pass of all images through the network; None for the baseline and where unknown.
+        One extraction of all images; None for the baseline and where unknown.
     pass_source : str
         Where `pass_seconds` is known from.
     total : float or None
-        Seconds to the first answer; None where the pass is unknown.
+        Seconds to the first answer; None where those of the extraction are unknown.
     ratio, ratio_each : float or None
         The baseline's seconds divided by these, for the first answer and for each training after.
     break_even_trainings : int or None
@@ -63,14 +63,18 @@ class Cost:
         return self.fit_seconds + self.predict_seconds
 
 
-def costs(rows: Sequence[Result], passes: Sequence[Pass]) -> dict[tuple[str, str], Cost]:
+def costs(
+    results: Sequence[Result], extractions: Sequence[ExtractionCost]
+) -> dict[tuple[str, str], Cost]:
     """Return the cost of every method: (backbone, method) -> Cost."""
     groups: dict[tuple[str, str], list[Result]] = {}
-    for row in rows:
-        groups.setdefault((row.backbone, row.method), []).append(row)
-    known = {done.backbone: done for done in passes}
+    for result in results:
+        groups.setdefault((result.backbone, result.method), []).append(result)
+    known = {one.backbone: one for one in extractions}
     baselines = {
-        key[0]: _baseline(group) for key, group in groups.items() if group[0].kind == "baseline"
+        backbone: _baseline(group)
+        for (backbone, _), group in groups.items()
+        if group[0].kind == "baseline"
     }
     found = {}
     for key, group in groups.items():
@@ -78,7 +82,7 @@ def costs(rows: Sequence[Result], passes: Sequence[Pass]) -> dict[tuple[str, str
         if group[0].kind == "baseline":
             found[key] = baselines[key[0]]
         else:
-            seconds, source = _pass(known[key[0]], baseline, groups)
+            seconds, source = _extraction(known[key[0]], baseline, groups)
             found[key] = _head(group, seconds, source, baseline)
     return found
 
@@ -86,32 +90,32 @@ def costs(rows: Sequence[Result], passes: Sequence[Pass]) -> dict[tuple[str, str
 def _baseline(group: Sequence[Result]) -> Cost:
     first = group[0]
     fit, predict = _mean(group, "fit_seconds"), _mean(group, "predict_seconds")
-    trainings = len({row.fold for row in group})
+    trainings = len({result.fold for result in group})
     return Cost(
-        first.backbone,
-        first.method,
-        first.kind,
-        trainings,
-        None,
-        "every epoch is one",
-        fit,
-        predict,
-        trainings * (fit + predict),
+        backbone=first.backbone,
+        method=first.method,
+        kind=first.kind,
+        trainings=trainings,
+        pass_seconds=None,
+        pass_source="every epoch is one",
+        fit_seconds=fit,
+        predict_seconds=predict,
+        total=trainings * (fit + predict),
         epochs=_mean(group, "epochs"),
         epoch_seconds=_mean(group, "epoch_seconds"),
     )
 
 
-def _pass(
-    done: Pass, baseline: Cost | None, groups: dict[tuple[str, str], list[Result]]
+def _extraction(
+    done: ExtractionCost, baseline: Cost | None, groups: dict[tuple[str, str], list[Result]]
 ) -> tuple[float | None, str]:
-    """Return what a pass costs: as measured, else as the baseline's epochs tell, else unknown."""
+    """Return an extraction's seconds: as measured, else from the baseline's epochs, else None."""
     if done.cost is not None or baseline is None or baseline.epoch_seconds is None:
         return done.cost, done.source
-    n_train = fmean(row.n_train for row in groups[baseline.backbone, baseline.method])
+    n_train = fmean(result.n_train for result in groups[baseline.backbone, baseline.method])
     return (
         baseline.epoch_seconds * done.images / n_train,
-        "estimated from the seconds an epoch of the baseline took; rows were kept",
+        "estimated from the seconds per epoch of the baseline; the embeddings were cached",
     )
 
 
@@ -120,35 +124,32 @@ def _head(
 ) -> Cost:
     first = group[0]
     fit, predict = _mean(group, "fit_seconds"), _mean(group, "predict_seconds")
-    trainings = len({row.fold for row in group})
-    total = None if seconds is None else seconds + trainings * (fit + predict)
-    cost = Cost(
-        first.backbone,
-        first.method,
-        first.kind,
-        trainings,
-        seconds,
-        source,
-        fit,
-        predict,
-        total,
-    )
-    return cost if baseline is None else _against(cost, baseline)
-
-
-def _against(head: Cost, baseline: Cost) -> Cost:
-    values = dict(vars(head))
-    values["ratio_each"] = baseline.each / head.each
-    if head.total is not None and head.pass_seconds is not None and baseline.total is not None:
-        values["ratio"] = baseline.total / head.total
-        saved = baseline.each - head.each
-        if saved > 0:
-            values["break_even_trainings"] = max(1, math.ceil(head.pass_seconds / saved))
+    each, trainings = fit + predict, len({result.fold for result in group})
+    total = None if seconds is None else seconds + trainings * each
+    ratio = trainings_to_even = epochs_to_even = None
+    if baseline is not None and baseline.total is not None and seconds is not None:
+        ratio = baseline.total / (seconds + trainings * each)
+        saved = baseline.each - each
+        trainings_to_even = max(1, math.ceil(seconds / saved)) if saved > 0 else None
         if baseline.epoch_seconds:
-            spent = head.pass_seconds + head.each - baseline.predict_seconds
-            values["break_even_epochs"] = max(0.0, spent / baseline.epoch_seconds)
-    return Cost(**values)
+            spent = seconds + each - baseline.predict_seconds
+            epochs_to_even = max(0.0, spent / baseline.epoch_seconds)
+    return Cost(
+        backbone=first.backbone,
+        method=first.method,
+        kind=first.kind,
+        trainings=trainings,
+        pass_seconds=seconds,
+        pass_source=source,
+        fit_seconds=fit,
+        predict_seconds=predict,
+        total=total,
+        ratio=ratio,
+        ratio_each=None if baseline is None else baseline.each / each,
+        break_even_trainings=trainings_to_even,
+        break_even_epochs=epochs_to_even,
+    )
 
 
 def _mean(group: Sequence[Result], name: str) -> float:
-    return fmean(float(getattr(row, name)) for row in group)
+    return fmean(float(getattr(result, name)) for result in group)

@@ -130,8 +130,8 @@ def merits(found: Sequence[Summary], selection: Selection) -> dict[tuple[str, st
     heads = {(one.backbone, one.method): one.accuracy for one in found if one.kind == "head"}
     if not selection.folds:
         return heads
-    scores = {key: selection.scores.get(key, float("nan")) for key in heads}
-    return {key: -1.0 if np.isnan(score) else score for key, score in scores.items()}
+    scores = {key: selection.scores.get(key) for key in heads}
+    return {key: -1.0 if score is None else score for key, score in scores.items()}
 
 
 def _chosen(found: Sequence[Summary], selection: Selection) -> tuple[str, str] | None:

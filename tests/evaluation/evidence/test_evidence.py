@@ -11,11 +11,13 @@ from PIL import Image
 from sklearn.svm import LinearSVC
 
 from featx.datasets.dataset import Dataset, Item
-from featx.evaluation.comparison import benchmark
-from featx.evaluation.evidence import evidence, image_map, learning_curve, mistakes
-from featx.evaluation.protocol import passes, plan
+from featx.evaluation.comparison import compare
+from featx.evaluation.evidence import evidence, image_map, mistakes
+from featx.evaluation.evidence.evidence import Limits
+from featx.evaluation.protocol.options import Options
+from featx.evaluation.report.report import Report
 from featx.evaluation.results import Predictions
-from tests.evaluation.test_comparison import QUICK, TEST, TINY, TRAIN, Seam, images
+from tests.evaluation.seam import QUICK, TEST, TINY, TRAIN, Seam, images
 
 FULL = {**QUICK, "evidence": True, "heads": ["logistic", "nearest"]}
 
@@ -91,30 +93,25 @@ def test_few_or_equal_images_have_a_map_too(n: int) -> None:
     assert np.isfinite(same.places).all()
 
 
-def test_more_images_than_a_map_holds_are_taken_at_even_steps(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(image_map, "MOST", 20)
+def test_more_images_than_a_map_holds_are_taken_at_even_steps() -> None:
     items, X = drawn(101)
-    found = list(image_map.layout("net", items, X).positions)
+    found = list(image_map.layout("net", items, X, most=20).positions)
     assert found == [round(step * 100 / 19) for step in range(20)]
 
 
-@pytest.fixture
-def seam(monkeypatch: pytest.MonkeyPatch) -> Seam:
-    found = Seam()
-    monkeypatch.setattr(passes, "extract", found.extract)
-    # Which points a curve has depends on the clock: here it has time.
-    monkeypatch.setattr(learning_curve, "MOST_SECONDS", float("inf"))
-    monkeypatch.setattr(evidence, "QUICK_SECONDS", float("inf"))
-    return found
+# Which points a curve has depends on the clock: here it has time.
+UNHURRIED = Limits(curve_seconds=float("inf"), other_seconds=float("inf"))
+
+
+def compared(train: Dataset, test: Dataset | None = None, **options: Any) -> Report:
+    return compare(train, test, Options(**options), UNHURRIED)
 
 
 def test_with_a_test_set_the_training_rows_give_curve_and_temperature(
     seam: Seam, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evidence.parity, "compare", _same)
-    report = benchmark(images(TRAIN), images(TEST, seed=1), **FULL)
+    report = compared(images(TRAIN), images(TEST, seed=1), **FULL)
     found = report.evidence
     assert found is not None
     assert not found.missing
@@ -137,7 +134,7 @@ def test_one_head_alone_is_cross_validated_for_its_temperature(
 ) -> None:
     monkeypatch.setattr(evidence.parity, "compare", _same)
     options = {**FULL, "heads": ["nearest"]}
-    report = benchmark(images(TRAIN), images(TEST, seed=1), **options)
+    report = compared(images(TRAIN), images(TEST, seed=1), **options)
     assert report.evidence is not None
     (one,) = report.evidence.temperatures
     assert one.source.startswith("3-fold cross-validation")
@@ -154,7 +151,7 @@ def test_with_folds_each_model_is_proved_on_images_it_had_not_seen(
         return _same(backbone, head, dataset, rows)
 
     monkeypatch.setattr(evidence.parity, "compare", compare)
-    report = benchmark(images(TRAIN), folds=3, **FULL)
+    report = compared(images(TRAIN), folds=3, **FULL)
     assert report.evidence is not None
     assert not report.evidence.missing
     (proof,) = report.evidence.proofs
@@ -165,7 +162,7 @@ def test_with_folds_each_model_is_proved_on_images_it_had_not_seen(
 
 def test_a_head_that_cannot_be_folded_says_so_and_the_next_is_proved(seam: Seam) -> None:
     options = {**FULL, "heads": ["nearest"]}
-    alone = benchmark(images(TRAIN), images(TEST, seed=1), **options).evidence
+    alone = compared(images(TRAIN), images(TEST, seed=1), **options).evidence
     assert alone is not None
     (proof,) = alone.proofs
     assert proof.found is None
@@ -175,12 +172,12 @@ def test_a_head_that_cannot_be_folded_says_so_and_the_next_is_proved(seam: Seam)
 def test_a_part_that_fails_leaves_the_others_and_its_reason(
     seam: Seam, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: Any) -> Any:
+    def broken(*_: Any, **options: Any) -> Any:
         raise RuntimeError("no memory")
 
     monkeypatch.setattr(image_map, "layout", broken)
     monkeypatch.setattr(evidence.parity, "compare", broken)
-    found = benchmark(images(TRAIN), images(TEST, seed=1), **FULL).evidence
+    found = compared(images(TRAIN), images(TEST, seed=1), **FULL).evidence
     assert found is not None
     assert found.map is None
     assert found.missing == (
@@ -191,7 +188,7 @@ def test_a_part_that_fails_leaves_the_others_and_its_reason(
 
 
 def test_it_can_be_left_out(seam: Seam) -> None:
-    report = benchmark(images(TRAIN), images(TEST, seed=1), **{**FULL, "evidence": False})
+    report = compared(images(TRAIN), images(TEST, seed=1), **{**FULL, "evidence": False})
     assert report.evidence is None
     assert report.to_dict()["evidence"] is None
 
@@ -201,7 +198,7 @@ def test_heads_without_probabilities_and_several_seeds_and_networks_make_a_page(
 ) -> None:
     options = {**FULL, "heads": {"svm": LinearSVC()}}
     networks = [TINY, replace(TINY, image_size=48)]
-    report = benchmark(images(TRAIN), **{**options, "backbones": networks}, seeds=2, folds=3)
+    report = compared(images(TRAIN), **{**options, "backbones": networks}, seeds=2, folds=3)
     found = report.evidence
     assert found is not None
     assert not found.temperatures
@@ -211,12 +208,9 @@ def test_heads_without_probabilities_and_several_seeds_and_networks_make_a_page(
     assert "cannot be put onto the network" in text
 
 
-def test_a_baseline_alone_has_a_map_and_its_mistakes(
-    seam: Seam, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(plan, "FineTuned", seam.fine_tuned)
+def test_a_baseline_alone_has_a_map_and_its_mistakes(seam: Seam, tmp_path: Path) -> None:
     options = {**FULL, "heads": [], "baseline": True}
-    report = benchmark(images(TRAIN), folds=3, **options)
+    report = compared(images(TRAIN), folds=3, **options)
     found = report.evidence
     assert found is not None
     assert not found.missing

@@ -20,12 +20,6 @@ from featx.evaluation.scores.intervals import Interval
 LAST = LearningPoint(60, 120.0, 0.9, Interval(0.8, 1.0), 1)
 
 
-@pytest.fixture(autouse=True)
-def time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no slow machine end a curve early."""
-    monkeypatch.setattr(learning_curve, "MOST_SECONDS", float("inf"))
-
-
 def split(n: int, seed: int, fold: int | None = None) -> Split:
     rng = np.random.default_rng(seed)
     y = np.array(["a", "b"] * (n // 2), dtype=object)
@@ -37,6 +31,12 @@ def split(n: int, seed: int, fold: int | None = None) -> Split:
 LOGISTIC = Method("logistic", "head", lambda seed: LogisticRegression())
 
 
+def curve(method: Method, cuts: list[Split], *, slow: bool = False) -> LearningCurve:
+    """Return a curve that no slow machine ends early."""
+    unhurried = float("inf")
+    return learning_curve.curve(method, "net", cuts, LAST, slow=slow, most_seconds=unhurried)
+
+
 def test_smaller_draws_are_parts_of_larger_ones_and_classes_stay_even() -> None:
     y = np.array(["a"] * 30 + ["b"] * 4, dtype=object)
     small, large = (set(learning_curve.drawn(y, size, 7)) for size in (2, 10))
@@ -46,7 +46,7 @@ def test_smaller_draws_are_parts_of_larger_ones_and_classes_stay_even() -> None:
 
 
 def test_more_images_are_better_and_the_last_point_is_the_table_s() -> None:
-    found = learning_curve.curve(LOGISTIC, "net", [split(160, 0)], LAST, slow=False)
+    found = curve(LOGISTIC, [split(160, 0)], slow=False)
     assert [point.per_class for point in found.points] == [2, 5, 10, 20, 50, 60]
     assert found.points[-1] is LAST
     assert found.points[0].accuracy < found.points[-2].accuracy
@@ -59,14 +59,14 @@ def test_more_images_are_better_and_the_last_point_is_the_table_s() -> None:
 
 def test_folds_are_a_draw_each() -> None:
     cuts = [split(160, seed, seed + 1) for seed in range(3)]
-    found = learning_curve.curve(LOGISTIC, "net", cuts, LAST, slow=False)
+    found = curve(LOGISTIC, cuts)
     assert {point.repeats for point in found.points[:-1]} == {3}
 
 
 @pytest.mark.parametrize("slow", [False, True])
 def test_with_many_folds_every_image_is_tested(slow: bool) -> None:
     cuts = [split(160, seed, seed + 1) for seed in range(10)]
-    found = learning_curve.curve(LOGISTIC, "net", cuts, LAST, slow=slow)
+    found = curve(LOGISTIC, cuts, slow=slow)
     assert {point.repeats for point in found.points[:-1]} == {10}
 
 
@@ -108,19 +108,19 @@ class Picky:
 
 def test_sizes_at_which_a_head_fails_are_left_out() -> None:
     picky = Method("mine", "head", lambda seed: Picky())
-    found = learning_curve.curve(picky, "net", [split(160, 0)], LAST, slow=False)
+    found = curve(picky, [split(160, 0)], slow=False)
     assert [point.per_class for point in found.points] == [10, 20, 50, 60]
 
 
 def test_a_slow_head_has_every_other_point_the_largest_among_them() -> None:
-    found = learning_curve.curve(LOGISTIC, "net", [split(160, 0)], LAST, slow=True)
+    found = curve(LOGISTIC, [split(160, 0)], slow=True)
     assert [point.per_class for point in found.points] == [2, 10, 50, 60]
     assert {point.repeats for point in found.points[:-1]} == {learning_curve.FEWER_REPEATS}
 
 
-def test_a_slow_head_ends_early_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learning_curve, "MOST_SECONDS", -1.0)
-    found = learning_curve.curve(LOGISTIC, "net", [split(160, 0)], LAST, slow=False)
+def test_a_slow_head_ends_early_and_notes_it() -> None:
+    cuts = [split(160, 0)]
+    found = learning_curve.curve(LOGISTIC, "net", cuts, LAST, slow=False, most_seconds=-1.0)
     assert found.points == (LAST,)
     assert "No point between 0 and all images" in found.note
 

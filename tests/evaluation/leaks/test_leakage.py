@@ -12,9 +12,10 @@ from PIL import Image, ImageFilter, ImageOps
 
 import featx
 from featx.datasets.dataset import Dataset, as_dataset
-from featx.evaluation.leaks import duplicates, leakage
+from featx.evaluation.leaks import leakage
 from featx.evaluation.protocol import splits
 from featx.formatting import percent
+from tests.evaluation.seam import embedded
 
 KINDS = ("exact", "reencoded", "resized", "flipped", "cropped")
 
@@ -73,9 +74,12 @@ def clean(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def parts_of(folder: Path) -> list[Dataset]:
+    return [as_dataset(folder / part) for part in ("train", "test")]
+
+
 def inspected(folder: Path) -> leakage.Leaks:
-    parts = [as_dataset(folder / part) for part in ("train", "test")]
-    return leakage.inspect(*((part, colours(part)) for part in parts))
+    return leakage.inspect(*(embedded(part, colours(part)) for part in parts_of(folder)))
 
 
 def test_clean_images_are_left_alone(clean: Path) -> None:
@@ -119,7 +123,9 @@ def test_copies_with_two_labels_come_first(clean: Path) -> None:
 def test_equal_rows_of_different_files_are_no_exact_copies(clean: Path) -> None:
     part = as_dataset(clean / "train")
     rows = np.ones((len(part), 4), np.float32)
-    assert [pair.kind for pair in leakage.inspect((part, rows)).pairs if pair.kind == "exact"] == []
+    assert [
+        pair.kind for pair in leakage.inspect(embedded(part, rows)).pairs if pair.kind == "exact"
+    ] == []
 
 
 def test_three_equal_files_are_one_group_and_two_pairs(clean: Path) -> None:
@@ -128,7 +134,7 @@ def test_three_equal_files_are_one_group_and_two_pairs(clean: Path) -> None:
             (clean / "train" / "a" / "000.jpg").read_bytes()
         )
     part = as_dataset(clean / "train")
-    found = leakage.inspect((part, colours(part)))
+    found = leakage.inspect(embedded(part, colours(part)))
     assert [pair.kind for pair in found.pairs] == ["exact", "exact"]
     counts = np.bincount(found.groups["train"])
     assert counts.max() == 3
@@ -168,14 +174,15 @@ def test_folder_that_tells_the_class_is_a_shortcut(clean: Path) -> None:
     assert found.strength == 1.0
 
 
-def test_one_image_and_too_many_images(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_image_and_too_many_images(clean: Path) -> None:
     part = as_dataset(clean / "train")
-    one = leakage.inspect((part.subset([0]), np.ones((1, 4), np.float32)))
+    one = leakage.inspect(embedded(part.subset([0]), np.ones((1, 4), np.float32)))
     assert one.pairs == ()
-    monkeypatch.setattr(duplicates, "MOST_ROWS", 10)
     (clean / "train" / "a" / "x.jpg").write_bytes((clean / "train/a/000.jpg").read_bytes())
     part = as_dataset(clean / "train")
-    many = leakage.inspect((part, colours(part)))
+    many_images = embedded(part, colours(part))
+    copies = leakage.find_copies(many_images, most_images=10)
+    many = leakage.inspect(many_images, copies=copies)
     assert not many.near
     assert [pair.kind for pair in many.pairs] == ["exact"]
 
@@ -185,7 +192,7 @@ def test_blank_images_are_like_nothing(tmp_path: Path) -> None:
         (tmp_path / "a").mkdir(exist_ok=True)
         Image.new("RGB", (50, 40), (number, number, number)).save(tmp_path / "a" / f"{number}.png")
     part = as_dataset(tmp_path)
-    assert leakage.inspect((part, colours(part))).pairs == ()
+    assert leakage.inspect(embedded(part, colours(part))).pairs == ()
 
 
 def test_a_row_far_from_its_copy_s_hides_nothing(clean: Path) -> None:
@@ -194,18 +201,17 @@ def test_a_row_far_from_its_copy_s_hides_nothing(clean: Path) -> None:
     (clean / "train" / "b" / "copy.jpg").write_bytes(content)
     part = as_dataset(clean / "train")
     rows = np.random.default_rng(0).normal(size=(len(part), 64)).astype(np.float32)
-    (found,) = leakage.inspect((part, rows)).pairs
+    (found,) = leakage.inspect(embedded(part, rows)).pairs
     assert {found.first.id, found.second.id} == {"a/000.jpg", "b/copy.jpg"}
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
-def test_of_very_many_the_nearest_rows_are_compared(
-    clean: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    monkeypatch.setattr(duplicates, "MOST_HASHED", 10)
+def test_of_very_many_the_nearest_rows_are_compared(clean: Path, kind: str) -> None:
     content = copy(clean / "train" / "a" / "000.jpg", kind, np.random.default_rng(0))
     (clean / "test" / "a" / "copy.jpg").write_bytes(content)
-    assert inspected(clean).leaked == ("a/copy.jpg",)
+    sets = [embedded(part, colours(part)) for part in parts_of(clean)]
+    copies = leakage.find_copies(*sets, most_hashed=10)
+    assert leakage.inspect(*sets, copies=copies).leaked == ("a/copy.jpg",)
 
 
 @pytest.mark.weights
@@ -226,7 +232,7 @@ def test_planted_copies_of_real_images(datasets: Path, tmp_path: Path, name: str
             target.write_bytes(copy(Path(str(item.source)), kind, rng))
     copies = as_dataset(tmp_path)
     parts = [
-        (part, featx.extract(part, "mobilenet_v2", progress=False).X)
+        embedded(part, featx.extract(part, "mobilenet_v2", progress=False).X)
         for part in (originals, copies)
     ]
     groups = leakage.inspect(parts[0]).groups["train"]
@@ -287,9 +293,9 @@ def test_benchmark_tells_of_leaks_unless_told_not_to(clean: Path, tmp_path: Path
 
 def test_folds_keep_copies_together(clean: Path) -> None:
     for number in range(6):
-        for twin in range(3):
+        for number_of_copy in range(3):
             content = (clean / "train" / "a" / f"{number:03d}.jpg").read_bytes()
-            (clean / "train" / "a" / f"copy{number}-{twin}.jpg").write_bytes(content)
+            (clean / "train" / "a" / f"copy{number}-{number_of_copy}.jpg").write_bytes(content)
     options = {"backbones": [TINY], "heads": ["nearest"], "baseline": False, "progress": False}
     # One neighbour knows each copy by heart, if only it may.
     options["heads"] = {"one": featx.heads.nearest(1)}

@@ -27,7 +27,7 @@ from featx.evaluation.results import (
     Circumstances,
     History,
     Images,
-    Pass,
+    ExtractionCost,
     Predictions,
     Result,
     Selection,
@@ -115,12 +115,14 @@ BASELINE = {
 }
 
 
-MEASURED = Pass(
+MEASURED = ExtractionCost(
     "net", 850, 850, 0, 10.0, "keras", 10.0, "measured in this run", 64, False, 2.0, 106.25
 )
 
 
-CACHED = Pass("net", 850, 0, 850, 0.2, "", None, "not measured in this run", 64, False, 0.0, None)
+CACHED = ExtractionCost(
+    "net", 850, 0, 850, 0.2, "", None, "not measured in this run", 64, False, 0.0, None
+)
 
 
 def make(
@@ -130,7 +132,7 @@ def make(
     baseline: bool = True,
     shares: tuple[float, float, float] = (0.9, 0.8, 0.7),
     n: int = 240,
-    done: Pass = MEASURED,
+    done: ExtractionCost = MEASURED,
     selection: Selection | None = None,
     evidence: bool = True,
     **fields: Any,

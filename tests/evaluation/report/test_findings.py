@@ -16,7 +16,7 @@ from featx.evaluation.report.findings import (
     bases,
 )
 from featx.evaluation.report.report import Report
-from featx.evaluation.results import Pass, Selection
+from featx.evaluation.results import ExtractionCost, Selection
 from featx.evaluation.scores.intervals import Interval, PairedTest
 from tests.evaluation.report.conftest import CACHED, MEASURED, leaks_of, make
 
@@ -70,7 +70,7 @@ def test_a_choice_on_training_images_is_judged_by_the_plain_p_value() -> None:
     ],
 )
 def test_where_the_cost_of_an_extraction_is_known_from(
-    done: Pass, baseline: bool, basis: Basis, words: str
+    done: ExtractionCost, baseline: bool, basis: Basis, words: str
 ) -> None:
     report = make(done=done, baseline=baseline)
     assert bases(report.summaries, report.passes) == {"net": basis}

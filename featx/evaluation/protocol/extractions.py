@@ -1,0 +1,90 @@
+"""One backbone's extraction of the images of a comparison, and what it costs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from featx.backbones.backbone import Backbone
+from featx.datasets.dataset import Dataset
+from featx.evaluation.protocol.plan import Plan
+from featx.evaluation.protocol.splits import EmbeddedImages, without_failures
+from featx.evaluation.results import ExtractionCost
+from featx.extraction.api import extract
+
+
+@dataclass(frozen=True, eq=False)
+class Extraction:
+    """The embeddings of one backbone, and their cost.
+
+    Attributes
+    ----------
+    test : EmbeddedImages or None
+        None where there is no test set, and folds of `train` are tested.
+    """
+
+    backbone: Backbone
+    train: EmbeddedImages
+    test: EmbeddedImages | None
+    cost: ExtractionCost
+
+    @property
+    def tested(self) -> EmbeddedImages:
+        """The images that are tested: those of the test set, else those of all folds."""
+        return self.train if self.test is None else self.test
+
+
+def run(asked: Plan, backbone: Backbone, train: Dataset, test: Dataset | None) -> Extraction:
+    """Return the embeddings of both sets, without the images that failed, and their cost."""
+    sets, seconds = [], 0.0
+    for images in (train, test):
+        if images is not None:
+            started = time.perf_counter()
+            features = extract(images, backbone, **asked.extraction)
+            seconds += time.perf_counter() - started
+            sets.append(EmbeddedImages(without_failures(images, features), features))
+    label = asked.label(backbone)
+    return Extraction(
+        backbone, sets[0], sets[1] if len(sets) > 1 else None, _cost(label, backbone, sets, seconds)
+    )
+
+
+def _cost(
+    label: str, backbone: Backbone, sets: list[EmbeddedImages], seconds: float
+) -> ExtractionCost:
+    reports = [one.features.report for one in sets if one.features.report is not None]
+    computed = sum(report.computed for report in reports)
+    reused = sum(report.reused for report in reports)
+    start = sum(report.start_seconds for report in reports)
+    computing = sum(report.compute_seconds for report in reports) - start
+    cost, source = _whole(computed, reused, seconds, start)
+    return ExtractionCost(
+        backbone=label,
+        images=sum(report.images for report in reports),
+        computed=computed,
+        reused=reused,
+        seconds=seconds,
+        runtime=", ".join(sorted({report.runtime for report in reports if report.runtime})),
+        cost=cost,
+        source=source,
+        dim=int(sets[0].features.X.shape[1]),
+        untrained=not backbone.trained,
+        start_seconds=start,
+        images_per_second=computed / computing if computing > 0 else None,
+    )
+
+
+def _whole(computed: int, reused: int, seconds: float, start: float) -> tuple[float | None, str]:
+    """Return what extracting all images costs, as far as this run shows it, and how it does.
+
+    A part of the images stands for all only if it is the larger part: the first batches after
+    the network's start are slower than the others.
+    """
+    if computed and not reused:
+        return seconds, "measured in this run"
+    if computed > reused:
+        return (
+            start + (seconds - start) * (computed + reused) / computed,
+            f"scaled from the {computed} of {computed + reused} that were computed in this run",
+        )
+    return None, "not measured in this run, since the embeddings were cached"
