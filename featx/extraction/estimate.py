@@ -21,7 +21,7 @@ from featx.cache.stat_index import KnownFiles
 from featx.cache.store import Store
 from featx.datasets.dataset import Dataset, Item, as_dataset
 from featx.errors import CacheError, ImageError
-from featx.extraction.blocks import BLOCK
+from featx.extraction.settings import DEFAULT
 from featx.images import decoding
 from featx.images.content_hash import of_content
 from featx.runtimes import Runtime
@@ -136,7 +136,7 @@ def estimate(
         start_seconds=start,
         images_per_second=speed,
         bytes_to_keep=grown,
-        bytes_needed=max(grown, 2 * BLOCK * dim * 4) if missing else 0,
+        bytes_needed=max(grown, 2 * DEFAULT.block * dim * 4) if missing else 0,
         network_bytes=network,
         bytes_free=free,
         rows_bytes=len(dataset) * dim * 4,
@@ -194,7 +194,7 @@ def _is_kept(item: Item, store: Store) -> bool:
 
 
 def _tried(items: Sequence[Item], backbone: Backbone, engine: Runtime) -> tuple[float, int]:
-    """Return the images a second that decoding and computing reach together, and the width."""
+    """Return the images/s that decoding and computing reach together, and the width."""
     size, side = engine.batch_size, backbone.side
     batches = np.zeros((_BATCHES, size, side, side, 3), np.uint8)
     flat = batches.reshape(-1, side, side, 3)
@@ -211,12 +211,14 @@ def _tried(items: Sequence[Item], backbone: Backbone, engine: Runtime) -> tuple[
         for i, image in enumerate(pool.map(decode, items)):
             if image is not None:
                 flat[i] = image
-        decoding = (time.perf_counter() - began) / len(items)
+        decode_seconds = (time.perf_counter() - began) / len(items)
     dim = int(engine.run(batches[0]).shape[1])
     with ThreadPoolExecutor(engine.streams) as pool:
         began = time.perf_counter()
         list(pool.map(engine.run, batches))
-        computing = (time.perf_counter() - began) / len(flat)
-    # A processor does the one and the other; beside a GPU it only decodes.
+        compute_seconds = (time.perf_counter() - began) / len(flat)
+    # A CPU does both; beside a GPU it only decodes.
     same = engine.environment().get("device") == "cpu"
-    return 1 / (decoding + computing if same else max(decoding, computing)), dim
+    if same:
+        return 1 / (decode_seconds + compute_seconds), dim
+    return 1 / max(decode_seconds, compute_seconds), dim

@@ -130,9 +130,9 @@ def test_the_command_prints_it_and_stops(image_folder: Path, own_cache: Path) ->
     assert not own_cache.exists()
 
 
-def test_the_bar_says_what_there_is_to_keep(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_bar_shows_what_the_cache_will_grow_by(capsys: pytest.CaptureFixture[str]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (1500, 16, 16, 3), dtype=np.uint8)
     featx.extract(pixels, TINY, progress=True)
     shown = capsys.readouterr().err
     assert "img/s" in shown
-    assert f"{1500 * 1280 * 4 / 1e6:,.1f} MB to keep" in shown
+    assert f"{1500 * 1280 * 4 / 1e6:,.1f} MB to cache" in shown

@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image
 
 import featx
+from featx.extraction.api import extract_with
+from featx.extraction.settings import DEFAULT, Settings
 from featx.runtimes import Runtime
 
 SIDE = 32
@@ -16,6 +18,10 @@ DIM = 192
 # Untrained, so that no weights file is needed; without pooling, so that no width is expected. Only
 # its side matters to the stub.
 BACKBONE = featx.Backbone("mobilenet_v2", weights=None, image_size=SIDE, pooling=None)
+
+
+# What the tests extract with; small blocks where there shall be many.
+SETTINGS = DEFAULT
 
 
 def rows(pixels: np.ndarray) -> np.ndarray:
@@ -67,8 +73,16 @@ def draw(folder: Path, n: int, seed: int) -> np.ndarray:
     return rows(drawn)
 
 
-def extract(dataset: object, cache: Path, runtime: Runtime | None = None) -> featx.Features:
+def extract(
+    dataset: object,
+    cache: Path,
+    runtime: Runtime | str | None = None,
+    *,
+    settings: Settings | None = None,
+    on_error: str = "raise",
+) -> featx.Features:
     """Extract with the stub."""
-    return featx.extract(
-        dataset, BACKBONE, cache=cache, runtime=runtime or Thumbnail(), progress=False
-    )
+    return extract_with(
+        settings or SETTINGS, dataset, BACKBONE, cache=cache, runtime=runtime or Thumbnail(),
+        on_error=on_error, progress=False,
+    )  # fmt: skip

@@ -87,8 +87,8 @@ def test_t16_times_that_were_restored_rename_and_swap(
     with pytest.MonkeyPatch.context() as patch:
         from featx.images import decoding
 
-        read = decoding.read
-        patch.setattr(decoding, "read", lambda path, seen: reads.append(path) or read(path, seen))  # type: ignore[func-returns-value]
+        read = decoding.read_with_stat
+        patch.setattr(decoding, "read_with_stat", lambda path: reads.append(path) or read(path))  # type: ignore[func-returns-value]
         assert gallery.check(ALL) == 0
         assert not reads  # the stat shortcut
         before = gallery.path(3).stat()
