@@ -74,7 +74,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 def draw_folder(folder: Path, n_per_class: int = 8, side: int = 40, seed: int = 0) -> Path:
-    """Write PNG images of three classes that differ in colour, a sub-folder a class."""
+    """Write PNG images of three classes that differ in colour, one sub-folder per class."""
     rng = np.random.default_rng(seed)
     for position, label in enumerate(("blue", "green", "red")):
         (folder / label).mkdir(parents=True)
@@ -87,7 +87,7 @@ def draw_folder(folder: Path, n_per_class: int = 8, side: int = 40, seed: int = 
 
 @pytest.fixture
 def image_folder(tmp_path: Path) -> Path:
-    """Return a folder of 3 x 8 images of 40 x 48 pixels, a sub-folder a class."""
+    """Return a folder of 3 x 8 images of 40 x 48 pixels, one sub-folder per class."""
     return draw_folder(tmp_path / "images")
 
 

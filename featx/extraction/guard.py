@@ -63,7 +63,7 @@ class EnvironmentGuard:
 
     def cached_probes(self, runtime: Runtime) -> set[Digest]:
         """Return the probe images whose embeddings by this environment are cached."""
-        return probe.kept_by(self._store, runtime.environment())
+        return probe.cached_by(self._store, runtime.environment())
 
     def confirm(self, network: Batches, block: str) -> None:
         """Compare once more, now that this environment's first block is published.

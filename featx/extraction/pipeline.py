@@ -271,7 +271,8 @@ class Pipeline:
         self._store.publish(block)
         self._guard.confirm(self._network, name)
         self.computed += sum(
-            kind == EMBEDDING and entry.counted for entry, kind in zip(entries, block.status, strict=True)
+            kind == EMBEDDING and entry.counted
+            for entry, kind in zip(entries, block.status, strict=True)
         )
         job.advance(State.PUBLISHED)
 

@@ -280,7 +280,7 @@ def _open(
             return _decoded(content, name, least, max_pixels)
         except Warning:
             # Where warnings are errors (python -W error), what Pillow only remarks on, such as
-            # damaged EXIF, would become a verdict on the image.
+            # damaged EXIF, would make the image a bad one.
             with _QUIET, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return _decoded(content, name, least, max_pixels)

@@ -43,7 +43,7 @@ def test_the_same_image_as_path_bytes_and_pixels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded[0], loaded[2])
 
 
-def test_a_image_of_the_side_is_not_touched() -> None:
+def test_an_image_of_the_side_is_not_touched() -> None:
     square = made.pixels(32, 32)
     np.testing.assert_array_equal(decoding.load(square, 32), square)
 

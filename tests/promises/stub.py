@@ -31,7 +31,7 @@ def rows(pixels: np.ndarray) -> np.ndarray:
 
 
 class Thumbnail(Runtime):
-    """The stub; with a log it notes how many images came, a line a batch."""
+    """The stub; with a log it notes how many images came, one line per batch."""
 
     name = "thumbnail"
 

@@ -41,7 +41,7 @@ def test_rows_that_differ_too_much_are_refused_and_both_environments_named(tmp_p
         stub.extract(stub.pixels(40, seed=2), tmp_path, Elsewhere(1.01))
     said = str(raised.value)
     assert "keras 9.9.9" in said.split("here:")[1]
-    assert "kept: keras 3." in said
+    assert "cached: keras 3." in said
     assert "0.01" in said
     assert "0.001 is allowed for float32" in said
     assert "another cache folder" in said
