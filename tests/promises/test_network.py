@@ -237,7 +237,7 @@ MEMORY = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from featx.datasets import Dataset
+from featx import Dataset
 from tests.promises import stub
 from tests.promises.test_network import Endless
 images = Endless(int(sys.argv[2]))
