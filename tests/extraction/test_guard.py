@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featx.cache.shards import ROW, Block, block_id
+from featx.cache.shards import EMBEDDING, Block, block_id
 from featx.cache.store import Store, find_root
 from featx.errors import CacheEnvironmentError
 from featx.extraction import probe
@@ -28,7 +28,7 @@ def publish(store: Store, runtime: CountingRuntime) -> str:
     batch[: len(images)] = [pixels for _, pixels in images]
     digests = np.frombuffer(b"".join(digest for digest, _ in images), np.uint8).reshape(-1, 32)
     block = Block(
-        runtime.run(batch)[: len(images)], digests, np.full(len(images), ROW, np.uint8), [],
+        runtime.run(batch)[: len(images)], digests, np.full(len(images), EMBEDDING, np.uint8), [],
         runtime.batch_size, runtime.environment(),
     )  # fmt: skip
     store.publish(block)
@@ -75,4 +75,4 @@ def test_a_block_of_one_that_was_admitted_too_early_is_withdrawn(store: Store) -
     with pytest.raises(CacheEnvironmentError, match="elsewhere"):
         guard.confirm(Batches(slow, 32, None, 1), block)
     assert not guard.known
-    assert store.adopt(block) is None
+    assert store.load(block) is None
