@@ -1,4 +1,4 @@
-"""The table of published networks: one row each, facts only."""
+"""The table of published networks: one record each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Architecture(NamedTuple):
-    """One published network: where Keras keeps it and what it takes and gives.
+    """One published network: where Keras has it and what it takes and gives.
 
     Attributes
     ----------
@@ -22,7 +22,7 @@ class Architecture(NamedTuple):
         What the family's ``preprocess_input`` does: "caffe" (BGR, mean subtracted), "tf"
         (-1..1), "torch" (ImageNet mean and deviation) or "raw" (0-255; scaling is inside).
     weights_file : str
-        The name under which Keras keeps the ImageNet weights without the top; ``{rows}`` stands
+        The name under which Keras stores the ImageNet weights without the top; ``{rows}`` stands
         for the side where a family has one file a side.
     """
 

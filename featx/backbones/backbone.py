@@ -18,7 +18,7 @@ from featx.formatting import did_you_mean
 from featx.images import decoding
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
-# The images on which a network's ranges are measured for int8; another number, other rows.
+# The images on which a network's ranges are measured for int8; another number, other embeddings.
 CALIBRATION = 1
 POOLINGS = ("avg", "max", None)
 DECODINGS = ("full", "scaled")
@@ -49,12 +49,13 @@ class Backbone:
     layer : str, optional
         The Keras layer whose output is taken instead of the last one.
     pooling : {"avg", "max", None}, default="avg"
-        How a (height, width, channels) output becomes a row; None flattens it.
+        How a (height, width, channels) output becomes an embedding; None flattens it.
     image_size : int, optional
         Pixels along each edge; the network's published side unless given.
     precision : {"float32", "bfloat16", "float16", "int8"}, default="float32"
-        What the network computes in. Rows are float32 in every case. "int8" is OpenVINO's alone
-        (``pip install 'featx[int8]'``); its ranges are measured once a network, on drawn images.
+        What the network computes in; embeddings are float32 in every case. "int8" is OpenVINO's
+        alone (``pip install 'featx[int8]'``); its ranges are measured once per network, on drawn
+        images.
     decode : {"full", "scaled"}, default="full"
         "scaled" lets the JPEG decoder make large images smaller, to no less than twice the side:
         7 times as fast on photos of 12 megapixels, and no other on those below four times the
@@ -162,7 +163,7 @@ class Backbone:
 
     @property
     def dim(self) -> int | None:
-        """The width of a row; None where only the built network knows it."""
+        """The width of an embedding; None where only the built network knows it."""
         if self.name in BACKBONES and self.layer is None and self.pooling is not None:
             return BACKBONES[self.name].dim
         return None
@@ -221,10 +222,10 @@ class Backbone:
             return keras_models.UNTRAINED
         path = self.weights_path()
         if not path.is_file():
-            self._network()  # Keras's own loader fetches the file, or says why not
+            self._network()  # Keras's own loader fetches the file, or raises the reason
         try:
-            about = path.stat()
-            return weight_files.file_digest(path, about.st_size, about.st_mtime_ns, about.st_ino)
+            stat = path.stat()
+            return weight_files.file_digest(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
         except OSError as error:
             raise WeightsUnavailableError(
                 f"the weights at {path} cannot be read: {error.strerror}."
@@ -236,9 +237,9 @@ class Backbone:
             raise BackboneError(f"{self.name!r} with weights={self.weights!r} has no weights file.")
         if self.weights != "imagenet":
             return Path(self.weights)
-        row = BACKBONES[self.name]
+        architecture = BACKBONES[self.name]
         rows = self.side if self.side in ROWS.get(self.name, ()) else 224
-        return weight_files.keras_home() / "models" / row.weights_file.format(rows=rows)
+        return weight_files.keras_home() / "models" / architecture.weights_file.format(rows=rows)
 
     def build(self) -> Any:
         """Return the frozen network as a ``keras.Model``, preprocessing inside.
@@ -246,9 +247,9 @@ class Backbone:
         Returns
         -------
         keras.Model
-            Takes (n, side, side, 3) float32 RGB 0-255, gives (n, dim) float32 rows. The network
-            itself is its layer "network"; nothing of it is trainable. Keras has no int8: that
-            network is in float32 here.
+            Takes (n, side, side, 3) float32 RGB 0-255, gives (n, dim) float32 embeddings. The
+            network itself is its layer "network"; nothing of it is trainable. Keras has no int8:
+            that network is in float32 here.
 
         Raises
         ------
@@ -267,13 +268,17 @@ class Backbone:
             network = keras_models.cut(self._network(), self.layer, self.name)
         network.trainable = False
         image = keras.Input((self.side, self.side, 3), dtype="float32", name="image")
-        rows = network(keras_models.preprocess_input(family)(image), training=False)
-        if len(rows.shape) > 2:
+        features = network(keras_models.preprocess_input(family)(image), training=False)
+        if len(features.shape) > 2:
             pool = {"avg": "GlobalAveragePooling2D", "max": "GlobalMaxPooling2D", None: "Flatten"}
-            rows = getattr(keras.layers, pool[self.pooling])(name="pooling", dtype="float32")(rows)
+            features = getattr(keras.layers, pool[self.pooling])(name="pooling", dtype="float32")(
+                features
+            )
         elif precision != "float32":
-            rows = keras.layers.Activation("linear", dtype="float32", name="to_float32")(rows)
-        return keras.Model(image, rows, name=self.name)
+            features = keras.layers.Activation("linear", dtype="float32", name="to_float32")(
+                features
+            )
+        return keras.Model(image, features, name=self.name)
 
     def parameters(self) -> dict[str, int]:
         """Return the counts of total, trainable and non-trainable parameters; no weights needed."""

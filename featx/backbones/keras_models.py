@@ -22,13 +22,18 @@ UNTRAINED = "untrained-1"
 
 
 def published(
-    row: Architecture, side: int, *, weights: Path | None, download: bool, pooling: str | None
+    architecture: Architecture,
+    side: int,
+    *,
+    weights: Path | None,
+    download: bool,
+    pooling: str | None,
 ) -> Any:
     """Return a published network without its top.
 
     Parameters
     ----------
-    row : Architecture
+    architecture : Architecture
         Which network.
     side : int
         Pixels along each edge.
@@ -45,23 +50,23 @@ def published(
         Keras refuses the size; ``WeightsUnavailableError`` or ``WeightsIntegrityError`` for the
         weights.
     """
-    builder = getattr(import_module("keras.applications"), row.builder)
+    builder = getattr(import_module("keras.applications"), architecture.builder)
     options = {"include_top": False, "input_shape": (side, side, 3), "pooling": pooling}
     try:
         if weights is None or weights.is_file():
             network = builder(weights=None, **options)
     except ValueError as error:
-        raise BackboneError(f"{row.name} with image_size={side}: {error}") from error
+        raise BackboneError(f"{architecture.name} with image_size={side}: {error}") from error
     if weights is None:
         _draw_weights(network)
         return network
     if not weights.is_file() and not download:
         raise WeightsUnavailableError(
             f"no weights file at {weights}. Expected 'imagenet', the path of a weights file of "
-            f"{row.name} without its top, or None."
+            f"{architecture.name} without its top, or None."
         )
     if not weights.is_file():
-        return _fetched(builder, options, row, weights)
+        return _fetched(builder, options, architecture, weights)
     # By path, so that a read-only Keras home serves too: Keras itself would look elsewhere then.
     _load_weights(network, weights)
     return network
@@ -106,17 +111,19 @@ def dtype_policy(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _fetched(builder: Any, options: dict[str, Any], row: Architecture, path: Path) -> Any:
+def _fetched(builder: Any, options: dict[str, Any], architecture: Architecture, path: Path) -> Any:
     """Let Keras fetch the ImageNet weights into its own folder."""
     try:
-        # Keras tells of the download on standard output, where a command prints its result.
+        # Keras reports the download on standard output, where a command prints its result.
         with _impatient(), redirect_stdout(sys.stderr):
             return builder(weights="imagenet", **options)
     except ValueError as error:
-        raise BackboneError(f"{row.name} with {options['input_shape']}: {error}") from error
+        raise BackboneError(
+            f"{architecture.name} with {options['input_shape']}: {error}"
+        ) from error
     except Exception as error:  # Keras reports a failed download as a bare Exception
         raise WeightsUnavailableError(
-            f"the ImageNet weights of {row.name} are not on disk and could not be fetched "
+            f"the ImageNet weights of {architecture.name} are not on disk and could not be fetched "
             f"({error}). Place the file {path.name} in {path.parent} (KERAS_HOME decides that "
             "folder), pass weights=PATH, or weights=None (--weights none) for an untrained network."
         ) from error
@@ -126,7 +133,7 @@ def _draw_weights(network: Any) -> None:
     """Draw every kernel from N(0, 2 / fan-in) with a fixed seed, the same on every backend.
 
     He et al. 2015, "Delving Deep into Rectifiers", equation 10. Keras's own drawing depends on
-    the backend, so its rows would differ from machine to machine under one key.
+    the backend, so its embeddings would differ from machine to machine under one key.
     """
     generator = np.random.default_rng(0)
     for weight in network.weights:

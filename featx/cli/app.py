@@ -216,11 +216,11 @@ def _print_estimate(cost: Estimate) -> None:
     print_pairs(
         {
             "images": f"{cost.images:,}",
-            "cached": f"{about}{cost.kept:,}",
-            "to compute": f"{about}{cost.images - cost.kept:,}",
+            "cached": f"{about}{cost.cached:,}",
+            "to compute": f"{about}{cost.images - cost.cached:,}",
             "time": time,
-            "disk": f"{file_size(cost.bytes_to_keep)}{network} in {cost.cache}{free}",
-            "memory": f"{file_size(cost.rows_bytes)} for the features",
+            "disk": f"{file_size(cost.bytes_to_cache)}{network} in {cost.cache}{free}",
+            "memory": f"{file_size(cost.features_bytes)} for the features",
             "runtime": f"{cost.runtime} on {cost.device}" if cost.runtime else "not needed",
         }
     )

@@ -15,7 +15,7 @@ from featx.images.content_hash import of_content
 
 
 def content(item: Item) -> bytes | None:
-    """Return the sha256 of what a image holds; None where it cannot be read any more."""
+    """Return the sha256 of what an image holds; None where it cannot be read any more."""
     source = item.source
     try:
         return of_content(decoding.read(source) if isinstance(source, Path) else source)

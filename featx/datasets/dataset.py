@@ -88,7 +88,7 @@ class Dataset:
 
     @classmethod
     def from_folder(cls, root: str | os.PathLike[str], *, follow_links: bool = False) -> Dataset:
-        """List a folder: a sub-folder is a class; without sub-folders there are no labels.
+        """List a folder: one sub-folder per class; without sub-folders there are no labels.
 
         Parameters
         ----------
@@ -106,7 +106,7 @@ class Dataset:
         if not root.is_dir():
             what = "is a file, not a folder" if root.exists() else "does not exist"
             raise DatasetError(
-                f"the dataset {root} {what}. Expected a folder with a sub-folder a class, a "
+                f"the dataset {root} {what}. Expected a folder with one sub-folder per class, a "
                 "folder of images, or a .csv file."
             )
         listing = Listing(root, follow_links)
@@ -210,7 +210,7 @@ class Dataset:
 
     @classmethod
     def from_array(cls, pixels: np.ndarray, labels: Sequence[Any] | None = None) -> Dataset:
-        """Take pixels of shape (n, height, width, 3), RGB 0-255; ids are the row numbers.
+        """Return a dataset of pixels of shape (n, height, width, 3), RGB 0-255; ids are positions.
 
         Raises
         ------
@@ -222,7 +222,9 @@ class Dataset:
         pixels = as_pixels(pixels, ndim=4)
         if not len(pixels):
             raise EmptyDatasetError("the array holds no image: its first dimension is 0.")
-        return cls(with_labels([Item(str(i), None, row) for i, row in enumerate(pixels)], labels))
+        return cls(
+            with_labels([Item(str(i), None, image) for i, image in enumerate(pixels)], labels)
+        )
 
     @classmethod
     def from_tf(cls, stream: Any) -> Dataset:
@@ -245,14 +247,14 @@ def as_dataset(
         A folder, a ``.csv`` file or a DataFrame, a list of paths or images, an array of shape
         (n, height, width, 3), a stream of (image, label).
     labels : sequence, optional
-        One label a image, in place of those that are there.
+        One label per image, in place of those that are there.
     path_column, label_column : str
         For tables; ``label_column=None`` means there are no labels.
 
     Raises
     ------
     DatasetError
-        The message says what came.
+        The message names what came.
     """
     columns: dict[str, Any] = {"path_column": path_column, "label_column": label_column}
     if isinstance(source, str | os.PathLike):
@@ -294,5 +296,5 @@ def _listed(index: int, entry: Any, base: Path) -> Item:
         return Item(str(index), None, np.asarray(ImageOps.exif_transpose(entry).convert("RGB")))
     raise DatasetError(
         f"entry {index} of the list is {entry!r} ({type(entry).__name__}); expected a path, the "
-        "bytes of a image, pixels of shape (height, width, 3), or a PIL image."
+        "bytes of an image, pixels of shape (height, width, 3), or a PIL image."
     )

@@ -21,7 +21,7 @@ class Item:
     Attributes
     ----------
     id : str
-        The path relative to the dataset, with forward slashes, or the row number.
+        The path relative to the dataset, with forward slashes, or its position.
     label : str or None
         The class name; None where the dataset has no labels.
     source : Path, bytes, or numpy.ndarray of shape (height, width, 3) and dtype uint8
@@ -98,7 +98,7 @@ def _kind(label: Any) -> str:
     if np.ndim(label) == 0 and np.asarray(label).dtype.kind in "biuf":
         return "numbers"
     raise DatasetError(
-        f"a label of type {type(label).__name__}; expected a class name or number a image "
+        f"a label of type {type(label).__name__}; expected one class name or number per image "
         "(for one-hot rows: class_names[i] for i in y.argmax(1))."
     )
 
@@ -115,7 +115,7 @@ def _name(label: Any) -> str:
 
 
 def as_pixels(values: Any, ndim: int) -> np.ndarray:
-    """Return images as uint8 RGB, or say what is wrong with them.
+    """Return images as uint8 RGB, or raise what is wrong with them.
 
     Parameters
     ----------

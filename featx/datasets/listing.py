@@ -1,4 +1,4 @@
-"""The walk through a image folder: which files are images, and what else was noticed."""
+"""The walk through an image folder: which files are images, and what else was noticed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CLUTTER = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
 
 
 class Listing:
-    """The walk through a image folder, and what was noticed on the way."""
+    """The walk through an image folder, and what was noticed on the way."""
 
     def __init__(self, root: Path, follow_links: bool) -> None:
         self.root = root
@@ -27,7 +27,7 @@ class Listing:
         self._home = os.path.realpath(root)
 
     def images(self) -> Iterator[str]:
-        """Yield the relative posix path of every file that looks like a image."""
+        """Yield the relative posix path of every file that looks like an image."""
         pending = [(os.fspath(self.root), "")]
         while pending:  # no recursion: folders may be deeper than Python's stack
             folder, prefix = pending.pop()
@@ -50,11 +50,11 @@ class Listing:
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         """Return what a folder holds; nothing the second time."""
         try:
-            about = os.stat(folder)
-            if (about.st_dev, about.st_ino) in self._visited:
+            stat = os.stat(folder)
+            if (stat.st_dev, stat.st_ino) in self._visited:
                 self.noticed["folders met twice through links, visited once"] += 1
                 return []
-            self._visited.add((about.st_dev, about.st_ino))
+            self._visited.add((stat.st_dev, stat.st_ino))
             return list(os.scandir(folder))
         except OSError as error:
             raise DatasetError(
@@ -69,7 +69,7 @@ class Listing:
         suffix = PurePosixPath(entry.name).suffix.lower()
         if suffix in SUFFIXES or suffix in FOREIGN_SUFFIXES:
             return True
-        # No suffix or another one: the content decides, so that a note.txt is no bad image.
+        # No suffix or another one: the content decides, so that a note.txt is not a bad image.
         try:
             if entry.is_file():
                 with open(entry.path, "rb") as file:
@@ -81,15 +81,15 @@ class Listing:
         return False
 
     def note_empty_classes(self, used: set[str]) -> None:
-        """Note the folders that would be classes if they held a image."""
+        """Note the folders that would be classes if they held an image."""
         for name in sorted(self._classes - used):
-            self.noticed[f"folder without a image, no class: {name!r}"] = 1
+            self.noticed[f"folder without an image, not a class: {name!r}"] = 1
 
     def notes(self, paths: Sequence[str]) -> list[str]:
         """Return a sentence for each kind of thing that was noticed."""
-        twins = len(paths) - len({unicodedata.normalize("NFC", path) for path in paths})
-        if twins:
-            self.noticed["names that differ only in their Unicode form, kept as two"] = twins
+        duplicates = len(paths) - len({unicodedata.normalize("NFC", path) for path in paths})
+        if duplicates:
+            self.noticed["names that differ only in their Unicode form, used as two"] = duplicates
         return [f"{count} {what}." for what, count in sorted(self.noticed.items())]
 
 

@@ -42,12 +42,12 @@ class Stream:
             # One dark image may lie below 1; a whole stream that does was divided by 255.
             dark = images.dtype.kind == "f" and high > 1 >= images.max(initial=0)
             pixels = np.rint(images).astype(np.uint8) if dark else as_pixels(images, ndim=4)
-            rows: Iterable[Item] = [
-                Item(str(number + i), None, row) for i, row in enumerate(pixels)
+            items: Iterable[Item] = [
+                Item(str(number + i), None, image) for i, image in enumerate(pixels)
             ]
             if labels is not None:
-                rows = with_labels(list(rows), [self._label(label) for label in labels])
-            yield from rows
+                items = with_labels(list(items), [self._label(label) for label in labels])
+            yield from items
             number += len(pixels)
         if not number:
             raise EmptyDatasetError("the tf.data.Dataset gave no image.")

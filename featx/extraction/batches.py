@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from threading import Event
@@ -26,18 +26,19 @@ class Batches:
     side : int
         Pixels along each edge of every image.
     dim : int or None
-        The width that a row must have; None takes that of the first batch.
+        The width that an embedding must have; None takes that of the first batch.
     count : int
         Buffers at most.
 
     Attributes
     ----------
+    runtime : Runtime
     dim : int or None
-        The width of a row; None before it is known.
+        The width of an embedding; None before it is known.
     """
 
     def __init__(self, runtime: Runtime, side: int, dim: int | None, count: int) -> None:
-        self._runtime = runtime
+        self.runtime = runtime
         self._shape = (runtime.batch_size, side, side, 3)
         self._streams = ThreadPoolExecutor(runtime.streams, "featx-run")
         # The one used last is the warmest.
@@ -53,8 +54,13 @@ class Batches:
             return np.zeros(self._shape, np.uint8)
         return self._free.get()
 
+    def buffers(self) -> Iterator[np.ndarray]:
+        """Yield a buffer whenever one is asked for, for ever."""
+        while True:
+            yield self.take()
+
     def give_back(self, batches: Sequence[np.ndarray]) -> None:
-        """Take buffers back that were not computed."""
+        """Take back buffers that were not computed."""
         for batch in batches:
             self._free.put(batch)
 
@@ -67,20 +73,22 @@ class Batches:
         ahead: int,
         done: Callable[[int], None],
     ) -> np.ndarray | None:
-        """Return the rows of `count` images, buffers given back; None when it was stopped.
+        """Return the embeddings of `count` images, (count, dim) float32; None when it was stopped.
+
+        The buffers are given back, whatever happens.
 
         Parameters
         ----------
         batches : sequence of ndarray
-            Filled with `count` images; what is left of the last one becomes black.
+            Filled with `count` images; what the rest of the last one holds is computed and dropped.
+        count : int
         sent : Event
-            Set when all these batches are on their way, so that none of later ones is before them.
+            Set when all these batches are on their way, so that no later one overtakes them.
         before : Future or None
             What is waited for when `ahead` batches have been sent off; its error is raised here.
         done : callable
-            Called with the number of each batch when its rows are there, in a stream's thread.
+            Called with the number of each batch once it is computed, in a stream's thread.
         """
-        batches[-1][count - (len(batches) - 1) * len(batches[-1]) :] = 0
         tasks: list[Future[np.ndarray | None]] = []
         try:
             for number, batch in enumerate(batches):
@@ -89,14 +97,14 @@ class Batches:
                     before.result()
                 tasks.append(self._streams.submit(self._run, batch, partial(done, number)))
             sent.set()
-            rows = [part for task in tasks if (part := task.result()) is not None]
+            parts = [part for task in tasks if (part := task.result()) is not None]
         finally:
             unused = [b for b, task in zip(batches, tasks, strict=False) if task.cancel()]
             self.give_back([*unused, *batches[len(tasks) :]])
-        return np.concatenate(rows)[:count] if len(rows) == len(batches) else None
+        return np.concatenate(parts)[:count] if len(parts) == len(batches) else None
 
     def between(self, work: Callable[[], None]) -> None:
-        """Do what calls the runtime itself, as if it were a batch: not beside too many others."""
+        """Do work that calls the runtime itself as if it were a batch: within the streams."""
         self._streams.submit(work).result()
 
     def stop(self) -> None:
@@ -112,15 +120,15 @@ class Batches:
         try:
             if self._stopped:
                 return None
-            rows = self._runtime.run(batch)
+            features = self.runtime.run(batch)
         finally:
             self._free.put(batch)
-        expected = (self._runtime.batch_size, self.dim or rows.shape[-1])
-        if rows.shape != expected or rows.dtype != np.float32:
+        expected = (self.runtime.batch_size, self.dim or features.shape[-1])
+        if features.shape != expected or features.dtype != np.float32:
             raise ExtractionError(
-                f"the runtime {self._runtime.name} gave {rows.dtype} of shape {rows.shape}; "
+                f"the runtime {self.runtime.name} gave {features.dtype} of shape {features.shape}; "
                 f"expected float32 of shape {expected}."
             )
-        self.dim = rows.shape[1]
+        self.dim = features.shape[1]
         done()
-        return rows
+        return features

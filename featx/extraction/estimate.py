@@ -1,4 +1,4 @@
-"""What an extraction would cost, from a short trial that keeps nothing."""
+"""What an extraction would cost, from a short trial that caches nothing."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from featx.cache.stat_index import KnownFiles
 from featx.cache.store import Store
 from featx.datasets.dataset import Dataset, Item, as_dataset
 from featx.errors import CacheError, ImageError
-from featx.extraction.blocks import BLOCK
+from featx.extraction.settings import DEFAULT
 from featx.images import decoding
 from featx.images.content_hash import of_content
 from featx.runtimes import Runtime
 from featx.storage import atomic, folders
 
-# Files that are read to learn which share of those never read before is kept under other names.
+# Files that are read to learn which share of those never read before is cached under other names.
 _SAMPLE = 512
 # Batches that the network is tried with, after one that it warms up with.
 _BATCHES = 4
-# A shard is this much larger than its rows: measured at 256 rows of 1,280 numbers.
+# A shard is this much larger than its embeddings: measured at 256 of them with 1,280 numbers each.
 _OVERHEAD = 1.03
 
 
@@ -43,25 +43,25 @@ class Estimate:
     ----------
     images : int
         Images in the dataset.
-    kept : int
-        Images whose row is there already.
+    cached : int
+        Images whose embedding is cached.
     exact : bool
-        False where `kept` was estimated from a sample of the files.
+        False where `cached` was estimated from a sample of the files.
     seconds : float
         Wall time of starting the network and computing the others; 0 where there are none.
     start_seconds : float
         Those of them that the network took to start.
     images_per_second : float
-        Of decoding and computing together; 0 where nothing has to be computed.
-    bytes_to_keep : int
+        Images/s of decoding and computing together; 0 where nothing has to be computed.
+    bytes_to_cache : int
         What the cache would grow by.
     network_bytes : int
-        Those of them that are the network's, kept for the next start.
+        Those of them that are the converted network's, for the next start.
     bytes_needed : int
         What the disk must have left for ``extract`` to begin: two blocks at the least.
     bytes_free : int or None
-        What the cache's disk has left; None where it does not tell.
-    rows_bytes : int
+        Free space of the cache's disk; None where that is not known.
+    features_bytes : int
         What ``features.X`` would take in memory.
     runtime, device : str or None
         What would compute; None where nothing has to be computed.
@@ -70,16 +70,16 @@ class Estimate:
     """
 
     images: int
-    kept: int
+    cached: int
     exact: bool
     seconds: float
     start_seconds: float
     images_per_second: float
-    bytes_to_keep: int
+    bytes_to_cache: int
     network_bytes: int
     bytes_needed: int
     bytes_free: int | None
-    rows_bytes: int
+    features_bytes: int
     runtime: str | None
     device: str | None
     cache: str
@@ -93,7 +93,7 @@ def estimate(
     batch_size: int | None = None,
     runtime: str = "auto",
 ) -> Estimate:
-    """Return what ``extract`` with these arguments would cost; no row is computed to be kept.
+    """Return what ``extract`` with these arguments would cost; nothing is cached.
 
     The network is started, some images are decoded and some batches of them computed, as the
     extraction would do it. Copies of one image that was never read before count each.
@@ -101,7 +101,7 @@ def estimate(
     Raises
     ------
     DatasetError, BackboneError, CacheError, RuntimeUnavailableError
-        As ``extract`` would; a disk that is too small is told, not refused.
+        As ``extract`` would; a disk that is too small is reported, not refused.
     """
     backbone = find_backbone(backbone)
     dataset = as_dataset(dataset)
@@ -110,8 +110,8 @@ def estimate(
     store = Store(root, backbone.spec(), backbone.dim)
     fresh, unread = _lookup(dataset, store)
     sample = unread[:: max(1, len(unread) // _SAMPLE)][:_SAMPLE]
-    strangers = [item for item in sample if not _is_kept(item, store)]
-    share = len(strangers) / len(sample) if sample else 0.0
+    uncached = [item for item in sample if not _is_cached(item, store)]
+    share = len(uncached) / len(sample) if sample else 0.0
     missing = fresh + round(share * len(unread))
     speed, start, network, free = 0.0, 0.0, 0, None
     name, device, dim = None, None, store.dim or backbone.dim or 0
@@ -124,22 +124,22 @@ def estimate(
             if folder != store.folder:
                 runtimes.forget()  # it was started for a folder that is gone
                 network = sum(path.stat().st_size for path in folder.iterdir())
-        tried = strangers or list(dataset.items[:_SAMPLE])
+        tried = uncached or list(dataset.items[:_SAMPLE])
         speed, dim = _tried(tried, backbone, engine)
         name, device = engine.name, engine.environment().get("device")
     grown = int(missing * dim * 4 * _OVERHEAD) + network
     return Estimate(
         images=len(dataset),
-        kept=len(dataset) - missing,
+        cached=len(dataset) - missing,
         exact=len(sample) == len(unread),
         seconds=start + missing / speed if speed else 0.0,
         start_seconds=start,
         images_per_second=speed,
-        bytes_to_keep=grown,
-        bytes_needed=max(grown, 2 * BLOCK * dim * 4) if missing else 0,
+        bytes_to_cache=grown,
+        bytes_needed=max(grown, 2 * DEFAULT.block * dim * 4) if missing else 0,
         network_bytes=network,
         bytes_free=free,
-        rows_bytes=len(dataset) * dim * 4,
+        features_bytes=len(dataset) * dim * 4,
         runtime=name,
         device=device,
         cache=os.fspath(root),
@@ -162,7 +162,7 @@ def _root(cache: str | os.PathLike[str] | None) -> Path:
 
 @contextmanager
 def _folder(store: Store) -> Iterator[Path]:
-    """Where the runtime keeps the network: with the rows, or for the trial alone."""
+    """Give the folder of the converted network: that of the key, or one for the trial alone."""
     if store.folder.is_dir():
         yield store.folder
         return
@@ -171,7 +171,7 @@ def _folder(store: Store) -> Iterator[Path]:
 
 
 def _lookup(dataset: Dataset, store: Store) -> tuple[int, list[Item]]:
-    """Return how many known files have no row, and the images that nothing is known of."""
+    """Return how many known files are not cached, and the images that nothing is known of."""
     known = KnownFiles(store.root, dataset.location)
     digests, unread = [], []
     for item in dataset.items:
@@ -184,7 +184,7 @@ def _lookup(dataset: Dataset, store: Store) -> tuple[int, list[Item]]:
     return int((store.find(table) < 0).sum()), unread
 
 
-def _is_kept(item: Item, store: Store) -> bool:
+def _is_cached(item: Item, store: Store) -> bool:
     try:
         content = decoding.read(item.source) if isinstance(item.source, Path) else item.source
     except ImageError:
@@ -194,7 +194,7 @@ def _is_kept(item: Item, store: Store) -> bool:
 
 
 def _tried(items: Sequence[Item], backbone: Backbone, engine: Runtime) -> tuple[float, int]:
-    """Return the images a second that decoding and computing reach together, and the width."""
+    """Return the images/s that decoding and computing reach together, and the width."""
     size, side = engine.batch_size, backbone.side
     batches = np.zeros((_BATCHES, size, side, side, 3), np.uint8)
     flat = batches.reshape(-1, side, side, 3)
@@ -211,12 +211,14 @@ def _tried(items: Sequence[Item], backbone: Backbone, engine: Runtime) -> tuple[
         for i, image in enumerate(pool.map(decode, items)):
             if image is not None:
                 flat[i] = image
-        decoding = (time.perf_counter() - began) / len(items)
+        decode_seconds = (time.perf_counter() - began) / len(items)
     dim = int(engine.run(batches[0]).shape[1])
     with ThreadPoolExecutor(engine.streams) as pool:
         began = time.perf_counter()
         list(pool.map(engine.run, batches))
-        computing = (time.perf_counter() - began) / len(flat)
-    # A processor does the one and the other; beside a GPU it only decodes.
+        compute_seconds = (time.perf_counter() - began) / len(flat)
+    # A CPU does both; beside a GPU it only decodes.
     same = engine.environment().get("device") == "cpu"
-    return 1 / (decoding + computing if same else max(decoding, computing)), dim
+    if same:
+        return 1 / (decode_seconds + compute_seconds), dim
+    return 1 / max(decode_seconds, compute_seconds), dim

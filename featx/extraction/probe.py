@@ -1,4 +1,4 @@
-"""Two constant images that tell whether this environment computes the rows that are kept."""
+"""Two constant images that show whether this environment computes what is cached."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from featx.images import decoding
 from featx.images.content_hash import Digest, of_content
 from featx.runtimes import Runtime
 
-# The relative distance (L2) up to which two rows of one image count as the same. Other kernels
-# and other orders of summing give 1e-6 to 1e-5 in float32, a JPEG decoder that rounds otherwise a
-# few 1e-4; another network or another preprocessing gives more than 1e-1. bfloat16 has 2**-8 of
-# precision a number and float16 2**-11, which some hundred layers add up, as int8 does its 2**-8.
+# The relative distance (L2) up to which two embeddings of one image count as the same. Other
+# kernels and other orders of summing give 1e-6 to 1e-5 in float32, a JPEG decoder that rounds
+# otherwise a few 1e-4; another network or another preprocessing gives more than 1e-1. bfloat16 has
+# 2**-8 of precision per number and float16 2**-11, which some hundred layers add up, as int8 does
+# its 2**-8.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 5e-3, "int8": 5e-2}
 
-# Coloured waves and shapes with sharp edges as JPEG, so that the decoder is tried as well.
+# Coloured waves and shapes with sharp edges as JPEG, so that the decoder is tested as well.
 _JPEGS = (
     "|JeWF01!$>Nk#wx0RR9200961|JwjV02B@n5)Ta&5)cv>6%-gAG9exu93DL^E+jHZKuk+VKt@GST61DhRc%&9Mr4R("
     "ZFhTtf`Lw8jhBplmUDiAeE-`3Lje^R7akfOJ0T%Ed{ahKe0+R-e0+R-e0+R-e0+R-e0+R-e0+R-e0+R-e0+R-e0+R-"
@@ -57,43 +58,43 @@ def images(side: int) -> list[tuple[Digest, np.ndarray]]:
     return list(zip(digests(), pixels, strict=True))
 
 
-def kept_by(store: Store, environment: dict[str, Any]) -> set[Digest]:
-    """Return those of the two images whose rows by an environment are kept."""
+def cached_by(store: Store, environment: dict[str, Any]) -> set[Digest]:
+    """Return those of the two images whose embeddings by an environment are cached."""
     own = (shard for shard in store.index.shards if shard.environment == environment)
-    return {digest for shard in own for digest in _slots(shard)}
+    return {digest for shard in own for digest in _entries(shard)}
 
 
 def check(store: Store, runtime: Runtime, side: int, precision: str) -> None:
-    """Raise unless this environment's rows of the two images are those of all others.
+    """Raise unless this environment's embeddings of the two images are those of all others.
 
-    Its own rows are kept with its first block: nothing is computed where they are there. They are
-    compared even so: a process that was killed may have kept them and not come to compare them.
+    Its own are cached with its first block: nothing is computed where they are there. They are
+    compared even so: a process that was killed may have published and not compared them.
 
     Raises
     ------
     CacheEnvironmentError
-        A row differs from the kept one by more than ``TOLERANCE``; nothing was added, and rows of
-        this environment that came later than those were taken back.
+        An embedding differs from the cached one by more than ``TOLERANCE``; nothing was added, and
+        blocks of this environment that came later than that one were withdrawn.
     """
     here = runtime.environment()
     if all(environment == here for environment in store.environments()):
         return
-    kept = list(_kept(store))
-    mine = [each for each in kept if each.environment == here]
-    others = [each for each in kept if each.environment != here]
-    if not others:  # their shards were damaged: they are compared with ours when they add rows
+    cached = list(_cached(store))
+    mine = [each for each in cached if each.environment == here]
+    others = [each for each in cached if each.environment != here]
+    if not others:  # their shards were damaged: they are compared with ours when they add some
         return
-    rows = mine[0].rows if mine else _computed(runtime, side)
+    ours = mine[0].embeddings if mine else _computed(runtime, side)
     for other in others:
-        distance = _distance(rows, other.rows)
+        distance = _distance(ours, other.embeddings)
         if not distance <= TOLERANCE[precision]:  # NaN, too
             for each in mine:
                 if each.published > other.published:
                     store.withdraw(each.block)
             raise CacheEnvironmentError(
-                f"rows computed here differ from the kept ones by {distance:.2g} (relative; "
-                f"{TOLERANCE[precision]:g} is allowed for {precision}).\n"
-                f"kept: {_named(other.environment, here)} (shards/{other.block}.h5)\n"
+                f"embeddings computed here differ from the cached ones by {distance:.2g} "
+                f"(relative; {TOLERANCE[precision]:g} is allowed for {precision}).\n"
+                f"cached: {_named(other.environment, here)} (shards/{other.block}.h5)\n"
                 f"here: {_named(here, other.environment)}\n"
                 f"Nothing was added to {store.folder}. Use the environment that made the cache, or "
                 "another cache folder (cache=..., --cache, or FEATX_CACHE)."
@@ -101,10 +102,10 @@ def check(store: Store, runtime: Runtime, side: int, precision: str) -> None:
 
 
 def check_others(store: Store, runtime: Runtime, side: int) -> None:
-    """Do the same with all that is kept now, whoever kept it since the store was opened.
+    """Do the same with all that is cached now, whoever published it since the store was opened.
 
-    For an environment that is new to a key, when its first rows are kept: of two that began at
-    once, each of which found nothing to compare with, one at least sees the other's rows now.
+    For an environment that is new to a key, when its first block is published: of two that began
+    at once, each of which found nothing to compare with, one at least sees the other's now.
 
     Raises
     ------
@@ -117,54 +118,54 @@ def check_others(store: Store, runtime: Runtime, side: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """The rows of the two images, or of one of them, in one shard."""
+class _Cached:
+    """The embeddings of the two images, or of one of them, in one shard."""
 
     published: int
     block: str
     environment: dict[str, Any]
-    rows: dict[Digest, np.ndarray]
+    embeddings: dict[Digest, np.ndarray]
 
 
-def _kept(store: Store) -> Iterator[_Kept]:
+def _cached(store: Store) -> Iterator[_Cached]:
     for shard in store.index.shards:
-        slots = _slots(shard)
-        if not slots:
+        entries = _entries(shard)
+        if not entries:
             continue
         block = shard.name.removesuffix(".h5")
-        # Read here and not by the store, which would give the rows of one environment alone.
+        # Read here and not by the store, which would give those of one environment alone.
         with suppress(CacheCorruptError, OSError):
             features = store.read(shard.name).features
-            rows = {digest: features[slot] for digest, slot in slots.items()}
-            yield _Kept(shard.stat.modified, block, shard.environment, rows)
+            embeddings = {digest: features[entry] for digest, entry in entries.items()}
+            yield _Cached(shard.stat.modified, block, shard.environment, embeddings)
 
 
-def _slots(shard: ShardMetadata) -> dict[Digest, int]:
-    """Return where the two images have their rows in a shard."""
+def _entries(shard: ShardMetadata) -> dict[Digest, int]:
+    """Return the entries of the two images in a shard."""
     return {
-        digest: int(slot)
+        digest: int(entry)
         for digest in digests()
-        for slot in np.flatnonzero((shard.sha256[:, 0] == digest[0]) & (shard.status == EMBEDDING))
-        if bytes(shard.sha256[slot]) == digest
+        for entry in np.flatnonzero((shard.sha256[:, 0] == digest[0]) & (shard.status == EMBEDDING))
+        if bytes(shard.sha256[entry]) == digest
     }
 
 
 def _computed(runtime: Runtime, side: int) -> dict[Digest, np.ndarray]:
     batch = np.zeros((runtime.batch_size, side, side, 3), np.uint8)
-    rows = {}
+    embeddings = {}
     for i, (digest, pixels) in enumerate(images(side)):
         batch[i % runtime.batch_size] = pixels
-        rows[digest] = runtime.run(batch)[i % runtime.batch_size]
-    return rows
+        embeddings[digest] = runtime.run(batch)[i % runtime.batch_size]
+    return embeddings
 
 
-def _distance(rows: dict[Digest, np.ndarray], kept: dict[Digest, np.ndarray]) -> float:
+def _distance(ours: dict[Digest, np.ndarray], theirs: dict[Digest, np.ndarray]) -> float:
     """Return the largest relative distance (L2) of the images that both have."""
     tiny = np.finfo(np.float32).tiny
     found = [
-        np.linalg.norm(rows[digest] - row) / max(np.linalg.norm(row), tiny)
-        for digest, row in kept.items()
-        if digest in rows
+        np.linalg.norm(ours[digest] - other) / max(np.linalg.norm(other), tiny)
+        for digest, other in theirs.items()
+        if digest in ours
     ]
     return float(np.max(found, initial=0.0))
 

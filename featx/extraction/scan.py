@@ -1,11 +1,10 @@
-"""One pass over a dataset: each image is looked up, and computed where it is not kept."""
+"""One scan of a dataset: each image is looked up, and computed where it is not cached."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -19,131 +18,258 @@ from featx.cache.locks import Claims
 from featx.cache.stat_index import KnownFiles, now_ns
 from featx.cache.store import Store
 from featx.datasets.dataset import Dataset, Item
-from featx.errors import (
-    Failure,
-    ImageError,
-    OutOfMemoryError,
-    TooManyBadImagesError,
-)
-from featx.extraction.blocks import BlockWriter
-from featx.extraction.progress import _Bar
-from featx.images import decoding, image_warnings
+from featx.errors import Failure, ImageError, TooManyBadImagesError
+from featx.extraction import pipeline, probe
+from featx.extraction.assembler import Entry, Miss
+from featx.extraction.guard import EnvironmentGuard
+from featx.extraction.pipeline import Outcome
+from featx.extraction.progress import ProgressBar
+from featx.extraction.settings import DEFAULT, Settings
+from featx.images import decoding
 from featx.images.content_hash import Digest, of_content
+from featx.images.image_warnings import Remarks
 from featx.runtimes import Runtime
 
 # Over this many bad images, or this share, the fault is not in single files.
 MAX_BAD, MAX_BAD_SHARE = 20, 0.05
 _WINDOW = 512
-# Images decoded ahead of the one that is needed, a thread: enough that none waits for another,
+# Images decoded ahead of the one that is needed, per thread: enough that none waits for another,
 # few enough that their memory is used again while it is warm.
 _AHEAD = 32
 
 
 @dataclass
-class _Prepared:
-    """A image that was looked up: kept already, or pixels, or the reason why there are none."""
+class LookedUp:
+    """An image that was looked up: cached, or with its pixels, or with why it has none.
+
+    Attributes
+    ----------
+    digest : Digest or None
+        None where the file cannot be read.
+    image : numpy.ndarray, ImageError or None
+        Pixels of an image that is not cached; None for one that is.
+    cached : bool
+        Whether its embedding, or the error it got, is cached.
+    remarks : tuple of str
+        Kinds of remarks on an image that was decoded.
+    """
 
     digest: Digest | None
     image: np.ndarray | ImageError | None = None
-    kept: bool = False
-    remarks: Sequence[str] = ()
-
-
-_Entry = tuple[Item, _Prepared | Future[_Prepared]]
+    cached: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass
-class Scan:
-    """One pass over a dataset: look each image up, compute those that are not kept.
+class Ledger:
+    """What was found so far: the good images in their order, and the bad ones.
 
-    Blocks are cut from the images that are not kept, in the dataset's order, and only whole
-    blocks are kept; so a run that was interrupted cuts the remaining blocks as it would have.
+    Attributes
+    ----------
+    expected : int or None
+        Images in the dataset, where that is known.
+    ids, labels, good : list
+        Of the good images, one each: id, label and content digest.
+    failures : list of Failure
+        The bad ones.
+    total : int
+        All of them.
+    remarks : Remarks
+        On the good images that were decoded.
     """
 
-    dataset: Dataset
-    side: int
-    store: Store
-    start: Callable[[], Runtime]
-    progress: bool
-    seen: image_warnings.Remarks
-    lead: Sequence[tuple[Digest, np.ndarray]] = ()
-    claims: Claims | None = None
-    scaled: bool = False
+    expected: int | None = None
     ids: list[str] = field(default_factory=list)
     labels: list[str | None] = field(default_factory=list)
     good: list[Digest] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     total: int = 0
-    computed: int = 0
-    dim: int | None = None
-    compute_seconds: float = 0.0
+    remarks: Remarks = field(default_factory=Remarks)
 
-    def run(self) -> OutOfMemoryError | None:
-        """Fill ids, labels, digests and failures; compute and publish what was missing.
+    def enter(self, item: Item, found: LookedUp) -> None:
+        """Enter one image."""
+        self.total += 1
+        if found.digest is not None and not isinstance(found.image, ImageError):
+            self.remarks.add(item.id, found.remarks)
+            self.good.append(found.digest)
+            self.ids.append(item.id)
+            self.labels.append(item.label)
+        else:
+            error = found.image
+            self.failures.append(Failure(item.id, type(error).__name__, str(error)))
 
-        Returns
-        -------
-        OutOfMemoryError or None
-            Why the pass ended early: blocks published before stay, smaller batches may do.
-        """
-        shortage = None
-        self._known = KnownFiles(self.store.root, self.dataset.location)
-        began = time.perf_counter()
-        threads = max(2, runtimes.cpu_count())
-        pool = ThreadPoolExecutor(threads, thread_name_prefix="featx-read")
-        bar = _Bar(self.dataset.known_length, self.progress)
-        self._writer = BlockWriter(
-            self.store, bar.after(self.start), self.side, self.lead, self.claims,
-            lambda count: bar.done(count, self._writer.dim),
-        )  # fmt: skip
-        try:
-            for item, work in _ahead(self._entries(pool), _AHEAD * threads):
-                prepared = work.result() if isinstance(work, Future) else work
-                if isinstance(prepared.image, np.ndarray):
-                    bar.show()
-                bar.take(self._take(item, prepared))
-            self._writer.finish()
-        except TooManyBadImagesError:
-            self._writer.finish()
-            raise
-        except OutOfMemoryError as error:
-            shortage = error
-        finally:
-            pool.shutdown(cancel_futures=True)
-            self._writer.close()
-            bar.close()
-            if is_marked(self.store.root):  # else it was removed: a folder made anew is refused
-                self._known.save()
-            self.computed, self.dim = self._writer.computed, self._writer.dim
-        if self.computed:
-            self.compute_seconds = time.perf_counter() - began
-        writer = self._writer
-        # The rows come next: what was needed to make them need not lie beside them.
-        del self._writer, self._known
-        self.store.refresh()
-        writer.refuse_overflow()
-        return shortage
+    def too_many_bad(self) -> bool:
+        """Return whether so many are bad that the rest need not be looked at."""
+        expected = self.expected or self.total
+        return len(self.failures) > max(MAX_BAD, MAX_BAD_SHARE * expected)
 
     def digests(self) -> np.ndarray:
         """Return the content digests of the good images, shape (n, 32)."""
         return np.frombuffer(b"".join(self.good), np.uint8).reshape(-1, 32)
 
-    def _entries(self, pool: ThreadPoolExecutor) -> Iterator[_Entry]:
+
+@dataclass(frozen=True)
+class ScanResult:
+    """What one scan found and computed.
+
+    Attributes
+    ----------
+    ledger : Ledger
+        All images of the dataset; those before it ended early, where ``outcome.shortage`` is set.
+    outcome : Outcome
+        What was computed.
+    compute_seconds : float
+        Wall time of the scan; 0 where nothing was computed.
+    """
+
+    ledger: Ledger
+    outcome: Outcome
+    compute_seconds: float
+
+
+def scan_dataset(
+    dataset: Dataset,
+    store: Store,
+    start: Callable[[], Runtime],
+    guard: EnvironmentGuard,
+    *,
+    side: int,
+    scaled: bool = False,
+    claims: Claims | None = None,
+    progress: bool = False,
+    settings: Settings = DEFAULT,
+) -> ScanResult:
+    """Look each image up, compute those that are not cached, and publish their blocks.
+
+    Blocks are cut from the images that are not cached, in the dataset's order, and only whole
+    blocks are published; so a run that was interrupted cuts the remaining blocks as it would have.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    store : Store
+        Knows all that was published when this returns.
+    start : callable
+        Returns the runtime; called when the first good image comes that is not cached.
+    guard : EnvironmentGuard
+    side : int
+        Pixels along each edge.
+    scaled : bool, default=False
+        Whether the JPEG decoder makes large images smaller.
+    claims : Claims, optional
+        Which blocks other processes compute; without, none is left to others.
+    progress : bool, default=False
+        Whether a progress bar is shown while something is computed.
+    settings : Settings, optional
+
+    Raises
+    ------
+    TooManyBadImagesError
+        The good images before were computed and published.
+    NonFiniteError
+        The embeddings of all other images were published.
+    """
+    began = time.perf_counter()
+    ledger = Ledger(dataset.known_length)
+    # All that is needed to compute is gone when this returns: the embeddings are read next.
+    outcome = _computed(
+        dataset, store, start, guard, ledger, side, scaled, claims, progress, settings
+    )
+    seconds = time.perf_counter() - began if outcome.computed else 0.0
+    if outcome.shortage is None and ledger.too_many_bad():
+        raise TooManyBadImagesError(ledger.failures, ledger.total)
+    store.refresh()
+    outcome.refuse_overflow()
+    return ScanResult(ledger, outcome, seconds)
+
+
+def _computed(
+    dataset: Dataset,
+    store: Store,
+    start: Callable[[], Runtime],
+    guard: EnvironmentGuard,
+    ledger: Ledger,
+    side: int,
+    scaled: bool,
+    claims: Claims | None,
+    progress: bool,
+    settings: Settings,
+) -> Outcome:
+    """Fill the ledger, and compute and publish what is not cached."""
+    lookup = _Lookup(store, KnownFiles(store.root, dataset.location), side, scaled)
+    threads = max(2, runtimes.cpu_count())
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="featx-read")
+    bar = ProgressBar(dataset.known_length, progress)
+    try:
+        found = _ahead(lookup.run(dataset, pool), _AHEAD * threads)
+        misses = enter_all(found, ledger, bar)
+        return pipeline.compute(
+            misses, start, store, side, guard, claims=claims, bar=bar, settings=settings
+        )
+    finally:
+        pool.shutdown(cancel_futures=True)
+        bar.close()
+        if is_marked(store.root):  # else it was removed: a folder made anew is refused
+            lookup.known.save()
+
+
+def enter_all(
+    found: Iterable[tuple[Item, LookedUp]], ledger: Ledger, bar: ProgressBar
+) -> Iterator[Miss]:
+    """Enter images into the ledger, and yield those that are not cached, none twice.
+
+    It ends early where too many are bad.
+    """
+    seen: set[Digest] = set()
+    probes = set(probe.digests())
+    for item, image in found:
+        ledger.enter(item, image)
+        good = isinstance(image.image, np.ndarray)
+        if good:
+            bar.show()
+        if image.digest is None or image.image is None or image.cached or image.digest in seen:
+            bar.count(new=False)
+        else:
+            seen.add(image.digest)
+            # The probe images are computed anyhow.
+            counted = good and image.digest not in probes
+            bar.count(counted)
+            if isinstance(image.image, np.ndarray):
+                yield Entry(item.id, image.digest, counted=counted), image.image
+            else:
+                yield Entry(item.id, image.digest, image.image, counted=False), None
+        if ledger.too_many_bad():
+            return
+
+
+_Work = tuple[Item, "LookedUp | Future[LookedUp]"]
+
+
+@dataclass(frozen=True)
+class _Lookup:
+    """Looks images up: by their stat where that is known, else by their content."""
+
+    store: Store
+    known: KnownFiles
+    side: int
+    scaled: bool
+
+    def run(self, dataset: Dataset, pool: ThreadPoolExecutor) -> Iterator[_Work]:
         """Yield each item with what is known of it, or with the work of reading it."""
-        for window in _chunks(self.dataset, _WINDOW):
+        for window in _chunks(dataset, _WINDOW):
             known = [
-                self._known.find(item.source) if isinstance(item.source, Path) else None
+                self.known.find(item.source) if isinstance(item.source, Path) else None
                 for item in window
             ]
-            kept = self._kept([digest for digest in known if digest is not None])
+            cached = self._cached([digest for digest in known if digest is not None])
             for item, digest in zip(window, known, strict=True):
-                if digest is not None and digest in kept:
-                    yield item, _Prepared(digest, kept[digest], kept=True)
+                if digest is not None and digest in cached:
+                    yield item, LookedUp(digest, cached[digest], cached=True)
                 else:
-                    yield item, pool.submit(self._prepare, item)
+                    yield item, pool.submit(self._read, item)
 
-    def _kept(self, digests: list[Digest]) -> dict[Digest, ImageError | None]:
-        """Return those of the digests that are kept, with the verdict where one is bad."""
+    def _cached(self, digests: list[Digest]) -> dict[Digest, ImageError | None]:
+        """Return those of the digests that are cached, with the error where one is bad."""
         if not digests:
             return {}
         positions = self.store.find(np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32))
@@ -153,58 +279,29 @@ class Scan:
             if position >= 0
         }
 
-    def _prepare(self, item: Item) -> _Prepared:
-        """Read, hash, and decode unless the row is kept; runs in a thread."""
+    def _read(self, item: Item) -> LookedUp:
+        """Read, hash, and decode unless the embedding is cached; runs in a thread."""
         content = item.source
         try:
             if isinstance(content, Path):
                 # A Path keeps its text once it was asked for it: this one is soon gone.
                 path, read_at = Path(content), now_ns()
-                status: list[os.stat_result] = []
-                content = decoding.read(path, status.append)
+                content, stat = decoding.read_with_stat(path)
                 digest = of_content(content)
-                self._known.remember(path, status[0], read_at, digest)
+                self.known.remember(path, stat, read_at, digest)
             else:
                 digest = of_content(content)
         except ImageError as error:
-            return _Prepared(None, error)
+            return LookedUp(None, error)
         index = self.store.index
         position = index.find_one(digest)
         if position >= 0:
-            return _Prepared(digest, index.failure(position), kept=True)
-        kinds: list[str] = []
+            return LookedUp(digest, index.failure(position), cached=True)
         try:
-            image = decoding.at_side(
-                content,
-                self.side,
-                lambda seen: kinds.extend(image_warnings.of_image(seen, item.id)),
-                scaled=self.scaled,
-            )
-            return _Prepared(digest, image, remarks=kinds)
+            decoded = decoding.at_side_with_remarks(content, self.side, item.id, scaled=self.scaled)
         except ImageError as error:
-            return _Prepared(digest, error)
-
-    def _take(self, item: Item, prepared: _Prepared) -> bool:
-        """Enter one image into the ledger, and into the current block if it is not kept.
-
-        Returns whether its row is still to come.
-        """
-        self.total += 1
-        digest, image = prepared.digest, prepared.image
-        new = False
-        if digest is not None and image is not None and not prepared.kept:
-            new = self._writer.add(item.id, digest, image)
-        if digest is not None and not isinstance(image, ImageError):
-            self.seen.add(item.id, prepared.remarks)
-            self.good.append(digest)
-            self.ids.append(item.id)
-            self.labels.append(item.label)
-            return new
-        self.failures.append(Failure(item.id, type(image).__name__, str(image)))
-        expected = self.dataset.known_length or self.total
-        if len(self.failures) > max(MAX_BAD, MAX_BAD_SHARE * expected):
-            raise TooManyBadImagesError(self.failures, self.total)
-        return False
+            return LookedUp(digest, error)
+        return LookedUp(digest, decoded.pixels, remarks=decoded.remarks)
 
 
 def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
@@ -213,11 +310,17 @@ def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield chunk
 
 
-def _ahead(entries: Iterator[_Entry], count: int) -> Iterator[_Entry]:
-    """Draw entries this far ahead, so that the work they began is done when they are needed."""
-    waiting: deque[_Entry] = deque()
-    for entry in entries:
-        waiting.append(entry)
+def _ahead(works: Iterator[_Work], count: int) -> Iterator[tuple[Item, LookedUp]]:
+    """Yield what was found, drawing this far ahead: work is then done when it is needed."""
+    waiting: deque[_Work] = deque()
+    for work in works:
+        waiting.append(work)
         if len(waiting) > count:
-            yield waiting.popleft()
-    yield from waiting
+            yield _done(waiting.popleft())
+    while waiting:
+        yield _done(waiting.popleft())
+
+
+def _done(work: _Work) -> tuple[Item, LookedUp]:
+    item, found = work
+    return item, found.result() if isinstance(found, Future) else found

@@ -1,4 +1,4 @@
-"""FeatureExtractor: images to rows as a step of a scikit-learn pipeline."""
+"""FeatureExtractor: images to embeddings as a step of a scikit-learn pipeline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from featx.runtimes import Runtime
 
 
 class FeatureExtractor(TransformerMixin, BaseEstimator):
-    """Turn images into embeddings with a frozen backbone; rows that are kept are not computed.
+    """Turn images into embeddings with a frozen backbone; what is cached is not computed again.
 
     It holds names, not weights: it pickles to a few hundred bytes, and cloning it in a grid
     search costs nothing.
@@ -24,9 +24,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     backbone : str or Backbone, default="resnet50"
         A name of ``featx.BACKBONES``, or a ``Backbone`` with its options.
     cache : path, optional
-        Where rows are kept; see ``featx.cache.store.find_root`` for the default.
+        Where embeddings are cached; see ``featx.cache.store.find_root`` for the default.
     batch_size : int, optional
-        Images that meet the network together.
+        Images per batch.
     runtime : str or Runtime, default="auto"
         What computes.
     progress : bool, default=False
@@ -35,7 +35,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     Attributes
     ----------
     n_features_out_ : int
-        The width of a row, once something was transformed.
+        The width of an embedding, once something was transformed.
 
     Examples
     --------
@@ -76,7 +76,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """Return the rows of the images.
+        """Return the embeddings of the images.
 
         Parameters
         ----------
@@ -90,7 +90,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         Raises
         ------
         BadImagesError
-            A image cannot be used; the rows of all others are kept.
+            An image cannot be used; the embeddings of all others are cached.
         """
         features = extract(
             X,

@@ -7,7 +7,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from featx.errors import (
     TruncatedImageError,
     UnsupportedImageError,
 )
+from featx.images import image_warnings
 from featx.images.formats import FORMATS, check_jpeg, check_png, unidentified
 
 # Pillow's own warning threshold (a quarter of 1 GiB at 3 bytes a pixel); it only warns there.
@@ -64,40 +65,46 @@ def policy(scaled: bool = False) -> dict[str, str]:
     return {**POLICY, "decoder": _SCALED} if scaled else dict(POLICY)
 
 
-def read(path: Path, seen: Callable[[os.stat_result], None] | None = None) -> bytes:
-    """Return the bytes of a regular file, read once.
+def read(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return the bytes of a regular file, read once; see ``read_with_stat``."""
+    return read_with_stat(path, max_bytes=max_bytes)[0]
+
+
+def read_with_stat(path: Path, *, max_bytes: int = MAX_BYTES) -> tuple[bytes, os.stat_result]:
+    """Return the bytes of a regular file, read once, and its stat from before it was read.
 
     Parameters
     ----------
     path : Path
         The file; links are followed.
-    seen : callable, optional
-        Called with the file's status as it was before it was read.
+    max_bytes : int, optional
+        The largest file that is read; by default ``MAX_BYTES`` (64 MiB).
 
     Returns
     -------
-    bytes
-        The whole content, at most ``MAX_BYTES`` (64 MiB).
+    content : bytes
+        The whole content.
+    stat : os.stat_result
 
     Raises
     ------
     ImageReadError
-        The file is missing, not readable, or no regular file (a pipe is never waited for).
+        The file is missing, not readable, or not a regular file (a pipe is never waited for).
     ImageTooLargeError
-        The file is larger than ``MAX_BYTES``; it is not read.
+        The file is larger than `max_bytes`; it is not read.
     ImageChangedError
         Size or modification time moved while the file was read.
     """
-    # Every call of the system lets other threads in: where these decode, each takes some 30 us.
+    # Every system call lets other threads in: where these decode, each takes some 30 us.
     try:
         descriptor = os.open(path, _READING)
         try:
             before = os.fstat(descriptor)
             if not stat.S_ISREG(before.st_mode):
                 raise ImageReadError("not a regular file (a folder, pipe, socket or device)")
-            if before.st_size > MAX_BYTES:
+            if before.st_size > max_bytes:
                 raise ImageTooLargeError(
-                    f"the file has {before.st_size:,} bytes; the limit is {MAX_BYTES:,}. "
+                    f"the file has {before.st_size:,} bytes; the limit is {max_bytes:,}. "
                     "Save a smaller copy"
                 )
             content = os.read(descriptor, before.st_size + 1)
@@ -112,12 +119,10 @@ def read(path: Path, seen: Callable[[os.stat_result], None] | None = None) -> by
         raise ImageReadError(f"cannot be read: {error}") from error
     if (before.st_size, before.st_mtime_ns) != (len(content), after.st_mtime_ns):
         raise ImageChangedError("the file changed while it was read; run again when it is whole")
-    if seen is not None:
-        seen(before)
-    return content
+    return content, before
 
 
-def decode(content: bytes) -> np.ndarray:
+def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Return the upright RGB pixels of one encoded image.
 
     EXIF orientation is applied, the first frame of an animation is taken, transparency is
@@ -127,6 +132,8 @@ def decode(content: bytes) -> np.ndarray:
     ----------
     content : bytes
         A JPEG, PNG, WebP, BMP, GIF or TIFF file; the content decides, not a name.
+    max_pixels : int, optional
+        The largest image that is decoded; by default ``MAX_PIXELS``.
 
     Returns
     -------
@@ -136,9 +143,9 @@ def decode(content: bytes) -> np.ndarray:
     Raises
     ------
     ImageError
-        The child that says why: not a image, truncated, damaged, too large, unsupported.
+        The subclass names the reason: not an image, truncated, damaged, too large, unsupported.
     """
-    return np.asarray(_open(content))
+    return np.asarray(_open(content, max_pixels=max_pixels).upright)
 
 
 def resize(pixels: np.ndarray, side: int) -> np.ndarray:
@@ -157,21 +164,54 @@ def resize(pixels: np.ndarray, side: int) -> np.ndarray:
     return _resized(Image.fromarray(pixels), side)
 
 
-def at_side(
-    content: bytes | np.ndarray,
-    side: int,
-    seen: Callable[[Image.Image], None] | None = None,
-    *,
-    scaled: bool = False,
-) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """A decoded image, and what was noticed about the file it came from.
+
+    Attributes
+    ----------
+    pixels : numpy.ndarray of shape (side, side, 3) and dtype uint8
+        RGB, 0-255.
+    remarks : tuple of str
+        Kinds of remarks, keys of ``image_warnings``; empty for what came as pixels.
+    """
+
+    pixels: np.ndarray
+    remarks: tuple[str, ...] = ()
+
+
+def at_side(content: bytes | np.ndarray, side: int, *, scaled: bool = False) -> np.ndarray:
     """Return encoded bytes or pixels as a (side, side, 3) uint8 image.
 
-    `seen` is shown each decoded image as it was in its file, before it becomes RGB. `scaled`
-    lets the JPEG decoder itself make large images smaller, to no less than twice the side.
+    `scaled` lets the JPEG decoder itself make large images smaller, to no less than twice the
+    side.
     """
     if isinstance(content, np.ndarray):
         return resize(content, side)
-    return _resized(_open(content, seen, 2 * side if scaled else None), side)
+    return _resized(_open(content, least=_least(side, scaled)).upright, side)
+
+
+def at_side_with_remarks(
+    content: bytes | np.ndarray, side: int, name: str, *, scaled: bool = False
+) -> Decoded:
+    """Return what ``at_side`` does, with remarks on the image as it was before it became RGB.
+
+    Parameters
+    ----------
+    content : bytes or numpy.ndarray of shape (height, width, 3) and dtype uint8
+    side : int
+    name : str
+        The file's name, whose suffix is compared with the content.
+    scaled : bool, default=False
+    """
+    if isinstance(content, np.ndarray):
+        return Decoded(resize(content, side))
+    opened = _open(content, name, least=_least(side, scaled))
+    return Decoded(_resized(opened.upright, side), opened.remarks)
+
+
+def _least(side: int, scaled: bool) -> int | None:
+    return 2 * side if scaled else None
 
 
 def load(source: Path | bytes | np.ndarray, side: int, *, scaled: bool = False) -> np.ndarray:
@@ -180,7 +220,7 @@ def load(source: Path | bytes | np.ndarray, side: int, *, scaled: bool = False) 
     Raises
     ------
     ImageError
-        The child that says why the image cannot be used.
+        The subclass names the reason why the image cannot be used.
     """
     content = read(source) if isinstance(source, Path) else source
     return at_side(content, side, scaled=scaled)
@@ -192,13 +232,13 @@ def thumbnail(source: Path | bytes | np.ndarray, side: int) -> np.ndarray:
     Raises
     ------
     ImageError
-        The child that says why the image cannot be used.
+        The subclass names the reason why the image cannot be used.
     """
     content = read(source) if isinstance(source, Path) else source
     if isinstance(content, np.ndarray):
         image = Image.fromarray(content)
     else:
-        image = _open(content, least=2 * side)
+        image = _open(content, least=2 * side).upright
     image.thumbnail((side, side))
     return np.asarray(image)
 
@@ -209,12 +249,25 @@ def _resized(image: Image.Image, side: int) -> np.ndarray:
     return np.asarray(image)
 
 
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """An upright RGB image, and the kinds of remarks on the file's own image."""
+
+    upright: Image.Image
+    remarks: tuple[str, ...]
+
+
 def _open(
     content: bytes,
-    seen: Callable[[Image.Image], None] | None = None,
+    name: str | None = None,
+    *,
     least: int | None = None,
-) -> Image.Image:
-    """Return the decoded image, upright and RGB; every failure is an ImageError."""
+    max_pixels: int = MAX_PIXELS,
+) -> _Opened:
+    """Decode an image, and collect remarks on it where its `name` is given.
+
+    Every failure is an ImageError.
+    """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise ExtractionError(
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is True: cut files would be filled with grey "
@@ -224,16 +277,16 @@ def _open(
         raise NotAnImageError("the file is empty")
     try:
         try:
-            return _decoded(content, seen, least)
+            return _decoded(content, name, least, max_pixels)
         except Warning:
             # Where warnings are errors (python -W error), what Pillow only remarks on, such as
-            # damaged EXIF, would become a verdict on the image.
+            # damaged EXIF, would make the image a bad one.
             with _QUIET, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return _decoded(content, seen, least)
+                return _decoded(content, name, least, max_pixels)
     except Image.DecompressionBombError as error:
         raise ImageTooLargeError(
-            f"over {MAX_PIXELS:,} pixels; not decoded. Save a smaller copy"
+            f"over {max_pixels:,} pixels; not decoded. Save a smaller copy"
         ) from error
     except Image.UnidentifiedImageError as error:
         raise unidentified(content) from error
@@ -247,11 +300,9 @@ def _open(
         raise ImageDecodeError(f"the image is damaged: {error}") from error
 
 
-def _decoded(
-    content: bytes, seen: Callable[[Image.Image], None] | None, least: int | None
-) -> Image.Image:
+def _decoded(content: bytes, name: str | None, least: int | None, max_pixels: int) -> _Opened:
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        _check_size(image)
+        _check_size(image, max_pixels)
         if image.format == "PNG":
             check_png(content)
         elif image.format == "JPEG":
@@ -259,17 +310,16 @@ def _decoded(
             if least is not None:
                 image.draft(None, (least, least))
         image.load()
-        pixels = _upright(_rgb(image), image)
-        if seen is not None:
-            seen(image)
-        return pixels
+        upright = _upright(_rgb(image), image)
+        remarks = () if name is None else tuple(image_warnings.of_image(image, name))
+        return _Opened(upright, remarks)
 
 
-def _check_size(image: Image.Image) -> None:
+def _check_size(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
-    if width * height > MAX_PIXELS:
+    if width * height > max_pixels:
         raise ImageTooLargeError(
-            f"{width} x {height} pixels; the limit is {MAX_PIXELS:,} in all. "
+            f"{width} x {height} pixels; the limit is {max_pixels:,} in all. "
             "Not decoded. Save a smaller copy"
         )
 

@@ -53,25 +53,25 @@ _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
 def is_image(head: bytes) -> bool:
-    """Say whether a file that begins with these bytes looks like a image featx can read."""
+    """Return whether a file that begins with these bytes looks like an image featx can read."""
     return head.startswith(_MAGIC)
 
 
 def unidentified(content: bytes) -> ImageError:
-    """Return the error for content that begins no image: what it seems to be instead."""
+    """Return the error for content that does not begin like an image: what it seems to be."""
     if content[4:8] == b"ftyp" or content.startswith((b"\0\0\0\x0cjP", b"\xff\x0a", b"8BPS")):
         return UnsupportedImageError(
-            "a image format featx does not read (HEIC, AVIF, JPEG 2000, JPEG XL or Photoshop); "
+            "an image format featx does not read (HEIC, AVIF, JPEG 2000, JPEG XL or Photoshop); "
             f"save it as one of {', '.join(FORMATS)}"
         )
     if content.startswith(b"\xff\xd8\xff"):
         return TruncatedImageError("the file ends before the image does: only a JPEG's header")
     if is_image(content):
-        return NotAnImageError("begins like a image, but what follows is no image's header")
+        return NotAnImageError("begins like an image, but what follows is not an image's header")
     start = content[:4096].lstrip()[:16]
     found = next((what for magic, what in _FOREIGN.items() if start.startswith(magic)), None)
     return NotAnImageError(
-        f"not a image: the content is {found or f'{len(content):,} bytes of another kind'}; "
+        f"not an image: the content is {found or f'{len(content):,} bytes of another kind'}; "
         f"expected one of {', '.join(FORMATS)}"
     )
 

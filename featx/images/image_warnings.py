@@ -1,4 +1,4 @@
-"""What is worth a word about images that were used all the same: counted, with one example."""
+"""Remarks on images that were used all the same: how many of each kind, with one example."""
 
 from __future__ import annotations
 
@@ -80,27 +80,32 @@ class Remarks:
         self._first: dict[str, str] = {}
 
     def add(self, id: str, kinds: Iterable[str]) -> None:
-        """Count a image under each of the kinds."""
+        """Count an image under each of the kinds."""
         for kind in kinds:
             self._counts[kind] += 1
             self._first.setdefault(kind, id)
 
+    def update(self, other: Remarks) -> None:
+        """Add the remarks of a later run."""
+        self._counts.update(other._counts)
+        self._first = {**other._first, **self._first}
+
     def sentences(self) -> list[str]:
-        """Return one sentence a kind."""
+        """Return one sentence per kind."""
         return [
             f"{_images(self._counts[kind], 'newly read ')} {what} (such as {self._first[kind]})."
             for kind, what in _WHAT.items()
             if self._counts[kind]
         ]
 
-    def tell(
+    def log(
         self, digests: np.ndarray, labels: Sequence[str | None], ids: Sequence[str]
     ) -> list[str]:
-        """Log and return all sentences, with that on labels that contradict each other."""
-        told = self.sentences() + label_conflicts(digests, labels, ids)
-        for sentence in told:
+        """Log all sentences, with one on labels that contradict each other; return them."""
+        sentences = self.sentences() + label_conflicts(digests, labels, ids)
+        for sentence in sentences:
             logger.warning("%s", sentence)
-        return told
+        return sentences
 
 
 def label_conflicts(
@@ -113,7 +118,7 @@ def label_conflicts(
     digests : numpy.ndarray of shape (n, 32) and dtype uint8
         The content digests; 64 bits of them are compared.
     labels, ids : sequence of str
-        One each a image.
+        One each per image.
     """
     if not len(digests) or any(label is None for label in labels):
         return []

@@ -1,4 +1,4 @@
-"""A batch of uint8 images to float32 rows, fast: the Keras backend in use, or OpenVINO."""
+"""A batch of uint8 images to float32 embeddings, fast: the Keras backend in use, or OpenVINO."""
 
 from featx.runtimes.choice import RUNTIMES, check_runtime, explain, forget, start
 from featx.runtimes.runtime import Runtime, check_batch_size, cpu_count, versions

@@ -54,7 +54,7 @@ def start(
     runtime : {"auto", "keras", "openvino"}, default="auto"
         "auto" follows the rule that ``explain`` states.
     folder : Path, optional
-        Where the runtime may keep what makes its next start faster, for this backbone alone.
+        Where the runtime may store what makes its next start faster, for this backbone alone.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def start(
 
 
 def forget() -> None:
-    """Let go of the runtime that is kept for the next call, and of its memory."""
+    """Release the runtime that the next call would reuse, and its memory."""
     _last.clear()
 
 
@@ -146,7 +146,7 @@ def keras_backend() -> str:
 
 
 def has_gpu() -> bool:
-    """Say whether TensorFlow would find a GPU; it is asked only where a driver is there."""
+    """Return whether TensorFlow would find a GPU; it is asked only where a driver is there."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return False
     if not any(map(os.path.exists, _GPUS)):

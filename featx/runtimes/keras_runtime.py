@@ -48,7 +48,7 @@ class KerasRuntime(Runtime):
         self._function = _COMPILERS[backend](backbone.build(), shape)
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the (batch_size, dim) float32 rows of a (batch_size, side, side, 3) batch."""
+        """Return the (batch_size, dim) embeddings of a (batch_size, side, side, 3) batch."""
         try:
             return np.asarray(self._function(pixels), dtype=np.float32)
         except Exception as error:
@@ -81,8 +81,8 @@ def freeze_tensorflow(model: Any, shape: tuple[int | None, ...]) -> Any:
 def _compile_tensorflow(model: Any, shape: tuple[int, ...]) -> Callable[[np.ndarray], Any]:
     import tensorflow as tf
 
-    # TensorFloat-32 keeps 10 bits of a float32's 23: rows of one key would then differ between
-    # a GPU and a CPU in the third digit. Who wants that speed says precision="bfloat16".
+    # TensorFloat-32 keeps 10 bits of a float32's 23: embeddings of one key would then differ
+    # between a GPU and a CPU in the third digit. Who wants that speed passes precision="bfloat16".
     tf.config.experimental.enable_tensor_float_32_execution(False)
     frozen = freeze_tensorflow(model, shape)
     return lambda pixels: frozen(tf.constant(pixels))[0].numpy()
@@ -97,8 +97,10 @@ def _compile_jax(model: Any, shape: tuple[int, ...]) -> Callable[[np.ndarray], A
     # The weights are arguments: as constants they would be folded for minutes in large networks.
     @jax.jit
     def forward(trainable: Any, frozen: Any, pixels: Any) -> Any:
-        rows, _ = model.stateless_call(trainable, frozen, pixels.astype("float32"), training=False)
-        return rows
+        features, _ = model.stateless_call(
+            trainable, frozen, pixels.astype("float32"), training=False
+        )
+        return features
 
     def run(pixels: np.ndarray) -> np.ndarray:
         # Against TensorFloat-32, as for TensorFlow above; bfloat16 kernels do not change by it.
@@ -166,7 +168,7 @@ _DEVICES: dict[str, Callable[[], tuple[str, str]]] = {
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Recognise the three backends' ways of saying so; each has a class and a text of its own."""
+    """Recognise the three backends' errors for it; each has a class and a text of its own."""
     name = type(error).__name__
     return (
         isinstance(error, MemoryError)

@@ -36,7 +36,7 @@ _CAPABILITIES = {"bfloat16": "BF16", "int8": "INT8"}
 class OpenVINORuntime(Runtime):
     """The backbone in OpenVINO on this machine's CPU.
 
-    Keras builds the network once; its converted form is kept, so that the next start needs
+    Keras builds the network once; its converted form is stored, so that the next start needs
     neither Keras nor TensorFlow.
 
     Parameters
@@ -46,7 +46,7 @@ class OpenVINORuntime(Runtime):
     batch_size : int, optional
         16 unless given.
     folder : Path, optional
-        Where the converted network is kept, for this backbone alone; nowhere unless given.
+        Where the converted network is stored, for this backbone alone; nowhere unless given.
 
     Raises
     ------
@@ -80,11 +80,11 @@ class OpenVINORuntime(Runtime):
             self._requests.put(compiled.create_infer_request())
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the (batch_size, dim) float32 rows of a (batch_size, side, side, 3) batch."""
+        """Return the (batch_size, dim) embeddings of a (batch_size, side, side, 3) batch."""
         request = self._requests.get()
         try:
-            rows: np.ndarray = request.infer([pixels], share_inputs=True)[0]
-            return rows
+            features: np.ndarray = request.infer([pixels], share_inputs=True)[0]
+            return features
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, MemoryError) or "alloc" in str(error):
                 raise out_of_memory(self.batch_size, error) from error
@@ -146,17 +146,17 @@ def refusal(backbone: Backbone) -> str | None:
 
 def _network(backbone: Backbone, core: Any, folder: Path | None) -> tuple[Any, str | None, Any]:
     """Return the network as an OpenVINO model, what quantised it, and what must live as long."""
-    about = {"openvino": load().__version__, "side": backbone.side}
+    metadata = {"openvino": load().__version__, "side": backbone.side}
     path = None if folder is None else folder / KEPT_AS
     content = None if folder is None else FolderStorage(folder).try_read(KEPT_AS)
     if content is not None:
         try:
-            arrays, kept = unpack(content, KEPT_AS)
-            if {name: kept.get(name) for name in about} == about:
-                # Shared, not copied: the arrays are kept alive by whoever holds them.
+            arrays, stored = unpack(content, KEPT_AS)
+            if {name: stored.get(name) for name in metadata} == metadata:
+                # Shared, not copied: the arrays stay alive by whoever holds them.
                 weights = load().Tensor(arrays["weights"])
                 model = core.read_model(arrays["graph"].tobytes(), weights)
-                return model, kept.get("nncf"), (arrays, weights)
+                return model, stored.get("nncf"), (arrays, weights)
         except (CacheCorruptError, KeyError, AttributeError, RuntimeError) as error:
             logger.debug("%s is converted anew: %s", path, error)
     model = _converted(backbone, core)
@@ -167,10 +167,10 @@ def _network(backbone: Backbone, core: Any, folder: Path | None) -> tuple[Any, s
         quantizer = installed(["nncf"])["nncf"]
     if path is not None:
         try:
-            packed = pack(_serialized(model), {**about, "nncf": quantizer})
+            packed = pack(_serialized(model), {**metadata, "nncf": quantizer})
             FolderStorage(path.parent).try_replace(path.name, packed)
         except (OSError, RuntimeError) as error:  # it would only have saved time
-            logger.debug("the converted network is not kept: %s", error)
+            logger.debug("the converted network is not stored: %s", error)
     return model, quantizer, None
 
 
@@ -214,7 +214,7 @@ def _read(backbone: Backbone, core: Any, graph: bytes) -> Any:
 
 
 def _check(backbone: Backbone, core: Any, converted: Any, frozen: Any) -> None:
-    """Refuse a conversion whose rows are not those of Keras, on two drawn images."""
+    """Refuse a conversion whose embeddings are not those of Keras, on two drawn images."""
     import tensorflow as tf
 
     pixels = np.random.default_rng(0).integers(0, 256, (2, backbone.side, backbone.side, 3))
@@ -224,8 +224,8 @@ def _check(backbone: Backbone, core: Any, converted: Any, frozen: Any) -> None:
     difference = np.linalg.norm(compiled(pixels)[0] - expected)
     if not difference <= TOLERANCE * np.linalg.norm(expected):
         raise RuntimeUnavailableError(
-            f"OpenVINO computes other rows of {backbone.name} than Keras does: they differ by "
-            f"{difference / np.linalg.norm(expected):.1e}, expected {TOLERANCE:.0e} at most. "
+            f"OpenVINO computes other embeddings of {backbone.name} than Keras does: they differ "
+            f"by {difference / np.linalg.norm(expected):.1e}, expected {TOLERANCE:.0e} at most. "
             "Use runtime='keras'."
         )
 

@@ -16,9 +16,9 @@ from featx.errors import RuntimeUnavailableError
 
 IMAGES = 160
 
-# How far the rows of drawn images may be from those in float32, relative. MobileNetV2's are 0.17
-# apart (those of photographs 0.10 to 0.16), and heads on them are as good as on bfloat16's. With
-# ranges measured on steel, rows of flowers were 0.8 apart, and the accuracy fell by 8 points.
+# How far the embeddings of drawn images may be from those in float32, relative. MobileNetV2's are
+# 0.17 apart (those of photographs 0.10 to 0.16), and heads on them are as good as on bfloat16's.
+# With ranges measured on steel, those of flowers were 0.8 apart, and the accuracy fell by 8 points.
 LIMIT = 0.3
 
 
@@ -26,7 +26,7 @@ def quantized(model: Any, core: Any, side: int, name: str) -> Any:
     """Return an OpenVINO model whose convolutions compute in 8-bit integers.
 
     Ranges of activations are measured on images drawn from one seed, so that the result depends
-    on the network alone and rows of all datasets can be compared. Fast bias correction and mixed
+    on the network alone and those of all datasets can be compared. Fast bias correction and mixed
     symmetric and asymmetric ranges as in NNCF's post-training quantisation (Kozlov et al. 2020,
     arXiv 2002.08679).
 
@@ -42,7 +42,7 @@ def quantized(model: Any, core: Any, side: int, name: str) -> Any:
     Raises
     ------
     RuntimeUnavailableError
-        NNCF is missing, or the rows would be too far from those in float32.
+        NNCF is missing, or the embeddings would be too far from those in float32.
     """
     state = random.getstate()  # the import sets the seed of a generator that is not ours
     try:
@@ -83,14 +83,14 @@ def _hushed() -> Iterator[None]:
 
 def _check(model: Any, found: Any, core: Any, images: np.ndarray, name: str) -> None:
     options = {"INFERENCE_PRECISION_HINT": "f32"}
-    expected, rows = (
+    expected, found = (
         np.concatenate([compiled([image[None]])[0] for image in images])
         for compiled in (core.compile_model(each, "CPU", options) for each in (model, found))
     )
-    distance = np.linalg.norm(rows - expected) / np.linalg.norm(expected)
+    distance = np.linalg.norm(found - expected) / np.linalg.norm(expected)
     if not distance <= LIMIT:  # NaN, too
         raise RuntimeUnavailableError(
-            f"{name} in int8 gives rows that are {distance:.2g} apart from those in float32 "
+            f"{name} in int8 gives embeddings that are {distance:.2g} apart from those in float32 "
             f"(relative; {LIMIT:g} is allowed): it is not made for 8-bit integers. Use "
             "precision='bfloat16' or 'float32'."
         )
@@ -118,7 +118,7 @@ def _image(generator: np.random.Generator, side: int) -> np.ndarray:
         for channel, grid in enumerate(cells):
             image = Image.fromarray(grid).resize((side, side), Image.Resampling.BICUBIC)
             total[..., channel] += np.asarray(image) * falloff**octave
-    # Channels that mostly say the same, as those of photographs do.
+    # Channels that mostly agree, as those of photographs do.
     mixed = total @ (
         generator.uniform(0.3, 1.0) + 0.5 * generator.standard_normal((3, 3)) * np.eye(3)
     )

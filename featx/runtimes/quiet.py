@@ -1,4 +1,4 @@
-"""TensorFlow's start without the log lines that it writes whatever it is told."""
+"""TensorFlow's start without the log lines that it writes whatever its settings."""
 
 from __future__ import annotations
 
@@ -59,18 +59,18 @@ class _Loader(importlib.abc.Loader):
 
 @contextmanager
 def _stderr_held_back() -> Iterator[None]:
-    """Keep what is written to file descriptor 2, and let it out only if the body fails."""
+    """Hold back what is written to file descriptor 2, and write it only if the body fails."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    stderr = os.dup(2)
     with tempfile.TemporaryFile() as aside:
         os.dup2(aside.fileno(), 2)
         try:
             yield
         except BaseException:
             aside.seek(0)
-            os.write(kept, aside.read())
+            os.write(stderr, aside.read())
             raise
         finally:
             sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr, 2)
+            os.close(stderr)

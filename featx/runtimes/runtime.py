@@ -1,4 +1,4 @@
-"""What computes rows: one compiled function, one shape of batch."""
+"""What computes embeddings: one compiled function, one shape of batch."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from featx.versions import installed
 
 MAX_BATCH = 1 << 14
 
-# All that touches a image between its bytes and its row.
+# All that touches an image between its bytes and its embedding.
 _PACKAGES = ("featx", "pillow", "numpy", "keras", "tensorflow", "jax", "torch", "openvino")
 
 
 class Runtime(ABC):
-    """What computes rows; a subclass of your own may be passed as ``extract(runtime=...)``.
+    """What computes embeddings; a subclass of your own may be passed as ``extract(runtime=...)``.
 
     Attributes
     ----------
     name : str
-        Stands in reports and in the provenance of each shard.
+        Shown in reports and in the provenance of each shard.
     batch_size : int
-        Images a call of ``run`` gets, always the same.
+        Images per call of ``run``, always the same.
     streams : int
         Calls of ``run`` that may be under way at the same time, each in a thread of its own.
     """
@@ -37,7 +37,7 @@ class Runtime(ABC):
 
     @abstractmethod
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the rows of one batch.
+        """Return the embeddings of one batch.
 
         Parameters
         ----------
@@ -50,7 +50,7 @@ class Runtime(ABC):
         """
 
     def environment(self) -> dict[str, str]:
-        """Return what, besides the recipe, may move the last digits of a row."""
+        """Return what, besides the spec, may change the last digits of an embedding."""
         return {"runtime": self.name, **versions()}
 
 
@@ -65,7 +65,7 @@ def check_batch_size(batch_size: int | None) -> None:
 
 
 def out_of_memory(batch_size: int, error: Exception) -> OutOfMemoryError:
-    """Return the error that says that a batch found no memory, and what to do."""
+    """Return the error for a batch that found no memory, with the remedy."""
     return OutOfMemoryError(
         f"no memory for a batch of {batch_size} images ({error}). "
         "Pass a smaller batch_size (--batch-size)."
@@ -73,7 +73,7 @@ def out_of_memory(batch_size: int, error: Exception) -> OutOfMemoryError:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of all that touches a image between its bytes and its row."""
+    """Return the versions of all that touches an image between its bytes and its embedding."""
     return dict(_versions())
 
 

@@ -78,7 +78,7 @@ def test_bad_images_have_their_row_and_decide_the_exit_code(
     words.append(image_folder / "blue" / "00.png")
     rows = json.loads(run("predict", model, *words, "--json", code=1))
     assert [row["label"] for row in rows] == ["red", None, None, None, "blue"]
-    assert "not a image" in rows[1]["error"] or "no image" in rows[1]["error"]
+    assert "not an image" in rows[1]["error"] or "no image" in rows[1]["error"]
     assert "cannot be read" in rows[2]["error"]
     lines = run("predict", model, *words, "--csv", "--on-error", "skip").splitlines()
     assert lines[0] == "image,label,probability,error"

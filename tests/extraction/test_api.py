@@ -17,7 +17,9 @@ from PIL import Image
 
 import featx
 from featx import Backbone, errors
-from featx.extraction.blocks import BLOCK
+from featx.datasets.dataset import as_dataset
+from featx.extraction.settings import DEFAULT
+from featx.images import decoding
 from tests.conftest import ROOT, draw_folder
 from tests.fakes import TINY, CountingRuntime
 
@@ -38,7 +40,7 @@ def test_rows_labels_and_ids_are_aligned(image_folder: Path) -> None:
     assert features.y is not None
     assert [id_.split("/")[0] for id_ in features.ids] == list(features.y)
     assert features.classes == ["blue", "green", "red"]
-    one = featx.images.load(image_folder / features.ids[5], 32)
+    one = decoding.load(image_folder / features.ids[5], 32)
     alone = CountingRuntime(batch_size=1).run(one[None])
     np.testing.assert_allclose(features.X[5], alone[0], rtol=1e-4, atol=1e-4)
 
@@ -139,9 +141,9 @@ def test_other_weights_miss(image_folder: Path, tmp_path: Path) -> None:
 
 def test_changed_labels_cost_nothing() -> None:
     pixels = np.random.default_rng(0).integers(1, 255, (6, 40, 40, 3), dtype=np.uint8)
-    first = extract(featx.datasets.as_dataset(pixels, labels=list("aabbcc")))
+    first = extract(as_dataset(pixels, labels=list("aabbcc")))
     runtime = CountingRuntime()
-    second = extract(featx.datasets.as_dataset(pixels, labels=list("xyzxyz")), runtime)
+    second = extract(as_dataset(pixels, labels=list("xyzxyz")), runtime)
     assert runtime.batches == 0
     assert second.y is not None
     assert list(second.y) == list("xyzxyz")
@@ -289,7 +291,7 @@ def test_killed_and_run_again_is_bit_identical(tmp_path: Path) -> None:
     runtime = CountingRuntime()
     resumed = extract(folder, runtime, cache=tmp_path / "killed")
     # Of the 400 images computed before the kill at most a block is computed again.
-    assert runtime.seen <= 450 + PROBES - (400 - BLOCK)
+    assert runtime.seen <= 450 + PROBES - (400 - DEFAULT.block)
     assert resumed.X.tobytes() == whole.X.tobytes()
 
 
@@ -365,14 +367,14 @@ def test_scaled_decoding_is_another_key_and_other_rows(tmp_path: Path) -> None:
 def test_a_network_that_cannot_be_built_leaves_no_key(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from featx.extraction import api
+    from featx import runtimes
 
     def refuse(*_: Any) -> None:
         raise errors.BackboneError("it cannot be built")
 
     pixels = np.full((3, 40, 40, 3), 9, np.uint8)
     pixels[:, 0, 0, 0] = range(3)
-    monkeypatch.setattr(api.runtimes, "start", refuse)
+    monkeypatch.setattr(runtimes, "start", refuse)
     with pytest.raises(errors.BackboneError, match="cannot be built"):
         featx.extract(pixels, TINY, progress=False)
     assert not list(own_cache.glob("k-*"))

@@ -17,8 +17,9 @@ from featx import errors
 from featx.cache.locks import Claim, Claims
 from featx.cache.shards import Block
 from featx.cache.store import Store
-from featx.extraction import blocks
+from featx.extraction.api import extract_with
 from featx.extraction.batches import Batches
+from featx.extraction.settings import Settings
 from tests.fakes import TINY, CountingRuntime
 
 
@@ -38,10 +39,10 @@ class Noting(CountingRuntime):
         return super().run(pixels)
 
 
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "BLOCK", 24)
-    monkeypatch.setattr(blocks, "AHEAD", 8)
+def extract(pixels: np.ndarray, runtime: CountingRuntime, cache: Path) -> featx.Features:
+    """Extract with blocks of four batches of four, while two more are computed ahead."""
+    small = Settings(block=24, ahead=8)
+    return extract_with(small, pixels, TINY, runtime=runtime, cache=cache, progress=False)
 
 
 def test_the_next_block_is_begun_while_one_is_published_and_no_more(
@@ -62,11 +63,10 @@ def test_the_next_block_is_begun_while_one_is_published_and_no_more(
 
     monkeypatch.setattr(Store, "publish", slowly)
     pixels = drawn(100)
-    features = featx.extract(pixels, TINY, runtime=runtime, cache=tmp_path / "c", progress=False)
+    features = extract(pixels, runtime, tmp_path / "c")
     assert seen[0] == (16 + 8) // 4
     monkeypatch.undo()
-    alone = featx.extract(pixels, TINY, runtime=CountingRuntime(), cache=tmp_path / "d",
-                          progress=False)  # fmt: skip
+    alone = extract(pixels, CountingRuntime(), tmp_path / "d")
     np.testing.assert_array_equal(features.X, alone.X)
 
 
@@ -84,7 +84,7 @@ def test_a_block_that_is_claimed_slowly_is_not_overtaken(
 
     monkeypatch.setattr(Claims, "take", slowly)
     runtime, pixels = Noting(), drawn(100)
-    featx.extract(pixels, TINY, runtime=runtime, cache=tmp_path, progress=False)
+    extract(pixels, runtime, tmp_path)
     assert len(asked) == 7
     expected = [tuple(one[0, :4].ravel().tolist()) for one in pixels]
     assert [each for each in runtime.order if each in set(expected)] == expected
@@ -100,10 +100,10 @@ def test_a_block_is_not_kept_when_the_one_before_failed(tmp_path: Path) -> None:
 
     pixels = drawn(100)
     with pytest.raises(RuntimeError, match="the network failed"):
-        featx.extract(pixels, TINY, runtime=FailingOnce(), cache=tmp_path, progress=False)
+        extract(pixels, FailingOnce(), tmp_path)
     assert len(list(tmp_path.glob("k-*/shards/*.h5"))) == 2
     runtime = CountingRuntime()
-    featx.extract(pixels, TINY, runtime=runtime, cache=tmp_path, progress=False)
+    extract(pixels, runtime, tmp_path)
     assert runtime.seen == 100 + 2 - 32
 
 

@@ -17,13 +17,13 @@ TINY = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
 
 def test_nothing_is_kept_and_nothing_is_made(image_folder: Path, own_cache: Path) -> None:
     cost = estimate(image_folder, TINY)
-    assert (cost.images, cost.kept, cost.exact) == (24, 0, True)
+    assert (cost.images, cost.cached, cost.exact) == (24, 0, True)
     assert cost.seconds > 0
     assert cost.start_seconds > 0
     assert cost.images_per_second == pytest.approx(24 / (cost.seconds - cost.start_seconds))
-    rows = cost.bytes_to_keep - cost.network_bytes
+    rows = cost.bytes_to_cache - cost.network_bytes
     assert 24 * 1280 * 4 <= rows <= 1.1 * 24 * 1280 * 4
-    assert cost.rows_bytes == 24 * 1280 * 4
+    assert cost.features_bytes == 24 * 1280 * 4
     assert (cost.device, cost.cache) == ("cpu", str(own_cache))
     assert not own_cache.exists()
 
@@ -35,7 +35,7 @@ def test_what_is_told_is_what_the_cache_grows_by(image_folder: Path, own_cache: 
     network = kept.pop("openvino", 0)
     assert cost.network_bytes == network
     again = estimate(image_folder, TINY)
-    assert (again.bytes_to_keep, again.network_bytes, again.start_seconds) == (0, 0, 0.0)
+    assert (again.bytes_to_cache, again.network_bytes, again.start_seconds) == (0, 0, 0.0)
 
 
 def test_a_network_that_is_kept_is_not_kept_again(image_folder: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_disk_that_is_too_small_is_told_with_the_figures(
 def test_what_is_kept_is_found_under_any_name(image_folder: Path, tmp_path: Path) -> None:
     featx.extract(image_folder / "blue", TINY, progress=False)
     cost = estimate(image_folder, TINY)
-    assert (cost.images, cost.kept) == (24, 8)
+    assert (cost.images, cost.cached) == (24, 8)
 
 
 def test_all_kept_costs_nothing_and_starts_no_network(
@@ -97,7 +97,7 @@ def test_all_kept_costs_nothing_and_starts_no_network(
     featx.extract(image_folder, TINY, progress=False)
     monkeypatch.setattr("featx.runtimes.start", None)
     cost = estimate(image_folder, TINY)
-    assert (cost.kept, cost.seconds, cost.bytes_to_keep, cost.runtime) == (24, 0.0, 0, None)
+    assert (cost.cached, cost.seconds, cost.bytes_to_cache, cost.runtime) == (24, 0.0, 0, None)
 
 
 def test_many_unread_files_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_many_unread_files_are_sampled(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("featx.extraction.estimate._SAMPLE", 10)
     cost = estimate(pixels, TINY)
     assert not cost.exact
-    assert 15 <= cost.kept <= 25
+    assert 15 <= cost.cached <= 25
 
 
 def test_bad_images_are_no_obstacle(image_folder: Path) -> None:
@@ -130,9 +130,9 @@ def test_the_command_prints_it_and_stops(image_folder: Path, own_cache: Path) ->
     assert not own_cache.exists()
 
 
-def test_the_bar_says_what_there_is_to_keep(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_bar_shows_what_the_cache_will_grow_by(capsys: pytest.CaptureFixture[str]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (1500, 16, 16, 3), dtype=np.uint8)
     featx.extract(pixels, TINY, progress=True)
     shown = capsys.readouterr().err
     assert "img/s" in shown
-    assert f"{1500 * 1280 * 4 / 1e6:,.1f} MB to keep" in shown
+    assert f"{1500 * 1280 * 4 / 1e6:,.1f} MB to cache" in shown

@@ -1,4 +1,4 @@
-"""The progress bar: it counts rows that are there, and no image that only waits for its row."""
+"""The progress bar: it counts embeddings that are there, and no image that waits for its own."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ import tqdm.auto
 import featx
 from featx.cache.locks import Claims
 from featx.cache.store import Store, find_root
-from featx.extraction import blocks
-from featx.extraction.blocks import BlockWriter
+from featx.extraction import pipeline
+from featx.extraction.api import extract_with
+from featx.extraction.assembler import Entry
+from featx.extraction.guard import EnvironmentGuard
+from featx.extraction.progress import ProgressBar
+from featx.extraction.settings import Settings
 from featx.images.content_hash import of_content
 from tests.fakes import TINY, CountingRuntime
 
@@ -45,11 +49,7 @@ def save(folder: Path, images: list[np.ndarray]) -> None:
         Image.fromarray(one).save(folder / f"{len(list(folder.iterdir())):03}-{number}.png")
 
 
-def test_a_image_counts_when_its_row_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bars: list[Any]
-) -> None:
-    monkeypatch.setattr(blocks, "BLOCK", 12)
-    monkeypatch.setattr(blocks, "AHEAD", 4)
+def test_an_image_counts_when_its_embedding_is_there(tmp_path: Path, bars: list[Any]) -> None:
     kept, new = drawn(8), drawn(41, seed=1)
     save(tmp_path / "p", kept)
     options: dict[str, Any] = {"cache": tmp_path / "c", "on_error": "skip"}
@@ -65,14 +65,15 @@ def test_a_image_counts_when_its_row_is_there(
                 shown.append(bars[-1].n - 4 * len(shown))
             return super().run(pixels)
 
-    featx.extract(tmp_path / "p", TINY, **options, runtime=Watching())
+    small = Settings(block=12, ahead=4)
+    extract_with(small, tmp_path / "p", TINY, **options, runtime=Watching())
     # Before each batch no more than what was computed, kept, bad, or there twice.
     assert len(shown) >= 41 // 4
     assert max(shown) <= 8 + 2 + 2
     assert shown[0] <= 8 + 1
     (bar,) = bars
     assert (bar.n, bar.total) == (53, 53)
-    assert bar.postfix == f"{41 * 1280 * 4 / 1e6:.1f} MB to keep"
+    assert bar.postfix == f"{41 * 1280 * 4 / 1e6:.1f} MB to cache"
 
 
 def test_streams_that_count_at_once_lose_none(tmp_path: Path, bars: list[Any]) -> None:
@@ -82,34 +83,39 @@ def test_streams_that_count_at_once_lose_none(tmp_path: Path, bars: list[Any]) -
     assert bars[0].n == 1024
 
 
+class Counted(ProgressBar):
+    """Notes the counts of embeddings that are there."""
+
+    def __init__(self) -> None:
+        super().__init__(None, wanted=False)
+        self.counts: list[int] = []
+
+    def done(self, count: int, dim: int | None = None) -> None:
+        self.counts.append(count)
+
+
 def test_what_others_compute_counts_when_it_arrives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocks, "BLOCK", 8)
-    monkeypatch.setattr(blocks, "AHEAD", 4)
     store = Store(find_root(tmp_path / "cache"), {"backbone": "counting"})
     images = drawn(6)
-    counted: list[int] = []
     monkeypatch.setattr(Claims, "take", lambda self, name: None)
+    waiting, working = Counted(), Counted()
 
-    def writer(claims: Claims | None) -> BlockWriter:
-        return BlockWriter(
-            store, CountingRuntime, 32, claims=claims, done=lambda count: counted.append(count)
-        )
+    def compute(bar: Counted, claims: Claims | None) -> pipeline.Outcome:
+        misses = ((Entry(str(i), of_content(one)), one) for i, one in enumerate(images))
+        guard = EnvironmentGuard(store, 32, "float32")
+        monkeypatch.setattr(guard, "wait", lambda seconds: True)  # as if it were known
+        return pipeline.compute(
+            misses, CountingRuntime, store, 32, guard,
+            claims=claims, bar=bar, settings=Settings(block=8, ahead=4),
+        )  # fmt: skip
 
-    def give(writer: BlockWriter) -> None:
-        for number, one in enumerate(images):
-            assert writer.add(str(number), of_content(one), one)
+    def others(self: Claims, names: dict[str, int], arrived: Any, patience: float) -> None:
+        assert waiting.counts == []
+        assert compute(working, None).computed == 6
+        assert all(map(arrived, list(names)))
 
-    waiting = writer(Claims(store.folder / "claims"))
-    waiting._known.set()
-    give(waiting)
-    other = writer(None)
-    give(other)
-    other.finish()
-    other.close()
-    assert counted == [4, 2]
-
-    waiting.finish()
-    waiting.close()
-    assert sum(counted) == 12
+    monkeypatch.setattr(Claims, "wait", others)
+    assert compute(waiting, Claims(store.folder / "claims")).computed == 0
+    assert sum(working.counts) == sum(waiting.counts) == 6

@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 import featx
 from featx import Backbone, FeatureExtractor
 from featx.errors import BadImagesError, UnknownBackboneError
+from featx.images import decoding
 from tests.fakes import TINY, CountingRuntime
 
 
@@ -66,7 +67,7 @@ def test_pixels_and_strings_work_alike(image_folder: Path) -> None:
         FeatureExtractor(TINY, runtime=CountingRuntime()), LogisticRegression(max_iter=1000)
     )
     model.fit([str(path) for path in paths], labels)
-    pixels = np.stack([featx.images.decode(path.read_bytes()) for path in paths])
+    pixels = np.stack([decoding.decode(path.read_bytes()) for path in paths])
     assert model.score(pixels, labels) == 1.0
 
 

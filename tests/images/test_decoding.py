@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -44,36 +43,34 @@ def test_the_same_image_as_path_bytes_and_pixels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded[0], loaded[2])
 
 
-def test_a_image_of_the_side_is_not_touched() -> None:
+def test_an_image_of_the_side_is_not_touched() -> None:
     square = made.pixels(32, 32)
     np.testing.assert_array_equal(decoding.load(square, 32), square)
 
 
-def test_seen_gets_the_image_as_it_was_in_the_file() -> None:
-    modes: list[str] = []
-    decoding.at_side(made.png("P"), 32, lambda image: modes.append(image.mode))
-    decoding.at_side(made.pixels(), 32, lambda image: modes.append("pixels"))
-    assert modes == ["P"]
+def test_remarks_are_on_the_image_as_it_was_in_the_file() -> None:
+    decoded = decoding.at_side_with_remarks(made.cmyk(), 32, "x.png")
+    assert decoded.remarks == ("cmyk", "misnamed")
+    np.testing.assert_array_equal(decoded.pixels, decoding.at_side(made.cmyk(), 32))
+    assert decoding.at_side_with_remarks(made.pixels(), 32, "x.png").remarks == ()
 
 
-def test_read_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_limits(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(bytes(100))
-    seen: list[os.stat_result] = []
-    assert decoding.read(tmp_path / "x", seen.append) == bytes(100)
-    assert [status.st_size for status in seen] == [100]
-    monkeypatch.setattr(decoding, "MAX_BYTES", 99)
+    assert decoding.read(tmp_path / "x") == bytes(100)
+    content, stat = decoding.read_with_stat(tmp_path / "x")
+    assert (content, stat.st_size) == (bytes(100), 100)
     with pytest.raises(ImageTooLargeError, match="100 bytes; the limit is 99"):
-        decoding.read(tmp_path / "x")
+        decoding.read(tmp_path / "x", max_bytes=99)
     with pytest.raises(ImageReadError, match="a folder"):
         decoding.read(tmp_path)
     with pytest.raises(ImageReadError, match="cannot be read: No such file"):
         decoding.read(tmp_path / "y")
 
 
-def test_pixels_over_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "MAX_PIXELS", 60 * 80 - 1)
-    with pytest.raises(ImageTooLargeError, match="80 x 60 pixels"):
-        decoding.decode(made.png())
+def test_pixels_over_the_limit() -> None:
+    with pytest.raises(ImageTooLargeError, match="80 x 60 pixels; the limit is 4,799"):
+        decoding.decode(made.png(), max_pixels=60 * 80 - 1)
 
 
 @pytest.mark.parametrize(("count", "fits"), [(22, True), (40, False)])
@@ -127,12 +124,9 @@ def test_scaled_decoding_keeps_twice_the_side(
     small = np.random.default_rng(0).integers(0, 256, (15, 20, 3), dtype=np.uint8)
     content = io.BytesIO()
     Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).save(content, "JPEG", quality=95)
-    shown: list[tuple[int, int]] = []
-    scaled = decoding.at_side(
-        content.getvalue(), 100, lambda image: shown.append(image.size), scaled=True
-    )
+    scaled = decoding.at_side(content.getvalue(), 100, scaled=True)
     full = decoding.load(content.getvalue(), 100)
-    assert shown == [decoded or size]
+    assert decoding._open(content.getvalue(), least=200).upright.size == (decoded or size)
     assert np.abs(scaled.astype(int) - full.astype(int)).mean() < 1.5
     assert np.array_equal(scaled, full) == (decoded is None)
 

@@ -22,7 +22,7 @@ def test_every_seed_begins_like_a_image() -> None:
         (b"PK\x03\x04", NotAnImageError, "zip"),
         (b"\x1f\x8b\x08", NotAnImageError, "gzip"),
         (b"12345", NotAnImageError, "5 bytes of another kind"),
-        (b"\x89PNG and no more", NotAnImageError, "begins like a image"),
+        (b"\x89PNG and no more", NotAnImageError, "begins like an image"),
         (b"\0\0\0\x18ftypheic", UnsupportedImageError, "HEIC"),
         (b"8BPS\0\1", UnsupportedImageError, "Photoshop"),
         (b"\xff\xd8\xff\xe0", TruncatedImageError, "only a JPEG's header"),

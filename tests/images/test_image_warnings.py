@@ -11,9 +11,7 @@ from tests.promises import images as made
 
 
 def kinds_of(content: bytes, name: str = "x") -> list[str]:
-    found: list[str] = []
-    decoding.at_side(content, 32, lambda image: found.extend(image_warnings.of_image(image, name)))
-    return found
+    return list(decoding.at_side_with_remarks(content, 32, name).remarks)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ class Content:
 
 
 def like_the_original(pixels: np.ndarray) -> bool:
-    """Say whether the pixels are upright and of the original colours, but for JPEG's losses."""
+    """Return whether the pixels are upright and of the original colours, but for JPEG's losses."""
     original = made.pixels()
     if pixels.shape != original.shape:
         return False
@@ -65,7 +65,7 @@ def same(pixels: np.ndarray) -> bool:
 
 
 def grey(pixels: np.ndarray) -> bool:
-    """Say whether the three channels are equal and the original's light and dark are kept."""
+    """Return whether the three channels are equal and the original's light and dark are kept."""
     light = made.pixels().mean(axis=2)
     equal = (pixels[..., :1] == pixels).all()
     return bool(equal) and float(np.corrcoef(pixels[..., 0].ravel(), light.ravel())[0, 1]) > 0.9
@@ -84,7 +84,7 @@ UNSUPPORTED = "UnsupportedImageError"
 CONTENTS = [
     Content(1, "zero bytes", lambda: b"", NOT_AN_IMAGE),
     Content(2, "one byte", lambda: b"\xff", NOT_AN_IMAGE),
-    Content(3, "text", lambda: b"this is not a image\n" * 9, NOT_AN_IMAGE),
+    Content(3, "text", lambda: b"this is not an image\n" * 9, NOT_AN_IMAGE),
     Content(4, "an HTML error page", lambda: b"<html><h1>404 Not Found</h1></html>", NOT_AN_IMAGE),
     Content(5, "JPEG cut in half", lambda: made.jpeg()[: len(made.jpeg()) // 2], TRUNCATED),
     Content(6, "JPEG without its end marker", lambda: made.jpeg()[:-2], TRUNCATED),

@@ -68,7 +68,7 @@ def a_class_without_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     (folder / "empty").mkdir()
     dataset = featx.Dataset.from_folder(folder)
     assert dataset.classes == ["a", "b"]
-    assert any("no class: 'empty'" in note for note in dataset.notes)
+    assert any("not a class: 'empty'" in note for note in dataset.notes)
     assert "'empty'" in caplog.text
 
 

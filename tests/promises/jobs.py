@@ -18,7 +18,8 @@ from PIL import Image
 import featx
 from featx.cache import locks as claims
 from featx.cache.store import Store, find_root
-from featx.extraction import api, blocks, probe  # noqa: F401
+from featx.extraction import api, probe  # noqa: F401
+from featx.extraction.settings import DEFAULT, Settings
 from featx.images import decoding  # noqa: F401
 from tests.promises import faults, stub
 from tests.promises.processes import digest
@@ -31,11 +32,11 @@ def extract(
     out: str | None = None,
     die_at: int | None = None,
     locks: str = "",
-    block: int = blocks.BLOCK,
+    block: int = DEFAULT.block,
     begin: float = 0.0,
 ) -> int:
     """Extract a folder, or files in this order, with the stub; write what came out."""
-    blocks.BLOCK = block
+    stub.SETTINGS = Settings(block=block)  # of this process
     _break_locks(locks)
     time.sleep(max(0.0, begin - time.time()))
     runtime = stub.Thumbnail(log=Path(log))

@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image
 
 import featx
+from featx.extraction.api import extract_with
+from featx.extraction.settings import DEFAULT, Settings
 from featx.runtimes import Runtime
 
 SIDE = 32
@@ -18,6 +20,10 @@ DIM = 192
 BACKBONE = featx.Backbone("mobilenet_v2", weights=None, image_size=SIDE, pooling=None)
 
 
+# What the tests extract with; small blocks where there shall be many.
+SETTINGS = DEFAULT
+
+
 def rows(pixels: np.ndarray) -> np.ndarray:
     """Return what the stub gives: sums of whole numbers, so exact in any order."""
     cells = pixels.reshape(len(pixels), 8, 4, 8, 4, 3).sum((2, 4), dtype=np.int64)
@@ -25,7 +31,7 @@ def rows(pixels: np.ndarray) -> np.ndarray:
 
 
 class Thumbnail(Runtime):
-    """The stub; with a log it notes how many images came, a line a batch."""
+    """The stub; with a log it notes how many images came, one line per batch."""
 
     name = "thumbnail"
 
@@ -67,8 +73,16 @@ def draw(folder: Path, n: int, seed: int) -> np.ndarray:
     return rows(drawn)
 
 
-def extract(dataset: object, cache: Path, runtime: Runtime | None = None) -> featx.Features:
+def extract(
+    dataset: object,
+    cache: Path,
+    runtime: Runtime | str | None = None,
+    *,
+    settings: Settings | None = None,
+    on_error: str = "raise",
+) -> featx.Features:
     """Extract with the stub."""
-    return featx.extract(
-        dataset, BACKBONE, cache=cache, runtime=runtime or Thumbnail(), progress=False
-    )
+    return extract_with(
+        settings or SETTINGS, dataset, BACKBONE, cache=cache, runtime=runtime or Thumbnail(),
+        on_error=on_error, progress=False,
+    )  # fmt: skip

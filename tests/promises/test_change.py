@@ -31,7 +31,7 @@ class Gallery:
         return self.folder / f"{i:02d}.bmp"
 
     def write(self, i: int, image: int) -> None:
-        """Write a image into file i; all images have the same size in bytes."""
+        """Write an image into file i; all images have the same size in bytes."""
         Image.fromarray(self.drawn[image]).save(self.path(i))
 
     def age(self) -> None:
@@ -39,7 +39,7 @@ class Gallery:
         time.sleep(stat_index.RACY_NS / 1e9 + 0.1)
 
     def serves(self, images: list[int]) -> bool:
-        """Say whether the rows are those of these images."""
+        """Return whether the rows are those of these images."""
         features = stub.extract(self.folder, self.cache)
         return np.array_equal(features.X, stub.rows(self.drawn[images]))
 
@@ -87,8 +87,8 @@ def test_t16_times_that_were_restored_rename_and_swap(
     with pytest.MonkeyPatch.context() as patch:
         from featx.images import decoding
 
-        read = decoding.read
-        patch.setattr(decoding, "read", lambda path, seen: reads.append(path) or read(path, seen))  # type: ignore[func-returns-value]
+        read = decoding.read_with_stat
+        patch.setattr(decoding, "read_with_stat", lambda path: reads.append(path) or read(path))  # type: ignore[func-returns-value]
         assert gallery.check(ALL) == 0
         assert not reads  # the stat shortcut
         before = gallery.path(3).stat()

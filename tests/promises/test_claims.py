@@ -12,6 +12,7 @@ import pytest
 
 from featx.cache import locks as claims
 from featx.cache.locks import Claims
+from featx.extraction.settings import Settings
 
 from . import oracle, stub
 from .processes import Processes, digest
@@ -120,12 +121,8 @@ def test_a_block_that_another_process_has_is_waited_for(tmp_path: Path) -> None:
     (tmp_path / "cache" / key).mkdir(parents=True)
     claim = Claims(tmp_path / "cache" / key / "claims").take(block)
     assert claim is not None
-    from featx.extraction import blocks
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "_PATIENCE_SECONDS", 0.3)
-        (tmp_path / "cache" / "FEATX-CACHE.json").write_text('{"format": 1}\n')
-        features = stub.extract(drawn, tmp_path / "cache")
+    (tmp_path / "cache" / "FEATX-CACHE.json").write_text('{"format": 1}\n')
+    features = stub.extract(drawn, tmp_path / "cache", settings=Settings(patience_seconds=0.3))
     claim.release()
     np.testing.assert_array_equal(features.X, calm.X)
 

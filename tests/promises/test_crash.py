@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import featx
-from featx.extraction.blocks import BLOCK
+from featx.extraction.settings import DEFAULT
 
 from . import faults, oracle, stub
 from .processes import Processes
@@ -97,7 +97,7 @@ def test_t1_a_kill_costs_one_block_and_no_bit(
         course.forget("killed")
     note("T1", kills=kills, identical=identical, unreadable=unreadable, most_rows_lost=worst)
     assert (identical, unreadable) == (kills, 0)
-    assert worst <= BLOCK
+    assert worst <= DEFAULT.block
 
 
 def test_t2_writers_are_killed_and_readers_never_notice(
@@ -215,7 +215,7 @@ def test_ctrl_c_and_a_polite_end_of_the_real_command(
     for number in (signal.SIGINT, signal.SIGTERM) * 5:
         name = f"run{sum(sent.values())}"
         process = start(name)
-        shards_there = rng.randrange(1, len(files) // BLOCK + 1)
+        shards_there = rng.randrange(1, len(files) // DEFAULT.block + 1)
         while len(oracle.shards(tmp_path / name)) < shards_there and process.poll() is None:
             time.sleep(0.02)
         process.send_signal(number)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from featx import errors
 from featx.cache.store import Store, find_root
-from featx.extraction import blocks, probe
+from featx.extraction import probe
+from featx.extraction.settings import Settings
 
 from . import stub
 from .jobs import spec
@@ -39,7 +41,7 @@ def test_rows_that_differ_too_much_are_refused_and_both_environments_named(tmp_p
         stub.extract(stub.pixels(40, seed=2), tmp_path, Elsewhere(1.01))
     said = str(raised.value)
     assert "keras 9.9.9" in said.split("here:")[1]
-    assert "kept: keras 3." in said
+    assert "cached: keras 3." in said
     assert "0.01" in said
     assert "0.001 is allowed for float32" in said
     assert "another cache folder" in said
@@ -81,7 +83,7 @@ def test_two_that_begin_at_once_on_a_new_key_are_not_mixed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool
 ) -> None:
     """The one that keeps its first rows last finds out, and takes them back."""
-    monkeypatch.setattr(blocks, "BLOCK", 32)
+    monkeypatch.setattr(stub, "SETTINGS", Settings(block=32))
     began, go = threading.Event(), threading.Event()
 
     class Slow(stub.Thumbnail):
@@ -195,36 +197,33 @@ def test_a_verdict_of_another_pillow_is_decoded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import featx
-    from featx.cache import facts
+    from featx.cache import shards
 
     folder = tmp_path / "images"
     stub.draw(folder, 40, seed=1)
     (folder / "a" / "bad.bmp").write_bytes(b"BM no bitmap at all")
 
     def skip() -> featx.Features:
-        return featx.extract(
-            folder, stub.BACKBONE, cache=tmp_path / "cache", runtime=stub.Thumbnail(),
-            on_error="skip", progress=False,
-        )  # fmt: skip
+        return stub.extract(folder, tmp_path / "cache", on_error="skip")
 
     def decoded() -> list[bool]:
         from featx.images import decoding
 
         calls: list[bool] = []
-        at_side = decoding.at_side
+        at_side = decoding.at_side_with_remarks
 
-        def counted(content: bytes, *rest: object, **options: object) -> np.ndarray:
+        def counted(*arguments: Any, **options: Any) -> decoding.Decoded:
             calls.append(True)
-            return at_side(content, *rest, **options)  # type: ignore[arg-type]
+            return at_side(*arguments, **options)
 
         with monkeypatch.context() as patch:
-            patch.setattr(decoding, "at_side", counted)
+            patch.setattr(decoding, "at_side_with_remarks", counted)
             assert [failure.id for failure in skip().failures] == ["a/bad.bmp"]
-        return calls[2:]  # the two constant images
+        return calls
 
     assert len(skip().failures) == 1
     assert not decoded()
-    monkeypatch.setattr(facts, "PILLOW", "99.0")
+    monkeypatch.setattr(shards, "PILLOW", "99.0")
     assert len(decoded()) == 1
 
 
@@ -232,28 +231,25 @@ def test_what_an_older_pillow_refused_alone_in_its_block_gets_its_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import featx
-    from featx.cache import facts
+    from featx.cache import shards
     from featx.images import decoding
 
-    monkeypatch.setattr(blocks, "BLOCK", 32)
+    monkeypatch.setattr(stub, "SETTINGS", Settings(block=32))
     drawn = stub.draw(tmp_path / "p", 31, seed=1)  # with the two images: a block, and the last
     last = max((tmp_path / "p").rglob("*.bmp")).read_bytes()
-    at_side = decoding.at_side
+    at_side = decoding.at_side_with_remarks
 
-    def refusing(content: bytes, *rest: object, **options: object) -> np.ndarray:
+    def refusing(content: bytes, *rest: Any, **options: Any) -> decoding.Decoded:
         if content == last:
             raise errors.ImageDecodeError("not yet")
-        return at_side(content, *rest, **options)  # type: ignore[arg-type]
+        return at_side(content, *rest, **options)
 
     def skip() -> featx.Features:
-        return featx.extract(
-            tmp_path / "p", stub.BACKBONE, cache=tmp_path / "c", runtime=stub.Thumbnail(),
-            on_error="skip", progress=False,
-        )  # fmt: skip
+        return stub.extract(tmp_path / "p", tmp_path / "c", on_error="skip")
 
     with monkeypatch.context() as patch:
-        patch.setattr(decoding, "at_side", refusing)
-        patch.setattr(facts, "PILLOW", "99.0")  # what is kept here is of another one later on
+        patch.setattr(decoding, "at_side_with_remarks", refusing)
+        patch.setattr(shards, "PILLOW", "99.0")  # what is kept here is of another one later on
         assert len(skip().failures) == 1
-    monkeypatch.setattr(facts, "PILLOW", "99.1")
+    monkeypatch.setattr(shards, "PILLOW", "99.1")
     np.testing.assert_array_equal(skip().X, drawn)

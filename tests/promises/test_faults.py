@@ -26,7 +26,7 @@ from featx import errors
 from featx.cache import gather
 from featx.cache.stat_index import KnownFiles
 from featx.cache.store import Store
-from featx.extraction import blocks
+from featx.extraction.settings import DEFAULT, Settings
 from featx.storage import atomic
 
 from . import faults, oracle, stub
@@ -35,7 +35,7 @@ from .processes import Processes
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "BLOCK", 32)
+    monkeypatch.setattr(stub, "SETTINGS", Settings(block=32))
 
 
 def test_t5_every_call_fails_once_and_for_ever(
@@ -341,7 +341,7 @@ def test_t9_a_full_disk_is_an_error_and_no_loss(tmp_path: Path, note: Callable[.
     assert [each[1] for each in said.values()] == [0, 0, 0, 0]
     assert saving[4] == 0
     assert same
-    assert done[3] - len(rows) <= blocks.BLOCK + 2
+    assert done[3] - len(rows) <= DEFAULT.block + 2
 
 
 def test_t9_files_that_may_not_grow(

@@ -96,7 +96,7 @@ def image_set(folder: Path, bad: set[int], total: int) -> None:
     good = [made.encoded(made.pixels(20, 24, seed=seed), "PNG") for seed in range(17)]
     for number in range(total):
         content = broken[number % len(broken)] if number in bad else good[number % len(good)]
-        # What stands behind the end of a image makes it another file, and changes no pixel.
+        # What stands behind the end of an image makes it another file, and changes no pixel.
         (folder / "a" / f"{number:06d}.png").write_bytes(content + b"%d" % number)
 
 

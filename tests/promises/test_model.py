@@ -23,7 +23,7 @@ from PIL import Image
 from featx import errors
 from featx.cache.locks import Claim, Claims
 from featx.cache.store import Store, find_root
-from featx.extraction import blocks
+from featx.extraction.settings import Settings
 from featx.images.content_hash import of_content
 from featx.maintenance import compaction
 
@@ -31,6 +31,7 @@ from . import faults, oracle, stub
 from .conftest import LONG, SEED
 from .jobs import spec
 
+SMALL = Settings(block=8)
 NAMES = [f"{i:02d}" for i in range(24)]
 DRAWN = stub.pixels(200, seed=19)
 TRUTH = stub.rows(DRAWN)
@@ -60,13 +61,10 @@ class CacheLife(RuleBasedStateMachine):
         self.images = self.folder / "images"
         self.images.mkdir()
         self.files: dict[str, int] = {}
-        self.size = blocks.BLOCK
-        blocks.BLOCK = 8
         self.write("00", 0)
 
     def teardown(self) -> None:
         CacheLife.lived += 1
-        blocks.BLOCK = self.size
         shutil.rmtree(self.folder)
 
     @property
@@ -99,7 +97,7 @@ class CacheLife(RuleBasedStateMachine):
     def extract(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", errors.CacheCorruptWarning)
-            features = stub.extract(self.images, self.cache, stub.Thumbnail(4))
+            features = stub.extract(self.images, self.cache, stub.Thumbnail(4), settings=SMALL)
         names = sorted(self.files)
         assert features.ids == [f"{name}.bmp" for name in names]
         np.testing.assert_array_equal(features.X, TRUTH[[self.files[name] for name in names]])
@@ -125,7 +123,7 @@ class CacheLife(RuleBasedStateMachine):
             contextlib.suppress(_PowerCut),
         ):
             warnings.simplefilter("ignore", errors.CacheCorruptWarning)
-            stub.extract(self.images, self.cache, stub.Thumbnail(4))
+            stub.extract(self.images, self.cache, stub.Thumbnail(4), settings=SMALL)
         for claim in held:
             # The end of a process frees its locks and leaves their files; this one lives on.
             if claim._path is not None:

@@ -19,7 +19,7 @@ from PIL import Image
 import featx
 from featx import errors, runtimes
 from featx.datasets.dataset import Item
-from featx.extraction import blocks
+from featx.extraction.settings import Settings
 
 from . import oracle, stub
 
@@ -136,7 +136,6 @@ def test_t22_out_of_memory_halves_the_batch(
     caplog: pytest.LogCaptureFixture,
     fifth_only: bool,
 ) -> None:
-    monkeypatch.setattr(blocks, "BLOCK", 64)
     monkeypatch.setattr(Tight, "fifth_only", fifth_only)
     monkeypatch.setattr(Tight, "batches", 0)
     sizes: list[int] = []
@@ -147,7 +146,8 @@ def test_t22_out_of_memory_halves_the_batch(
 
     monkeypatch.setattr(runtimes, "start", start)
     drawn = stub.pixels(700, seed=18)
-    features = featx.extract(drawn, stub.BACKBONE, cache=tmp_path / "cache", progress=False)
+    settings = Settings(block=64)
+    features = stub.extract(drawn, tmp_path / "cache", "auto", settings=settings)
     np.testing.assert_array_equal(features.X, stub.rows(drawn))
     assert features.report is not None
     assert features.report.computed == 700
@@ -158,7 +158,7 @@ def test_t22_out_of_memory_halves_the_batch(
         assert len(kept) == 4 + 3  # of 128 before, of 64 after
     else:
         assert sizes == [128, 64, 32, 16, 8]
-        calm = stub.extract(drawn, tmp_path / "calm", stub.Thumbnail(8))
+        calm = stub.extract(drawn, tmp_path / "calm", stub.Thumbnail(8), settings=settings)
         np.testing.assert_array_equal(features.X, calm.X)
         ours, theirs = oracle.shards(tmp_path / "cache"), oracle.shards(tmp_path / "calm")
         assert ours.keys() == theirs.keys()
@@ -221,23 +221,23 @@ class Endless:
             Image.fromarray(item.source).save(folder / f"{item.id}.bmp")
 
     def watch(self) -> None:
-        """Note the memory in use as the images of a scan are taken."""
+        """Note the memory in use as the images of a scan are entered into its ledger."""
         from featx.extraction import scan
 
-        take = scan.Scan._take
+        enter = scan.Ledger.enter
 
-        def watched(self_: scan.Scan, *args: Any) -> None:
-            self.note(self_.total)
-            take(self_, *args)
+        def watched(ledger: scan.Ledger, *args: Any) -> None:
+            self.note(ledger.total)
+            enter(ledger, *args)
 
-        scan.Scan._take = watched  # type: ignore[method-assign]
+        scan.Ledger.enter = watched  # type: ignore[method-assign]
 
 
 MEMORY = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from featx.datasets import Dataset
+from featx import Dataset
 from tests.promises import stub
 from tests.promises.test_network import Endless
 images = Endless(int(sys.argv[2]))
@@ -287,11 +287,11 @@ def test_t3_kills_with_the_real_network(
         pytest.skip(f"no real images at {train}")
     files = sorted(map(str, train.rglob("*.jpg")))[:512]
     script = (
-        "import hashlib, sys, featx\n"
-        "from featx import blocks\n"
-        "blocks.BLOCK = 64\n"
-        "backbone = featx.Backbone('mobilenet_v2')\n"
-        "features = featx.extract(sys.argv[2:], backbone, cache=sys.argv[1], progress=False)\n"
+        "import hashlib, sys\n"
+        "from featx.extraction.api import extract_with\n"
+        "from featx.extraction.settings import Settings\n"
+        "features = extract_with(\n"
+        "    Settings(block=64), sys.argv[2:], 'mobilenet_v2', cache=sys.argv[1], progress=False)\n"
         "print(hashlib.sha256(features.X.tobytes()).hexdigest())\n"
     )
 

@@ -17,7 +17,7 @@ import pytest
 from featx import errors
 from featx.cache.shards import block_id
 from featx.cache.store import Store, find_root
-from featx.extraction import blocks
+from featx.extraction.settings import Settings
 from featx.storage import atomic, folders
 from featx.storage.local import FolderStorage
 
@@ -29,7 +29,7 @@ from .power import Disk, Recorder
 @pytest.fixture
 def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Recorder, np.ndarray]:
     """Return the record of two runs on one cache, the second with more images and a bad shard."""
-    monkeypatch.setattr(blocks, "BLOCK", 32)
+    monkeypatch.setattr(stub, "SETTINGS", Settings(block=32))
     top = tmp_path / "top"
     top.mkdir()
     recorder = Recorder(top)

@@ -18,7 +18,7 @@ from featx.cache.location import MARKER
 from featx.cache.shards import EMBEDDING, Block
 from featx.cache.store import Store, find_root
 from featx.datasets.dataset import Dataset, Item
-from featx.extraction.scan import Scan
+from featx.extraction import api
 from featx.storage.interface import Stat, Storage
 from featx.storage.local import FolderStorage
 from featx.storage.memory import MemoryStorage
@@ -189,16 +189,16 @@ def test_a_stream_is_begun_again_when_a_shard_is_damaged_under_way(
             begun.append(True)
             return (Item(str(i), None, image) for i, image in enumerate(drawn))
 
-    run = Scan.run
+    scan_dataset = api.scan_dataset
 
-    def damaging(scan: Scan) -> object:
-        shortage = run(scan)
+    def damaging(*arguments: object, **options: object) -> object:
+        result = scan_dataset(*arguments, **options)
         if len(begun) == 1:
             path = next((tmp_path / "cache").rglob("shards/*.h5"))
             path.write_bytes(path.read_bytes()[:-1] + b"?")
-        return shortage
+        return result
 
-    monkeypatch.setattr(Scan, "run", damaging)
+    monkeypatch.setattr(api, "scan_dataset", damaging)
     with pytest.warns(errors.CacheCorruptWarning):
         features = stub.extract(Dataset(Stream()), tmp_path / "cache")
     np.testing.assert_array_equal(features.X, stub.rows(drawn))

@@ -269,7 +269,7 @@ def test_a_folder_that_cannot_be_written_only_costs_time(
 def test_a_wrong_conversion_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
     monkeypatch.setattr(openvino_runtime, "TOLERANCE", 1e-12)
-    with pytest.raises(RuntimeUnavailableError, match=r"other rows of mobilenet_v2.*'keras'"):
+    with pytest.raises(RuntimeUnavailableError, match=r"other embeddings of mobilenet_v2.*'keras'"):
         start(TINY, 4, "openvino")
     assert start(TINY, 4, "auto").name == "keras-tensorflow"
 

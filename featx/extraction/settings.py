@@ -1,0 +1,38 @@
+"""The sizes and waiting times of an extraction; none of them changes an embedding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an extraction is tuned with.
+
+    Users do not set these: they change how much a kill loses and how long others are waited for,
+    and where blocks are cut. Tests make them small.
+
+    Attributes
+    ----------
+    block : int
+        A kill loses at most this many images, some seconds of a CPU's work: those of a block that
+        is not published yet, and `ahead` of the next one.
+    ahead : int
+        Images of the next block that are computed while one is published, so that no core rests.
+    largest : int
+        What a kill loses at most where batches are large: a second or two of a GPU's work.
+    patience : float
+        How long the blocks of other processes are waited for after the last of them arrived: this
+        many times what a block takes here, ...
+    patience_seconds : float
+        ... and this long where no block was computed here.
+    """
+
+    block: int = 256
+    ahead: int = 64
+    largest: int = 1024
+    patience: float = 3.0
+    patience_seconds: float = 120.0
+
+
+DEFAULT = Settings()
