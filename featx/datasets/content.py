@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from featx.datasets.dataset import Item
+from featx.datasets.items import Item
 from featx.errors import ImageError
 from featx.images import decoding
 from featx.images.content_hash import of_content

@@ -14,7 +14,8 @@ from featx.cache.keys import mark_used
 from featx.cache.location import find_root
 from featx.cache.locks import Claims
 from featx.cache.store import Store
-from featx.datasets.dataset import Dataset, as_dataset, label_array
+from featx.datasets.dataset import Dataset, as_dataset
+from featx.datasets.items import label_array
 from featx.errors import BadImagesError, CacheCorruptError, OptionError
 from featx.extraction.guard import EnvironmentGuard
 from featx.extraction.lazy_runtime import LazyRuntime

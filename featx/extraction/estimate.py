@@ -19,7 +19,8 @@ from featx.backbones.backbone import Backbone, find_backbone
 from featx.cache.location import chosen, is_marked, nearest_writable, refuse_foreign
 from featx.cache.stat_index import KnownFiles
 from featx.cache.store import Store
-from featx.datasets.dataset import Dataset, Item, as_dataset
+from featx.datasets.dataset import Dataset, as_dataset
+from featx.datasets.items import Item
 from featx.errors import CacheError, ImageError
 from featx.extraction.settings import DEFAULT
 from featx.images import decoding

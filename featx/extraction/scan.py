@@ -17,7 +17,8 @@ from featx.cache.location import is_marked
 from featx.cache.locks import Claims
 from featx.cache.stat_index import KnownFiles, now_ns
 from featx.cache.store import Store
-from featx.datasets.dataset import Dataset, Item
+from featx.datasets.dataset import Dataset
+from featx.datasets.items import Item
 from featx.errors import Failure, ImageError, TooManyBadImagesError
 from featx.extraction import pipeline, probe
 from featx.extraction.assembler import Entry, Miss

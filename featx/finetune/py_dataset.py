@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 
-from featx.finetune.batches import ImageBatches
+
+class Batches(Protocol):
+    """What `ImageBatches` offers, which imports this module."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, position: int) -> Any: ...
+
+    def on_epoch_end(self) -> None: ...  # noqa: D102 - documented at ImageBatches
 
 
 class PyBatches(keras.utils.PyDataset):
     """The batches of `ImageBatches`, served by Keras itself."""
 
-    def __init__(self, batches: ImageBatches) -> None:
+    def __init__(self, batches: Batches) -> None:
         super().__init__()
         self._batches = batches
 

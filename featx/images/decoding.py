@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from featx.errors import (
     ExtractionError,
@@ -288,7 +288,7 @@ def _open(
         raise ImageTooLargeError(
             f"over {max_pixels:,} pixels; not decoded. Save a smaller copy"
         ) from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise unidentified(content) from error
     except (ImageError, MemoryError):
         raise

@@ -1,4 +1,4 @@
-"""The index finds the shard and slot of a image, and prefers a row to a verdict."""
+"""The index finds the shard and slot of an image, and prefers a row to a verdict."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
 
 from featx.datasets.content import content
-from featx.datasets.dataset import Item
+from featx.datasets.items import Item
 from featx.errors import ImageError
 from featx.images import decoding
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from featx.datasets.dataset import Item
+from featx.datasets.items import Item
 from featx.errors import ImageError
 from featx.evaluation.leaks import duplicates, shortcuts
 from featx.evaluation.leaks.duplicates import Duplicate

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
-from featx.datasets.dataset import Item
+from featx.datasets.items import Item
 from featx.images.formats import FORMATS
 
 # A warning is due where so much more of a class is found than others are taken for it (Youden's

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from featx import dense
-from featx.backbones.backbone import BACKBONES, Backbone
+from featx.backbones.architectures import BACKBONES
+from featx.backbones.backbone import Backbone
 from featx.evaluation.protocol.options import Options
 
 _DEFAULT = Options()

@@ -118,7 +118,7 @@ def reliability(
     Parameters
     ----------
     proba : ndarray of float, shape (n, n_classes)
-        Columns named by `classes`; the confidence of a image is the largest of its row.
+        Columns named by `classes`; the confidence of an image is the largest of its row.
     bins : int
         Bins of equal width over 0 to 1.
     """

@@ -27,7 +27,7 @@ def encoded(image: Image.Image, quality: int) -> bytes:
 
 
 def copy(path: Path, kind: str, rng: np.random.Generator) -> bytes:
-    """Return a copy of a image: JPEG quality 30-95, 40-130 % of the size, 5 % of an edge cut."""
+    """Return a copy of an image: JPEG quality 30-95, 40-130 % of the size, 5 % of an edge cut."""
     if kind == "exact":
         return path.read_bytes()
     image = Image.open(path).convert("RGB")

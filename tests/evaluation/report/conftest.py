@@ -20,7 +20,7 @@ from featx.evaluation.evidence import image_map, temperature
 from featx.evaluation.evidence.evidence import Evidence, Proof
 from featx.evaluation.evidence.image_map import Map
 from featx.evaluation.evidence.learning_curve import LearningCurve, LearningPoint
-from featx.evaluation.leaks.leakage import Leaks, Pair, ImageRef
+from featx.evaluation.leaks.leakage import ImageRef, Leaks, Pair
 from featx.evaluation.leaks.shortcuts import Shortcut
 from featx.evaluation.report.report import Report
 from featx.evaluation.results import (
@@ -224,7 +224,9 @@ def leaks_of(ids: Sequence[str], label: str, **fields: Any) -> Leaks:
     """Return leaks: the first of these test images is in training too, under another label."""
     jpeg = io.BytesIO()
     Image.new("RGB", (8, 8), "blue").save(jpeg, "JPEG")
-    pair = Pair(ImageRef("train", "copy.jpg", "other"), Place("test", ids[0], label), "exact", 1.0)
+    pair = Pair(
+        ImageRef("train", "copy.jpg", "other"), ImageRef("test", ids[0], label), "exact", 1.0
+    )
     values: dict[str, Any] = {
         "images": 2 * len(ids),
         "pairs": (pair,),

@@ -156,7 +156,7 @@ def test_pointing_at_the_map_tells_the_image(watched: Watched) -> None:
     for part in ("id", "label", "given"):
         assert card.locator(f".{part}").inner_text() == shown.get_attribute(f"data-{part}")
     image = "c => new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size"
-    assert card.locator("canvas").evaluate(image) > 20  # a image, not one colour
+    assert card.locator("canvas").evaluate(image) > 20  # an image, not one colour
     page.mouse.move(5, 5)
     assert card.is_hidden()
 
