@@ -220,12 +220,12 @@ def heads(system: System, parts: Parts, options: Options) -> Heads:
             cache=fresh,
             progress=False,
         )
-        spent = report.passes[0].seconds
+        spent = report.extractions[0].seconds
         own = _own_layers(system, parts, backbone, Path(fresh), spent)
     lines, best, right, alone = [], "", np.empty(0, bool), 0.0
     for one in report.summaries:
         answers = next(p for p in report.predictions if p.method == one.method)
-        row = next(r for r in report.rows if r.method == one.method)
+        row = next(r for r in report.results if r.method == one.method)
         correct = np.asarray(answers.y_pred == answers.y_true)
         low, high = interval(correct)
         seconds = spent + row.fit_seconds + row.predict_seconds

@@ -25,7 +25,7 @@ from featx.evaluation.protocol.plan import Plan
 from featx.evaluation.protocol.trials import HeldOut, Trial
 from featx.evaluation.report import command, environment
 from featx.evaluation.report.report import Report
-from featx.evaluation.results import Circumstances, Images, Result, Selection
+from featx.evaluation.results import Environment, Images, Result, Selection
 from featx.evaluation.scores.costs import costs
 from featx.evaluation.scores.summary import Summary, summaries
 from featx.runtimes import Runtime
@@ -197,17 +197,17 @@ def compare(train: Any, test: Any, options: Options, limits: Limits | None = Non
         evidence = gather(_material(asked, run, found, images, limits or Limits()))
     return Report(
         images=images,
-        rows=results,
+        results=results,
         predictions=predictions,
-        passes=extracted,
+        extractions=extracted,
         selection=selection,
         histories=[history for one in run.trials for history in one.histories],
         method_failures=failures,
-        remarks=list(dict.fromkeys(remark for one in run.trials for remark in one.remarks)),
+        warnings=list(dict.fromkeys(remark for one in run.trials for remark in one.remarks)),
         baseline=plan.in_words(asked.recipe),
         leaks=leaks,
         evidence=evidence,
-        circumstances=Circumstances(
+        environment=Environment(
             created=created,
             command=command.command(train, test, asked.backbones, options),
             seconds=time.perf_counter() - started,

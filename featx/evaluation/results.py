@@ -200,7 +200,7 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Circumstances:
+class Environment:
     """When, where and with what the comparison ran, and the command that repeats it."""
 
     created: str

@@ -151,7 +151,7 @@ def test_whole_run_at_a_small_size(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         tmp_path / "out", n_per_class=15, image_size=32, epochs=1, progress=False, log=lines.append
     )
     assert any("Untrained weights" in line for line in lines)
-    kinds = {row.kind for row in report.rows}
+    kinds = {row.kind for row in report.results}
     assert kinds == {"head", "baseline"}
     page = (tmp_path / "out" / "report" / "report.html").read_text(encoding="utf-8")
     assert "ntrained" in page

@@ -23,23 +23,23 @@ def test_real_keras_from_images_to_report(tmp_path: Path) -> None:
         "progress": False,
     }
     first = benchmark(train, test, **options)
-    by_method = {row.method: row for row in first.rows}
+    by_method = {row.method: row for row in first.results}
     assert set(by_method) == {"nearest", "linear_svm", "keras_baseline"}
     baseline = by_method["keras_baseline"]
     assert (baseline.n_train, baseline.n_test, baseline.epochs) == (36, 18, 2)
     assert len(first.histories[0].curves["loss"]) == 2
-    done = first.passes[0]
+    done = first.extractions[0]
     assert (done.images, done.computed, done.reused, done.dim) == (54, 54, 0, 1280)
     assert done.cost == done.seconds > 0
     assert done.untrained
     assert "Untrained weights" in first.verdict.cautions[0]
-    assert all(row.fit_seconds > 0 and row.predict_seconds > 0 for row in first.rows)
+    assert all(row.fit_seconds > 0 and row.predict_seconds > 0 for row in first.results)
     first.save(tmp_path / "report")
 
     second = benchmark(train, test, **options, baseline=False)
-    again = second.passes[0]
+    again = second.extractions[0]
     assert (again.computed, again.reused, again.cost) == (0, 54, None)
-    for row in second.rows:
+    for row in second.results:
         assert row.images_computed == 0
         assert row.accuracy == by_method[row.method].accuracy
 
@@ -109,7 +109,7 @@ def test_flowers_with_real_weights(datasets: Path, tmp_path: Path) -> None:
         cache=tmp_path / "cache",
         progress=False,
     )
-    row = report.rows[0]
+    row = report.results[0]
     assert (row.n_train, row.n_test) == (600, 250)
     assert row.accuracy >= 0.83  # independent reference at C = 0.01: 0.848
     assert report.images.classes == ("daisy", "dandelion", "roses", "sunflowers", "tulips")

@@ -37,7 +37,7 @@ class Map:
         Which of the tested images; all of them, or `MOST` at even steps.
     places : ndarray of float64, shape (n, 2)
         0 to 1. Neighbours mean likeness; distances between groups and the axes mean nothing.
-    rows : ndarray of float32, shape (n, dim)
+    embeddings : ndarray of float32, shape (n, dim)
         What was laid out, for other tools to lay out in their way.
     sheet : bytes
         A JPEG of all images, `SIDE` pixels each, row by row, `columns` in a row.
@@ -47,7 +47,7 @@ class Map:
     how: str
     positions: np.ndarray
     places: np.ndarray
-    rows: np.ndarray
+    embeddings: np.ndarray
     sheet: bytes
     columns: int
     seconds: float

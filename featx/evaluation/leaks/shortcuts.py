@@ -124,7 +124,7 @@ def _header(item: Item) -> tuple[str, int, int]:
         opened = source if isinstance(source, Path) else io.BytesIO(source)
         with Image.open(opened, formats=FORMATS) as image:
             return f"{image.format} {image.mode}", *image.size
-    except Exception:  # it had a row once; what it is now, extraction will tell
+    except Exception:  # it had an embedding once; extraction will name what it is now
         return "unreadable", 0, 0
 
 

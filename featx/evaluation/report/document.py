@@ -32,10 +32,10 @@ SCHEMA, VERSION = "featx-report", 6
 
 def document(outcome: Outcome) -> dict[str, Any]:
     """Return the outcome as dicts, lists, strings, finite numbers and None."""
-    images, environment = outcome.images, outcome.circumstances
+    images, environment = outcome.images, outcome.environment
     first = outcome.predictions[0]
     position = {name: number for number, name in enumerate(images.classes)}
-    basis = bases(outcome.summaries, outcome.passes)
+    basis = bases(outcome.summaries, outcome.extractions)
     whole = {
         "schema": SCHEMA,
         "version": VERSION,
@@ -54,7 +54,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
             "notes": images.notes,
         },
         "baseline": outcome.baseline or None,
-        "extractions": [_extraction(one, basis[one.backbone]) for one in outcome.passes],
+        "extractions": [_extraction(one, basis[one.backbone]) for one in outcome.extractions],
         "selection": {
             "folds": outcome.selection.folds,
             "seconds": outcome.selection.seconds,
@@ -65,7 +65,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
             ],
         },
         "methods": [_method(one, images.classes, basis) for one in outcome.summaries],
-        "trainings": [_training(one) for one in outcome.rows],
+        "trainings": [_training(one) for one in outcome.results],
         "histories": outcome.histories,
         "tested": {
             "ids": first.ids,
@@ -74,7 +74,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         },
         "predictions": [_answers(one, position) for one in outcome.predictions],
         "method_failures": outcome.method_failures,
-        "warnings": outcome.remarks,
+        "warnings": outcome.warnings,
         "leaks": None if outcome.leaks is None else _leaks(outcome.leaks),
         "evidence": None if outcome.evidence is None else _evidence(outcome.evidence),
         "versions": environment.versions,

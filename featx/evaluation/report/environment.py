@@ -44,7 +44,7 @@ def versions() -> dict[str, str]:
 
 
 def one_line(found: dict[str, str]) -> str:
-    """Return the versions that shape the numbers of a row, in one line."""
+    """Return the versions that decide the last digits of an embedding, in one line."""
     names = ("featx", "keras", "tensorflow", "scikit-learn", "xgboost", "Python")
     return ", ".join(f"{name} {found[name]}" for name in names if name in found)
 

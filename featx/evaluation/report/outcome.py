@@ -9,7 +9,7 @@ from featx.evaluation.evidence.evidence import Evidence
 from featx.evaluation.leaks.leakage import Leaks
 from featx.evaluation.report.findings import Findings, findings
 from featx.evaluation.results import (
-    Circumstances,
+    Environment,
     ExtractionCost,
     History,
     Images,
@@ -28,13 +28,13 @@ class Outcome:
 
     Attributes
     ----------
-    rows : list of Result
+    results : list of Result
         One per training: backbone, method, seed and fold.
     predictions : list of Predictions
         One per backbone, method and seed: the answer for each image.
-    passes : list of ExtractionCost
+    extractions : list of ExtractionCost
         One per backbone.
-    remarks : list of str
+    warnings : list of str
         Warnings of methods while training, such as a solver that did not converge.
     baseline : str
         The baseline in words; empty without one.
@@ -45,14 +45,14 @@ class Outcome:
     """
 
     images: Images
-    rows: list[Result]
+    results: list[Result]
     predictions: list[Predictions]
-    passes: list[ExtractionCost]
-    circumstances: Circumstances
+    extractions: list[ExtractionCost]
+    environment: Environment
     selection: Selection
     histories: list[History] = field(default_factory=list)
     method_failures: list[MethodFailure] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     baseline: str = ""
     leaks: Leaks | None = None
     evidence: Evidence | None = None
@@ -60,12 +60,12 @@ class Outcome:
     @cached_property
     def summaries(self) -> list[Summary]:
         """One per method, the best accuracy first."""
-        spent = costs(self.rows, self.passes)
+        spent = costs(self.results, self.extractions)
         return summaries(self.predictions, self.images.classes, spent, self.selection)
 
     @cached_property
     def findings(self) -> Findings:
         """What the results mean, as types."""
         return findings(
-            self.summaries, self.passes, self.selection, self.images, self.leaks, self.evidence
+            self.summaries, self.extractions, self.selection, self.images, self.leaks, self.evidence
         )

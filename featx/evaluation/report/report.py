@@ -66,7 +66,7 @@ class Report(Outcome):
             Nothing to show (neither a baseline nor evidence), or the folder cannot be written.
         """
         shown = None if self.evidence is None else self.evidence.map
-        vectors = None if shown is None else shown.rows
+        vectors = None if shown is None else shown.embeddings
         return tensorboard.save(self.to_dict(), Path(directory), vectors)
 
     def table(self) -> Table:

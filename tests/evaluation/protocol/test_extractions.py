@@ -22,12 +22,12 @@ def test_each_image_meets_the_backbone_once_for_all_methods_and_seeds(seam: Seam
         backbones=["mobilenet_v2"], progress=False,
     )  # fmt: skip
     assert seam.extracted == [36, 18]
-    assert len(report.rows) == 9
-    assert {(row.method, row.seed) for row in report.rows} == {
+    assert len(report.results) == 9
+    assert {(row.method, row.seed) for row in report.results} == {
         (method, seed) for method in ("logistic", "nearest", "keras_baseline") for seed in range(3)
     }
-    assert {row.epochs for row in report.rows} == {None, 4}
-    assert {row.epoch_seconds for row in report.rows} == {None, 2.0}
+    assert {row.epochs for row in report.results} == {None, 4}
+    assert {row.epoch_seconds for row in report.results} == {None, 2.0}
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_the_cost_of_an_extraction_has_its_source(
     monkeypatch.setattr(comparison.time, "perf_counter", lambda: next(clock))
     seam.reused = reused
     report = benchmark(images(TRAIN), images(TEST), heads=["nearest"], **QUICK)
-    assert report.passes[0].cost == (None if cost is None else pytest.approx(cost, rel=0.2))
-    assert report.passes[0].source.startswith(source)
+    assert report.extractions[0].cost == (None if cost is None else pytest.approx(cost, rel=0.2))
+    assert report.extractions[0].source.startswith(source)
 
 
 def test_the_start_of_the_network_is_told_apart_from_the_pace(
@@ -56,7 +56,7 @@ def test_the_start_of_the_network_is_told_apart_from_the_pace(
     monkeypatch.setattr(comparison.time, "perf_counter", lambda: next(clock))
     seam.start, seam.reused = 0.25, 9
     report = benchmark(images(TRAIN), images(TEST), heads=["nearest"], **QUICK)
-    done = report.passes[0]
+    done = report.extractions[0]
     assert (done.seconds, done.start_seconds) == (1.0, 0.5)
     assert done.images_per_second == 36 / (1.0 - 0.5)
     assert done.cost == 0.5 + 0.5 * 54 / 36  # the start is there once, whatever the share

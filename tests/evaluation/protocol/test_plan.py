@@ -35,7 +35,7 @@ def test_wrong_arguments_are_named(
 def test_a_recipe_is_the_baseline_as_it_stands(seam: Seam, quick: dict[str, Any]) -> None:
     recipe = Recipe(epochs=3, patience=None)
     report = benchmark(images(TRAIN), images(TEST), **{**quick, "baseline": recipe}, epochs=9)
-    assert {row.epochs for row in report.rows} == {None, 3}
+    assert {row.epochs for row in report.results} == {None, 3}
     assert "Dropout + Dense softmax" in report.baseline
     assert "10% of the training images held out" in report.baseline
 
@@ -46,7 +46,7 @@ def test_two_recipes_of_one_network_are_kept_apart(seam: Seam) -> None:
         images(TRAIN), images(TEST), heads=["nearest"],
         backbones=[TINY, other], baseline=False, progress=False,
     )  # fmt: skip
-    names = {row.backbone for row in report.rows}
+    names = {row.backbone for row in report.results}
     assert len(names) == 2
     assert any("pooling=max" in name for name in names)
 

@@ -36,7 +36,7 @@ def test_folds_are_the_same_for_every_method_and_differ_by_seed(seam: Seam) -> N
     assert [one.ids for one in heads] == [tuple(data.ids)] * 2
     assert list(heads[0].y_true) == list(data.labels if data.labels is not None else [])
     assert np.mean(heads[0].y_true == heads[0].y_pred) > 0.9
-    assert {row.fold for row in report.rows} == {1, 2, 3}
+    assert {row.fold for row in report.results} == {1, 2, 3}
 
 
 def test_folds_keep_the_share_of_each_class(seam: Seam) -> None:

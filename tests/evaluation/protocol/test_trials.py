@@ -40,7 +40,7 @@ def test_a_head_that_fails_is_reported_and_the_others_go_on(
     heads = {"bad": _Fails(), "lr": LogisticRegression()}
     with caplog.at_level(logging.WARNING):
         report = benchmark(images(TRAIN), images(TEST), heads=heads, seeds=2, **QUICK)
-    assert {row.method for row in report.rows} == {"lr"}
+    assert {row.method for row in report.results} == {"lr"}
     assert [(f.method, f.seed, f.error, f.reason) for f in report.method_failures] == [
         ("bad", 0, "ValueError", "this head has had enough"),
         ("bad", 1, "ValueError", "this head has had enough"),
@@ -56,20 +56,20 @@ def test_if_all_fail_the_reason_is_raised(seam: Seam) -> None:
 
 def test_warnings_of_a_fit_stand_in_the_report_once(seam: Seam) -> None:
     report = benchmark(images(TRAIN), images(TEST), heads={"frets": _Frets()}, seeds=2, **QUICK)
-    assert report.remarks == ["frets: did not converge [RuntimeWarning]"]
+    assert report.warnings == ["frets: did not converge [RuntimeWarning]"]
 
 
 def test_a_head_without_probabilities_has_no_log_loss(seam: Seam) -> None:
     report = benchmark(images(TRAIN), images(TEST), heads={"svm": LinearSVC()}, **QUICK)
-    assert report.rows[0].log_loss is None
-    assert report.rows[0].accuracy == 1.0
+    assert report.results[0].log_loss is None
+    assert report.results[0].accuracy == 1.0
     assert report.summaries[0].ece is None
 
 
 def test_given_estimators_are_cloned_and_seeded(seam: Seam) -> None:
     mine = make_pipeline(StandardScaler(), LogisticRegression(solver="saga", max_iter=9000))
     report = benchmark(images(TRAIN), images(TEST), heads=[mine], seeds=[3], **QUICK)
-    assert {row.method for row in report.rows} == {"LogisticRegression"}
+    assert {row.method for row in report.results} == {"LogisticRegression"}
     assert not hasattr(mine[-1], "coef_")
     assert mine[-1].random_state is None
 

@@ -24,7 +24,7 @@ from featx.evaluation.leaks.leakage import ImageRef, Leaks, Pair
 from featx.evaluation.leaks.shortcuts import Shortcut
 from featx.evaluation.report.report import Report
 from featx.evaluation.results import (
-    Circumstances,
+    Environment,
     ExtractionCost,
     History,
     Images,
@@ -168,10 +168,10 @@ def make(
                 content="0" * 64,
             ),
         ),
-        rows=rows,
+        results=rows,
         predictions=found,
-        passes=[done],
-        circumstances=Circumstances(
+        extractions=[done],
+        environment=Environment(
             "2026-01-02T03:04:05+00:00",
             "featx benchmark flowers/train",
             99.0,

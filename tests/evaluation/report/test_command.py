@@ -83,10 +83,10 @@ def test_the_printed_command_repeats_the_options(
 ) -> None:
     options = {"cache": tmp_path, "batch_size": 4, "runtime": "keras", "on_error": "skip"}
     report = benchmark(images(TRAIN), leaks=False, folds=3, **options, **quick)
-    shown = report.circumstances.command
+    shown = report.environment.command
     for name, value in (options | {"cache": str(tmp_path), "leaks": False, "folds": 3}).items():
         assert f", {name}={value!r}" in shown
-    plain = benchmark(images(TRAIN), images(TEST), **quick).circumstances.command
+    plain = benchmark(images(TRAIN), images(TEST), **quick).environment.command
     assert not any(f"{name}=" in plain for name in (*options, "leaks", "folds"))
 
 
@@ -123,7 +123,7 @@ def test_the_printed_call_is_python_that_runs(
     given = {"baseline": Recipe(layers=(Dropout(0.5), Dense(8)), epochs=2), "seeds": [3]}
     options = quick | given | {"heads": {"mine": DummyClassifier()}, "evidence": False}
     report = benchmark(images(TRAIN), images(TEST), **options)
-    printed = report.circumstances.command
+    printed = report.environment.command
     n = sum(TRAIN.values())
     assert f"# No command can repeat train: the Dataset of {n} images" in printed
     assert "# No command can repeat test: the Dataset of" in printed

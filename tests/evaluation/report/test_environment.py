@@ -3,7 +3,7 @@ from __future__ import annotations
 from featx.evaluation.report import environment
 
 
-def test_circumstances_name_the_versions_and_not_the_machine() -> None:
+def test_environment_names_the_versions_and_not_the_machine() -> None:
     import platform
 
     found = {**environment.versions(), **environment.hardware()}

@@ -73,7 +73,7 @@ def test_where_the_cost_of_an_extraction_is_known_from(
     done: ExtractionCost, baseline: bool, basis: Basis, words: str
 ) -> None:
     report = make(done=done, baseline=baseline)
-    assert bases(report.summaries, report.passes) == {"net": basis}
+    assert bases(report.summaries, report.extractions) == {"net": basis}
     data = report.to_dict()
     assert data["extractions"][0]["basis"] == data["methods"][0]["cost"]["basis"] == basis
     assert words in wording.basis(data["extractions"][0])

@@ -12,7 +12,7 @@ from featx.errors import Failure
 from featx.evaluation.report import pages
 from featx.evaluation.report.report import Report
 from featx.evaluation.results import (
-    Circumstances,
+    Environment,
     Images,
     MethodFailure,
     SkippedImage,
@@ -65,7 +65,7 @@ def test_nothing_from_names_becomes_active(build: Callable[..., Report], tmp_pat
         remarks=names,
         method_failures=[MethodFailure(name, name, 0, 1, name, name) for name in names],
     )
-    report.circumstances = Circumstances(
+    report.environment = Environment(
         HOSTILE[0], HOSTILE[1], 1.0, {HOSTILE[0]: HOSTILE[1]}, {HOSTILE[2]: HOSTILE[3]}
     )
     text, markdown, data = saved(report, tmp_path / "hostile")

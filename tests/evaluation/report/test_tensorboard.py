@@ -49,7 +49,7 @@ def test_a_report_s_curves_and_embeddings(build: Callable[..., Report], tmp_path
     assert report.evidence.map is not None
     folder = tmp_path / "tb"
     rows = np.loadtxt(folder / "tensors.tsv", delimiter="\t")
-    np.testing.assert_allclose(rows, report.evidence.map.rows)
+    np.testing.assert_allclose(rows, report.evidence.map.embeddings)
     header, *lines = (folder / "metadata.tsv").read_text().splitlines()
     assert header.split("\t") == ["label", "given", "answer", "image"]
     assert len(lines) == len(rows)

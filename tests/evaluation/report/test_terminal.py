@@ -26,11 +26,11 @@ def test_markup_in_a_name_stays_text_in_the_terminal(build: Callable[..., Report
         else one
         for one in report.predictions
     ]
-    report.rows = [
+    report.results = [
         dataclasses.replace(row, method="[red]mine[/red]\x1b[2J")
         if row.method == "logistic"
         else row
-        for row in report.rows
+        for row in report.results
     ]
     out = StringIO()
     Console(file=out, width=200).print(report.table())

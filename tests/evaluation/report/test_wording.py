@@ -110,7 +110,7 @@ def test_verdict_warns_of_untrained_weights_and_skipped_images(
 
 def test_a_long_extraction_pays_later(build: Callable[..., Report]) -> None:
     slow = dataclasses.replace(MEASURED, cost=200.0)
-    head = costs.costs(build().rows, [slow])["net", "logistic"]
+    head = costs.costs(build().results, [slow])["net", "logistic"]
     assert head.break_even_trainings == 3  # 200 / (84 - 1.1) = 2.4
     assert head.ratio is not None
     assert head.ratio < 1
