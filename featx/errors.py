@@ -154,7 +154,7 @@ class TooManyBadImagesError(BadImagesError):
 class UnusableImagesError(BadImagesError):
     """Some images cannot be decoded, so that they can be neither trained on nor classified."""
 
-    remedy = "Mend or remove these files, or give a dataset without them (Dataset.subset)."
+    remedy = "Repair or remove these files, or give a dataset without them (Dataset.subset)."
 
 
 class OutOfMemoryError(ExtractionError, MemoryError):

@@ -281,7 +281,7 @@ def _plain(file: Any, name: str, ndim: int) -> Any:
         raise ValueError(f"{name!r} is a link")
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
-        raise ValueError(f"{name!r} has its data elsewhere")
+        raise ValueError(f"{name!r} stores its data outside the file")
     if dataset.ndim != ndim or dataset.dtype.kind not in "fS":
         raise ValueError(f"{name!r} has {dataset.ndim} dimensions of {dataset.dtype}")
     if dataset.size * dataset.dtype.itemsize > dataset.id.get_storage_size():

@@ -204,6 +204,8 @@ def test_every_public_name_can_be_had() -> None:
 
 
 def test_one_place_assembles_what_the_cache_key_is_taken_from() -> None:
-    pattern = re.compile(r"""['"]preprocessing['"]: |['"]pixels['"]: """)
-    found = {module for module, path in MODULES.items() if pattern.search(code_of(path))}
-    assert found == {"featx.backbones.backbone"}
+    def naming(pattern: str) -> set[str]:
+        return {m for m, path in MODULES.items() if re.search(pattern, code_of(path))}
+
+    assert naming(r"""['"](preprocessing|pixels)['"]: """) == {"featx.backbones.backbone"}
+    assert naming(r"""['"]format['"]: FORMAT, \*\*""") == {"featx.cache.keys"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -115,7 +116,7 @@ def test_every_third_party_import_is_required() -> None:
 
 def test_changelog_knows_this_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert f"## [{featx.__version__}]" in text or "## [Unreleased]" in text
+    assert re.search(rf"^## \[{re.escape(featx.__version__)}\] - \d{{4}}-\d\d-\d\d$", text, re.M)
 
 
 def test_cache_of_a_checkout_holds_data_only() -> None:
@@ -126,7 +127,7 @@ def test_cache_of_a_checkout_holds_data_only() -> None:
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
-def test_kept_rows_are_never_committed() -> None:
+def test_embeddings_are_never_committed() -> None:
     def git(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
 

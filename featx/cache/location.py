@@ -92,12 +92,12 @@ def _check(root: Path) -> None:
     except (ValueError, RecursionError) as error:
         raise CacheCorruptError(
             f"{root / MARKER} is damaged: {error}. If this is a featx cache, its content is "
-            f'{{"format": {FORMAT}}}: write that back.'
+            f'{{"format": {FORMAT}}}: restore that content.'
         ) from error
     if not isinstance(marker, dict) or marker.get("format") != FORMAT:
         raise CacheVersionError(
             f"the cache {root} is marked {marker!r}; this featx knows format {FORMAT}. It was left "
-            "untouched: use the featx that made it, or another folder."
+            "untouched: use the version of featx that made it, or another folder."
         )
 
 

@@ -206,7 +206,7 @@ def decode(
     if not np.isfinite(features[status == EMBEDDING]).all():
         raise CacheCorruptError(f"{name} has an embedding that is not finite")
     if not np.array_equal(layout.embeddings(body), features, equal_nan=True):
-        raise CacheCorruptError(f"{name} has its embeddings elsewhere than its index says")
+        raise CacheCorruptError(f"{name} has its embeddings at another offset than HDF5 says")
     if not with_features:
         features = np.empty((0, layout.dim), np.float32)
     return Block(features, sha256, status, failures, batch_size, environment), layout
@@ -221,10 +221,10 @@ def _check(file: Any, size: int, name: str) -> Layout:
     if format > FORMAT:
         raise CacheVersionError(
             f"{name} has format {format}; this featx knows format {FORMAT}. It was left untouched: "
-            "use the featx that made it, or another cache folder."
+            "use the version of featx that made it, or another cache folder."
         )
     if sorted(file.keys()) != sorted(_DATASETS) or sorted(file.attrs.keys()) != sorted(_ATTRIBUTES):
-        raise CacheSecurityError(f"{name} holds other objects than a shard does")
+        raise CacheSecurityError(f"{name} contains objects that a shard does not have")
     _check_attributes(file, _ATTRIBUTES, name)
     if format != FORMAT:
         raise CacheSecurityError(f"{name} has format {format}, expected {FORMAT}")
@@ -264,7 +264,7 @@ def _offset(
 
     what = f"{name}: {dataset.name!r}"
     if dataset.is_virtual or dataset.external:
-        raise CacheSecurityError(f"{what} has its data elsewhere")
+        raise CacheSecurityError(f"{what} stores its data outside the file")
     if shape is None:  # the failures: bytes of JSON, as many as there are
         shape = dataset.shape
         if len(shape) != 1 or not 0 < shape[0] <= MAX_FAILURES:
@@ -273,10 +273,12 @@ def _offset(
         raise CacheSecurityError(f"{what} has another shape, type or chunking than a shard's")
     filters = dataset.id.get_create_plist()
     if filters.get_nfilters() != 1 or filters.get_filter(0)[0] != h5py.h5z.FILTER_FLETCHER32:
-        raise CacheSecurityError(f"{what} has another filter than fletcher32")
+        raise CacheSecurityError(f"{what} uses another filter than fletcher32")
     count = int(np.prod(shape)) * dtype.itemsize
     if dataset.id.get_num_chunks() != 1 or dataset.id.get_storage_size() != count + 4:
-        raise CacheSecurityError(f"{what} declares {count:,} bytes and has another number")
+        raise CacheSecurityError(
+            f"{what} declares {count:,} bytes and stores another number of them"
+        )
     offset = dataset.id.get_chunk_info(0).byte_offset
     if offset is None or not 0 < offset <= size - count:
         raise CacheSecurityError(f"{what} is outside the file")

@@ -15,14 +15,12 @@ import numpy as np
 from featx.cache import gather, shards
 from featx.cache.index import ShardIndex
 from featx.cache.keys import INSIDE, key_folder, key_of
-from featx.cache.location import FORMAT, MARKER, find_root
+from featx.cache.location import MARKER
 from featx.cache.shards import Block, ShardMetadata, of_odd_width
 from featx.errors import CacheCorruptError, CacheCorruptWarning, CacheError, CacheWriteError
 from featx.storage import atomic
 from featx.storage.interface import Stat, Storage
 from featx.storage.local import FolderStorage
-
-__all__ = ["Store", "find_root"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +35,7 @@ class Store:
     Parameters
     ----------
     root : Path
-        A cache folder, from ``find_root``.
+        A cache folder, from ``featx.cache.location.find_root``.
     spec : dict
         All that decides the embeddings; its canonical JSON is hashed to the key.
     dim : int, optional
@@ -64,8 +62,8 @@ class Store:
         storage: Storage | None = None,
     ) -> None:
         self.root = root
-        self.spec = {"format": FORMAT, **spec}
         self.key, self._text = key_of(spec)
+        self.spec: dict[str, Any] = json.loads(self._text)
         self.folder = key_folder(root, self.key)
         self.storage = FolderStorage(root) if storage is None else storage
         self._prefix = self.folder.name
@@ -166,7 +164,7 @@ class Store:
         if widths:
             raise CacheCorruptError(
                 f"{self.location()} holds embeddings of {sorted(widths)} numbers where {dim} are "
-                "expected; featx never wrote both. Remove that folder: its embeddings are "
+                "expected, which featx never writes. Remove that folder: its embeddings are "
                 "computed again."
             )
         positions = self.index.find(sha256)
@@ -254,7 +252,7 @@ class Store:
         self._refuse_links()
         if not self.storage.exists(MARKER):
             raise CacheWriteError(
-                f"the cache {self.root} was removed while it was used. Run again to start anew."
+                f"the cache {self.root} was removed while it was used. Run again: it is created anew."
             )
         self.storage.make(f"{self._prefix}/shards")
         name = f"{self._prefix}/key.json"
@@ -264,7 +262,7 @@ class Store:
             and not self._is_key_document(name)
         ):
             # The folder's name is the hash of this very text, which proves what was there.
-            logger.warning("%s was damaged and is written anew", self.storage.location(name))
+            logger.warning("%s was damaged and is rewritten", self.storage.location(name))
             self.storage.replace(name, self._text)
 
     def _is_key_document(self, name: str) -> bool:

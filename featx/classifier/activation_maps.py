@@ -63,7 +63,7 @@ class Activation:
 
     def _why_not(self, head: Any) -> Missing | None:
         if self._steps is None:
-            return Missing(f"{type(head).__name__} does not come to layers of a network")
+            return Missing(f"{type(head).__name__} cannot be expressed as layers of a network")
         if self.backbone.pooling != "avg":
             return Missing("embeddings are not the mean of a feature map (pooling is not 'avg')")
         return None

@@ -272,7 +272,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ExportError
-            The head does not come to layers of a network, or what is needed is not installed.
+            The head cannot be expressed as layers of a network, or what is needed is not installed.
         FeatureMismatchError
             The weights on this machine are not those of the training.
         """

@@ -149,7 +149,8 @@ def export(
 def serve(
     model: ModelFile,
     host: Annotated[
-        str, typer.Option(help="0.0.0.0 admits other machines; there is no password.")
+        str,
+        typer.Option(help="0.0.0.0 accepts connections from other machines; there is no password."),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     top: Annotated[int, typer.Option(min=1, help="Classes and nearest images to show.")] = 5,

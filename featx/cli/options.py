@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 Dataset = Annotated[
     str, typer.Argument(help="A folder with one sub-folder per class, or a CSV file.")
 ]
-PathColumn = Annotated[str, typer.Option(help="Column of a CSV file.")]
-LabelColumn = Annotated[str, typer.Option(help="Column of a CSV file.")]
+PathColumn = Annotated[str, typer.Option(help="CSV column with the paths of the images.")]
+LabelColumn = Annotated[str, typer.Option(help="CSV column with the labels.")]
 BackboneName = Annotated[
     str, typer.Option("--backbone", "-b", help="`featx backbones` lists the names.")
 ]
@@ -26,7 +26,8 @@ Weights = Annotated[
     str, typer.Option(help='"imagenet", "none" (untrained) or the path of a weights file.')
 ]
 WeightsFile = Annotated[
-    Path | None, typer.Option(help="Weights file of a network that was given its own weights.")
+    Path | None,
+    typer.Option(help="Weights file, for a model that was trained with custom weights."),
 ]
 ImageSize = Annotated[
     int | None,
@@ -34,7 +35,9 @@ ImageSize = Annotated[
 ]
 Cache = Annotated[
     Path | None,
-    typer.Option(help="Cache folder; by default $FEATX_CACHE or the user's cache folder."),
+    typer.Option(
+        help="Cache folder; by default $FEATX_CACHE, else ./cache if it is marked, else the user's cache folder."
+    ),
 ]
 BatchSize = Annotated[
     int | None, typer.Option(min=1, help="Images per batch; chosen automatically by default.")

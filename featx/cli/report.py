@@ -30,9 +30,7 @@ Evidence = Annotated[
 TensorBoard = Annotated[
     Path | None, typer.Option(help="Folder for TensorBoard: training curves and features.")
 ]
-Folds = Annotated[
-    int, typer.Option(min=2, help="Of the cross-validation, if there is no test set.")
-]
+Folds = Annotated[int, typer.Option(min=2, help="Number of folds, if there is no test set.")]
 Leaks = Annotated[
     bool, typer.Option(help="Look for duplicates, within the data set and across the split.")
 ]
@@ -52,7 +50,7 @@ def benchmark(
     baseline: Annotated[
         bool, typer.Option(help="Also train a Keras head end to end, for comparison.")
     ] = True,
-    epochs: Annotated[int, typer.Option(min=1, help="Of the baseline.")] = Options.epochs,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the baseline.")] = Options.epochs,
     seeds: Annotated[int, typer.Option(min=1, help="How often each method is trained.")] = 1,
     folds: Folds = Options.folds,
     leaks: Leaks = Options.leaks,

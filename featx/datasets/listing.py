@@ -44,7 +44,7 @@ class Listing:
                     if not prefix:
                         self._classes.add(entry.name)
                     pending.append((entry.path, path + "/"))
-                elif self._looks_like_a_image(entry):
+                elif self._looks_like_an_image(entry):
                     yield path
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
@@ -52,7 +52,7 @@ class Listing:
         try:
             stat = os.stat(folder)
             if (stat.st_dev, stat.st_ino) in self._visited:
-                self.noticed["folders met twice through links, visited once"] += 1
+                self.noticed["folders reached twice through links, visited once"] += 1
                 return []
             self._visited.add((stat.st_dev, stat.st_ino))
             return list(os.scandir(folder))
@@ -65,7 +65,7 @@ class Listing:
         target = os.path.realpath(entry.path)
         return self.follow_links or target.startswith(self._home + os.sep) or target == self._home
 
-    def _looks_like_a_image(self, entry: os.DirEntry[str]) -> bool:
+    def _looks_like_an_image(self, entry: os.DirEntry[str]) -> bool:
         suffix = PurePosixPath(entry.name).suffix.lower()
         if suffix in SUFFIXES or suffix in FOREIGN_SUFFIXES:
             return True
@@ -77,7 +77,7 @@ class Listing:
                         return True
         except OSError:
             pass
-        self.noticed[f"files that are no images ({suffix or 'no suffix'}), skipped"] += 1
+        self.noticed[f"files that are not images ({suffix or 'no suffix'}), skipped"] += 1
         return False
 
     def note_empty_classes(self, used: set[str]) -> None:
@@ -89,7 +89,9 @@ class Listing:
         """Return a sentence for each kind of thing that was noticed."""
         duplicates = len(paths) - len({unicodedata.normalize("NFC", path) for path in paths})
         if duplicates:
-            self.noticed["names that differ only in their Unicode form, used as two"] = duplicates
+            self.noticed["names that differ only in their Unicode form, treated as two images"] = (
+                duplicates
+            )
         return [f"{count} {what}." for what, count in sorted(self.noticed.items())]
 
 

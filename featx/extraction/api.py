@@ -52,7 +52,7 @@ def extract(
     backbone : str or Backbone, default="resnet50"
         A name of ``featx.BACKBONES``, or a ``Backbone`` with its options.
     cache : path, optional
-        Where embeddings are cached; see ``featx.cache.store.find_root`` for the default.
+        Where embeddings are cached; see ``featx.cache.location.find_root`` for the default.
     batch_size : int, optional
         Images per batch, 1 to 16,384; by default what suits the device.
     runtime : str or Runtime, default="auto"

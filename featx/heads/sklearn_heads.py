@@ -42,8 +42,8 @@ class NearestHead(KNeighborsClassifier):
         values, labels = features_and_labels(self, X, y)
         if self.n_neighbors > len(values):
             raise DatasetError(
-                f"nearest(k={self.n_neighbors}) was given {len(values)} embeddings; expected as "
-                f"many as neighbours. Take k={len(values)} or less, or give more of them."
+                f"nearest(k={self.n_neighbors}) was given {len(values)} embeddings; it needs as "
+                f"many as neighbours. Use k={len(values)} or less, or give more of them."
             )
         return super().fit(values, labels)
 

@@ -22,7 +22,7 @@ SLENDER = 16
 
 _WHAT = {
     "tiny": f"smaller than {TINY} pixels along an edge, enlarged",
-    "slender": f"over {SLENDER} times as long as wide, squeezed to a square",
+    "slender": f"over {SLENDER} times as long as wide (distorted by resizing to a square)",
     "transparent": "with transparent parts: the transparency was dropped, and colours hidden "
     "under it show",
     "invisible": "wholly transparent: the colours hidden under it were used",

@@ -195,7 +195,9 @@ def _links(trial: Path) -> Finding:
     except FileExistsError:
         return Finding("hard links", GOOD, "yes, and they replace nothing")
     except OSError as error:
-        return Finding("hard links", FAIR, f"an odd answer to a second link: {error.strerror}")
+        return Finding(
+            "hard links", FAIR, f"an unexpected error for a second link: {error.strerror}"
+        )
     return Finding("hard links", POOR, "a link replaced a file: use another file system")
 
 
@@ -212,7 +214,7 @@ def _sync(trial: Path) -> Finding:
     middle = sorted(spent)[2]
     text = f"1 MB written, synced and published in {1000 * middle:.1f} ms (median of 5)"
     if middle > _SLOW_SYNC:
-        return Finding("fsync", FAIR, f"{text}: slow; it is hidden behind computing")
+        return Finding("fsync", FAIR, f"{text}: slow; it overlaps with computing")
     return Finding("fsync", GOOD, text)
 
 

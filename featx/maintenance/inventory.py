@@ -124,7 +124,7 @@ def open_key(folder: Path) -> Store:
         raise CacheError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CacheCorruptError(
-            f"{path} is damaged. The next extraction with these options writes it anew"
+            f"{path} is damaged. The next extraction with these options rewrites it"
         ) from error
     if store.folder != folder:
         raise CacheKeyMismatchError(f"{path} belongs to another folder, {store.folder.name}")

@@ -72,7 +72,7 @@ def backbone_of(store: Store, weights: str | None = None) -> Backbone:
     spec = {name: value for name, value in store.spec.items() if name != "format"}
     wanted = spec.get("pixels")
     if wanted not in (decoding.policy(), decoding.policy(scaled=True)):
-        raise BackboneError(f"its images were prepared in another way ({wanted})")
+        raise BackboneError(f"its images were preprocessed differently ({wanted})")
     absent = [name for name in _ASKED if name not in spec]
     if absent:
         raise BackboneError(f"its key.json does not say its {' and '.join(absent)}")
@@ -92,10 +92,10 @@ def backbone_of(store: Store, weights: str | None = None) -> Backbone:
         raise BackboneError(f"its weights are not on disk ({backbone.weights_path()})")
     if backbone.spec() != spec:
         raise BackboneError(
-            f"its weights are others than those at {backbone.weights_path()}; name the file "
+            f"its weights differ from those at {backbone.weights_path()}; name the file "
             "with --weights"
             if not untrained
-            else "it was made with other options than this featx knows"
+            else "it uses options that this version of featx does not know"
         )
     return backbone
 

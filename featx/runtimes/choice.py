@@ -84,7 +84,7 @@ def _started(
     backend = keras_backend()
     if backend in _BACKENDS and find_spec(backend) is None:
         raise RuntimeUnavailableError(
-            f"Keras is to run on {backend} (KERAS_BACKEND, or keras.json), and that is not "
+            f"Keras is configured to run on {backend} (KERAS_BACKEND, or keras.json), and that is not "
             f"installed: pip install {backend}, or choose another backend."
         )
     if runtime == "openvino":
@@ -98,7 +98,7 @@ def _started(
             except RuntimeUnavailableError as error:
                 if backbone.precision == "int8":
                     raise
-                logger.info("runtime keras after all: %s", error)
+                logger.info("falling back to the Keras runtime: %s", error)
     return KerasRuntime(backbone, batch_size)
 
 

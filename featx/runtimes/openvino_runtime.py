@@ -224,7 +224,7 @@ def _check(backbone: Backbone, core: Any, converted: Any, frozen: Any) -> None:
     difference = np.linalg.norm(compiled(pixels)[0] - expected)
     if not difference <= TOLERANCE * np.linalg.norm(expected):
         raise RuntimeUnavailableError(
-            f"OpenVINO computes other embeddings of {backbone.name} than Keras does: they differ "
+            f"OpenVINO's embeddings of {backbone.name} are not those of Keras: they differ "
             f"by {difference / np.linalg.norm(expected):.1e}, expected {TOLERANCE:.0e} at most. "
             "Use runtime='keras'."
         )

@@ -49,7 +49,7 @@ def quantized(model: Any, core: Any, side: int, name: str) -> Any:
         import nncf
     except ImportError as error:
         raise RuntimeUnavailableError(
-            f"precision='int8' needs the package nncf, once a network, to measure its ranges "
+            f"precision='int8' needs the package nncf, once per network, to measure its ranges "
             f"({error}): pip install 'featx[int8]', or use precision='bfloat16'."
         ) from error
     finally:
@@ -91,7 +91,7 @@ def _check(model: Any, found: Any, core: Any, images: np.ndarray, name: str) -> 
     if not distance <= LIMIT:  # NaN, too
         raise RuntimeUnavailableError(
             f"{name} in int8 gives embeddings that are {distance:.2g} apart from those in float32 "
-            f"(relative; {LIMIT:g} is allowed): it is not made for 8-bit integers. Use "
+            f"(relative; {LIMIT:g} is allowed): it does not tolerate 8-bit integers. Use "
             "precision='bfloat16' or 'float32'."
         )
 

@@ -32,7 +32,9 @@ def unseal(content: bytes | bytearray | memoryview, name: str) -> memoryview:
     """
     view = memoryview(content)
     if len(view) < SEAL_BYTES or view[-SEAL_BYTES:-32] != SEAL:
-        raise CacheCorruptError(f"{name} ends without a seal: it is cut or not featx's")
+        raise CacheCorruptError(
+            f"{name} has no checksum at its end: it is truncated or was not written by featx"
+        )
     body = view[:-SEAL_BYTES]
     if hashlib.sha256(body).digest() != view[-32:]:
         raise CacheCorruptError(f"{name} does not have the content that was sealed")

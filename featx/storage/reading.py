@@ -95,7 +95,9 @@ def _refuse_unsealed(descriptor: int, size: int, path: Path) -> None:
     _read_some(descriptor, memoryview(end), path)
     os.lseek(descriptor, 0, os.SEEK_SET)
     if not end.startswith(SEAL):
-        raise CacheCorruptError(f"{path.name} ends without a seal: it is cut or not featx's")
+        raise CacheCorruptError(
+            f"{path.name} has no checksum at its end: it is truncated or was not written by featx"
+        )
 
 
 def _read_some(descriptor: int, view: memoryview, path: Path) -> int:

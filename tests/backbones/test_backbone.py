@@ -126,7 +126,7 @@ def test_unknown_layer_gets_the_nearest() -> None:
         backbone.build()
 
 
-def test_size_too_small_gives_kerass_reason() -> None:
+def test_size_too_small_gives_the_reason_of_keras() -> None:
     with pytest.raises(BackboneError, match="image_size=8.*at least 32x32"):
         Backbone("mobilenet_v2", weights=None, image_size=8).build()
 
@@ -202,7 +202,7 @@ def test_weights_of_a_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.weights
-def test_imagenet_weights_come_through_kerass_loader_and_know_a_image() -> None:
+def test_imagenet_weights_come_through_the_loader_of_keras_and_know_an_image() -> None:
     backbone = Backbone("mobilenet_v2")
     path = backbone.weights_path()
     assert path.name == WEIGHTS

@@ -1,4 +1,4 @@
-"""The index finds the shard and slot of an image, and prefers a row to a verdict."""
+"""The index finds the shard and entry of an image, and prefers an embedding to an error."""
 
 from __future__ import annotations
 

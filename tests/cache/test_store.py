@@ -14,9 +14,9 @@ import pytest
 
 from featx import errors
 from featx.cache.index import ShardIndex
-from featx.cache.location import MARKER
+from featx.cache.location import MARKER, find_root
 from featx.cache.shards import EMBEDDING, Block, block_id
-from featx.cache.store import Store, find_root
+from featx.cache.store import Store
 from featx.storage.interface import Stat, Storage
 from featx.storage.local import FolderStorage
 from featx.storage.memory import MemoryStorage
@@ -289,7 +289,7 @@ def test_a_damaged_key_file_is_written_anew(
     place.storage.replace(name, b"damaged")
     store.publish(draw(10))
     assert place.storage.read(name) == whole
-    assert "was damaged and is written anew" in caplog.text
+    assert "was damaged and is rewritten" in caplog.text
 
 
 def test_a_cache_that_was_removed_is_not_made_anew(place: Place, store: Store) -> None:

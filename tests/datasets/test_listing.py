@@ -36,7 +36,7 @@ def test_notes_count_what_was_left_out(folder: Path) -> None:
     paths = list(listing.images())
     listing.note_empty_classes({path.split("/")[0] for path in paths})
     assert listing.notes(paths) == [
-        "2 files that are no images (.txt), skipped.",
+        "2 files that are not images (.txt), skipped.",
         "1 folder without an image, not a class: 'empty'.",
         "1 hidden or system files and folders, skipped.",
     ]

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from featx.cache.location import find_root
 from featx.cache.shards import EMBEDDING, Block, block_id
-from featx.cache.store import Store, find_root
+from featx.cache.store import Store
 from featx.errors import CacheEnvironmentError
 from featx.extraction import probe
 from featx.extraction.batches import Batches

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from featx import runtimes
-from featx.cache.store import Store, find_root
+from featx.cache.location import find_root
+from featx.cache.store import Store
 from featx.datasets.dataset import as_dataset
 from featx.errors import OutOfMemoryError
 from featx.extraction.lazy_runtime import MAX_HALVINGS, LazyRuntime

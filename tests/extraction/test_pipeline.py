@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from featx import errors
+from featx.cache.location import find_root
 from featx.cache.locks import Claims
-from featx.cache.store import Store, find_root
+from featx.cache.store import Store
 from featx.extraction import pipeline
 from featx.extraction.assembler import AssembledBlock, Entry, Layout, Miss, assemble
 from featx.extraction.batches import Batches

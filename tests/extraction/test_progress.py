@@ -10,8 +10,9 @@ import pytest
 import tqdm.auto
 
 import featx
+from featx.cache.location import find_root
 from featx.cache.locks import Claims
-from featx.cache.store import Store, find_root
+from featx.cache.store import Store
 from featx.extraction import pipeline
 from featx.extraction.api import extract_with
 from featx.extraction.assembler import Entry

@@ -7,7 +7,7 @@ from featx.images import formats
 from tests.promises import images as made
 
 
-def test_every_seed_begins_like_a_image() -> None:
+def test_every_seed_begins_like_an_image() -> None:
     assert all(formats.is_image(content[:16]) for content in made.seeds())
     assert not formats.is_image(b"words")
     assert not formats.is_image(b"")

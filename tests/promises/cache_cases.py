@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from featx.cache import locks, stat_index
+from featx.cache.location import find_root
 from featx.cache.shards import EMBEDDING, Block
-from featx.cache.store import Store, find_root
+from featx.cache.store import Store
 from featx.errors import CacheCorruptWarning
 from featx.maintenance import gc
 from featx.storage import atomic

@@ -148,7 +148,7 @@ def the_disk_fails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @case(53)
-def a_folder_named_like_a_image(folder: Path) -> None:
+def a_folder_named_like_an_image(folder: Path) -> None:
     (folder / "a" / "x.jpg").mkdir()
     (folder / "c.jpg").mkdir()
     features = extract(folder)

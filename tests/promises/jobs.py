@@ -17,7 +17,8 @@ from PIL import Image
 
 import featx
 from featx.cache import locks as claims
-from featx.cache.store import Store, find_root
+from featx.cache.location import find_root
+from featx.cache.store import Store
 from featx.extraction import api, probe  # noqa: F401
 from featx.extraction.settings import DEFAULT, Settings
 from featx.images import decoding  # noqa: F401

@@ -26,7 +26,7 @@ from .processes import Processes
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
 
-# The two images of featx/probe.py that the first block of a key begins with.
+# The two images of featx/extraction/probe.py that the first block of a key begins with.
 PROBES = 2
 
 

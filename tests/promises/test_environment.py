@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from featx import errors
-from featx.cache.store import Store, find_root
+from featx.cache.location import find_root
+from featx.cache.store import Store
 from featx.extraction import probe
 from featx.extraction.settings import Settings
 

@@ -21,8 +21,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from PIL import Image
 
 from featx import errors
+from featx.cache.location import find_root
 from featx.cache.locks import Claim, Claims
-from featx.cache.store import Store, find_root
+from featx.cache.store import Store
 from featx.extraction.settings import Settings
 from featx.images.content_hash import of_content
 from featx.maintenance import compaction

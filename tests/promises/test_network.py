@@ -271,7 +271,7 @@ def test_t23_memory_does_not_grow_with_the_dataset(
     late = resident[resident[:, 0] >= n // 4]
     slope = float(np.polyfit(late[:, 0], late[:, 1], 1)[0])
     peak = int(resident[:, 1].max() / 1e6)
-    note(f"T23 ({source})", images=n, bytes_a_image=round(slope), peak_MB=peak)
+    note(f"T23 ({source})", images=n, bytes_per_image=round(slope), peak_MB=peak)
     assert slope < 500
 
 

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from featx import errors
+from featx.cache.location import find_root
 from featx.cache.shards import block_id
-from featx.cache.store import Store, find_root
+from featx.cache.store import Store
 from featx.extraction.settings import Settings
 from featx.storage import atomic, folders
 from featx.storage.local import FolderStorage

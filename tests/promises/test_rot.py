@@ -14,9 +14,9 @@ import pytest
 
 from featx import errors
 from featx.cache import shards
-from featx.cache.location import MARKER
+from featx.cache.location import MARKER, find_root
 from featx.cache.shards import EMBEDDING, Block
-from featx.cache.store import Store, find_root
+from featx.cache.store import Store
 from featx.datasets.dataset import Dataset, Item
 from featx.extraction import api
 from featx.storage.interface import Stat, Storage

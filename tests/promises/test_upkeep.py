@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from featx import errors
+from featx.cache.location import find_root
 from featx.cache.shards import EMBEDDING, Block
-from featx.cache.store import Store, find_root
+from featx.cache.store import Store
 from featx.maintenance import compaction, gc
 from featx.maintenance.inventory import key_folders, list_keys
 from featx.storage import atomic

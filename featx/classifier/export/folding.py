@@ -63,7 +63,7 @@ def folded(backbone: Backbone, head: Any) -> Any:
     Raises
     ------
     ExportError
-        The head does not come to layers of a network.
+        The head cannot be expressed as layers of a network.
     """
     import keras
 
@@ -91,7 +91,7 @@ def pixels_to_embeddings(backbone: Backbone) -> Any:
     if backbone.precision == "int8":
         raise ExportError(
             "the head was trained on embeddings in int8, which only OpenVINO computes: as one "
-            "network in float32 it would get others. Train it on embeddings of "
+            "network in float32 its embeddings would differ. Train it on embeddings of "
             "precision='float32' or 'bfloat16' to export it."
         )
 
@@ -108,7 +108,7 @@ def _on(tensor: Any, head: Any) -> Any:
     steps = steps_of(head)
     if steps is None:
         raise ExportError(
-            f"{type(head).__name__} does not come to layers of a network, so it cannot be folded. "
+            f"{type(head).__name__} cannot be expressed as layers of a network, so it cannot be folded. "
             "logistic, mlp, dense and linear_svm can; xgboost can be written as ONNX."
             if not isinstance(head, XGBoostHead)
             else "trees are not layers of a network: xgboost can be written as ONNX alone, "

@@ -52,7 +52,7 @@ def write(
     Raises
     ------
     ExportError
-        The head does not come to layers of a network, the format is unknown, or what it needs
+        The head cannot be expressed as layers of a network, the format is unknown, or what it needs
         is not installed.
     FileNotFoundError
         The folder of `path` is missing.
@@ -62,7 +62,7 @@ def write(
     if chosen not in SUFFIXES:
         raise ExportError(
             f"format={format!r} for {path}: expected one of {', '.join(SUFFIXES)}, or a path that "
-            "ends on .keras, .onnx or .tflite."
+            "ends with .keras, .onnx or .tflite."
         )
     _check_target(path)
     trees = isinstance(head, XGBoostHead)

@@ -109,8 +109,8 @@ def read(
     content = _content(path)
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256.lower():
         raise ModelIntegrityError(
-            f"{name} has the sha256 {hashlib.sha256(content).hexdigest()}, and {sha256} was "
-            "expected: it is another file, or was changed. Get it again from whom you trust."
+            f"{name} has the sha256 {hashlib.sha256(content).hexdigest()}; {sha256} was "
+            "expected: it is another file, or was changed. Obtain it again from a source you trust."
         )
     if not content.startswith(b"PK\x03\x04"):
         raise ModelFormatError(
@@ -236,7 +236,9 @@ def _check_digests(name: str, manifest: dict[str, Any], members: dict[str, bytes
     if missing := sorted(set(listed) - set(members)):
         raise ModelIntegrityError(f"{name} lacks {', '.join(missing[:5])}: get the file again.")
     if unlisted := sorted(set(members) - set(listed)):
-        raise ModelIntegrityError(f"{name} holds {', '.join(unlisted[:5])}, unlisted.")
+        raise ModelIntegrityError(
+            f"{name} holds {', '.join(unlisted[:5])}, which its manifest does not list."
+        )
     for member, content in members.items():
         stated = listed[member]
         digest = stated.get("sha256") if isinstance(stated, dict) else None

@@ -253,7 +253,7 @@ def _check_probes(
         )
     raise ModelIntegrityError(
         f"{name}: the head gives other scores than when it was saved (by {worst:.2g}): its parts "
-        "do not belong together. Get the file again from whom you trust."
+        "do not belong together. Obtain the file again from a source you trust."
     )
 
 
@@ -272,7 +272,7 @@ def _backbone_data(backbone: Backbone) -> dict[str, Any]:
 def _backbone_of(name: str, data: dict[str, Any], path: str | os.PathLike[str] | None) -> Backbone:
     weights = data["weights"] if path is None else path
     if data["weights"] not in ("imagenet", None, "given"):
-        raise ModelFormatError(f"{name}: its weights are neither published nor given.")
+        raise ModelFormatError(f"{name}: the source of its weights is not known.")
     if weights == "given":
         try:
             found = Backbone(data["name"], weights=None)
@@ -280,7 +280,7 @@ def _backbone_of(name: str, data: dict[str, Any], path: str | os.PathLike[str] |
             found = None
         if found is None or not found.trained:
             raise ModelFileError(
-                f"{name} was trained with weights of its maker's own for {data['name']!r:.80}. "
+                f"{name} was trained with custom weights for {data['name']!r:.80}. "
                 "Pass load(..., weights=PATH) (--weights), or register the network under that name "
                 "first."
             )

@@ -212,7 +212,7 @@ def _check_repeats(nodes: list[dict[str, Any]], sizes: dict[str, int], length: i
         loader, file = node["__loader__"], node.get("file")
         same = known.setdefault(node.get("__id__") or object(), (id(node), loader, file))
         if same[1:] != (loader, file) or (loader in _GROUPS and same[0] != id(node)):
-            raise ValueError("a part of it stands for another")
+            raise ValueError("a part of it refers to another")
         if loader == "NdArrayNode" and file is not None:
             unfolded += sizes[file]
     if unfolded > _MOST_REPEATS * length:

@@ -154,7 +154,7 @@ class Leaks:
             )
         if self.apart:
             said.append(
-                "Folds divide copies: some class has too few different images to keep its copies "
+                "Duplicates are split across folds: some class has too few different images to keep its copies "
                 "together, so that a part of what is scored is memory."
             )
         if self.divided is not None:

@@ -122,7 +122,7 @@ def read(train: Any, test: Any, options: Options, versions: str) -> Plan:
         versions=versions,
     )
     if not asked.steps:
-        raise FeatxError("nothing to compare: give a head, or leave the baseline in.")
+        raise FeatxError("nothing to compare: pass at least one head, or keep baseline=True.")
     return asked
 
 

@@ -44,7 +44,7 @@ def read(folder: Path) -> dict[str, Any]:
     version = data.get("version")
     if version != VERSION:
         remedy = (
-            "run it with the featx that wrote it, or update featx"
+            "use the version of featx that wrote it, or update featx"
             if isinstance(version, int) and version > VERSION
             else "run the benchmark again (its command is in the file, under 'command'); what is "
             "cached is not computed again"

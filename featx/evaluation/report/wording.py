@@ -113,7 +113,7 @@ def _difference(found: Data) -> str:
     baseline = percent(found["baseline_accuracy"])
     if standing.decided:
         better = "better" if standing is Standing.BETTER else "worse"
-        holds = ", though its interval holds 0" if found["interval_holds_zero"] else ""
+        holds = ", though its interval includes 0" if found["interval_holds_zero"] else ""
         return (
             f"That is {better} than the Keras baseline with {baseline}: {gap}, more than chance "
             f"explains ({how}){holds}."
@@ -219,7 +219,7 @@ def _choice(found: Data, selection: Data) -> list[str]:
         ]
     return [
         f"It is {'the best' if best else 'one'} of {found['heads']} heads{close and close + ','} "
-        "on the very images that score it, so its figure is a little flattered; a test set of its "
+        "on the very images that score it, so its score is slightly optimistic; a test set of its "
         "own would not do that."
     ]
 
@@ -251,7 +251,7 @@ def _caution(found: Data, document: Data) -> str:
             return _leaked(document["leaks"]) + (without if found["scored"] else "")
         case CautionKind.FOLDS_DIVIDE_COPIES:
             return (
-                "Folds divide copies: some class has too few different images to keep its copies "
+                "Duplicates are split across folds: some class has too few different images to keep its copies "
                 "together, so that a part of what is scored is memory."
             )
         case CautionKind.COPIES:
@@ -334,7 +334,7 @@ def parity(one: Data) -> str:
     """Return how the cached answer compares with that of the whole network."""
     name = capitalized(label(one["method"]))
     if one["holds"] is None:
-        return f"{name} cannot be put onto the network: {one['reason']}"
+        return f"{name} cannot be attached to the network: {one['reason']}"
     many = (
         f"{one['images']} tested images"
         if one["images"] == one["of"]

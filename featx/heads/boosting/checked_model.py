@@ -52,7 +52,7 @@ def checked(content: bytes, n_features: int, n_classes: int) -> dict[str, Any]:
         return _model(ubj.decoded(content), n_features, n_classes)
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise ModelFormatError(
-            f"the XGBoost model is damaged or made up: {type(error).__name__} {error}. It was not "
+            f"the XGBoost model is damaged or forged: {type(error).__name__} {error}. It was not "
             "given to XGBoost, which trusts such files."
         ) from error
 

@@ -180,7 +180,7 @@ def test_what_cannot_be_exported_says_so(
     images: Path, small: featx.Backbone, tmp_path: Path
 ) -> None:
     model = trained(images, heads.nearest(), backbone=small)
-    with pytest.raises(ExportError, match="NearestHead does not come to layers of a network"):
+    with pytest.raises(ExportError, match="NearestHead cannot be expressed as layers of a network"):
         model.export(tmp_path / "m.onnx")
     with pytest.raises(ExportError, match="expected one of keras, savedmodel, onnx, tflite"):
         model.export(tmp_path / "m.pb")

@@ -205,7 +205,7 @@ def test_heads_without_probabilities_and_several_seeds_and_networks_make_a_page(
     assert [proof.found for proof in found.proofs] == [None]
     assert found.learning[0].points[-1].repeats == 2
     text = (report.save(tmp_path) / "report.html").read_text()
-    assert "cannot be put onto the network" in text
+    assert "cannot be attached to the network" in text
 
 
 def test_a_baseline_alone_has_a_map_and_its_mistakes(seam: Seam, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def compared(low: float, p: float, adjusted: float, *, picked_here: bool = True)
     ("low", "p", "adjusted", "standing", "words"),
     [
         (0.01, 0.01, 0.02, Standing.BETTER, "better than"),
-        (-0.01, 0.01, 0.02, Standing.BETTER, "though its interval holds 0"),
+        (-0.01, 0.01, 0.02, Standing.BETTER, "though its interval includes 0"),
         (-0.01, 0.2, 0.4, Standing.WITHIN_CHANCE, "cannot be told apart"),
         (0.01, 0.04, 0.08, Standing.NOT_CONFIRMED, "the test does not confirm it"),
         (0.01, 0.06, 0.12, Standing.TOO_FEW_DISAGREEMENTS, "rests on 13 images"),
@@ -83,7 +83,11 @@ def test_where_the_cost_of_an_extraction_is_known_from(
     ("fields", "kinds", "words"),
     [
         ({}, [CautionKind.LEAKED], "Without them logistic regression gets"),
-        ({"leaked": (), "apart": True}, [CautionKind.FOLDS_DIVIDE_COPIES], "Folds divide copies"),
+        (
+            {"leaked": (), "apart": True},
+            [CautionKind.FOLDS_DIVIDE_COPIES],
+            "Duplicates are split across folds",
+        ),
         ({"leaked": (), "divided": 0.97}, [CautionKind.COPIES], "would seem to get 97.0 %"),
         ({"leaked": ()}, [], ""),
     ],
