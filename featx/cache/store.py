@@ -252,7 +252,8 @@ class Store:
         self._refuse_links()
         if not self.storage.exists(MARKER):
             raise CacheWriteError(
-                f"the cache {self.root} was removed while it was used. Run again: it is created anew."
+                f"the cache {self.root} was removed while it was used. Run again: it is "
+                "created anew."
             )
         self.storage.make(f"{self._prefix}/shards")
         name = f"{self._prefix}/key.json"

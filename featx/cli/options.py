@@ -36,7 +36,8 @@ ImageSize = Annotated[
 Cache = Annotated[
     Path | None,
     typer.Option(
-        help="Cache folder; by default $FEATX_CACHE, else ./cache if it is marked, else the user's cache folder."
+        help="Cache folder; by default $FEATX_CACHE, else ./cache if it is marked, else "
+        "the user's cache folder."
     ),
 ]
 BatchSize = Annotated[

@@ -126,7 +126,8 @@ class Batches:
         expected = (self.runtime.batch_size, self.dim or features.shape[-1])
         if features.shape != expected or features.dtype != np.float32:
             raise ExtractionError(
-                f"the runtime {self.runtime.name} returned {features.dtype} of shape {features.shape}; "
+                f"the runtime {self.runtime.name} returned {features.dtype} of shape "
+                f"{features.shape}; "
                 f"expected float32 of shape {expected}."
             )
         self.dim = features.shape[1]

@@ -270,7 +270,8 @@ def _open(
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise ExtractionError(
-            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is True: truncated files would be filled with grey "
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is True: truncated files would be filled "
+            "with grey "
             "without a word. Set it to False; featx reports such files by name instead."
         )
     if not content:

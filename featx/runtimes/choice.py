@@ -84,7 +84,8 @@ def _started(
     backend = keras_backend()
     if backend in _BACKENDS and find_spec(backend) is None:
         raise RuntimeUnavailableError(
-            f"Keras is configured to run on {backend} (KERAS_BACKEND, or keras.json), and that is not "
+            f"Keras is configured to run on {backend} (KERAS_BACKEND, or keras.json), and "
+            "that is not "
             f"installed: pip install {backend}, or choose another backend."
         )
     if runtime == "openvino":

@@ -108,7 +108,8 @@ def _on(tensor: Any, head: Any) -> Any:
     steps = steps_of(head)
     if steps is None:
         raise ExportError(
-            f"{type(head).__name__} cannot be expressed as layers of a network, so it cannot be folded. "
+            f"{type(head).__name__} cannot be expressed as layers of a network, so it cannot "
+            "be folded. "
             "logistic, mlp, dense and linear_svm can; xgboost can be written as ONNX."
             if not isinstance(head, XGBoostHead)
             else "trees are not layers of a network: xgboost can be written as ONNX alone, "

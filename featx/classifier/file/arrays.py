@@ -55,7 +55,8 @@ def array_of(content: bytes, name: str, kinds: str = NUMBERS) -> np.ndarray:
     held = len(content) - buffer.tell()
     if len(shape) > MAX_DIMENSIONS or min(shape, default=1) < 0 or count * dtype.itemsize != held:
         raise ModelFormatError(
-            f"{name} declares an array of shape {shape} and dtype {dtype}, and contains {held} bytes."
+            f"{name} declares an array of shape {shape} and dtype {dtype}, and contains "
+            f"{held} bytes."
         )
     buffer.seek(0)
     array = np.lib.format.read_array(buffer, allow_pickle=False)

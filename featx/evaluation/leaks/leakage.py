@@ -154,7 +154,8 @@ class Leaks:
             )
         if self.apart:
             said.append(
-                "Duplicates are split across folds: some class has too few different images to keep its copies "
+                "Duplicates are split across folds: some class has too few different images "
+                "to keep its copies "
                 "together, so that a part of what is scored is memory."
             )
         if self.divided is not None:

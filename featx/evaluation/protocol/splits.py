@@ -67,7 +67,8 @@ def check(train: Dataset, test: Dataset | None, folds: int) -> None:
     if len(classes) < 2:
         raise DatasetError(
             f"the training set has one class only, {next(iter(classes))!r}; a comparison needs at "
-            "least two. A folder data set has one sub-folder per class: did you mean the parent folder?"
+            "least two. A folder data set has one sub-folder per class: did you mean the "
+            "parent folder?"
         )
     if test is None:
         _check_folds(classes, folds)

@@ -251,7 +251,8 @@ def _caution(found: Data, document: Data) -> str:
             return _leaked(document["leaks"]) + (without if found["scored"] else "")
         case CautionKind.FOLDS_DIVIDE_COPIES:
             return (
-                "Duplicates are split across folds: some class has too few different images to keep its copies "
+                "Duplicates are split across folds: some class has too few different images "
+                "to keep its copies "
                 "together, so that a part of what is scored is memory."
             )
         case CautionKind.COPIES:
