@@ -107,3 +107,18 @@ def test_readme_links_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
     assert links
     assert all((ROOT / link).exists() for link in links)
+
+
+PAPERS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/ARCHITECTURE.md", "cache/README.md")
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_files_that_the_papers_name_exist(paper: str) -> None:
+    text = (ROOT / paper).read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w./]+\.(?:py|md|cfg|toml|html))`", text))
+    named |= {link.split("#")[0] for link in re.findall(r"\]\((?!https?:)([^)#]+)", text)}
+    known = [path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if path.is_file()]
+    for name in named - {"report.html", "report.md"}:
+        # "../" leads out of the paper's folder; a module may be named from its package on.
+        wanted = name.rpartition("../")[2]
+        assert any(path == wanted or path.endswith("/" + wanted) for path in known), name
