@@ -394,6 +394,39 @@ def test_an_absent_field_means_what_the_first_version_knew(tmp_path: Path) -> No
     assert again.head_.recipe == model.head_.recipe
 
 
+def test_an_absent_parameter_of_a_head_means_what_the_table_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(manifest: dict[str, Any], members: dict[str, bytes]) -> None:
+        del manifest["head"]["parameters"]["max_iter"]
+
+    model = trained(heads.LogisticHead(0.1, max_iter=77))
+    path = rewritten(tmp_path, model, change)
+    assert load(path).head_.max_iter == heads.LogisticHead().max_iter, "else its default"
+    monkeypatch.setitem(names.ABSENT, "LogisticHead", {"max_iter": 55, "C": 9.0})
+    again = load(path).head_
+    assert again.max_iter == 55
+    assert again.C == 0.1, "what the file names stays"
+
+
+@pytest.mark.parametrize(
+    ("part", "absent", "owner"),
+    [("calibration", "n_jobs", "CalibratedHead"), ("scaler", "with_std", "StandardScaler")],
+)
+def test_parameters_that_lie_apart_are_those_of_their_class(
+    part: str, absent: str, owner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(manifest: dict[str, Any], members: dict[str, bytes]) -> None:
+        del manifest["head"][part][absent]
+
+    head = SMALL_HEADS["linear_svm"]().set_params(scale=StandardScaler(with_mean=False))
+    path = rewritten(tmp_path, trained(head), change)
+    known = {"n_jobs": 3, "with_std": True}[absent]
+    monkeypatch.setitem(names.ABSENT, owner, {absent: known})
+    again = load(path).head_
+    assert {"calibration": again[1], "scaler": again[0]}[part].get_params()[absent] == known
+
+
 def test_every_class_has_one_name() -> None:
     for table in (names.RECIPE_PARTS, names.ESTIMATORS):
         assert len(set(table.values())) == len(table)
