@@ -17,7 +17,7 @@ import numpy as np
 from featx.backbones.backbone import Backbone
 from featx.classifier.export import onnx_trees
 from featx.classifier.export.folding import folded, pixels_to_embeddings
-from featx.errors import ExportError
+from featx.errors import ExportError, ModelFormatError
 from featx.heads.boosting import checked_model
 from featx.heads.boosting.xgboost_head import XGBoostHead
 
@@ -163,7 +163,14 @@ def _plant(made: Path, head: XGBoostHead) -> None:
     import onnx
 
     raw = bytes(head.model_.get_booster().save_raw("ubj"))
-    checked = checked_model.checked(raw, head.n_features_in_, len(head.classes_))
+    try:
+        checked = checked_model.checked(raw, head.n_features_in_, len(head.classes_))
+    except ModelFormatError as error:
+        raise ExportError(
+            f"{type(head).__name__} cannot be exported: what XGBoost grew is not a model of trees "
+            f"as featx knows them ({error.__cause__}). Fit it again as featx.heads.xgboost makes "
+            "it, or with another version of XGBoost."
+        ) from error
     model = onnx.load(made)
     onnx_trees.plant(model, checked, len(head.classes_))
     onnx.checker.check_model(model)

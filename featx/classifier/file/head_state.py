@@ -163,7 +163,14 @@ def _svm(state: HeadState, shape: Shape) -> Pipeline:
 def _xgboost_state(head: XGBoostHead) -> HeadState:
     raw = bytes(head.model_.get_booster().save_raw("ubj"))
     # What could not be loaded again must not be saved: the check is the same.
-    checked_model.checked(raw, head.n_features_in_, len(head.classes_))
+    try:
+        checked_model.checked(raw, head.n_features_in_, len(head.classes_))
+    except ModelFormatError as error:
+        raise HeadError(
+            f"{type(head).__name__} cannot be saved: what XGBoost grew is not a model "
+            f"that featx could load again ({error.__cause__}). Fit it again as "
+            "featx.heads.xgboost makes it, or with another version of XGBoost."
+        ) from error
     return HeadState({"kind": "xgboost", "parameters": parameters(head)}, blobs={"trees": raw})
 
 

@@ -123,6 +123,21 @@ def test_onnx_with_trees(classes: int, images: Path, small: featx.Backbone, tmp_
 
 
 @pytest.mark.usefixtures("cached")
+def test_trees_that_featx_does_not_know_are_not_exported(
+    images: Path, small: featx.Backbone, tmp_path: Path
+) -> None:
+    for name in ("onnx", "tf2onnx"):
+        pytest.importorskip(name)
+    model = trained(images, heads.xgboost(n_estimators=2), backbone=small)
+    features = model.features(images)
+    model.head_.model_.set_params(num_parallel_tree=2)  # a forest in each round
+    model.head_.model_.fit(features.X, np.searchsorted(model.classes_, features.y.astype(str)))
+    with pytest.raises(ExportError, match=r"XGBoostHead cannot be exported.*parallel trees"):
+        model.export(tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("cached")
 @pytest.mark.parametrize("mode", ["caffe", "torch"])
 def test_onnx_holds_the_numbers_of_the_preprocessing(
     mode: str, images: Path, small: featx.Backbone, tmp_path: Path

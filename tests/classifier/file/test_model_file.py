@@ -297,6 +297,17 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_trees_that_could_not_be_loaded_are_not_saved(tmp_path: Path) -> None:
+    model = trained(SMALL_HEADS["xgboost"]())
+    model.head_.model_.set_params(num_parallel_tree=2)  # a forest in each round
+    features = features_of()
+    codes = np.searchsorted(model.classes_, features.y.astype(str))
+    model.head_.model_.fit(features.X, codes)
+    with pytest.raises(errors.HeadError, match=r"XGBoostHead cannot be saved.*parallel trees"):
+        model.save(tmp_path / "m.featx")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_pin(tmp_path: Path) -> None:
     digest = trained().save(tmp_path / "m.featx")
     with pytest.raises(errors.ModelIntegrityError, match="it is another file, or was changed"):
