@@ -212,6 +212,7 @@ def test_without_skops_only_what_needs_it_is_refused(
         RidgeClassifierCV(),
         make_pipeline(PCA(4), QuadraticDiscriminantAnalysis()),
         GaussianNB(),
+        LogisticRegression(C=np.inf, max_iter=10_000),
         CalibratedClassifierCV(LinearSVC(C=0.1, max_iter=10_000), cv=5),
         make_pipeline(MinMaxScaler(), PCA(4), RobustScaler(), Normalizer(), BernoulliNB()),
     ],
@@ -223,6 +224,26 @@ def test_kinds_on_the_list_come_back(head: Any, tmp_path: Path) -> None:
     again = load(tmp_path / "m.featx")
     expected = saved.scores_of(model.head_, features.X)
     np.testing.assert_array_equal(saved.scores_of(again.head_, features.X), expected)
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_a_schema_that_is_not_strict_json_is_refused(number: str, tmp_path: Path) -> None:
+    def change(manifest: dict[str, Any], members: dict[str, bytes]) -> None:
+        new = io.BytesIO()
+        with (
+            zipfile.ZipFile(io.BytesIO(members["head/estimator.skops"])) as old,
+            zipfile.ZipFile(new, "w") as archive,
+        ):
+            for name in old.namelist():
+                content = old.read(name)
+                if name == "schema.json":
+                    content = content.replace(b"{", b'{"more": ' + number.encode() + b", ", 1)
+                archive.writestr(name, content)
+        members["head/estimator.skops"] = new.getvalue()
+
+    path = rewritten(tmp_path, trained(GaussianNB()), change)
+    with pytest.raises(errors.ModelFormatError, match="its head is not a whole skops file"):
+        load(path)
 
 
 @pytest.mark.parametrize(
