@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featx.errors import DatasetError, Failure, ModelFileError, ModelVersionError
-from featx.storage import atomic
+from featx.storage import atomic, strict_json
 from featx.storage.output import check_target
 
 if TYPE_CHECKING:
@@ -147,6 +147,8 @@ class Features:
         ------
         OSError
             The folder is missing or cannot be written.
+        TypeError, ValueError
+            The spec is not data that strict JSON can hold, such as NaN.
         """
         import h5py
 
@@ -159,7 +161,7 @@ class Features:
         ):
             file.attrs["format"] = "featx features"
             file.attrs["version"] = FORMAT
-            file.attrs["spec"] = json.dumps(self.spec, sort_keys=True)
+            file.attrs["spec"] = json.dumps(self.spec, sort_keys=True, allow_nan=False)
             file.create_dataset("features", data=self.X, fletcher32=bool(self.X.size))
             file.create_dataset("ids", data=_encoded(self.ids))
             if self.y is not None:
@@ -200,7 +202,7 @@ class Features:
                     y[:] = _decoded(file, "labels")
                 classes = _decoded(file, "classes") if "classes" in file else []
                 failures = [Failure(*(f.rsplit("\t", 2))) for f in _decoded(file, "failures")]
-                spec = json.loads(file.attrs["spec"])
+                spec = strict_json.loads(file.attrs["spec"])
             return cls(X, y, ids, classes, failures, spec)
         except ModelVersionError:
             raise

@@ -103,6 +103,26 @@ def test_a_file_of_another_version_is_refused(tmp_path: Path, version: int, reme
         Features.load(path)
 
 
+@pytest.mark.parametrize("spec", ['{"side": NaN}', '{"side": 1e999}', "[" * 50_000, "{"])
+def test_a_spec_that_is_not_strict_json_is_refused(tmp_path: Path, spec: str) -> None:
+    path = tmp_path / "x.h5"
+    some().save(path)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["spec"]
+        file.attrs["spec"] = spec
+    with pytest.raises(ModelFileError, match="x.h5 is not a features file of featx"):
+        Features.load(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_spec_that_could_not_be_loaded_is_not_saved(tmp_path: Path, value: float) -> None:
+    features = some()
+    features.spec["side"] = value
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        features.save(tmp_path / "x.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_missing_file_is_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no features file at"):
         Features.load(tmp_path / "x.h5")

@@ -244,6 +244,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
         Raises
         ------
+        HeadError
+            The head has a parameter, or trees, that could not be loaded again.
         ModelTrustError
             The head is a classifier of a kind that could not be loaded safely.
         """

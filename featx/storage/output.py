@@ -9,5 +9,10 @@ def check_target(path: Path) -> None:
     """Raise OSError if a file cannot be put at `path`: its folder is missing, or it is one."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; expected the name of a file to write.")
+    check_parent(path)
+
+
+def check_parent(path: Path) -> None:
+    """Raise FileNotFoundError if the folder that `path` would be in is missing."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist; make it first.")

@@ -17,9 +17,11 @@ import numpy as np
 from featx.backbones.backbone import Backbone
 from featx.classifier.export import onnx_trees
 from featx.classifier.export.folding import folded, pixels_to_embeddings
-from featx.errors import ExportError
+from featx.errors import ExportError, ModelFormatError
 from featx.heads.boosting import checked_model
 from featx.heads.boosting.xgboost_head import XGBoostHead
+from featx.storage import atomic
+from featx.storage.output import check_parent, check_target
 
 SUFFIXES = {"keras": ".keras", "savedmodel": "", "onnx": ".onnx", "tflite": ".tflite"}
 """What a file of each format is called; a SavedModel is a folder."""
@@ -54,8 +56,9 @@ def write(
     ExportError
         The head cannot be expressed as layers of a network, the format is unknown, or what it needs
         is not installed.
-    FileNotFoundError
-        The folder of `path` is missing.
+    OSError
+        The folder of `path` is missing or cannot be written, or `path` is a folder and the format
+        a file.
     """
     path = Path(path)
     chosen = format or next((f for f, suffix in SUFFIXES.items() if suffix == path.suffix), None)
@@ -64,13 +67,13 @@ def write(
             f"format={format!r} for {path}: expected one of {', '.join(SUFFIXES)}, or a path that "
             "ends with .keras, .onnx or .tflite."
         )
-    _check_target(path)
+    _check_target(path, chosen)
     trees = isinstance(head, XGBoostHead)
     planted = trees and chosen == "onnx"
     network = pixels_to_embeddings(backbone) if planted else folded(backbone, head)
     names = [str(name) for name in head.classes_]
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".featx-export-") as folder:
-        # Beside the target, so that it appears whole or not at all.
+        # Beside the target: a folder can be renamed within one file system only.
         made = Path(folder, f"model{SUFFIXES[chosen]}")
         try:
             _WRITERS[chosen](network, made, names)
@@ -80,7 +83,7 @@ def write(
             ) from error
         if trees:
             _plant(made, head)
-        _move(made, path)
+        _move(made, path, chosen)
 
 
 def _keras(network: Any, made: Path, names: Sequence[str]) -> None:
@@ -163,22 +166,36 @@ def _plant(made: Path, head: XGBoostHead) -> None:
     import onnx
 
     raw = bytes(head.model_.get_booster().save_raw("ubj"))
-    checked = checked_model.checked(raw, head.n_features_in_, len(head.classes_))
+    try:
+        checked = checked_model.checked(raw, head.n_features_in_, len(head.classes_))
+    except ModelFormatError as error:
+        raise ExportError(
+            f"{type(head).__name__} cannot be exported: what XGBoost grew is not a model of trees "
+            f"as featx knows them ({error.__cause__}). Fit it again as featx.heads.xgboost makes "
+            "it, or with another version of XGBoost."
+        ) from error
     model = onnx.load(made)
     onnx_trees.plant(model, checked, len(head.classes_))
     onnx.checker.check_model(model)
     onnx.save(model, made)
 
 
-def _check_target(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist; make it first.")
+def _check_target(path: Path, format: str) -> None:
+    if format != "savedmodel":
+        check_target(path)
+        return
+    check_parent(path)
     if path.is_dir() and not path.is_symlink() and not (path / "saved_model.pb").exists():
         raise ExportError(f"{path} is a folder that holds something else; it was left alone.")
 
 
-def _move(made: Path, path: Path) -> None:
-    _check_target(path)  # again: the writing takes seconds
+def _move(made: Path, path: Path, format: str) -> None:
+    _check_target(path, format)  # again: the writing takes seconds
+    if format != "savedmodel":
+        atomic.replace_all({path: made.read_bytes()})
+        return
+    # No system call puts a folder in the place of one that holds files, so between these two there
+    # is none; what `atomic` does is for files.
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     os.replace(made, path)

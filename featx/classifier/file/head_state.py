@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelBinarizer, StandardScaler
 from sklearn.svm import LinearSVC
 
-from featx.classifier.file import recipes
+from featx.classifier.file import names, recipes
 from featx.dense import DEFAULT_RECIPE, DenseClassifier
 from featx.errors import HeadError, ModelFormatError
 from featx.heads import CalibratedHead, LogisticHead, MLPHead, NearestHead, StratifiedFolds
@@ -90,7 +90,7 @@ def _scaler_state(scaler: StandardScaler) -> tuple[dict[str, Any], dict[str, np.
 
 
 def _scaler(state: HeadState, shape: Shape) -> StandardScaler:
-    scaler = StandardScaler(**made(dict, state.metadata.get("scaler", {})))
+    scaler = StandardScaler(**made(dict, state.metadata.get("scaler", {}), "StandardScaler"))
     has = {"scale": scaler.with_std, "var": scaler.with_std}
     has["mean"] = scaler.with_std or scaler.with_mean
     for name, there in has.items():
@@ -149,7 +149,7 @@ def _svm(state: HeadState, shape: Shape) -> Pipeline:
     temperature = _TemperatureScaling()
     temperature.beta_ = float(need(state, "beta", 1)[0])
     folds = made(StratifiedFolds, state.metadata["folds"])
-    calibration = made(dict, state.metadata["calibration"])
+    calibration = made(dict, state.metadata["calibration"], "CalibratedHead")
     unfitted = made(LinearSVC, state.metadata["parameters"])
     head = _fitted(CalibratedHead(unfitted, cv=folds, **calibration), shape)
     if head.method != "temperature" or head.ensemble:
@@ -163,7 +163,14 @@ def _svm(state: HeadState, shape: Shape) -> Pipeline:
 def _xgboost_state(head: XGBoostHead) -> HeadState:
     raw = bytes(head.model_.get_booster().save_raw("ubj"))
     # What could not be loaded again must not be saved: the check is the same.
-    checked_model.checked(raw, head.n_features_in_, len(head.classes_))
+    try:
+        checked_model.checked(raw, head.n_features_in_, len(head.classes_))
+    except ModelFormatError as error:
+        raise HeadError(
+            f"{type(head).__name__} cannot be saved: what XGBoost grew is not a model "
+            f"that featx could load again ({error.__cause__}). Fit it again as "
+            "featx.heads.xgboost makes it, or with another version of XGBoost."
+        ) from error
     return HeadState({"kind": "xgboost", "parameters": parameters(head)}, blobs={"trees": raw})
 
 
@@ -291,8 +298,16 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def made(kind: Callable[..., Any], given: Any) -> Any:
+def made(kind: type, given: Any, name: str | None = None) -> Any:
     """Return an object of a kind, made with the parameters that a file gives.
+
+    Parameters
+    ----------
+    kind : type
+    given : dict
+        A parameter that is absent has the value that `names.ABSENT` knows, else its default.
+    name : str, optional
+        The class that the parameters belong to, if not `kind`.
 
     Raises
     ------
@@ -305,7 +320,8 @@ def made(kind: Callable[..., Any], given: Any) -> Any:
         parts = value if isinstance(value, list) else [value]
         if not all(part is None or isinstance(part, int | float | str) for part in parts):
             raise ModelFormatError(f"a parameter that is not a number or text: {value!r:.60}.")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+    read = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    return kind(**names.given(name or kind.__name__, read))
 
 
 def need(state: HeadState, name: str, *shape: int, kinds: str = "f") -> np.ndarray:

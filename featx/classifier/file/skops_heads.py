@@ -12,6 +12,7 @@ from featx.classifier.file.arrays import array_of
 from featx.classifier.file.head_state import Shape
 from featx.classifier.file.names import ESTIMATORS
 from featx.errors import ModelFileError, ModelFormatError, ModelTrustError
+from featx.storage import strict_json
 
 # A fixed list, in place of skops's own, which knows every estimator of scikit-learn: support
 # vector machines, trees and neighbours hand stored numbers to compiled code that takes them for
@@ -139,12 +140,12 @@ def _renamed(content: bytes, paths: dict[tuple[str, str], tuple[str, str]]) -> b
     """Return skops bytes whose schema has (module, class) pairs replaced."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    schema = json.loads(members[_SCHEMA])
+    schema = strict_json.loads(members[_SCHEMA])
     for node in _nodes(schema):
         path = node.get("__module__"), node.get("__class__")
         if path in paths:
             node["__module__"], node["__class__"] = paths[path]
-    members[_SCHEMA] = json.dumps(schema).encode()
+    members[_SCHEMA] = json.dumps(schema, allow_nan=False).encode()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, member in members.items():
@@ -166,13 +167,14 @@ def odd_types(content: bytes) -> list[str]:
             raise ValueError("it unpacks to more than its size")
         if len({info.filename for info in infos}) < len(infos):
             raise ValueError("two members of one name")
-        schema = json.loads(archive.read(_SCHEMA))
+        schema = strict_json.loads(archive.read(_SCHEMA))
         members = {name: archive.read(name) for name in archive.namelist() if name != _SCHEMA}
     nodes = list(_nodes(schema))
     odd = set()
     for node in nodes:
         loader, kind = node["__loader__"], f"{node['__module__']}.{node['__class__']}"
         if loader == "JsonNode":
+            # Not strict: a parameter may be infinite, as C of LogisticRegression without a penalty.
             value = json.loads(node["content"])
             if len(node["content"]) > _MAX_SCALAR or isinstance(value, dict | list):
                 raise ValueError("a value in it is not a number or a short text")

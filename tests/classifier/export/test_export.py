@@ -18,6 +18,7 @@ from featx.classifier.export.folding import folded, pixels_to_embeddings
 from featx.classifier.export.parity import verify_parity
 from featx.datasets.dataset import as_dataset
 from featx.errors import ExportError
+from featx.storage import atomic
 from tests.conftest import draw_folder
 from tests.fakes import TINY
 
@@ -123,6 +124,21 @@ def test_onnx_with_trees(classes: int, images: Path, small: featx.Backbone, tmp_
 
 
 @pytest.mark.usefixtures("cached")
+def test_trees_that_featx_does_not_know_are_not_exported(
+    images: Path, small: featx.Backbone, tmp_path: Path
+) -> None:
+    for name in ("onnx", "tf2onnx"):
+        pytest.importorskip(name)
+    model = trained(images, heads.xgboost(n_estimators=2), backbone=small)
+    features = model.features(images)
+    model.head_.model_.set_params(num_parallel_tree=2)  # a forest in each round
+    model.head_.model_.fit(features.X, np.searchsorted(model.classes_, features.y.astype(str)))
+    with pytest.raises(ExportError, match=r"XGBoostHead cannot be exported.*parallel trees"):
+        model.export(tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("cached")
 @pytest.mark.parametrize("mode", ["caffe", "torch"])
 def test_onnx_holds_the_numbers_of_the_preprocessing(
     mode: str, images: Path, small: featx.Backbone, tmp_path: Path
@@ -199,6 +215,37 @@ def test_a_folder_of_something_else_is_left_alone(
     with pytest.raises(ExportError, match="holds something else; it was left alone"):
         model.export(tmp_path / "photos", format="savedmodel")
     assert (tmp_path / "photos" / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("cached")
+def test_a_file_is_not_put_where_a_folder_is_or_none(
+    images: Path, small: featx.Backbone, tmp_path: Path
+) -> None:
+    model = trained(images, heads.logistic(C=0.1), backbone=small)
+    model.export(tmp_path / "saved.keras", format="savedmodel")
+    with pytest.raises(IsADirectoryError, match="expected the name of a file"):
+        model.export(tmp_path / "saved.keras")
+    assert (tmp_path / "saved.keras" / "saved_model.pb").is_file(), "not replaced by a file"
+    for name, format in (("m.keras", "keras"), ("m", "savedmodel")):
+        with pytest.raises(FileNotFoundError, match="does not exist; make it first"):
+            model.export(tmp_path / "absent" / name, format=format)
+
+
+@pytest.mark.usefixtures("cached")
+def test_a_failed_export_leaves_the_old_file(
+    images: Path, small: featx.Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    model = trained(images, heads.logistic(C=0.1), backbone=small)
+    path = tmp_path / "m.keras"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(atomic.os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        model.export(path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_embeddings_in_int8_are_not_folded() -> None:

@@ -212,6 +212,7 @@ def test_without_skops_only_what_needs_it_is_refused(
         RidgeClassifierCV(),
         make_pipeline(PCA(4), QuadraticDiscriminantAnalysis()),
         GaussianNB(),
+        LogisticRegression(C=np.inf, max_iter=10_000),
         CalibratedClassifierCV(LinearSVC(C=0.1, max_iter=10_000), cv=5),
         make_pipeline(MinMaxScaler(), PCA(4), RobustScaler(), Normalizer(), BernoulliNB()),
     ],
@@ -223,6 +224,26 @@ def test_kinds_on_the_list_come_back(head: Any, tmp_path: Path) -> None:
     again = load(tmp_path / "m.featx")
     expected = saved.scores_of(model.head_, features.X)
     np.testing.assert_array_equal(saved.scores_of(again.head_, features.X), expected)
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_a_schema_that_is_not_strict_json_is_refused(number: str, tmp_path: Path) -> None:
+    def change(manifest: dict[str, Any], members: dict[str, bytes]) -> None:
+        new = io.BytesIO()
+        with (
+            zipfile.ZipFile(io.BytesIO(members["head/estimator.skops"])) as old,
+            zipfile.ZipFile(new, "w") as archive,
+        ):
+            for name in old.namelist():
+                content = old.read(name)
+                if name == "schema.json":
+                    content = content.replace(b"{", b'{"more": ' + number.encode() + b", ", 1)
+                archive.writestr(name, content)
+        members["head/estimator.skops"] = new.getvalue()
+
+    path = rewritten(tmp_path, trained(GaussianNB()), change)
+    with pytest.raises(errors.ModelFormatError, match="its head is not a whole skops file"):
+        load(path)
 
 
 @pytest.mark.parametrize(
@@ -293,6 +314,17 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
     head = make_pipeline(FunctionTransformer(unchanged), LogisticRegression())
     model = trained(head)
     with pytest.raises(errors.ModelTrustError, match="cannot be saved: .*unchanged"):
+        model.save(tmp_path / "m.featx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_trees_that_could_not_be_loaded_are_not_saved(tmp_path: Path) -> None:
+    model = trained(SMALL_HEADS["xgboost"]())
+    model.head_.model_.set_params(num_parallel_tree=2)  # a forest in each round
+    features = features_of()
+    codes = np.searchsorted(model.classes_, features.y.astype(str))
+    model.head_.model_.fit(features.X, codes)
+    with pytest.raises(errors.HeadError, match=r"XGBoostHead cannot be saved.*parallel trees"):
         model.save(tmp_path / "m.featx")
     assert list(tmp_path.iterdir()) == []
 
@@ -392,6 +424,39 @@ def test_an_absent_field_means_what_the_first_version_knew(tmp_path: Path) -> No
     again = load(rewritten(tmp_path, model, change))
     assert again.backbone == model.backbone
     assert again.head_.recipe == model.head_.recipe
+
+
+def test_an_absent_parameter_of_a_head_means_what_the_table_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(manifest: dict[str, Any], members: dict[str, bytes]) -> None:
+        del manifest["head"]["parameters"]["max_iter"]
+
+    model = trained(heads.LogisticHead(0.1, max_iter=77))
+    path = rewritten(tmp_path, model, change)
+    assert load(path).head_.max_iter == heads.LogisticHead().max_iter, "else its default"
+    monkeypatch.setitem(names.ABSENT, "LogisticHead", {"max_iter": 55, "C": 9.0})
+    again = load(path).head_
+    assert again.max_iter == 55
+    assert again.C == 0.1, "what the file names stays"
+
+
+@pytest.mark.parametrize(
+    ("part", "absent", "owner"),
+    [("calibration", "n_jobs", "CalibratedHead"), ("scaler", "with_std", "StandardScaler")],
+)
+def test_parameters_that_lie_apart_are_those_of_their_class(
+    part: str, absent: str, owner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(manifest: dict[str, Any], members: dict[str, bytes]) -> None:
+        del manifest["head"][part][absent]
+
+    head = SMALL_HEADS["linear_svm"]().set_params(scale=StandardScaler(with_mean=False))
+    path = rewritten(tmp_path, trained(head), change)
+    known = {"n_jobs": 3, "with_std": True}[absent]
+    monkeypatch.setitem(names.ABSENT, owner, {absent: known})
+    again = load(path).head_
+    assert {"calibration": again[1], "scaler": again[0]}[part].get_params()[absent] == known
 
 
 def test_every_class_has_one_name() -> None:
