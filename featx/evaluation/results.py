@@ -96,8 +96,6 @@ class ExtractionCost:
         Wall time of `extract` in this run, reading the cache included.
     cost : float or None
         Seconds to extract all images; None where this run does not show it.
-    source : str
-        Where `cost` comes from, in words fit for the report.
     start_seconds : float
         Those of `seconds` in which the network started; the first backbone's include the start of
         the framework.
@@ -112,7 +110,6 @@ class ExtractionCost:
     seconds: float
     runtime: str
     cost: float | None
-    source: str
     dim: int
     untrained: bool
     start_seconds: float

@@ -115,14 +115,10 @@ BASELINE = {
 }
 
 
-MEASURED = ExtractionCost(
-    "net", 850, 850, 0, 10.0, "keras", 10.0, "measured in this run", 64, False, 2.0, 106.25
-)
+MEASURED = ExtractionCost("net", 850, 850, 0, 10.0, "keras", 10.0, 64, False, 2.0, 106.25)
 
 
-CACHED = ExtractionCost(
-    "net", 850, 0, 850, 0.2, "", None, "not measured in this run", 64, False, 0.0, None
-)
+CACHED = ExtractionCost("net", 850, 0, 850, 0.2, "", None, 64, False, 0.0, None)
 
 
 def make(
