@@ -36,7 +36,7 @@ def test_json_is_strict_and_follows_its_schema(
     report = build(
         seeds=2,
         method_failures=[MethodFailure("net", "mlp", 0, None, "ValueError", "no")],
-        remarks=["slow"],
+        warnings=["slow"],
     )
     data = saved(report, tmp_path)[2]
     jsonschema.Draft202012Validator.check_schema(schema)
