@@ -54,7 +54,7 @@ class Result:
     ece: float | None
     extract_seconds: float
     images_computed: int
-    images_reused: int
+    images_cached: int
     fit_seconds: float
     predict_seconds: float
     epochs: int | None
@@ -106,7 +106,7 @@ class ExtractionCost:
     backbone: str
     images: int
     computed: int
-    reused: int
+    cached: int
     seconds: float
     runtime: str
     cost: float | None

@@ -251,7 +251,7 @@ def _result(method: Method, seed: int, split: Split, answer: _Answer, setting: S
         ece=scores.ece,
         extract_seconds=extraction.seconds if head else 0.0,
         images_computed=extraction.computed if head else 0,
-        images_reused=extraction.reused if head else 0,
+        images_cached=extraction.cached if head else 0,
         fit_seconds=answer.fit_seconds,
         predict_seconds=answer.predict_seconds,
         epochs=answer.epochs,

@@ -18,7 +18,7 @@ class Cost:
     ----------
     trainings : int
         Trainings in one evaluation: the folds, or 1.
-    pass_seconds : float or None
+    extraction_seconds : float or None
         One extraction of all images; None for the baseline and where unknown.
     total : float or None
         Seconds to the first answer; None where those of the extraction are unknown.
@@ -34,7 +34,7 @@ class Cost:
     method: str
     kind: str
     trainings: int
-    pass_seconds: float | None
+    extraction_seconds: float | None
     fit_seconds: float
     predict_seconds: float
     total: float | None
@@ -84,7 +84,7 @@ def _baseline(group: Sequence[Result]) -> Cost:
         method=first.method,
         kind=first.kind,
         trainings=trainings,
-        pass_seconds=None,
+        extraction_seconds=None,
         fit_seconds=fit,
         predict_seconds=predict,
         total=trainings * (fit + predict),
@@ -121,7 +121,7 @@ def _head(group: Sequence[Result], seconds: float | None, baseline: Cost | None)
         method=first.method,
         kind=first.kind,
         trainings=trainings,
-        pass_seconds=seconds,
+        extraction_seconds=seconds,
         fit_seconds=fit,
         predict_seconds=predict,
         total=total,

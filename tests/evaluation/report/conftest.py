@@ -84,7 +84,7 @@ def result_of(one: Predictions, classes: list[str], **seconds: Any) -> Result:
         "n_train": 600,
         "extract_seconds": 10.0,
         "images_computed": 850,
-        "images_reused": 0,
+        "images_cached": 0,
         "fit_seconds": 1.0,
         "predict_seconds": 0.1,
         "epochs": None,
