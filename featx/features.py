@@ -31,7 +31,7 @@ class ExtractionReport:
     ----------
     images : int
         Images in the dataset, bad ones included.
-    computed, reused : int
+    computed, cached : int
         Distinct images that went through the network now, and that were cached before.
     seconds : float
         Wall time of the whole call.
@@ -49,7 +49,7 @@ class ExtractionReport:
 
     images: int
     computed: int
-    reused: int
+    cached: int
     seconds: float
     compute_seconds: float
     runtime: str | None

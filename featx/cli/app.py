@@ -233,7 +233,7 @@ def _print_estimate(cost: Estimate) -> None:
 
 
 def _print_summary(features: Features, out: Path | None) -> None:
-    """Print how many images were computed, reused and skipped, how fast, and where they are."""
+    """Print how many images were computed, cached and skipped, how fast, and where they are."""
     done = features.report
     assert done is not None  # only features that were loaded from a file have none
     if features.failures:
@@ -244,7 +244,7 @@ def _print_summary(features: Features, out: Path | None) -> None:
     pairs = {
         "images": f"{done.images:,}",
         "computed": f"{done.computed:,}",
-        "reused": f"{done.reused:,}",
+        "cached": f"{done.cached:,}",
         "failures": f"{len(features.failures):,}",
         "features": f"{len(features):,} x {features.X.shape[1]:,}",
         "seconds": f"{done.seconds:.1f}",

@@ -199,6 +199,7 @@ def compare(train: Any, test: Any, options: Options, limits: Limits | None = Non
         images=images,
         results=results,
         predictions=predictions,
+        summaries=found,
         extractions=extracted,
         selection=selection,
         histories=[history for one in run.trials for history in one.histories],

@@ -54,7 +54,7 @@ class Result:
     ece: float | None
     extract_seconds: float
     images_computed: int
-    images_reused: int
+    images_cached: int
     fit_seconds: float
     predict_seconds: float
     epochs: int | None
@@ -96,8 +96,6 @@ class ExtractionCost:
         Wall time of `extract` in this run, reading the cache included.
     cost : float or None
         Seconds to extract all images; None where this run does not show it.
-    source : str
-        Where `cost` comes from, in words fit for the report.
     start_seconds : float
         Those of `seconds` in which the network started; the first backbone's include the start of
         the framework.
@@ -108,11 +106,10 @@ class ExtractionCost:
     backbone: str
     images: int
     computed: int
-    reused: int
+    cached: int
     seconds: float
     runtime: str
     cost: float | None
-    source: str
     dim: int
     untrained: bool
     start_seconds: float

@@ -145,7 +145,7 @@ def extract_with(
         report=ExtractionReport(
             images=ledger.total,
             computed=statistics.computed,
-            reused=max(distinct - statistics.computed, 0),
+            cached=max(distinct - statistics.computed, 0),
             seconds=time.perf_counter() - began,
             compute_seconds=statistics.compute_seconds,
             runtime=lazy.name,

@@ -84,7 +84,7 @@ def test_extract_prints_what_it_did_and_does_nothing_twice(
     first = run("extract", image_folder, *TINY, "--out", file)
     assert first.exit_code == 0, first.output
     printed = summary(first.stdout)
-    assert (printed["images"], printed["computed"], printed["reused"]) == ("24", "24", "0")
+    assert (printed["images"], printed["computed"], printed["cached"]) == ("24", "24", "0")
     assert (printed["features"], printed["failures"]) == ("24 x 1,280", "0")
     assert printed["cache"] == os.environ["FEATX_CACHE"]
     assert printed["saved to"] == str(file)
@@ -92,7 +92,7 @@ def test_extract_prints_what_it_did_and_does_nothing_twice(
     assert featx.Features.load(file).X.shape == (24, 1280)
 
     again = summary(run("extract", image_folder, *TINY).stdout)
-    assert (again["computed"], again["reused"]) == ("0", "24")
+    assert (again["computed"], again["cached"]) == ("0", "24")
 
 
 def test_options_of_the_network_reach_it(image_folder: Path) -> None:
@@ -146,7 +146,7 @@ def test_bad_images_stop_the_run_or_are_skipped(image_folder: Path) -> None:
     skipped = run("extract", image_folder, *TINY, "--on-error", "skip")
     assert skipped.exit_code == 0
     printed = summary(skipped.stdout)
-    assert (printed["computed"], printed["reused"], printed["failures"]) == ("0", "24", "2")
+    assert (printed["computed"], printed["cached"], printed["failures"]) == ("0", "24", "2")
     assert "Skipped red/text.jpg" in skipped.stderr
 
 
@@ -379,7 +379,7 @@ def test_a_cached_extraction_never_loads_tensorflow_and_a_new_one_is_quiet(
     path = os.pathsep.join([str(tmp_path / "traps"), str(ROOT)])
     again = spawn("extract", image_folder, *TINY, PYTHONPATH=path)
     assert again.returncode == 0, again.stderr
-    assert summary(again.stdout)["reused"] == "24"
+    assert summary(again.stdout)["cached"] == "24"
     # The trap is a trap: an image that is not cached springs it.
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(image_folder / "red" / "new.png")
     sprung = spawn("extract", image_folder, *TINY, PYTHONPATH=path)

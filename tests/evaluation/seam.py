@@ -48,7 +48,7 @@ class Seam:
     def __init__(self) -> None:
         self.extracted: list[int] = []
         self.fitted: list[tuple[int, tuple[str, ...], tuple[str, ...]]] = []
-        self.reused = 0
+        self.cached = 0
         self.start = 0.0
 
     def extract(self, dataset: Dataset, backbone: Backbone, **options: Any) -> Features:
@@ -62,7 +62,7 @@ class Seam:
         ]
         X = np.array([i.source.mean(axis=(0, 1)) for i in good], dtype=np.float32)  # type: ignore[union-attr]
         y = np.array([item.label for item in good], dtype=object)
-        reused = min(self.reused, len(good))
+        cached = min(self.cached, len(good))
         return Features(
             X,
             None if any(label is None for label in y) else y,
@@ -71,8 +71,8 @@ class Seam:
             notes=(*dataset.notes, "1 newly read image is tiny"),
             report=ExtractionReport(
                 len(dataset),
-                len(good) - reused,
-                reused,
+                len(good) - cached,
+                cached,
                 0.5,
                 0.5,
                 "fake",

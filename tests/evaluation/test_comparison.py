@@ -29,7 +29,7 @@ def test_real_keras_from_images_to_report(tmp_path: Path) -> None:
     assert (baseline.n_train, baseline.n_test, baseline.epochs) == (36, 18, 2)
     assert len(first.histories[0].curves["loss"]) == 2
     done = first.extractions[0]
-    assert (done.images, done.computed, done.reused, done.dim) == (54, 54, 0, 1280)
+    assert (done.images, done.computed, done.cached, done.dim) == (54, 54, 0, 1280)
     assert done.cost == done.seconds > 0
     assert done.untrained
     assert "Untrained weights" in first.verdict.cautions[0]
@@ -38,7 +38,7 @@ def test_real_keras_from_images_to_report(tmp_path: Path) -> None:
 
     second = benchmark(train, test, **options, baseline=False)
     again = second.extractions[0]
-    assert (again.computed, again.reused, again.cost) == (0, 54, None)
+    assert (again.computed, again.cached, again.cost) == (0, 54, None)
     for row in second.results:
         assert row.images_computed == 0
         assert row.accuracy == by_method[row.method].accuracy

@@ -50,13 +50,13 @@ def test_second_call_computes_nothing_and_is_silent(
 ) -> None:
     first = extract(image_folder)
     assert first.report is not None
-    assert (first.report.computed, first.report.reused) == (24, 0)
+    assert (first.report.computed, first.report.cached) == (24, 0)
     again = CountingRuntime()
     with caplog.at_level(logging.DEBUG):
         second = extract(image_folder, again, progress=True)
     assert second.report is not None
     assert again.batches == 0
-    assert (second.report.computed, second.report.reused) == (0, 24)
+    assert (second.report.computed, second.report.cached) == (0, 24)
     np.testing.assert_array_equal(first.X, second.X)
     assert capsys.readouterr() == ("", "")
     assert not caplog.records

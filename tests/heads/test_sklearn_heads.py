@@ -60,5 +60,5 @@ def test_nearest_is_blind_to_length() -> None:
 
 def test_nearest_needs_as_many_embeddings_as_neighbours() -> None:
     X, y = blobs()
-    with pytest.raises(DatasetError, match="was given 4 embeddings.*Take k=4 or less"):
+    with pytest.raises(DatasetError, match="was given 4 embeddings.*Use k=4 or less"):
         heads.nearest(5).fit(X[:4], ["a", "b", "a", "b"])

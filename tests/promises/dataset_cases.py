@@ -174,7 +174,7 @@ def a_row_that_is_not_finite(tmp_path: Path) -> str:
     again = CountingRuntime()
     features = extract(pixels, runtime=again, cache=tmp_path)
     assert features.report is not None
-    assert (features.report.computed, features.report.reused) == (1, 2)
+    assert (features.report.computed, features.report.cached) == (1, 2)
     return type(caught.value).__name__
 
 

@@ -19,7 +19,6 @@ from featx.evaluation.leaks.shortcuts import Shortcut
 from featx.evaluation.protocol import splits, trials
 from featx.evaluation.protocol.splits import EmbeddedImages
 from featx.evaluation.protocol.trials import Method
-from featx.formatting import percent
 from featx.images import decoding
 from featx.images.thumbnails import thumbnail
 
@@ -113,71 +112,6 @@ class Leaks:
     near: bool = True
     apart: bool = False
     divided: float | None = None
-
-    @property
-    def copied(self) -> float:
-        """The share of the training images that have a copy among them, 0 to 1."""
-        return _share(self.groups["train"])
-
-    @property
-    def conflicting(self) -> int:
-        """How many pairs have two labels."""
-        return sum(pair.conflicting for pair in self.pairs)
-
-    def sentences(self) -> list[str]:
-        """Return what was found in words, a sentence each; empty where all is well."""
-        exact = sum(pair.kind == "exact" for pair in self.pairs)
-        near = len(self.pairs) - exact
-        said = []
-        if self.leaked:
-            said.append(
-                f"{_counted(len(self.leaked), 'test image is', 'test images are')} also in the "
-                "training set, as the same file or nearly the same image: what is scored on "
-                f"them is memory. Leave them out (such as {self.leaked[0]})."
-            )
-        if self.conflicting:
-            pair = next(pair for pair in self.pairs if pair.conflicting)
-            said.append(
-                f"{_counted(self.conflicting, 'pair', 'pairs')} of copies with different labels, "
-                f"such as {pair.first.id} and {pair.second.id}: "
-                + (
-                    "at least one label is wrong."
-                    if pair.kind == "exact"
-                    else "look at both, for a label is wrong, or what tells them apart is small."
-                )
-            )
-        if self.pairs:
-            said.append(
-                f"{_counted(exact, 'pair', 'pairs')} of equal files and "
-                f"{_counted(near, 'pair', 'pairs')} of near copies among {self.images:,} "
-                "images."
-            )
-        if self.apart:
-            said.append(
-                "Duplicates are split across folds: some class has too few different images "
-                "to keep its copies "
-                "together, so that a part of what is scored is memory."
-            )
-        if self.divided is not None:
-            counts = np.unique(self.groups["train"], return_counts=True)[1]
-            said.append(
-                f"Folds keep copies together: the {counts.sum():,} images are {len(counts):,} "
-                f"different ones, one of them {counts.max()} times. On folds that divide copies "
-                f"the same head would seem to get {percent(self.divided)}, for it would have seen "
-                "much of what it is asked."
-            )
-        if self.small:
-            listed = ", ".join(f"{name} ({count})" for name, count in self.small.items())
-            said.append(
-                f"Fewer than {FEWEST_IMAGES} training images of: {listed}. Their scores say little."
-            )
-        for one in self.shortcuts:
-            said.append(
-                f"The {one.what} alone finds {one.found:.0%} of {one.label} and takes "
-                f"{one.mistaken:.0%} of the others for it ({one.example}): a network can learn "
-                "that instead of what is in the image."
-            )
-        return said
 
 
 @dataclass(frozen=True, eq=False)
@@ -348,10 +282,6 @@ def _thumbnails(
             continue
         images[refs[position]] = thumbnail(pixels, _THUMBNAIL)
     return images
-
-
-def _counted(n: int, one: str, many: str) -> str:
-    return f"{n:,} {one if n == 1 else many}"
 
 
 def divides(copies: Copies, y: np.ndarray, folds: int, seed: int) -> bool:

@@ -54,19 +54,17 @@ def _cost(
 ) -> ExtractionCost:
     reports = [one.features.report for one in sets if one.features.report is not None]
     computed = sum(report.computed for report in reports)
-    reused = sum(report.reused for report in reports)
+    cached = sum(report.cached for report in reports)
     start = sum(report.start_seconds for report in reports)
     computing = sum(report.compute_seconds for report in reports) - start
-    cost, source = _whole(computed, reused, seconds, start)
     return ExtractionCost(
         backbone=label,
         images=sum(report.images for report in reports),
         computed=computed,
-        reused=reused,
+        cached=cached,
         seconds=seconds,
         runtime=", ".join(sorted({report.runtime for report in reports if report.runtime})),
-        cost=cost,
-        source=source,
+        cost=_whole(computed, cached, seconds, start),
         dim=int(sets[0].features.X.shape[1]),
         untrained=not backbone.trained,
         start_seconds=start,
@@ -74,17 +72,14 @@ def _cost(
     )
 
 
-def _whole(computed: int, reused: int, seconds: float, start: float) -> tuple[float | None, str]:
-    """Return what extracting all images costs, as far as this run shows it, and how it does.
+def _whole(computed: int, cached: int, seconds: float, start: float) -> float | None:
+    """Return the seconds that extracting all images costs; None where this run does not show it.
 
     A part of the images stands for all only if it is the larger part: the first batches after
     the network's start are slower than the others.
     """
-    if computed and not reused:
-        return seconds, "measured in this run"
-    if computed > reused:
-        return (
-            start + (seconds - start) * (computed + reused) / computed,
-            f"scaled from the {computed} of {computed + reused} that were computed in this run",
-        )
-    return None, "not measured in this run, since the embeddings were cached"
+    if computed and not cached:
+        return seconds
+    if computed > cached:
+        return start + (seconds - start) * (computed + cached) / computed
+    return None

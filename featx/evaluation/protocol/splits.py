@@ -17,6 +17,7 @@ from featx.datasets.items import labels_of
 from featx.errors import DatasetError
 from featx.evaluation.results import Images, SkippedImage
 from featx.features import Features
+from featx.formatting import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ def check(train: Dataset, test: Dataset | None, folds: int) -> None:
     unseen = sorted({str(name) for name in labels_of(test.labels, "the test set has")} - {*classes})
     if unseen:
         raise DatasetError(
-            f"the test set has {_counted(len(unseen), 'class', 'classes')} that the training set "
+            f"the test set has {counted(len(unseen), 'class', 'classes')} that the training set "
             f"lacks: {_listed(unseen)}. The training set has: {_listed(sorted(classes))}. Give "
             "both sets the same class names, or leave those images out."
         )
@@ -93,10 +94,6 @@ def _check_folds(classes: Counter[str], folds: int) -> None:
             f"{max(2, min(classes.values()))}{'' if min(classes.values()) > 1 else ' (and more)'}"
             ", or give a test set."
         )
-
-
-def _counted(n: int, one: str, many: str) -> str:
-    return f"{n} {one if n == 1 else many}"
 
 
 def _listed(names: list[str], shown: int = 20) -> str:

@@ -7,7 +7,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -118,7 +118,6 @@ class _Answer:
     epochs: int | None = None
     epoch_seconds: float | None = None
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
 
 
 def methods(heads: Sequence[Any] | Mapping[str, Any] | None) -> list[Method]:
@@ -186,15 +185,18 @@ def run(method: Method, seed: int, splits: Iterable[Split], setting: Setting) ->
     be lost to a head that does not like the data.
     """
     done: list[tuple[Split, _Answer]] = []
+    remarks: list[str] = []
     failure = None
     for split in splits:
         try:
-            done.append((split, _answer(method, seed, split, setting.classes)))
+            answer, warned = _answer(method, seed, split, setting.classes)
         except Exception as error:  # the run goes on, the report says why
             backbone, kind = setting.extraction.backbone, type(error).__name__
             logger.warning("%s on %s failed", method.name, backbone, exc_info=True)
             failure = MethodFailure(backbone, method.name, seed, split.fold, kind, str(error))
             break
+        done.append((split, answer))
+        remarks += warned
     return Trial(
         backbone=setting.extraction.backbone,
         method=method.name,
@@ -207,7 +209,7 @@ def run(method: Method, seed: int, splits: Iterable[Split], setting: Setting) ->
             if answer.curves
         ),
         failure=failure,
-        remarks=tuple(remark for _, answer in done for remark in answer.remarks),
+        remarks=tuple(remarks),
         fitted=None if failure or method.kind == "baseline" else done[-1][1].model,
     )
 
@@ -249,7 +251,7 @@ def _result(method: Method, seed: int, split: Split, answer: _Answer, setting: S
         ece=scores.ece,
         extract_seconds=extraction.seconds if head else 0.0,
         images_computed=extraction.computed if head else 0,
-        images_reused=extraction.reused if head else 0,
+        images_cached=extraction.cached if head else 0,
         fit_seconds=answer.fit_seconds,
         predict_seconds=answer.predict_seconds,
         epochs=answer.epochs,
@@ -258,7 +260,10 @@ def _result(method: Method, seed: int, split: Split, answer: _Answer, setting: S
     )
 
 
-def _answer(method: Method, seed: int, split: Split, classes: Sequence[str]) -> _Answer:
+def _answer(
+    method: Method, seed: int, split: Split, classes: Sequence[str]
+) -> tuple[_Answer, list[str]]:
+    """Return what the method predicts for a split, and what it warned of."""
     model = method.make(seed)
     with warnings.catch_warnings(record=True) as caught:
         # UserWarning holds scikit-learn's ConvergenceWarning. These mean that a result is weaker
@@ -272,7 +277,7 @@ def _answer(method: Method, seed: int, split: Split, classes: Sequence[str]) -> 
         for one in caught
         if issubclass(one.category, (UserWarning, RuntimeWarning))
     ]
-    return replace(answer, remarks=tuple(remarks))
+    return answer, remarks
 
 
 def _ask_head(model: Any, split: Split, classes: Sequence[str]) -> _Answer:

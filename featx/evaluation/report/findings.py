@@ -215,14 +215,16 @@ def findings(
 def bases(found: Sequence[Summary], extractions: Sequence[ExtractionCost]) -> dict[str, Basis]:
     """Return by backbone where the cost of a whole extraction is known from."""
     estimated = {
-        one.backbone for one in found if one.kind == "head" and one.cost.pass_seconds is not None
+        one.backbone
+        for one in found
+        if one.kind == "head" and one.cost.extraction_seconds is not None
     }
     return {done.backbone: _basis(done, done.backbone in estimated) for done in extractions}
 
 
 def _basis(done: ExtractionCost, estimated: bool) -> Basis:
     if done.cost is not None:
-        return Basis.SCALED if done.reused else Basis.MEASURED
+        return Basis.SCALED if done.cached else Basis.MEASURED
     return Basis.ESTIMATED if estimated else Basis.UNKNOWN
 
 

@@ -18,13 +18,12 @@ from featx.evaluation.results import (
     Result,
     Selection,
 )
-from featx.evaluation.scores.costs import costs
-from featx.evaluation.scores.summary import Summary, summaries
+from featx.evaluation.scores.summary import Summary
 
 
 @dataclass
 class Outcome:
-    """The results of a comparison; its scores and findings are computed from them alone.
+    """The results of a comparison and their summaries; findings are computed from them alone.
 
     Attributes
     ----------
@@ -32,6 +31,8 @@ class Outcome:
         One per training: backbone, method, seed and fold.
     predictions : list of Predictions
         One per backbone, method and seed: the answer for each image.
+    summaries : list of Summary
+        One per method, the best accuracy first.
     extractions : list of ExtractionCost
         One per backbone.
     warnings : list of str
@@ -47,6 +48,7 @@ class Outcome:
     images: Images
     results: list[Result]
     predictions: list[Predictions]
+    summaries: list[Summary]
     extractions: list[ExtractionCost]
     environment: Environment
     selection: Selection
@@ -56,12 +58,6 @@ class Outcome:
     baseline: str = ""
     leaks: Leaks | None = None
     evidence: Evidence | None = None
-
-    @cached_property
-    def summaries(self) -> list[Summary]:
-        """One per method, the best accuracy first."""
-        spent = costs(self.results, self.extractions)
-        return summaries(self.predictions, self.images.classes, spent, self.selection)
 
     @cached_property
     def findings(self) -> Findings:

@@ -9,15 +9,6 @@ from statistics import fmean
 
 from featx.evaluation.results import ExtractionCost, Result
 
-FORMULAS = (
-    "first answer, head = pass + trainings × (fit + predict)",
-    "first answer, baseline = trainings × (fit + predict), its fit being epochs × pass",
-    "break-even in trainings = the smallest k with pass + k × (fit + predict) of the head ≤ "
-    "k × (fit + predict) of the baseline",
-    "break-even in epochs = (pass + fit + predict of the head − predict of the baseline) ÷ "
-    "seconds an epoch of the baseline (their median)",
-)
-
 
 @dataclass(frozen=True)
 class Cost:
@@ -27,10 +18,8 @@ class Cost:
     ----------
     trainings : int
         Trainings in one evaluation: the folds, or 1.
-    pass_seconds : float or None
+    extraction_seconds : float or None
         One extraction of all images; None for the baseline and where unknown.
-    pass_source : str
-        Where `pass_seconds` is known from.
     total : float or None
         Seconds to the first answer; None where those of the extraction are unknown.
     ratio, ratio_each : float or None
@@ -45,8 +34,7 @@ class Cost:
     method: str
     kind: str
     trainings: int
-    pass_seconds: float | None
-    pass_source: str
+    extraction_seconds: float | None
     fit_seconds: float
     predict_seconds: float
     total: float | None
@@ -82,8 +70,8 @@ def costs(
         if group[0].kind == "baseline":
             found[key] = baselines[key[0]]
         else:
-            seconds, source = _extraction(known[key[0]], baseline, groups)
-            found[key] = _head(group, seconds, source, baseline)
+            seconds = _extraction(known[key[0]], baseline, groups)
+            found[key] = _head(group, seconds, baseline)
     return found
 
 
@@ -96,8 +84,7 @@ def _baseline(group: Sequence[Result]) -> Cost:
         method=first.method,
         kind=first.kind,
         trainings=trainings,
-        pass_seconds=None,
-        pass_source="every epoch is one",
+        extraction_seconds=None,
         fit_seconds=fit,
         predict_seconds=predict,
         total=trainings * (fit + predict),
@@ -108,20 +95,15 @@ def _baseline(group: Sequence[Result]) -> Cost:
 
 def _extraction(
     done: ExtractionCost, baseline: Cost | None, groups: dict[tuple[str, str], list[Result]]
-) -> tuple[float | None, str]:
+) -> float | None:
     """Return an extraction's seconds: as measured, else from the baseline's epochs, else None."""
     if done.cost is not None or baseline is None or baseline.epoch_seconds is None:
-        return done.cost, done.source
+        return done.cost
     n_train = fmean(result.n_train for result in groups[baseline.backbone, baseline.method])
-    return (
-        baseline.epoch_seconds * done.images / n_train,
-        "estimated from the seconds per epoch of the baseline; the embeddings were cached",
-    )
+    return baseline.epoch_seconds * done.images / n_train
 
 
-def _head(
-    group: Sequence[Result], seconds: float | None, source: str, baseline: Cost | None
-) -> Cost:
+def _head(group: Sequence[Result], seconds: float | None, baseline: Cost | None) -> Cost:
     first = group[0]
     fit, predict = _mean(group, "fit_seconds"), _mean(group, "predict_seconds")
     each, trainings = fit + predict, len({result.fold for result in group})
@@ -139,8 +121,7 @@ def _head(
         method=first.method,
         kind=first.kind,
         trainings=trainings,
-        pass_seconds=seconds,
-        pass_source=source,
+        extraction_seconds=seconds,
         fit_seconds=fit,
         predict_seconds=predict,
         total=total,

@@ -1,9 +1,9 @@
-"""One line a method: its scores, how sure they are, and how it stands to the baseline."""
+"""One line per method: its scores, how sure they are, and how it stands to the baseline."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
@@ -12,6 +12,7 @@ from featx.evaluation.results import Kind, Predictions, Selection
 from featx.evaluation.scores import intervals, metrics
 from featx.evaluation.scores.costs import Cost
 from featx.evaluation.scores.intervals import Interval, PairedTest
+from featx.evaluation.scores.metrics import Scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,31 +47,57 @@ class Summary:
     ece: float | None
     first: Predictions
     cost: Cost
-    versus: PairedTest | None = None
-    adjusted_p: float | None = None
-    chosen: bool = False
+    versus: PairedTest | None
+    adjusted_p: float | None
+    chosen: bool
 
 
 def summaries(
     predictions: Sequence[Predictions],
     classes: Sequence[str],
-    costs: dict[tuple[str, str], Cost],
+    costs: Mapping[tuple[str, str], Cost],
     selection: Selection,
 ) -> list[Summary]:
-    """Return a summary a method, the best accuracy first, one head marked as chosen."""
+    """Return a summary per method, the best accuracy first, one head marked as chosen."""
     groups: dict[tuple[str, str], list[Predictions]] = {}
     for answer in predictions:
         groups.setdefault((answer.backbone, answer.method), []).append(answer)
-    found = [_summary(group, classes, costs[key]) for key, group in groups.items()]
-    found = _compared(found, groups)
-    key = _chosen(found, selection)
-    found = [replace(one, chosen=(one.backbone, one.method) == key) for one in found]
+    scores = {
+        key: [metrics.scores(one.y_true, one.y_pred, one.proba, classes) for one in group]
+        for key, group in groups.items()
+    }
+    tests = _tests(groups)
+    adjusted = _adjusted(tests)
+    accuracies = {
+        key: fmean(one.accuracy for one in scores[key])
+        for key, group in groups.items()
+        if group[0].kind == "head"
+    }
+    chosen = _chosen(_merits(accuracies, selection), selection, len(predictions[0].ids))
+    found = [
+        _summary(
+            group,
+            scores[key],
+            costs[key],
+            versus=tests.get(key),
+            adjusted_p=adjusted.get(key),
+            chosen=key == chosen,
+        )
+        for key, group in groups.items()
+    ]
     return sorted(found, key=lambda one: -one.accuracy)
 
 
-def _summary(group: Sequence[Predictions], classes: Sequence[str], cost: Cost) -> Summary:
+def _summary(
+    group: Sequence[Predictions],
+    scores: Sequence[Scores],
+    cost: Cost,
+    *,
+    versus: PairedTest | None,
+    adjusted_p: float | None,
+    chosen: bool,
+) -> Summary:
     first = group[0]
-    scores = [metrics.scores(one.y_true, one.y_pred, one.proba, classes) for one in group]
     accuracies = [one.accuracy for one in scores]
     return Summary(
         backbone=first.backbone,
@@ -87,6 +114,9 @@ def _summary(group: Sequence[Predictions], classes: Sequence[str], cost: Cost) -
         ece=_mean([one.ece for one in scores]),
         first=first,
         cost=cost,
+        versus=versus,
+        adjusted_p=adjusted_p,
+        chosen=chosen,
     )
 
 
@@ -99,54 +129,65 @@ def _right(group: Sequence[Predictions]) -> np.ndarray:
     return np.stack([one.y_true == one.y_pred for one in group])
 
 
-def _compared(
-    found: list[Summary], groups: dict[tuple[str, str], list[Predictions]]
-) -> list[Summary]:
-    """Add the paired test of each head against the baseline of its backbone."""
-    baselines = {one.backbone: one for one in found if one.kind == "baseline"}
-    heads = {name: [] for name in baselines}  # type: dict[str, list[int]]
-    for number, one in enumerate(found):
-        rival = baselines.get(one.backbone)
-        if one.kind == "baseline" or rival is None:
+def _tests(
+    groups: Mapping[tuple[str, str], Sequence[Predictions]],
+) -> dict[tuple[str, str], PairedTest]:
+    """Return the paired test of each head against the baseline of its backbone, over their seeds.
+
+    A head without a baseline, or without a seed in common with it, is not in it.
+    """
+    baselines = {key[0]: group for key, group in groups.items() if group[0].kind == "baseline"}
+    tests = {}
+    for key, group in groups.items():
+        rival = baselines.get(key[0])
+        if group[0].kind == "baseline" or rival is None:
             continue
-        seeds = sorted(set(one.seeds) & set(rival.seeds))
+        seeds = {one.seed for one in group} & {one.seed for one in rival}
         if seeds:
-            pair = [
-                _right([p for p in groups[side.backbone, side.method] if p.seed in seeds])
-                for side in (one, rival)
-            ]
-            found[number] = replace(one, versus=intervals.compare(*pair))
-            heads[one.backbone].append(number)
-    for numbers in heads.values():
-        tests = [found[number].versus for number in numbers]
-        adjusted = intervals.holm([test.p_value for test in tests if test is not None])
-        for number, value in zip(numbers, adjusted, strict=True):
-            found[number] = replace(found[number], adjusted_p=value)
-    return found
+            pair = [_right([one for one in side if one.seed in seeds]) for side in (group, rival)]
+            tests[key] = intervals.compare(*pair)
+    return tests
+
+
+def _adjusted(tests: Mapping[tuple[str, str], PairedTest]) -> dict[tuple[str, str], float]:
+    """Return the p-values, adjusted for the number of heads compared with the same baseline."""
+    adjusted: dict[tuple[str, str], float] = {}
+    for backbone in dict.fromkeys(backbone for backbone, _ in tests):
+        keys = [key for key in tests if key[0] == backbone]
+        values = intervals.holm([tests[key].p_value for key in keys])
+        adjusted |= zip(keys, values, strict=True)
+    return adjusted
 
 
 def merits(found: Sequence[Summary], selection: Selection) -> dict[tuple[str, str], float]:
     """Return what the heads are chosen by: the choice's own scores, else their accuracies."""
     heads = {(one.backbone, one.method): one.accuracy for one in found if one.kind == "head"}
+    return _merits(heads, selection)
+
+
+def _merits(
+    heads: Mapping[tuple[str, str], float], selection: Selection
+) -> dict[tuple[str, str], float]:
     if not selection.folds:
-        return heads
+        return dict(heads)
     scores = {key: selection.scores.get(key) for key in heads}
     return {key: -1.0 if score is None else score for key, score in scores.items()}
 
 
-def _chosen(found: Sequence[Summary], selection: Selection) -> tuple[str, str] | None:
+def _chosen(
+    scores: Mapping[tuple[str, str], float], selection: Selection, n_test: int
+) -> tuple[str, str] | None:
     """Return (backbone, method) of the verdict's head.
 
     The first named of those within one standard error of the best (Breiman et al. 1984,
     "Classification and Regression Trees", section 3.4.3): heads that close are not told apart by
     so many images, so the order given, which starts with the simplest, decides rather than luck.
-    The scores are those of the cross-validation on training rows where there was one, else the
-    accuracies themselves, which the verdict then says.
+    The scores are those of the cross-validation on the training images where there was one, else
+    the accuracies themselves, which the verdict then says.
     """
-    scores = merits(found, selection)
     if not scores:
         return None
     best = max(scores.values())
-    n = selection.n if selection.folds else found[0].n_test
+    n = selection.n if selection.folds else n_test
     slack = np.sqrt(max(0.0, best * (1 - best)) / n) if n else 0.0
     return next(key for key, score in scores.items() if score >= best - slack)

@@ -14,7 +14,9 @@ import featx
 from featx.datasets.dataset import Dataset, as_dataset
 from featx.evaluation.leaks import leakage
 from featx.evaluation.protocol import splits
+from featx.evaluation.report import wording
 from featx.formatting import percent
+from tests.evaluation.report.conftest import make
 from tests.evaluation.seam import embedded
 
 KINDS = ("exact", "reencoded", "resized", "flipped", "cropped")
@@ -82,11 +84,16 @@ def inspected(folder: Path) -> leakage.Leaks:
     return leakage.inspect(*(embedded(part, colours(part)) for part in parts_of(folder)))
 
 
+def sentences(found: leakage.Leaks) -> list[str]:
+    """Return what a report with these leaks says of them."""
+    return wording.leaks(make(evidence=False, leaks=found).to_dict())
+
+
 def test_clean_images_are_left_alone(clean: Path) -> None:
     found = inspected(clean)
     assert found.images == 50
     assert (found.pairs, found.leaked, found.small, found.shortcuts) == ((), (), {}, ())
-    assert found.sentences() == []
+    assert sentences(found) == []
     assert len(set(np.concatenate(list(found.groups.values())))) == 50
 
 
@@ -101,7 +108,7 @@ def test_copies_across_the_split_are_found(clean: Path, kind: str) -> None:
     assert len(found.pairs) == 4
     assert {pair.kind for pair in found.pairs} == {"exact" if kind == "exact" else "near"}
     assert all(pair.across and not pair.conflicting for pair in found.pairs)
-    assert "4 test images are also in the training set" in found.sentences()[0]
+    assert "4 test images are also in the training set" in sentences(found)[0]
     copies = [n for n, item in enumerate(as_dataset(clean / "test").items) if "copy" in item.id]
     assert found.groups["test"][copies].tolist() == found.groups["train"][:4].tolist()
 
@@ -115,7 +122,7 @@ def test_copies_with_two_labels_come_first(clean: Path) -> None:
     found = inspected(clean)
     assert [pair.conflicting for pair in found.pairs] == [True, False]
     assert {found.pairs[0].first.id, found.pairs[0].second.id} == {"a/000.jpg", "b/wrong.jpg"}
-    assert "1 pair of copies with different labels" in found.sentences()[1]
+    assert "1 pair of copies with different labels" in sentences(found)[1]
     image = Image.open(io.BytesIO(found.thumbnails[found.pairs[0].first]))
     assert image.size == (160, 120)
 
@@ -144,7 +151,7 @@ def test_small_classes_are_named(clean: Path) -> None:
     drawn(clean / "train", "rare", 3, 9)
     found = inspected(clean)
     assert found.small == {"rare": 3}
-    assert "Fewer than 10 training images of: rare (3)" in found.sentences()[-1]
+    assert "Fewer than 10 training images of: rare (3)" in sentences(found)[-1]
 
 
 def test_file_format_that_tells_the_class_is_a_shortcut(clean: Path) -> None:

@@ -12,6 +12,7 @@ from featx.errors import RuntimeUnavailableError
 from featx.evaluation import comparison
 from featx.evaluation.comparison import benchmark
 from featx.evaluation.protocol import extractions
+from featx.evaluation.report import wording
 from featx.features import Features
 from tests.evaluation.seam import QUICK, TEST, TINY, TRAIN, Seam, images
 
@@ -31,7 +32,7 @@ def test_each_image_meets_the_backbone_once_for_all_methods_and_seeds(seam: Seam
 
 
 @pytest.mark.parametrize(
-    ("reused", "cost", "source"),
+    ("cached", "cost", "words"),
     [
         (0, 1.0, "measured in this run"),
         (9, 4 / 3, "scaled from the 36 of 54"),
@@ -39,14 +40,14 @@ def test_each_image_meets_the_backbone_once_for_all_methods_and_seeds(seam: Seam
     ],
 )
 def test_the_cost_of_an_extraction_has_its_source(
-    seam: Seam, monkeypatch: pytest.MonkeyPatch, reused: int, cost: float | None, source: str
+    seam: Seam, monkeypatch: pytest.MonkeyPatch, cached: int, cost: float | None, words: str
 ) -> None:
     clock: Iterator[float] = iter(np.arange(0.0, 1e6, 0.5))
     monkeypatch.setattr(comparison.time, "perf_counter", lambda: next(clock))
-    seam.reused = reused
+    seam.cached = cached
     report = benchmark(images(TRAIN), images(TEST), heads=["nearest"], **QUICK)
     assert report.extractions[0].cost == (None if cost is None else pytest.approx(cost, rel=0.2))
-    assert report.extractions[0].source.startswith(source)
+    assert wording.basis(report.to_dict()["extractions"][0]).startswith(words)
 
 
 def test_the_start_of_the_network_is_told_apart_from_the_pace(
@@ -54,7 +55,7 @@ def test_the_start_of_the_network_is_told_apart_from_the_pace(
 ) -> None:
     clock: Iterator[float] = iter(np.arange(0.0, 1e6, 0.5))
     monkeypatch.setattr(comparison.time, "perf_counter", lambda: next(clock))
-    seam.start, seam.reused = 0.25, 9
+    seam.start, seam.cached = 0.25, 9
     report = benchmark(images(TRAIN), images(TEST), heads=["nearest"], **QUICK)
     done = report.extractions[0]
     assert (done.seconds, done.start_seconds) == (1.0, 0.5)

@@ -93,7 +93,7 @@ def test_a_class_that_the_first_fold_never_trained_has_its_column() -> None:
         cut(2, [0, 1, 4, 5], [2, 3], X, y),
         cut(3, [2, 3, 4, 5], [0, 1], X, y),
     ]
-    cost = ExtractionCost("net", 6, 6, 0, 1.0, "fake", 1.0, "measured", 1, False, 0.0, 6.0)
+    cost = ExtractionCost("net", 6, 6, 0, 1.0, "fake", 1.0, 1, False, 0.0, 6.0)
     setting = trials.Setting("x", ("a", "b", "c"), tuple("012345"), cost, "featx 0")
     method = trials.Method("tree", "head", lambda seed: DecisionTreeClassifier(random_state=seed))
     found = trials.run(method, 0, cuts, setting)
@@ -119,7 +119,7 @@ def test_a_method_that_fails_on_a_later_fold_keeps_the_results_before_it() -> No
     y = np.array(["a", "b"] * 3, dtype=object)
     X = np.arange(6, dtype=np.float32)[:, None]
     cuts = [cut(1, [0, 1, 2, 3], [4, 5], X, y), cut(2, [2, 4], [0, 1], X, y)]  # one class trains
-    cost = ExtractionCost("net", 6, 6, 0, 1.0, "fake", 1.0, "measured", 1, False, 0.0, 6.0)
+    cost = ExtractionCost("net", 6, 6, 0, 1.0, "fake", 1.0, 1, False, 0.0, 6.0)
     setting = trials.Setting("x", ("a", "b"), tuple("012345"), cost, "featx 0")
     method = trials.Method("lr", "head", lambda seed: LogisticRegression())
     found = trials.run(method, 0, cuts, setting)

@@ -33,7 +33,9 @@ from featx.evaluation.results import (
     Selection,
 )
 from featx.evaluation.scores import metrics
+from featx.evaluation.scores.costs import costs
 from featx.evaluation.scores.intervals import Interval
+from featx.evaluation.scores.summary import summaries
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
@@ -82,7 +84,7 @@ def result_of(one: Predictions, classes: list[str], **seconds: Any) -> Result:
         "n_train": 600,
         "extract_seconds": 10.0,
         "images_computed": 850,
-        "images_reused": 0,
+        "images_cached": 0,
         "fit_seconds": 1.0,
         "predict_seconds": 0.1,
         "epochs": None,
@@ -115,14 +117,10 @@ BASELINE = {
 }
 
 
-MEASURED = ExtractionCost(
-    "net", 850, 850, 0, 10.0, "keras", 10.0, "measured in this run", 64, False, 2.0, 106.25
-)
+MEASURED = ExtractionCost("net", 850, 850, 0, 10.0, "keras", 10.0, 64, False, 2.0, 106.25)
 
 
-CACHED = ExtractionCost(
-    "net", 850, 0, 850, 0.2, "", None, "not measured in this run", 64, False, 0.0, None
-)
+CACHED = ExtractionCost("net", 850, 0, 850, 0.2, "", None, 64, False, 0.0, None)
 
 
 def make(
@@ -135,9 +133,16 @@ def make(
     done: ExtractionCost = MEASURED,
     selection: Selection | None = None,
     evidence: bool = True,
+    changed: Callable[[Predictions], Predictions] | None = None,
     **fields: Any,
 ) -> Report:
-    """Return a report of a logistic head, an SVM and the baseline."""
+    """Return a report of a logistic head, an SVM and the baseline.
+
+    Parameters
+    ----------
+    changed : callable, optional
+        Returns what stands in the report for each of the predictions, which the evidence is of.
+    """
     names = sorted(classes or ["daisy", "rose", "tulip"])
     methods = ["logistic", "linear_svm"] + (["keras_baseline"] if baseline else [])
     found = [
@@ -145,31 +150,36 @@ def make(
         for method, share in zip(methods, shares, strict=False)
         for seed in range(seeds)
     ]
-    rows = [result_of(one, names, **(BASELINE if one.kind == "baseline" else {})) for one in found]
-    scores = {("net", "logistic"): 0.88, ("net", "linear_svm"): 0.8}
     counts = {name: n // len(names) for name in names}
     if evidence:
         fields["evidence"] = behind(found[0], names)
+    if changed is not None:
+        found = [changed(one) for one in found]
+    rows = [result_of(one, names, **(BASELINE if one.kind == "baseline" else {})) for one in found]
+    scores = {("net", "logistic"): 0.88, ("net", "linear_svm"): 0.8}
     curves = {
         "loss": (1.0, 0.5, float("nan")),
         "accuracy": (0.4, 0.6, 0.7),
         "val_loss": (1.1, 0.7, 0.6),
     }
-    return Report(
-        images=fields.pop(
-            "images",
-            Images(
-                "flowers/train",
-                "flowers/test",
-                0,
-                tuple(names),
-                counts,
-                counts,
-                content="0" * 64,
-            ),
+    images = fields.pop(
+        "images",
+        Images(
+            "flowers/train",
+            "flowers/test",
+            0,
+            tuple(names),
+            counts,
+            counts,
+            content="0" * 64,
         ),
+    )
+    selection = selection or Selection(3, scores, 4.0)
+    return Report(
+        images=images,
         results=rows,
         predictions=found,
+        summaries=summaries(found, images.classes, costs(rows, [done]), selection),
         extractions=[done],
         environment=Environment(
             "2026-01-02T03:04:05+00:00",
@@ -178,7 +188,7 @@ def make(
             {"featx": "0", "keras": "3"},
             {"Processor": "abacus"},
         ),
-        selection=selection or Selection(3, scores, 4.0),
+        selection=selection,
         histories=[History("net", 0, None, curves)] if baseline else [],
         baseline="Frozen network + Dense softmax" if baseline else "",
         **fields,

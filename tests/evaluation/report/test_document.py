@@ -36,7 +36,7 @@ def test_json_is_strict_and_follows_its_schema(
     report = build(
         seeds=2,
         method_failures=[MethodFailure("net", "mlp", 0, None, "ValueError", "no")],
-        remarks=["slow"],
+        warnings=["slow"],
     )
     data = saved(report, tmp_path)[2]
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -94,10 +94,10 @@ def test_predictions_can_be_counted_again_from_json(
 def test_no_mistakes_and_no_probabilities_make_a_page_too(
     build: Callable[..., Report], schema: Any, tmp_path: Path
 ) -> None:
-    report = build(shares=(1.0, 1.0, 1.0))
-    report.predictions = [
-        dataclasses.replace(one, proba=None, y_pred=one.y_true) for one in report.predictions
-    ]
+    report = build(
+        shares=(1.0, 1.0, 1.0),
+        changed=lambda one: dataclasses.replace(one, proba=None, y_pred=one.y_true),
+    )
     text, _, data = saved(report, tmp_path)
     assert Page(text).text.count("No image was given a wrong class.") == 1
     assert data["methods"][0]["calibration"] is None

@@ -20,7 +20,7 @@ from featx.evaluation.results import ExtractionCost, Selection
 from featx.evaluation.scores.intervals import Interval, PairedTest
 from tests.evaluation.report.conftest import CACHED, MEASURED, leaks_of, make
 
-PARTLY = dataclasses.replace(MEASURED, computed=800, reused=50, cost=10.6)
+PARTLY = dataclasses.replace(MEASURED, computed=800, cached=50, cost=10.6)
 
 
 def compared(low: float, p: float, adjusted: float, *, picked_here: bool = True) -> Report:

@@ -62,7 +62,7 @@ def test_nothing_from_names_becomes_active(build: Callable[..., Report], tmp_pat
     report = build(
         names,
         images=images,
-        remarks=names,
+        warnings=names,
         method_failures=[MethodFailure(name, name, 0, 1, name, name) for name in names],
     )
     report.environment = Environment(
@@ -134,7 +134,7 @@ def test_markdown_keeps_names_inside_their_cells(
     build: Callable[..., Report], tmp_path: Path
 ) -> None:
     report = build(
-        [*HOSTILE[:2], HOSTILE[6], "```\nend"], remarks=["a | b <b>@x</b>"], baseline=False
+        [*HOSTILE[:2], HOSTILE[6], "```\nend"], warnings=["a | b <b>@x</b>"], baseline=False
     )
     text = saved(report, tmp_path)[1]
     assert "- a \\| b &lt;b&gt;@&zwj;x&lt;/b&gt;" in text

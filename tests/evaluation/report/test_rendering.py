@@ -31,7 +31,7 @@ def full() -> Report:
         names,
         seeds=2,
         images=images,
-        remarks=names,
+        warnings=names,
         method_failures=[MethodFailure(name, name, 0, 1, name, name) for name in names],
     )
     report.leaks = leaks_of(report.predictions[0].ids, names[0])

@@ -7,6 +7,7 @@ from io import StringIO
 from rich.console import Console
 
 from featx.evaluation.report.report import Report
+from featx.evaluation.results import Predictions
 
 
 def test_table_fits_a_terminal_of_80_columns(build: Callable[..., Report]) -> None:
@@ -19,19 +20,11 @@ def test_table_fits_a_terminal_of_80_columns(build: Callable[..., Report]) -> No
 
 
 def test_markup_in_a_name_stays_text_in_the_terminal(build: Callable[..., Report]) -> None:
-    report = build()
-    report.predictions = [
-        dataclasses.replace(one, method="[red]mine[/red]\x1b[2J")
-        if one.method == "logistic"
-        else one
-        for one in report.predictions
-    ]
-    report.results = [
-        dataclasses.replace(row, method="[red]mine[/red]\x1b[2J")
-        if row.method == "logistic"
-        else row
-        for row in report.results
-    ]
+    def renamed(one: Predictions) -> Predictions:
+        hostile = one.method == "logistic"
+        return dataclasses.replace(one, method="[red]mine[/red]\x1b[2J") if hostile else one
+
+    report = build(changed=renamed)
     out = StringIO()
     Console(file=out, width=200).print(report.table())
     assert "[red]mine[/red]\\x1b[2J" in out.getvalue()

@@ -74,7 +74,7 @@ def test_verdict_admits_that_the_choice_flatters_where_it_does(
     build: Callable[..., Report],
 ) -> None:
     report = build(selection=Selection(0, {}, 0.0), shares=(0.8, 0.6, 0.8))
-    assert "a little flattered" in report.verdict.points[-1].text
+    assert "slightly optimistic" in report.verdict.points[-1].text
     assert "adjusted for the number of heads" in report.verdict.points[0].text
     chosen = next(one for one in report.summaries if one.chosen)
     assert chosen.versus is not None
@@ -125,7 +125,8 @@ def test_an_extraction_from_the_cache_is_never_free(build: Callable[..., Report]
     assert head.cost.total is None
     assert "The cost of the extraction is not known" in alone.verdict.points[1].text
     beside = next(one for one in build(done=CACHED).summaries if one.chosen)
-    assert beside.cost.pass_seconds == pytest.approx(10.0 * 850 / 600)  # the baseline's epochs
+    # From the baseline's epochs.
+    assert beside.cost.extraction_seconds == pytest.approx(10.0 * 850 / 600)
     assert build(done=CACHED).to_dict()["methods"][0]["cost"]["basis"] == "estimated"
     words = build(done=CACHED).verdict.points[1].text
     assert words.startswith("No image went through the network in this run")
