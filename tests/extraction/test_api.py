@@ -332,11 +332,13 @@ def test_a_cached_call_never_starts_tensorflow(image_folder: Path, own_cache: Pa
         "import sys, featx\n"
         "tiny = featx.Backbone('mobilenet_v2', weights=None, image_size=32)\n"
         f"features = featx.extract({str(image_folder)!r}, tiny)\n"
-        "assert features.report.computed == 0, features.report\n"
         "loaded = {'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)\n"
-        "assert not loaded, loaded\n"
+        "print(features.report.computed, sorted(loaded))\n"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "0 []\n"
 
 
 @pytest.mark.weights

@@ -79,7 +79,7 @@ def test_a_disk_that_is_too_small_is_told_with_the_figures(
     monkeypatch.setattr("featx.storage.folders.free_bytes", lambda folder: 1_000_000)
     arguments = ["extract", str(image_folder), "-b", "mobilenet_v2", "--weights", "none"]
     answer = CliRunner().invoke(app, [*arguments, "--image-size", "32", "--dry-run"])
-    assert "which has 1.0 MB left" in answer.stdout
+    assert "1.0 MB free" in answer.stdout
     assert answer.exit_code == 1
     assert answer.stderr.startswith("Error: the disk of the cache")
     assert "has 1.0 MB left, and" in answer.stderr

@@ -168,7 +168,7 @@ def a_row_that_is_not_finite(tmp_path: Path) -> str:
     pixels = np.full((3, 32, 32, 3), 100, np.uint8)
     pixels[:, 1, 1, 1] = range(3)
     pixels[1, 0, 0, 0] = 7
-    with pytest.raises(NonFiniteError, match=r"1 images .such as 1.*not kept") as caught:
+    with pytest.raises(NonFiniteError, match=r"1 images .such as 1.*not cached") as caught:
         extract(pixels, runtime=Overflowing(), cache=tmp_path)
     assert "bfloat16" in str(caught.value)
     again = CountingRuntime()

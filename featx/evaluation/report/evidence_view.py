@@ -36,11 +36,20 @@ def evidence(doc: Data) -> dict[str, Any] | None:
         "learning": _learning(found["learning"], wording.learning(doc)),
         "proofs": [{"holds": one["holds"], "text": wording.parity(one)} for one in found["parity"]],
         "temperatures": found["temperatures"],
+        "baseline_has_none": _baseline_has_none(doc, found["temperatures"]),
         "map": _map(doc, found["map"], given),
         "galleries": _galleries(doc, found, given),
         "seconds": found["seconds"],
         "missing": found["missing"],
     }
+
+
+def _baseline_has_none(doc: Data, temperatures: Sequence[Data]) -> bool:
+    """Return whether there is a baseline and no temperature was fitted for it."""
+    baselines = {(m["backbone"], m["method"]) for m in doc["methods"] if m["kind"] == "baseline"}
+    return bool(baselines) and baselines.isdisjoint(
+        (one["backbone"], one["method"]) for one in temperatures
+    )
 
 
 def answers(doc: Data, one: Data) -> Data:

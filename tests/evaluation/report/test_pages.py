@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from featx.errors import Failure
 from featx.evaluation.report import pages
@@ -175,3 +176,11 @@ def test_mistakes_stand_the_most_confident_first(build: Callable[..., Report]) -
     first = wrong[head.first.proba[wrong].max(axis=1).argmax()]
     table = page[page.index("The baseline's answer") :]
     assert head.first.ids[first] in table[:60]
+
+
+@pytest.mark.parametrize("baseline", [True, False])
+def test_a_temperature_is_missed_only_of_a_baseline_that_was_run(
+    baseline: bool, build: Callable[..., Report], tmp_path: Path
+) -> None:
+    text, _, _ = saved(build(baseline=baseline), tmp_path)
+    assert ("not for the baseline, which would have to be trained again" in text) is baseline
