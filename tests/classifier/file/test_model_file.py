@@ -502,7 +502,7 @@ def test_a_network_of_ones_own_is_asked_for(tmp_path: Path) -> None:
     model.backbone = featx.Backbone("mobilenet_v2", weights=tmp_path / "own.h5")
     model.save(tmp_path / "m.featx")
     assert b"own.h5" not in (tmp_path / "m.featx").read_bytes()
-    with pytest.raises(errors.ModelFileError, match=r"weights of its maker's own .*weights=PATH"):
+    with pytest.raises(errors.ModelFileError, match=r"custom weights .*weights=PATH"):
         load(tmp_path / "m.featx")
     again = load(tmp_path / "m.featx", weights=tmp_path / "own.h5")
     assert again.backbone == model.backbone
