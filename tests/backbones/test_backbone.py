@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from featx import BACKBONES, Backbone
-from featx.backbones import backbone as backbones
+from featx.backbones import keras_models
+from featx.backbones.backbone import find_backbone
 from featx.errors import (
     BackboneError,
     UnknownBackboneError,
@@ -70,7 +71,7 @@ def test_preprocessing_of_every_family_equals_the_reference(
 
     # The network is replaced by "return what came", so that the prepared image is seen.
     monkeypatch.setattr(
-        backbones.networks,
+        keras_models,
         "published",
         lambda row, side, **options: keras.Sequential(
             [keras.Input((side, side, 3)), keras.layers.Activation("linear")]
@@ -228,7 +229,7 @@ def own_model(scale: float = 1.0) -> Any:
 
 def test_a_model_of_the_users_own_becomes_a_backbone() -> None:
     backbone = Backbone.register("own", own_model())
-    assert backbones.find("own") == backbone
+    assert find_backbone("own") == backbone
     assert backbone.side == 16
     assert backbone.build().output_shape == (None, 5)
     other = Backbone.register("other", own_model(scale=2.0))
@@ -256,4 +257,4 @@ def test_a_published_name_cannot_be_taken() -> None:
 
 def test_what_is_no_backbone_is_refused_with_the_way_out() -> None:
     with pytest.raises(BackboneError, match="Backbone.register"):
-        backbones.find(own_model())
+        find_backbone(own_model())

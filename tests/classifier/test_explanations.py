@@ -87,7 +87,7 @@ def test_no_map_says_why(images: Path, network: Any, monkeypatch: pytest.MonkeyP
     nearest = heads.nearest(k=1).fit(np.eye(1280)[:3], ["a", "b", "c"])
     found = Activation(find_backbone(SMALL), nearest).map(path, embedding, 0)
     assert isinstance(found, Missing)
-    assert "NearestHead does not come to layers" in found.reason
+    assert "NearestHead cannot be expressed as layers" in found.reason
     most = featx.Backbone("mobilenet_v2", weights=None, image_size=32, pooling="max")
     linear = heads.logistic(C=1.0).fit(np.eye(3), ["a", "b", "c"])
     assert "pooling is not 'avg'" in Activation(most, linear).missing.reason

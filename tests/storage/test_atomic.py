@@ -110,7 +110,7 @@ def test_a_large_file_without_a_seal_takes_no_memory(tmp_path: Path) -> None:
         file.truncate(1 << 30)  # all holes
     tracemalloc.start()
     try:
-        with pytest.raises(errors.CacheCorruptError, match="x ends without a seal"):
+        with pytest.raises(errors.CacheCorruptError, match="x has no checksum at its end"):
             reading.read(tmp_path / "x")
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:

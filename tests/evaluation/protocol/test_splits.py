@@ -69,7 +69,7 @@ def test_a_skipped_image_is_skipped_for_the_baseline_too(seam: Seam) -> None:
 @pytest.mark.parametrize(
     ("train", "test", "options", "words"),
     [
-        ({"a": 5}, {"a": 5}, {}, r"one class only, 'a'.*folder above"),
+        ({"a": 5}, {"a": 5}, {}, r"one class only, 'a'.*parent folder"),
         ({"a": 5, "b": 5}, {"a": 5, "z": 2, "y": 1}, {}, r"2 classes that the training.*: y, z\."),
         ({"a": 9, "b": 3, "c": 2}, None, {}, r"5-fold.*too few of: 'b' \(3\), 'c' \(2\).*folds=2,"),
         ({"a": 9, "b": 1}, None, {}, r"'b' \(1\).*folds=2 \(and more\)"),
