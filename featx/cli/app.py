@@ -26,10 +26,10 @@ from featx.cli.options import (
     Weights,
     make_backbone,
 )
+from featx.cli.quiet import hush_tensorflow
 from featx.cli.terminal import make_table, print_line, print_message, print_pairs, print_table
 from featx.errors import CacheSpaceError, FeatxError
 from featx.formatting import file_size, pace, seconds
-from featx.runtimes.quiet import hush_tensorflow
 
 if TYPE_CHECKING:
     from featx.extraction.estimate import Estimate

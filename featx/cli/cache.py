@@ -15,7 +15,6 @@ from featx.cli.options import Cache, WeightsFile
 from featx.cli.terminal import make_table, print_line, print_message, print_table
 from featx.errors import CacheCorruptWarning, CacheError, FeatxError
 from featx.formatting import file_size
-from featx.images import content_hash
 
 if TYPE_CHECKING:
     from featx.cache.store import Store
@@ -142,7 +141,7 @@ def _sources(root: Path, dataset: str | None) -> dict[bytes, Path]:
     from featx.cache import stat_index
     from featx.datasets.dataset import as_dataset
     from featx.errors import ImageError
-    from featx.images import decoding
+    from featx.images import content_hash, decoding
 
     sources = stat_index.known_sources(root)
     for item in as_dataset(dataset, label_column=None) if dataset is not None else ():

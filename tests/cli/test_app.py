@@ -363,7 +363,16 @@ def test_help_starts_without_the_heavy_libraries() -> None:
     )
     loaded = set(re.findall(r"'(\w+)'", answer.stdout.splitlines()[-1]))
     assert "featx" in loaded
-    assert not loaded & {"keras", "tensorflow", "sklearn", "pandas", "h5py", "xgboost"}
+    assert not loaded & {
+        "keras",
+        "tensorflow",
+        "sklearn",
+        "pandas",
+        "h5py",
+        "xgboost",
+        "numpy",
+        "PIL",
+    }
 
 
 def test_a_cached_extraction_never_loads_tensorflow_and_a_new_one_is_quiet(

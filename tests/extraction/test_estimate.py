@@ -33,7 +33,9 @@ def test_what_is_told_is_what_the_cache_grows_by(image_folder: Path, own_cache: 
     featx.extract(image_folder, TINY, progress=False)
     kept = {path.name: path.stat().st_size for path in own_cache.glob("k-*/*") if path.is_file()}
     network = kept.pop("openvino", 0)
-    assert cost.network_bytes == network
+    # Built a second time in one process, the network's nodes get longer names: OpenVINO counts up.
+    assert cost.network_bytes == pytest.approx(network, rel=1e-3)
+    assert bool(cost.network_bytes) == bool(network)
     again = estimate(image_folder, TINY)
     assert (again.bytes_to_cache, again.network_bytes, again.start_seconds) == (0, 0, 0.0)
 
