@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from featx import heads
-from featx.dense import BatchNorm, Recipe
+from featx.dense import BatchNorm, DenseClassifier, Recipe
 from featx.errors import DatasetError
 from tests.heads.blobs import blobs
 
@@ -35,6 +35,12 @@ SMALL: dict[str, Any] = {
 STEPS = "Pipeline.fit replaces its steps by fitted ones; scikit-learn exempts its own Pipeline too"
 
 
+FLOAT32 = (
+    "asks for 1e-7, which is less than one unit of float32: TensorFlow's threads cut a batch"
+    " anew at each call; test_the_order_of_samples_does_not_matter asks for 1e-5"
+)
+
+
 def expected_failed_checks(estimator: Any) -> dict[str, str]:
     if type(estimator).__name__ != "Pipeline":
         return {}
@@ -48,6 +54,9 @@ def expected_failed_checks(estimator: Any) -> dict[str, str]:
     [*SMALL.values(), heads.logistic(C=1.0)], expected_failed_checks=expected_failed_checks
 )
 def test_scikit_learn_contract(estimator: Any, check: Any) -> None:
+    order = check.func.__name__ == "check_methods_sample_order_invariance"
+    if order and isinstance(estimator, DenseClassifier):
+        pytest.skip(FLOAT32)
     check(estimator)
 
 
@@ -74,6 +83,15 @@ def test_string_labels_probabilities_and_pickle(head: Any) -> None:
     again = pickle.loads(pickle.dumps(head))  # noqa: S301
     np.testing.assert_array_equal(again.predict_proba(X[60:]), proba)
     np.testing.assert_array_equal(X, before)
+
+
+def test_the_order_of_samples_does_not_matter(head: Any) -> None:
+    X, y = blobs(90)
+    head.fit(X, y)
+    order = np.random.default_rng(0).permutation(90)
+    np.testing.assert_allclose(
+        head.predict_proba(X[order]), head.predict_proba(X)[order], rtol=1e-5, atol=1e-9
+    )
 
 
 def test_same_seed_same_head(head: Any) -> None:
