@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featx.errors import DatasetError, Failure, ModelFileError, ModelVersionError
+from featx.labels import class_order
 from featx.storage import atomic, strict_json
 from featx.storage.output import check_target
 
@@ -72,12 +73,13 @@ class Features:
     ----------
     X : numpy.ndarray of shape (n, dim) and dtype float32
         One embedding per image.
-    y : numpy.ndarray of shape (n,) and dtype object, or None
-        Class names (str); None without labels.
+    y : numpy.ndarray of shape (n,), or None
+        Class names (dtype object), or numbers or booleans that were given as labels; None without
+        labels.
     ids : list of str
         Relative paths or positions, in the dataset's order.
-    classes : list of str
-        The distinct class names, sorted.
+    classes : list
+        The distinct labels in the order of ``featx.labels.class_order``.
     failures : list of Failure
         The images that have no embedding.
     spec : dict
@@ -106,7 +108,7 @@ class Features:
 
     def __post_init__(self) -> None:
         if self.y is not None and not self.classes:
-            self.classes = sorted(set(self.y))
+            self.classes = class_order(self.y.tolist())
         counts = {len(self.X), len(self.ids), len(self.X) if self.y is None else len(self.y)}
         if len(counts) > 1:
             raise DatasetError(
@@ -139,9 +141,9 @@ class Features:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one plain HDF5 file: `features`, `ids`, `labels`, `classes`, `failures`, `spec`.
 
-        The file appears whole or not at all. Text is UTF-8; bytes of file names that are not
-        UTF-8 are written as Python's surrogate escapes are: ``name.decode('utf-8',
-        'surrogateescape')``.
+        The file appears whole or not at all. Text is declared as UTF-8, for h5py's ``asstr()``;
+        file names that are not UTF-8 have their own bytes: ``asstr(errors='surrogateescape')``.
+        Labels that are numbers or booleans are written as such.
 
         Raises
         ------
@@ -165,8 +167,10 @@ class Features:
             file.create_dataset("features", data=self.X, fletcher32=bool(self.X.size))
             file.create_dataset("ids", data=_encoded(self.ids))
             if self.y is not None:
-                file.create_dataset("labels", data=_encoded(self.y))
-                file.create_dataset("classes", data=_encoded(self.classes))
+                text = self.y.dtype.kind in "OU"
+                for name, labels in (("labels", self.y), ("classes", self.classes)):
+                    data = _encoded(labels) if text else np.asarray(labels, self.y.dtype)
+                    file.create_dataset(name, data=data)
             # Of the three only an id may hold tabs, so that it ends at the last but one.
             failures = ["\t".join((f.id, f.error, f.reason.replace("\t", " ")))
                         for f in self.failures]  # fmt: skip
@@ -196,11 +200,8 @@ class Features:
                 _check_version(os.fspath(path), int(file.attrs["version"]))
                 X = _plain(file, "features", 2)[:].astype(np.float32, copy=False)
                 ids = _decoded(file, "ids")
-                y = None
-                if "labels" in file:
-                    y = np.empty(len(X), object)
-                    y[:] = _decoded(file, "labels")
-                classes = _decoded(file, "classes") if "classes" in file else []
+                y = _labels(file, "labels") if "labels" in file else None
+                classes = _labels(file, "classes").tolist() if "classes" in file else []
                 failures = [Failure(*(f.rsplit("\t", 2))) for f in _decoded(file, "failures")]
                 spec = strict_json.loads(file.attrs["spec"])
             return cls(X, y, ids, classes, failures, spec)
@@ -264,8 +265,21 @@ class _ErrorsAtTheEnd(io.FileIO):
 
 def _encoded(texts: Iterable[str]) -> np.ndarray:
     """Return fixed-length bytes: any HDF5 reader knows them, and names that are not UTF-8 fit."""
+    import h5py
+
     encoded = [str(text).encode("utf-8", "surrogateescape") for text in texts]
-    return np.array(encoded, dtype=f"S{max(map(len, encoded), default=1) or 1}")
+    length = max(map(len, encoded), default=1) or 1
+    return np.array(encoded, dtype=h5py.string_dtype("utf-8", length))
+
+
+def _labels(file: Any, name: str) -> np.ndarray:
+    dataset = _plain(file, name, 1)
+    if dataset.dtype.kind != "S":
+        return np.asarray(dataset[:])
+    texts = _decoded(file, name)
+    labels = np.empty(len(texts), object)
+    labels[:] = texts
+    return labels
 
 
 def _decoded(file: Any, name: str) -> list[str]:
@@ -284,7 +298,7 @@ def _plain(file: Any, name: str, ndim: int) -> Any:
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
         raise ValueError(f"{name!r} stores its data outside the file")
-    if dataset.ndim != ndim or dataset.dtype.kind not in "fS":
+    if dataset.ndim != ndim or dataset.dtype.kind not in "biufS":
         raise ValueError(f"{name!r} has {dataset.ndim} dimensions of {dataset.dtype}")
     if dataset.size * dataset.dtype.itemsize > dataset.id.get_storage_size():
         raise ValueError(f"{name!r} declares more than the file holds")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,25 @@ from featx.classifier.compatibility import (
     check_own_features,
     check_same_features,
     check_same_network,
-    class_names,
     spec_of,
 )
-from featx.classifier.examples import choose
+from featx.classifier.examples import CopiedInPassing, choose, sources_of
 from featx.classifier.export import formats
 from featx.classifier.file import model
 from featx.classifier.file.model import read
-from featx.datasets.items import Item, labels_of
+from featx.datasets.dataset import Dataset
 from featx.errors import DatasetError, ModelFormatError
 from featx.extraction.api import extract
 from featx.features import Features
 from featx.heads import HEADS
+from featx.labels import (
+    as_labels,
+    as_targets,
+    class_order,
+    label_array,
+    labels_of,
+    positions_in,
+)
 
 
 class ImageClassifier(ClassifierMixin, BaseEstimator):
@@ -57,7 +64,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Class names, or the whole numbers that were given as labels, sorted.
+        Class names, or the numbers or booleans that were given as labels, in the order of
+        `featx.labels.class_order`.
     head_ : classifier
         Fitted on features.
     spec_ : dict
@@ -109,8 +117,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         ----------
         X : anything that `extract` takes, or Features
         y : sequence of n labels, optional
-            For images that come without. Whole numbers stay numbers in `classes_` and in what
-            `predict` returns; any other label becomes its text.
+            For images that come without. Numbers and booleans keep their type in `classes_` and
+            in what `predict` returns; text stays text.
 
         Raises
         ------
@@ -124,23 +132,32 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             No head has the name given.
         """
         head = heads.find(self.head)
-        images = X if isinstance(X, Features) else as_images(X, y)
-        if isinstance(X, Features):
-            check_own_features(find_backbone(self.backbone), X)
-        features = self._extracted(images, self.on_error)
-        names = class_names(y if isinstance(X, Features) and y is not None else features.y, y)
-        self.head_ = clone(head).fit(features.X, names)
-        self.classes_ = np.asarray(self.head_.classes_).astype(names.dtype)
+        features, labels, sources = self._training_set(X, y)
+        targets = as_targets(labels)
+        self.head_ = clone(head).fit(features.X, targets)
+        text = labels.dtype.kind in "OU"
+        self.classes_ = np.asarray(self.head_.classes_).astype(str if text else labels.dtype)
         self.spec_ = spec_of(features)
         self.dim_ = int(features.X.shape[1])
         self.n_images_ = len(features)
-        spread = np.linspace(0, len(names) - 1, min(model.PROBES, len(names))).astype(int)
+        spread = np.linspace(0, len(labels) - 1, min(model.PROBES, len(labels))).astype(int)
         self.probes_ = np.array(features.X[spread], np.float32)
-        sources: list[Any] = [None] * len(names)
-        if not isinstance(images, Features):
-            sources = _used(images, features.ids)
-        self.examples_ = choose(self.examples, features, names, sources)
+        self.examples_ = choose(self.examples, features, labels, sources)
         return self
+
+    def _training_set(self, X: Any, y: Any) -> tuple[Features, np.ndarray, Sequence[Any]]:
+        """Return features, labels and what there is to show of each image."""
+        if isinstance(X, Features):
+            check_own_features(find_backbone(self.backbone), X)
+            labels = labels_of(X.y if y is None else label_array(as_labels(y, X.ids)))
+            return X, labels, [None] * len(X)
+        images = as_images(X, y)
+        if images.known_length is None:
+            passing = CopiedInPassing(images, wanted=self.examples > 0)
+            features = self._extracted(Dataset(passing), self.on_error)
+            return features, labels_of(features.y), [passing.copies.get(id) for id in features.ids]
+        features = self._extracted(images, self.on_error)
+        return features, labels_of(features.y), sources_of(images, features.ids)
 
     def features(self, X: Any, *, on_error: str = "raise") -> Features:
         """Return the features of images, cached ones where there are; Features are checked.
@@ -159,7 +176,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         if isinstance(X, Features):
             return X
         return extract(
-            as_images(X),
+            as_images(X, labelled=False),
             self.backbone,
             cache=self.cache,
             batch_size=self.batch_size,
@@ -221,14 +238,14 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         """
         if not isinstance(X, Features):
             X, y = self.features(as_images(X, y)), None
-        names = labels_of(X.y if y is None else y).astype(str)
-        known = self.classes_.astype(str)
-        if unknown := sorted(set(names) - set(known)):
+        labels = labels_of(X.y if y is None else label_array(as_labels(y, X.ids)))
+        positions = positions_in(self.classes_, labels)
+        if unknown := class_order(labels[positions < 0].tolist()):
             raise DatasetError(
-                f"labels that were not in the training set: {', '.join(unknown)}. It had "
-                f"{', '.join(known)}."
+                f"labels that were not in the training set: {', '.join(map(repr, unknown))}. It "
+                f"had {', '.join(map(repr, self.classes_.tolist()))}."
             )
-        right = self.predict(X).astype(str) == names
+        right = positions_in(self.classes_, self.predict(X)) == positions
         return float(np.average(right, weights=sample_weight))
 
     def save(self, path: str | os.PathLike[str]) -> str:
@@ -288,15 +305,6 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.two_d_array = False
         tags.input_tags.string = True
         return tags
-
-
-def _used(images: Iterable[Item], ids: list[str]) -> list[Any]:
-    """Return the sources of the images that have an embedding; both are in the dataset's order."""
-    sources: list[Any] = []
-    for item in images:
-        if len(sources) < len(ids) and item.id == ids[len(sources)]:
-            sources.append(item.source)
-    return sources
 
 
 def load(

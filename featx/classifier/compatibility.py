@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,31 +11,23 @@ import numpy as np
 
 from featx.backbones.backbone import Backbone
 from featx.datasets.dataset import Dataset, as_dataset
-from featx.datasets.items import labels_of
 from featx.errors import FeatureMismatchError
 from featx.features import Features
 
 
-def as_images(X: Any, y: Sequence[Any] | None = None) -> Dataset:
-    """Return anything that is predicted on as a Dataset; one image alone is a list of one."""
+def as_images(X: Any, y: Any = None, *, labelled: bool = True) -> Dataset:
+    """Return anything that is predicted on as a Dataset; one image alone is a list of one.
+
+    Parameters
+    ----------
+    labelled : bool, default=True
+        See ``as_dataset``.
+    """
     alone = isinstance(X, bytes) or hasattr(X, "getexif")
     alone = alone or (isinstance(X, np.ndarray) and X.ndim == 3 and X.shape[-1] == 3)
     if isinstance(X, str | os.PathLike):
-        alone = not os.fspath(X).lower().endswith(".csv") and Path(X).is_file()
-    return as_dataset([X] if alone else X, y)
-
-
-def class_names(labels: Any, y: Sequence[Any] | None = None) -> np.ndarray:
-    """Return labels as class names, or as whole numbers where `y` gave them as such.
-
-    Raises
-    ------
-    DatasetError
-        There are none.
-    """
-    names = labels_of(labels).astype(str)
-    given = None if y is None else np.asarray(y).dtype
-    return names.astype(given) if given is not None and given.kind in "iu" else names
+        alone = not os.fspath(X).lower().endswith((".csv", ".tsv")) and Path(X).is_file()
+    return as_dataset([X] if alone else X, y, labelled=labelled)
 
 
 def spec_of(features: Features) -> dict[str, Any]:

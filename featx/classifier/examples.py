@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
+from featx.datasets.dataset import Dataset
+from featx.datasets.items import Item
 from featx.errors import ImageError, ModelFormatError
 from featx.features import Features
 from featx.images import decoding
 from featx.images.thumbnails import thumbnail
+from featx.labels import as_targets, as_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,20 +68,64 @@ class Examples:
         ]
 
 
+@dataclass(frozen=True)
+class SmallCopy:
+    """A small JPEG, as a model stores it."""
+
+    jpeg: bytes
+
+
+class CopiedInPassing:
+    """A stream whose images are copied small as they pass, since it may not come again the same.
+
+    Attributes
+    ----------
+    copies : dict of str to SmallCopy
+        By the id that the image had in the latest pass.
+    """
+
+    def __init__(self, stream: Iterable[Item], *, wanted: bool = True) -> None:
+        self._stream = stream
+        self._wanted = wanted
+        self.copies: dict[str, SmallCopy] = {}
+
+    def __iter__(self) -> Iterator[Item]:
+        self.copies.clear()
+        for item in self._stream:
+            if self._wanted and (copy := _copied(item.source)) is not None:
+                self.copies[item.id] = SmallCopy(copy)
+            yield item
+
+
+def sources_of(images: Dataset, ids: Sequence[str]) -> list[Any]:
+    """Return the sources of the images with these ids, which are in the dataset's order."""
+    sources: list[Any] = []
+    for item in images:
+        if len(sources) < len(ids) and item.id == ids[len(sources)]:
+            sources.append(item.source)
+    return sources
+
+
 def choose(most: int, features: Features, labels: np.ndarray, sources: Sequence[Any]) -> Examples:
-    """Return at most `most` examples, each class in its share; which ones does not vary."""
+    """Return at most `most` examples, each class in its share; which ones does not vary.
+
+    Parameters
+    ----------
+    sources : sequence of n Path, bytes, ndarray, SmallCopy or None
+        What the images were; a path is stored as it is, and copied when the model is saved.
+    """
     count = len(features)
     chosen = np.arange(count)
     if most < count:
         # Ordered by class, then every n-th: each class has its share, whatever the order.
-        by_class = np.argsort(labels, kind="stable")
+        by_class = np.argsort(as_targets(labels), kind="stable")
         chosen = np.sort(by_class[np.linspace(0, count - 1, most).round().astype(int)])
     return Examples(
         np.array(features.X[chosen], np.float32),
         [_short(features.ids[i]) for i in chosen],
-        [str(labels[i]) for i in chosen],
+        [as_text(label) for label in labels[chosen].tolist()],
         # A path costs nothing to store; pixels and bytes are copied small at once.
-        [s if isinstance(s, Path) else _copied(s) for s in (sources[int(i)] for i in chosen)],
+        [_shown(sources[int(i)]) for i in chosen],
         count,
     )
 
@@ -124,6 +171,12 @@ def _short(name: str) -> str:
     """Return the last two parts of an absolute path: a model must not describe its machine."""
     path = PurePath(name)
     return "/".join(path.parts[-2:]) if path.is_absolute() else name
+
+
+def _shown(source: Any) -> Path | bytes | None:
+    if isinstance(source, SmallCopy):
+        return source.jpeg
+    return source if isinstance(source, Path) else _copied(source)
 
 
 def _copied(source: Any) -> bytes | None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from featx.datasets.listing import Listing
+from featx.datasets.table import Columns, read_table
 from featx.errors import EmptyDatasetError, TooManyBadImagesError
 from featx.features import Features
 
@@ -48,20 +49,32 @@ class Prediction:
     embedding: np.ndarray | None = None
 
 
-def paths_of(arguments: Sequence[str]) -> list[Path]:
-    """Return the images that files, folders and patterns such as ``*.jpg`` stand for.
+def paths_of(arguments: Sequence[str], columns: Columns | None = None) -> list[Path]:
+    """Return the images that files, folders, tables and patterns such as ``*.jpg`` stand for.
 
-    A folder stands for every image in it, however deep.
+    A folder stands for every image in it, however deep; a ``.csv`` file for those in its column
+    of paths.
+
+    Parameters
+    ----------
+    columns : Columns, optional
+        Of tables; their labels are not read.
 
     Raises
     ------
     EmptyDatasetError
         A folder holds no images, or nothing matches a pattern.
+    DatasetError
+        A table cannot be read, or its first images are not where it says.
     """
+    columns = columns or Columns(label=None)
     found: list[Path] = []
     for argument in arguments:
         path = Path(argument)
-        if path.exists() or not glob.has_magic(argument):
+        if argument.lower().endswith((".csv", ".tsv")):
+            names, _, base = read_table(path, columns)
+            images = [base / name for name in names]
+        elif path.exists() or not glob.has_magic(argument):
             images = _at(path)
         else:
             matches = sorted(glob.glob(argument, recursive=True))

@@ -19,10 +19,12 @@ from featx.cli.options import (
     BatchSize,
     Cache,
     Dataset,
+    ImageFolder,
     ImageSize,
     OnError,
     PathColumn,
     Runtime,
+    Suffix,
     Weights,
     make_backbone,
 )
@@ -151,8 +153,14 @@ def extract(
     image_size: ImageSize = None,
     path_column: PathColumn = "path",
     label_column: Annotated[
-        str, typer.Option(help="Column of a CSV file; none: without labels.")
+        str,
+        typer.Option(
+            help="CSV column with the labels; A,B,C: one column per class with 0 and 1; none: "
+            "without labels."
+        ),
     ] = "label",
+    image_folder: ImageFolder = None,
+    suffix: Suffix = "",
     cache: Cache = None,
     batch_size: BatchSize = None,
     runtime: Runtime = "auto",
@@ -178,7 +186,13 @@ def extract(
     if out is not None:
         check_target(out)  # before the work, not after it
     labels = None if label_column == "none" else label_column
-    images = as_dataset(dataset, path_column=path_column, label_column=labels)
+    images = as_dataset(
+        dataset,
+        path_column=path_column,
+        label_column=labels,
+        image_folder=image_folder,
+        suffix=suffix,
+    )
     for note in images.notes:
         print_message(f"Note: {note}")
     options: dict[str, Any] = {"cache": cache, "batch_size": batch_size, "runtime": runtime}

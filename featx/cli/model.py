@@ -15,8 +15,12 @@ from featx.cli.options import (
     BatchSize,
     Cache,
     Dataset,
+    ImageFolder,
     ImageSize,
+    LabelColumn,
     OnError,
+    PathColumn,
+    Suffix,
     Weights,
     WeightsFile,
     make_backbone,
@@ -41,6 +45,10 @@ def train(
     test: Annotated[str | None, typer.Option(help="Labelled images to test it on.")] = None,
     weights: Weights = "imagenet",
     image_size: ImageSize = None,
+    path_column: PathColumn = "path",
+    label_column: LabelColumn = "label",
+    image_folder: ImageFolder = None,
+    suffix: Suffix = "",
     examples: Annotated[
         int, typer.Option(min=0, help="Thumbnails of training images to store in the file.")
     ] = 1000,
@@ -51,10 +59,19 @@ def train(
     """Train a head on a folder of images and write one model file."""
     from featx import heads
     from featx.classifier.classifier import ImageClassifier
+    from featx.datasets.dataset import as_dataset
     from featx.storage.output import check_target
 
     check_target(out)  # before the work, not after it
     estimator = heads.find(head)
+    table: dict[str, Any] = {
+        "path_column": path_column,
+        "label_column": label_column,
+        "image_folder": image_folder,
+        "suffix": suffix,
+    }
+    images = as_dataset(dataset, **table)
+    tested = None if test is None else as_dataset(test, **table)
     began = time.perf_counter()
     model = ImageClassifier(
         make_backbone(backbone, weights, image_size),
@@ -64,7 +81,7 @@ def train(
         on_error=on_error,
         examples=examples,
         progress=bool(ctx.obj),
-    ).fit(dataset)
+    ).fit(images)
     digest = model.save(out)
     pairs = {
         "classes": ", ".join(map(str, model.classes_)),
@@ -73,15 +90,17 @@ def train(
         "file": f"{out} ({file_size(out.stat().st_size)})",
         "sha256": digest,
     }
-    if test is not None:
-        pairs["accuracy"] = f"{model.score(test):.4f} on {test}"
+    if tested is not None:
+        pairs["accuracy"] = f"{model.score(tested):.4f} on {test}"
     print_pairs(pairs)
 
 
 def predict(
     ctx: typer.Context,
     model: ModelFile,
-    paths: Annotated[list[str], typer.Argument(help='Images, folders, or patterns ("*.jpg").')],
+    paths: Annotated[
+        list[str], typer.Argument(help='Images, folders, CSV files, or patterns ("*.jpg").')
+    ],
     top: Annotated[int, typer.Option(min=1, help="Classes for each image.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
@@ -92,19 +111,23 @@ def predict(
         Literal["raise", "skip"],
         typer.Option(help="Exit code 1 (raise) or 0 (skip) after images that cannot be used."),
     ] = "raise",
+    path_column: PathColumn = "path",
+    image_folder: ImageFolder = None,
+    suffix: Suffix = "",
     sha256: Sha256 = None,
     weights: WeightsFile = None,
     cache: Cache = None,
 ) -> None:
     """Print the classes of images, a line per image, with the reason if it cannot be used."""
     from featx.classifier import predictions
+    from featx.datasets.table import Columns
 
     if as_json and as_csv:
         raise typer.BadParameter("--json or --csv, not both.")
     if explain is not None:
         _check_folder(explain)
     loaded = _loaded(model, sha256, weights, cache)
-    found = predictions.paths_of(paths)
+    found = predictions.paths_of(paths, Columns(path_column, None, image_folder, suffix))
     k = min(top, len(loaded.classes_))
     made = _with_progress(predictions.predictions(loaded, found, k), len(found), bool(ctx.obj))
     if explain is not None:

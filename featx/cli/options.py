@@ -14,7 +14,15 @@ Dataset = Annotated[
     str, typer.Argument(help="A folder with one sub-folder per class, or a CSV file.")
 ]
 PathColumn = Annotated[str, typer.Option(help="CSV column with the paths of the images.")]
-LabelColumn = Annotated[str, typer.Option(help="CSV column with the labels.")]
+LabelColumn = Annotated[
+    str,
+    typer.Option(help="CSV column with the labels; A,B,C: one column per class with 0 and 1."),
+]
+ImageFolder = Annotated[
+    Path | None,
+    typer.Option(help="Folder that the paths of a CSV file are relative to; by default its own."),
+]
+Suffix = Annotated[str, typer.Option(help='Appended to each path of a CSV file, such as ".png".')]
 BackboneName = Annotated[
     str, typer.Option("--backbone", "-b", help="`featx backbones` lists the names.")
 ]

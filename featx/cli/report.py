@@ -11,11 +11,13 @@ from featx.cli.options import (
     BackboneNames,
     BatchSize,
     Cache,
+    ImageFolder,
     ImageSize,
     LabelColumn,
     OnError,
     PathColumn,
     Runtime,
+    Suffix,
     Weights,
     make_backbone,
 )
@@ -46,7 +48,9 @@ def benchmark(
     weights: Weights = "imagenet",
     image_size: ImageSize = None,
     path_column: PathColumn = Options.path_column,
-    label_column: LabelColumn = Options.label_column,
+    label_column: LabelColumn = str(Options.label_column),
+    image_folder: ImageFolder = None,
+    suffix: Suffix = Options.suffix,
     baseline: Annotated[
         bool, typer.Option(help="Also train a Keras head end to end, for comparison.")
     ] = True,
@@ -82,6 +86,8 @@ def benchmark(
         progress=ctx.obj,
         path_column=path_column,
         label_column=label_column,
+        image_folder=image_folder,
+        suffix=suffix,
     )
     found.save(out)
     if tensorboard is not None:

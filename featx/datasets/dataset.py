@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from featx.datasets.items import Item, as_pixels, label_array, with_labels
+from featx.datasets.items import Item, as_pixels, with_labels
 from featx.datasets.listing import Listing
-from featx.datasets.tf_data import Stream
+from featx.datasets.parts import inner_folder, refuse_parts
+from featx.datasets.table import Columns, read_table
+from featx.datasets.tf_data import Stream, not_endless
 from featx.errors import DatasetError, EmptyDatasetError
 from featx.images.formats import SUFFIXES
+from featx.labels import class_name, class_order, label_array, notes_on
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +41,8 @@ class Dataset:
     ) -> None:
         if isinstance(items, str | bytes | os.PathLike):
             raise DatasetError(f"Dataset({items!r}): expected items; see Dataset.from_folder.")
-        self._items = items
+        # What can be read only once is read now.
+        self._items = list(items) if isinstance(items, Iterator) else items
         self.notes = tuple(notes)
         self.location = location
 
@@ -46,7 +50,7 @@ class Dataset:
     def items(self) -> Sequence[Item]:
         """All items; a stream is read once and kept in memory."""
         if not isinstance(self._items, Sequence):
-            self._items = list(self._items)
+            self._items = list(iter(self))  # `list(self)` would ask for the length
         return self._items
 
     @property
@@ -58,7 +62,9 @@ class Dataset:
         return len(self.items)
 
     def __iter__(self) -> Iterator[Item]:
-        return iter(self._items)
+        if isinstance(self._items, Sequence | Stream):
+            return iter(self._items)
+        return not_endless(self._items)
 
     def __getitem__(self, index: int) -> Item:
         return self.items[index]
@@ -74,33 +80,39 @@ class Dataset:
 
     @property
     def labels(self) -> np.ndarray | None:
-        """The class names as an object array of shape (n,), or None without labels."""
+        """The labels, shape (n,), or None without: text as objects, numbers as numbers."""
         return label_array([item.label for item in self.items])
 
     @property
-    def classes(self) -> list[str]:
-        """The distinct class names, sorted; empty without labels."""
-        return sorted({item.label for item in self.items if item.label is not None})
+    def classes(self) -> list[Any]:
+        """The distinct labels in the order of ``class_order``; empty without labels."""
+        return class_order(item.label for item in self.items if item.label is not None)
 
     def subset(self, indices: Iterable[int]) -> Dataset:
         """Return the images at these positions, in that order."""
         return Dataset([self.items[int(i)] for i in indices], self.notes, self.location)
 
     @classmethod
-    def from_folder(cls, root: str | os.PathLike[str], *, follow_links: bool = False) -> Dataset:
+    def from_folder(
+        cls, root: str | os.PathLike[str], *, follow_links: bool = False, labelled: bool = True
+    ) -> Dataset:
         """List a folder: one sub-folder per class; without sub-folders there are no labels.
 
         Parameters
         ----------
         root : path
-            The folder. Files below a class folder belong to that class, however deep.
+            The folder. Files below a class folder belong to that class, however deep. If its only
+            sub-folder is the one that holds the class folders, that one is listed.
         follow_links : bool, default=False
             Whether links that lead out of the folder are followed.
+        labelled : bool, default=True
+            False: every image in the folder, however deep, without a label.
 
         Raises
         ------
         DatasetError
-            The folder is missing or is a file; ``EmptyDatasetError`` if it holds no image.
+            The folder is missing or is a file, or holds parts of a data set (train, test) in place
+            of classes; ``EmptyDatasetError`` if it holds no image.
         """
         root = Path(root)
         if not root.is_dir():
@@ -109,29 +121,32 @@ class Dataset:
                 f"the dataset {root} {what}. Expected a folder with one sub-folder per class, a "
                 "folder of images, or a .csv file."
             )
+        notes = []
+        if labelled:
+            inner = inner_folder(root)
+            if inner != root:
+                notes.append(f"The classes are the sub-folders of {inner}, the only folder there.")
+            root = inner
+            refuse_parts(root)
         listing = Listing(root, follow_links)
         paths = sorted(listing.images(), key=os.fsencode)
-        labelled = any("/" in path for path in paths)
-        loose = [path for path in paths if "/" not in path]
-        if labelled and loose:
-            listing.noticed[f"images beside the class folders, skipped (such as {loose[0]})"] = len(
-                loose
-            )
-            paths = [path for path in paths if "/" in path]
+        labelled = labelled and any("/" in path for path in paths)
         if labelled:
-            listing.note_empty_classes({path.split("/", 1)[0] for path in paths})
+            paths = listing.in_classes(paths)
         if not paths:
             raise EmptyDatasetError(
                 f"no image in {root}. {' '.join(listing.notes(paths)) or 'The folder is empty.'} "
                 f"Expected files such as {', '.join(sorted(SUFFIXES))}."
             )
         items = [
-            Item(path, path.split("/", 1)[0] if labelled else None, root / path) for path in paths
+            Item(path, class_name(path.split("/", 1)[0]) if labelled else None, root / path)
+            for path in paths
         ]
-        notes = listing.notes(paths)
-        for note in notes:
+        notes += listing.notes(paths)
+        dataset = cls(items, _noted(items, notes), root)
+        for note in dataset.notes:
             logger.warning("%s: %s", root, note)
-        return cls(items, notes, root)
+        return dataset
 
     @classmethod
     def from_table(
@@ -139,49 +154,35 @@ class Dataset:
         table: Any,
         *,
         path_column: str = "path",
-        label_column: str | None = "label",
+        label_column: str | Sequence[str] | None = "label",
         folder: str | os.PathLike[str] | None = None,
+        suffix: str = "",
     ) -> Dataset:
         """Read a CSV file or a DataFrame with a column of paths and one of labels.
 
         Parameters
         ----------
-        table : path of a .csv file, or pandas.DataFrame
-        path_column, label_column : str
-            The columns' names; ``label_column=None`` means there are no labels.
+        table : path of a .csv file, or DataFrame of pandas or polars
+            Labels from a file are text; those of a DataFrame keep their type.
+        path_column : str
+            The column of paths, or of names that become paths with `folder` and `suffix`.
+        label_column : str, sequence of str or None
+            The column of labels; several columns, one per class, hold 1 in that of the image's
+            class and else 0; None means there are no labels.
         folder : path, optional
             What relative paths are relative to: the CSV's folder, or the working folder.
+        suffix : str, default=""
+            Appended to each path, such as ".png".
 
         Raises
         ------
         DatasetError
-            The file or a column is missing, or a path or label is empty.
+            The file or a column is missing, a path or label is empty, or none of the first images
+            is where the table says; the message says what lies near by.
         """
-        import pandas as pd
-
-        if not isinstance(table, pd.DataFrame):
-            source = Path(table)
-            folder = folder or source.parent
-            try:
-                # As text: "NA" and "007" are labels like any other.
-                table = pd.read_csv(source, dtype=str, keep_default_na=False)
-            except (OSError, ValueError) as error:
-                raise DatasetError(f"the table {source} cannot be read: {error}.") from error
-        for option, column in (("path_column", path_column), ("label_column", label_column)):
-            if column is not None and column not in table.columns:
-                none = ", or None for a table without labels (none there)"
-                remedy = none if option == "label_column" else ""
-                raise DatasetError(
-                    f"the table has no column {column!r}; it has "
-                    f"{', '.join(map(repr, map(str, table.columns)))}. Pass "
-                    f"{option}=... to featx.Dataset.from_table, --{option.replace('_', '-')} on "
-                    f"the command line{remedy}."
-                )
-        labels = None
-        if label_column is not None:
-            column = table[label_column].astype(object)
-            labels = column.where(column.notna(), None).tolist()
-        return cls.from_paths(list(table[path_column]), labels, folder=folder)
+        columns = Columns(path_column, label_column, folder, suffix)
+        paths, labels, base = read_table(table, columns)
+        return cls.from_paths(paths, labels, folder=base)
 
     @classmethod
     def from_paths(
@@ -206,7 +207,8 @@ class Dataset:
         items = [_listed(i, entry, base) for i, entry in enumerate(paths)]
         if not items:
             raise EmptyDatasetError("the list of images is empty; expected at least one path.")
-        return cls(with_labels(items, labels), location=base)
+        labelled = with_labels(items, labels)
+        return cls(labelled, _noted(labelled), base)
 
     @classmethod
     def from_array(cls, pixels: np.ndarray, labels: Sequence[Any] | None = None) -> Dataset:
@@ -222,9 +224,8 @@ class Dataset:
         pixels = as_pixels(pixels, ndim=4)
         if not len(pixels):
             raise EmptyDatasetError("the array holds no image: its first dimension is 0.")
-        return cls(
-            with_labels([Item(str(i), None, image) for i, image in enumerate(pixels)], labels)
-        )
+        items = with_labels([Item(str(i), None, image) for i, image in enumerate(pixels)], labels)
+        return cls(items, _noted(items))
 
     @classmethod
     def from_tf(cls, stream: Any) -> Dataset:
@@ -234,36 +235,47 @@ class Dataset:
 
 def as_dataset(
     source: Any,
-    labels: Sequence[Any] | None = None,
+    labels: Any = None,
     *,
     path_column: str = "path",
-    label_column: str | None = "label",
+    label_column: str | Sequence[str] | None = "label",
+    image_folder: str | os.PathLike[str] | None = None,
+    suffix: str = "",
+    labelled: bool = True,
 ) -> Dataset:
     """Return anything featx takes as a Dataset.
 
     Parameters
     ----------
-    source : Dataset, path, list, numpy.ndarray, pandas.DataFrame or tf.data.Dataset
+    source : Dataset, path, list, numpy.ndarray, DataFrame or tf.data.Dataset
         A folder, a ``.csv`` file or a DataFrame, a list of paths or images, an array of shape
         (n, height, width, 3), a stream of (image, label).
     labels : sequence, optional
         One label per image, in place of those that are there.
-    path_column, label_column : str
-        For tables; ``label_column=None`` means there are no labels.
+    path_column, label_column, image_folder, suffix
+        For tables; see ``Dataset.from_table``, where `image_folder` is called `folder`.
+    labelled : bool, default=True
+        False where labels are of no use: every image in a folder is taken, and the paths of a
+        table.
 
     Raises
     ------
     DatasetError
         The message names what came.
     """
-    columns: dict[str, Any] = {"path_column": path_column, "label_column": label_column}
+    table: dict[str, Any] = {
+        "path_column": path_column,
+        "label_column": label_column if labelled and labels is None else None,
+        "folder": image_folder,
+        "suffix": suffix,
+    }
     if isinstance(source, str | os.PathLike):
-        if os.fspath(source).lower().endswith(".csv"):
-            source = Dataset.from_table(source, **columns)
+        if os.fspath(source).lower().endswith((".csv", ".tsv")):
+            source = Dataset.from_table(source, **table)
         else:
-            source = Dataset.from_folder(source)
+            source = Dataset.from_folder(source, labelled=labelled)
     elif type(source).__name__ == "DataFrame":
-        source = Dataset.from_table(source, **columns)
+        source = Dataset.from_table(source, **table)
     elif hasattr(source, "as_numpy_iterator"):
         source = Dataset.from_tf(source)
     elif isinstance(source, np.ndarray) and source.dtype.kind not in "OUS":
@@ -279,7 +291,13 @@ def as_dataset(
         )
     if labels is None:
         return source
-    return Dataset(with_labels(source.items, labels), source.notes, source.location)
+    items = with_labels(source.items, labels)
+    return Dataset(items, _noted(items, source.notes), source.location)
+
+
+def _noted(items: Iterable[Item], notes: Sequence[str] = ()) -> list[str]:
+    """Return the notes, and one on labels that look like slips of the pen."""
+    return [*notes, *notes_on(item.label for item in items)]
 
 
 def _listed(index: int, entry: Any, base: Path) -> Item:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from featx.errors import DatasetError, InputRangeError
+from featx.labels import Label, as_labels
 
 Source = Path | bytes | np.ndarray
 
@@ -22,96 +23,29 @@ class Item:
     ----------
     id : str
         The path relative to the dataset, with forward slashes, or its position.
-    label : str or None
-        The class name; None where the dataset has no labels.
+    label : str, int, float, bool or None
+        The class name, or the number that was given as one; None where the dataset has no labels.
     source : Path, bytes, or numpy.ndarray of shape (height, width, 3) and dtype uint8
         A file, an encoded image, or RGB pixels 0-255.
     """
 
     id: str
-    label: str | None
+    label: Label | None
     source: Source
 
 
-def label_array(labels: Sequence[str | None]) -> np.ndarray | None:
-    """Return labels as an object array of shape (n,), or None if one is missing."""
-    if any(label is None for label in labels):
-        return None
-    array = np.empty(len(labels), dtype=object)
-    array[:] = labels
-    return array
-
-
-def labels_of(labels: Any, owner: str = "the images have") -> np.ndarray:
-    """Return the labels of a `Dataset` or of `Features`, shape (n,), which must be there.
-
-    Parameters
-    ----------
-    labels : sequence of n labels, or None
-    owner : str
-        The subject and verb of the error's sentence, such as "the test set has".
+def with_labels(items: Sequence[Item], labels: Any) -> Sequence[Item]:
+    """Return the items with these labels, one each; the items themselves where there are none.
 
     Raises
     ------
     DatasetError
-        `labels` is None.
+        They do not fit the images; see ``as_labels``.
     """
     if labels is None:
-        raise DatasetError(
-            f"{owner} no labels. Expected a folder with one sub-folder per class, a table with a "
-            "label column, or labels given beside the images."
-        )
-    return np.asarray(labels)
-
-
-def with_labels(items: Sequence[Item], labels: Sequence[Any] | None) -> Sequence[Item]:
-    """Return the items with these labels as class names."""
-    if labels is None:
         return items
-    labels = list(labels)
-    if len(labels) != len(items):
-        raise DatasetError(f"{len(labels)} labels for {len(items)} images; expected one each.")
-    missing = [i for i, label in enumerate(labels) if _is_missing(label)]
-    if missing:
-        raise DatasetError(
-            f"{len(missing)} labels are missing (row {missing[0]} is {labels[missing[0]]!r}, "
-            f"image {items[missing[0]].id!r}). Remove those rows, or give each image a label."
-        )
-    kinds = {_kind(label) for label in labels}
-    if len(kinds) > 1:
-        raise DatasetError(
-            f"labels of several kinds: {', '.join(sorted(kinds))}; expected names or numbers, "
-            "not both."
-        )
-    return [replace(item, label=_name(label)) for item, label in zip(items, labels, strict=True)]
-
-
-def _is_missing(label: Any) -> bool:
-    if isinstance(label, str | bytes):
-        return not label
-    return label is None or (np.ndim(label) == 0 and bool(label != label))
-
-
-def _kind(label: Any) -> str:
-    if isinstance(label, str | bytes):
-        return "text"
-    if np.ndim(label) == 0 and np.asarray(label).dtype.kind in "biuf":
-        return "numbers"
-    raise DatasetError(
-        f"a label of type {type(label).__name__}; expected one class name or number per image "
-        "(for one-hot rows: class_names[i] for i in y.argmax(1))."
-    )
-
-
-def _name(label: Any) -> str:
-    if isinstance(label, bytes):
-        return label.decode()
-    if isinstance(label, str):
-        return str(label)
-    number = np.asarray(label).item()
-    if isinstance(number, bool):
-        return str(number)
-    return str(int(number) if float(number).is_integer() else number)
+    labels = as_labels(labels, [item.id for item in items])
+    return [replace(item, label=label) for item, label in zip(items, labels, strict=True)]
 
 
 def as_pixels(values: Any, ndim: int) -> np.ndarray:

@@ -33,7 +33,7 @@ class Listing:
             folder, prefix = pending.pop()
             for entry in self._entries(folder):
                 path = prefix + entry.name
-                if entry.name.startswith(".") or entry.name.lower() in _CLUTTER:
+                if is_clutter(entry.name):
                     self.noticed["hidden or system files and folders, skipped"] += 1
                 elif entry.is_symlink() and not self._may_follow(entry):
                     self.noticed[
@@ -80,10 +80,23 @@ class Listing:
         self.noticed[f"files that are not images ({suffix or 'no suffix'}), skipped"] += 1
         return False
 
-    def note_empty_classes(self, used: set[str]) -> None:
-        """Note the folders that would be classes if they held an image."""
-        for name in sorted(self._classes - used):
+    def in_classes(self, paths: Sequence[str]) -> list[str]:
+        """Return the images that lie in a class folder, with notes on all that do not fit."""
+        loose = [path for path in paths if "/" not in path]
+        deep = [path for path in paths if path.count("/") > 1]
+        if loose:
+            self.noticed[f"images beside the class folders, skipped (such as {loose[0]})"] = len(
+                loose
+            )
+        if deep:
+            self.noticed[
+                "images deeper than one level, of the class of the top folder "
+                f"(such as {deep[0]}: {deep[0].split('/', 1)[0]!r})"
+            ] = len(deep)
+        inside = [path for path in paths if "/" in path]
+        for name in sorted(self._classes - {path.split("/", 1)[0] for path in inside}):
             self.noticed[f"folder without an image, not a class: {name!r}"] = 1
+        return inside
 
     def notes(self, paths: Sequence[str]) -> list[str]:
         """Return a sentence for each kind of thing that was noticed."""
@@ -93,6 +106,11 @@ class Listing:
                 duplicates
             )
         return [f"{count} {what}." for what, count in sorted(self.noticed.items())]
+
+
+def is_clutter(name: str) -> bool:
+    """Return whether a file or folder is hidden, or one that a system leaves among images."""
+    return name.startswith(".") or name.lower() in _CLUTTER
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -9,6 +10,12 @@ import numpy as np
 
 from featx.datasets.items import Item, as_pixels, with_labels
 from featx.errors import DatasetError, EmptyDatasetError
+from featx.images.content_hash import of_content
+
+# tf.data.INFINITE_CARDINALITY.
+_INFINITE = -1
+# A stream is without an end once so many contents come again in the same order.
+_REPEATED = 1000
 
 
 class Stream:
@@ -30,8 +37,18 @@ class Stream:
                 "batched or not."
             )
         self._batched = shape.rank == 4
+        length = int(stream.cardinality())
+        self._ends = length >= 0
+        if length == _INFINITE:
+            raise DatasetError(
+                "the tf.data.Dataset has no end: its cardinality is infinite, as after repeat(). "
+                "featx computes each image once: leave repeat() out, or bound it with take(n)."
+            )
 
     def __iter__(self) -> Iterator[Item]:
+        return self._read() if self._ends else not_endless(self._read())
+
+    def _read(self) -> Iterator[Item]:
         number = 0
         high = 0.0
         for element in self._stream.as_numpy_iterator():
@@ -53,6 +70,54 @@ class Stream:
             raise EmptyDatasetError("the tf.data.Dataset gave no image.")
 
     def _label(self, label: Any) -> Any:
-        if self._names is not None and np.ndim(label) == 0 and np.asarray(label).dtype.kind in "iu":
-            return self._names[int(label)]
-        return label
+        """Return one label: a class name where the stream has them, else what came.
+
+        Keras gives whole numbers (label_mode="int"), one 0.0 or 1.0 in an array ("binary"), or
+        one-hot rows ("categorical").
+        """
+        value = np.asarray(label)
+        if value.ndim == 1 and value.dtype.kind in "iuf":
+            value = _position(value)
+        if self._names is not None and value.ndim == 0 and value.dtype.kind in "iu":
+            return self._names[int(value)]
+        return value[()] if value.ndim == 0 else label
+
+
+def _position(values: np.ndarray) -> np.ndarray:
+    """Return the class that Keras's binary or one-hot values stand for; others as they are."""
+    if values.shape == (1,) and values[0] in (0, 1):
+        return np.asarray(int(values[0]))
+    if len(values) > 1 and np.isin(values, (0, 1)).all() and values.sum() == 1:
+        return np.asarray(values.argmax())
+    return values
+
+
+def not_endless(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield the items of a stream, and stop with an error where it begins again and again.
+
+    Raises
+    ------
+    DatasetError
+        The first 1,000 contents came again in the same order.
+    """
+    first: list[Any] = []
+    # Knuth, Morris & Pratt 1977: for each content, how many of the first ones end with it.
+    borders: list[int] = []
+    matched = 0
+    for number, item in enumerate(items):
+        yield item
+        source = item.source
+        content = os.fspath(source) if isinstance(source, os.PathLike) else of_content(source)
+        while matched and (matched == len(first) or content != first[matched]):
+            matched = borders[matched - 1]
+        if number and content == first[matched]:
+            matched += 1
+        if len(first) < _REPEATED:
+            first.append(content)
+            borders.append(matched)
+        elif matched == _REPEATED and len(set(first)) > 1:
+            raise DatasetError(
+                f"the stream has no end: after {number + 1 - _REPEATED:,} images its first "
+                f"{_REPEATED:,} came again in the same order. featx computes each image once: "
+                "leave repeat() out, or bound it with take(n)."
+            )

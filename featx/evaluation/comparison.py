@@ -52,7 +52,9 @@ def benchmark(
     on_error: Literal["raise", "skip"] = Options.on_error,
     progress: bool = Options.progress,
     path_column: str = Options.path_column,
-    label_column: str = Options.label_column,
+    label_column: str | Sequence[str] = Options.label_column,
+    image_folder: str | Path | None = Options.image_folder,
+    suffix: str = Options.suffix,
 ) -> Report:
     """Compare heads on cached features with a Keras head trained end to end, in accuracy and time.
 
@@ -62,7 +64,8 @@ def benchmark(
     Parameters
     ----------
     train, test : folder, CSV, DataFrame, list of paths, array, tf.data.Dataset or featx.Dataset
-        Labelled images. Without `test`, stratified cross-validation over `train`.
+        Labelled images. Without `test`, stratified cross-validation over `train`; of a folder that
+        holds the parts of a data set (train and test, or val), these are taken.
     backbones : sequence of str or Backbone
     precisions : sequence of str, optional
         Each backbone is compared in each of them, such as ("float32", "bfloat16"), to see what
@@ -89,8 +92,8 @@ def benchmark(
     cache, batch_size, runtime, on_error, progress
         As `featx.extract` takes them. Images skipped by `on_error="skip"` are left out for
         every method and listed in the report.
-    path_column, label_column : str
-        Of tables.
+    path_column, label_column, image_folder, suffix
+        Of tables; see `featx.Dataset.from_table`, where `image_folder` is called `folder`.
 
     Returns
     -------
@@ -125,6 +128,8 @@ def benchmark(
         progress=progress,
         path_column=path_column,
         label_column=label_column,
+        image_folder=image_folder,
+        suffix=suffix,
     )
     return compare(train, test, options)
 
@@ -172,8 +177,9 @@ def compare(train: Any, test: Any, options: Options, limits: Limits | None = Non
     """
     started, created = time.perf_counter(), environment.now()
     versions = environment.versions()
+    train, test, notes = splits.parts(train, test)
     asked = plan.read(train, test, options, environment.one_line(versions))
-    run = _measure(asked, train, test, options)
+    run = _measure(asked, train, test, options, notes)
     predictions = [one.predictions for one in run.trials if one.predictions is not None]
     failures = [one.failure for one in run.trials if one.failure is not None]
     if not predictions:
@@ -218,10 +224,10 @@ def compare(train: Any, test: Any, options: Options, limits: Limits | None = Non
     )
 
 
-def _measure(asked: Plan, train: Any, test: Any, options: Options) -> _Run:
+def _measure(asked: Plan, train: Any, test: Any, options: Options, notes: Sequence[str]) -> _Run:
     """Extract once per backbone, look for copies, choose a head, and try every method."""
-    train = as_dataset(train, **options.columns)
-    test = None if test is None else as_dataset(test, **options.columns)
+    train = splits.named(as_dataset(train, **options.table), notes)
+    test = None if test is None else splits.named(as_dataset(test, **options.table))
     splits.check(train, test, asked.folds)
     folds = asked.selection_folds(train, test)
     with tqdm(total=asked.steps, desc="compare", unit="fit", disable=not asked.progress) as bar:

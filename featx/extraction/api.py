@@ -15,7 +15,6 @@ from featx.cache.location import find_root
 from featx.cache.locks import Claims
 from featx.cache.store import Store
 from featx.datasets.dataset import Dataset, as_dataset
-from featx.datasets.items import label_array
 from featx.errors import BadImagesError, CacheCorruptError, OptionError
 from featx.extraction.guard import EnvironmentGuard
 from featx.extraction.lazy_runtime import LazyRuntime
@@ -23,6 +22,7 @@ from featx.extraction.scan import Ledger, scan_dataset
 from featx.extraction.settings import DEFAULT, Settings
 from featx.extraction.statistics import Statistics
 from featx.features import ExtractionReport, Features
+from featx.labels import label_array
 from featx.runtimes import Runtime
 
 # Scans of the dataset: one, and one more for each time that embeddings were damaged, or left to

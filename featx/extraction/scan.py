@@ -29,6 +29,7 @@ from featx.extraction.settings import DEFAULT, Settings
 from featx.images import decoding
 from featx.images.content_hash import Digest, of_content
 from featx.images.image_warnings import Remarks
+from featx.labels import Label
 from featx.runtimes import Runtime
 
 # Over this many bad images, or this share, the fault is not in single files.
@@ -81,7 +82,7 @@ class Ledger:
 
     expected: int | None = None
     ids: list[str] = field(default_factory=list)
-    labels: list[str | None] = field(default_factory=list)
+    labels: list[Label | None] = field(default_factory=list)
     good: list[Digest] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     total: int = 0

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from featx.backbones.backbone import Backbone, find_backbone
+from featx.datasets.dataset import as_dataset
 from featx.extraction.api import extract
 from featx.runtimes import Runtime
 
@@ -93,7 +94,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             An image cannot be used; the embeddings of all others are cached.
         """
         features = extract(
-            X,
+            as_dataset(X, labelled=False),
             self.backbone,
             cache=self.cache,
             batch_size=self.batch_size,

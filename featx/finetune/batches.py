@@ -11,18 +11,20 @@ from typing import Any
 import numpy as np
 
 from featx.datasets.dataset import Dataset
-from featx.datasets.items import Item, labels_of
+from featx.datasets.items import Item
 from featx.errors import DatasetError, Failure, ImageError, UnusableImagesError
 from featx.images import decoding
+from featx.labels import class_order, labels_of, positions_in
 
 AHEAD = 4
 """Batches that are decoded before they are needed."""
 
 
 def classes_and_codes(images: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sorted class names, and the position of each image's class among them."""
+    """Return the classes in their order, and the position of each image's class among them."""
     labels = labels_of(images.labels)
-    classes, codes = np.unique(labels, return_inverse=True)
+    classes = np.array(class_order(labels.tolist()), labels.dtype)
+    codes = positions_in(classes, labels)
     if len(classes) < 2:
         raise DatasetError(
             f"only one class: {classes[0]!r} ({len(labels)} images). A classifier needs images "
@@ -34,13 +36,13 @@ def classes_and_codes(images: Dataset) -> tuple[np.ndarray, np.ndarray]:
 def known_codes(images: Dataset, classes: np.ndarray) -> np.ndarray:
     """Return the position of each image's class among those of the training."""
     labels = labels_of(images.labels)
-    unknown = sorted(set(labels) - set(classes))
-    if unknown:
+    codes = positions_in(classes, labels)
+    if unknown := class_order(labels[codes < 0].tolist()):
         raise DatasetError(
-            f"validation has classes that training does not have: {', '.join(unknown)}. Training "
-            f"has {', '.join(classes)}."
+            f"validation has classes that training does not have: "
+            f"{', '.join(map(str, unknown))}. Training has {', '.join(map(str, classes))}."
         )
-    return np.searchsorted(classes, labels)
+    return codes
 
 
 @contextmanager

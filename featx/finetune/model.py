@@ -16,7 +16,6 @@ from sklearn.utils.validation import check_is_fitted
 from featx.backbones.architectures import BACKBONES
 from featx.backbones.backbone import Backbone, find_backbone
 from featx.datasets.dataset import as_dataset
-from featx.datasets.items import labels_of
 from featx.dense import GlobalAveragePooling, Recipe, attach, seed_of, split, train
 from featx.finetune.batches import (
     ImageBatches,
@@ -25,6 +24,7 @@ from featx.finetune.batches import (
     decoding_threads,
     known_codes,
 )
+from featx.labels import labels_of, positions_in
 
 
 class FineTuned(ClassifierMixin, BaseEstimator):
@@ -247,7 +247,8 @@ class FineTuned(ClassifierMixin, BaseEstimator):
     def score(self, dataset: Any, y: Sequence[Any] | None = None) -> float:
         """Return the share of images whose predicted class is their label."""
         images = as_dataset(dataset, y)
-        return float(np.mean(self.predict(images) == labels_of(images.labels)))
+        labels = positions_in(self.classes_, labels_of(images.labels))
+        return float(np.mean(positions_in(self.classes_, self.predict(images)) == labels))
 
 
 def _features(backbone: Backbone, recipe: Recipe) -> Any:

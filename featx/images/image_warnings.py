@@ -6,7 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -98,9 +98,7 @@ class Remarks:
             if self._counts[kind]
         ]
 
-    def log(
-        self, digests: np.ndarray, labels: Sequence[str | None], ids: Sequence[str]
-    ) -> list[str]:
+    def log(self, digests: np.ndarray, labels: Sequence[Any], ids: Sequence[str]) -> list[str]:
         """Log all sentences, with one on labels that contradict each other; return them."""
         sentences = self.sentences() + label_conflicts(digests, labels, ids)
         for sentence in sentences:
@@ -108,16 +106,15 @@ class Remarks:
         return sentences
 
 
-def label_conflicts(
-    digests: np.ndarray, labels: Sequence[str | None], ids: Sequence[str]
-) -> list[str]:
+def label_conflicts(digests: np.ndarray, labels: Sequence[Any], ids: Sequence[str]) -> list[str]:
     """Return a sentence if images of the same content have different labels, else none.
 
     Parameters
     ----------
     digests : numpy.ndarray of shape (n, 32) and dtype uint8
         The content digests; 64 bits of them are compared.
-    labels, ids : sequence of str
+    labels : sequence
+    ids : sequence of str
         One each per image.
     """
     if not len(digests) or any(label is None for label in labels):

@@ -124,7 +124,7 @@ def test_not_fitted_and_unlabelled(image_folder: Path) -> None:
 
 
 def test_score_needs_known_labels(model: ImageClassifier, image_folder: Path) -> None:
-    with pytest.raises(DatasetError, match="labels that were not in the training set: pink"):
+    with pytest.raises(DatasetError, match="labels that were not in the training set: 'pink'"):
         model.score(image_folder / "red", ["pink"] * 8)
     with pytest.raises(DatasetError, match="the images have no labels"):
         model.score(image_folder / "red")

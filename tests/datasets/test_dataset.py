@@ -29,29 +29,33 @@ def test_labels_may_be_given_or_replaced(image_folder: Path) -> None:
 
 
 def test_table(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("b.png", "sub/a.png"):
+        (tmp_path / name).write_bytes(made.png())
     (tmp_path / "list.csv").write_text("path,label\nb.png,NA\nsub/a.png,007\n")
     dataset = as_dataset(tmp_path / "list.csv")
     assert dataset.labels is not None
     assert dataset.labels.tolist() == ["NA", "007"]  # as they stand there
     assert [item.source for item in dataset] == [tmp_path / "b.png", tmp_path / "sub" / "a.png"]
-    frame = pd.DataFrame({"file": ["b.png"], "kind": [3]})
+    frame = pd.DataFrame({"file": [(tmp_path / "b.png").as_posix()], "kind": [3]})
     named = as_dataset(frame, path_column="file", label_column="kind")
-    assert (named.ids, named.classes) == (["b.png"], ["3"])
+    assert (named.ids, named.classes) == (frame["file"].tolist(), [3])
     assert as_dataset(frame, path_column="file", label_column=None).labels is None
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"path_column": "x"}, "no column 'x'"), ({"label_column": "y"}, "or None for a table")],
+    [({"path_column": "x"}, "no column 'x'"), ({"label_column": "y"}, "or None for images")],
 )
 def test_columns_that_are_not_there(options: dict[str, str], said: str) -> None:
     with pytest.raises(DatasetError, match=said):
         as_dataset(pd.DataFrame({"path": ["a"], "label": ["b"]}), **options)
 
 
-def test_a_label_that_is_missing_in_a_table() -> None:
+def test_a_label_that_is_missing_in_a_table(image_folder: Path) -> None:
+    paths = sorted(map(str, image_folder.rglob("*.png")))[:2]
     with pytest.raises(DatasetError, match="labels are missing"):
-        as_dataset(pd.DataFrame({"path": ["a", "b"], "label": ["x", None]}))
+        as_dataset(pd.DataFrame({"path": paths, "label": ["x", None]}))
 
 
 def test_list_of_all_kinds(tmp_path: Path) -> None:
@@ -65,7 +69,7 @@ def test_list_of_all_kinds(tmp_path: Path) -> None:
 
 def test_array(image_folder: Path) -> None:
     dataset = as_dataset(np.zeros((3, 4, 5, 3), np.uint8), [1, 0, 1])
-    assert (dataset.ids, dataset.classes) == (["0", "1", "2"], ["0", "1"])
+    assert (dataset.ids, dataset.classes) == (["0", "1", "2"], [0, 1])
     names = np.array(["a.png", "b.png"])
     assert as_dataset(names).ids == ["a.png", "b.png"]
 
@@ -93,7 +97,7 @@ def test_a_path_is_no_items(tmp_path: Path) -> None:
 
 def test_a_column_of_paths() -> None:
     dataset = as_dataset(pd.Series(["a.png", "b.png"]), pd.Series([True, False]))
-    assert (dataset.ids, dataset.classes) == (["a.png", "b.png"], ["False", "True"])
+    assert (dataset.ids, dataset.classes) == (["a.png", "b.png"], [False, True])
 
 
 def test_subset_keeps_order_and_repeats(image_folder: Path) -> None:

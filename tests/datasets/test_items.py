@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featx.datasets.items import Item, as_pixels, label_array, with_labels
+from featx.datasets.items import as_pixels
 from featx.errors import DatasetError, InputRangeError
 
 PIXELS = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
@@ -51,26 +51,3 @@ def test_values_outside_0_to_255(values: list[float]) -> None:
 
 def test_a_black_image_of_floats_is_no_mistake() -> None:
     assert not as_pixels(np.zeros((2, 2, 3)), ndim=3).any()
-
-
-@pytest.mark.parametrize(
-    ("labels", "expected"),
-    [
-        (["b", "a"], ["b", "a"]),
-        ([1, 0], ["1", "0"]),
-        ([1.0, 0.5], ["1", "0.5"]),
-        (np.array([3, 4], np.int8), ["3", "4"]),
-        ([b"x", "y"], ["x", "y"]),
-        (np.array([True, False]), ["True", "False"]),
-    ],
-)
-def test_labels_become_names(labels: Any, expected: list[str]) -> None:
-    items = with_labels([Item("0", None, b""), Item("1", None, b"")], labels)
-    assert [item.label for item in items] == expected
-
-
-def test_label_array() -> None:
-    array = label_array(["a", "b"])
-    assert array is not None
-    assert (array.dtype, array.shape) == (object, (2,))
-    assert label_array(["a", None]) is None

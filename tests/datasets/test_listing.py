@@ -33,12 +33,13 @@ def test_notes_count_what_was_left_out(folder: Path) -> None:
     (folder / "a" / "more.txt").write_text("words")
     (folder / "empty" / "deep").mkdir(parents=True)
     listing = Listing(folder, follow_links=False)
-    paths = list(listing.images())
-    listing.note_empty_classes({path.split("/")[0] for path in paths})
+    paths = listing.in_classes(sorted(listing.images()))
     assert listing.notes(paths) == [
         "2 files that are not images (.txt), skipped.",
         "1 folder without an image, not a class: 'empty'.",
         "1 hidden or system files and folders, skipped.",
+        "1 images deeper than one level, of the class of the top folder "
+        "(such as b/deep/er/1.png: 'b').",
     ]
 
 

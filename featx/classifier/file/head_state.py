@@ -261,7 +261,7 @@ class HeadState:
 
 
 class Shape(NamedTuple):
-    """What a head must fit: the width of an embedding, and the class names."""
+    """What a head must fit: the width of an embedding, and the classes it was trained on."""
 
     dim: int
     classes: np.ndarray

@@ -22,6 +22,7 @@ from featx.errors import (
     ModelIntegrityError,
     ModelVersionError,
 )
+from featx.labels import as_targets, class_order
 from featx.versions import installed
 
 TOLERANCE = 1e-6
@@ -156,7 +157,7 @@ def _parts(
         for member, content in members.items()
         if member.endswith(".npy")
     }
-    shape = Shape(dim, classes)
+    shape = Shape(dim, as_targets(classes))
     head = _head(name, manifest["head"], members, arrays, shape)
     probes = arrays["probes/embeddings.npy"]
     fits = probes.shape[1:] == (dim,) and probes.dtype == np.float32 and 1 <= len(probes) <= PROBES
@@ -167,22 +168,24 @@ def _parts(
         examples = of_members(manifest["examples"], arrays, dim)
     except ModelFormatError as error:
         raise ModelFormatError(f"{name}: {error}") from error
-    return Parts(backbone, head, shape.classes, spec, dim, probes, examples)
+    return Parts(backbone, head, classes, spec, dim, probes, examples)
 
 
 def _classes_data(classes: np.ndarray) -> list[Any]:
-    return [int(one) if classes.dtype.kind in "iu" else str(one) for one in classes]
+    data: list[Any] = classes.tolist()
+    return data
 
 
 def _classes_of(name: str, data: Any) -> np.ndarray:
-    """Return class names, or classes that are whole numbers, as they were written."""
+    """Return class names, or classes that are numbers or booleans, as they were written."""
     kinds = {type(one) for one in data} if isinstance(data, list) else set()
-    if kinds not in ({str}, {int}) or len(data) < 2 or data != sorted(set(data)):
+    alike = kinds in ({str}, {int}, {float}, {bool})
+    if not alike or len(data) < 2 or data != class_order(data):
         raise ModelFormatError(
             f"{name}: its classes are not two or more names or numbers, sorted and distinct."
         )
-    if kinds == {int}:
-        return np.array(data, np.int64)
+    if kinds != {str}:
+        return np.array(data)
     longest = max(map(len, data))
     # NumPy gives every name the memory of the longest one.
     small = longest < _MAX_TEXT and 4 * longest * len(data) <= _MAX_CLASSES

@@ -222,12 +222,12 @@ def inspect(
     parts = {"train": train} if test is None else {"train": train, "test": test}
     items = [item for one in parts.values() for item in one.images.items]
     refs = [
-        ImageRef(part, item.id, item.label)
+        ImageRef(part, item.id, None if item.label is None else str(item.label))
         for part, one in parts.items()
         for item in one.images.items
     ]
     pairs = sorted(found.duplicates, key=lambda pair: _suspicion(pair, refs))
-    labels = [item.label for item in train.images.items if item.label is not None]
+    labels = [str(item.label) for item in train.images.items if item.label is not None]
     labelled = len(labels) == len(train.images)
     tested = {} if found.test_groups is None else {"test": found.test_groups}
     return Leaks(

@@ -35,7 +35,9 @@ class Options:
     on_error: Literal["raise", "skip"] = "raise"
     progress: bool = True
     path_column: str = "path"
-    label_column: str = "label"
+    label_column: str | Sequence[str] = "label"
+    image_folder: str | Path | None = None
+    suffix: str = ""
 
     @property
     def extraction(self) -> dict[str, Any]:
@@ -44,6 +46,7 @@ class Options:
         return {name: getattr(self, name) for name in names}
 
     @property
-    def columns(self) -> dict[str, str]:
+    def table(self) -> dict[str, Any]:
         """What goes to `as_dataset` beside the images."""
-        return {"path_column": self.path_column, "label_column": self.label_column}
+        names = ("path_column", "label_column", "image_folder", "suffix")
+        return {name: getattr(self, name) for name in names}

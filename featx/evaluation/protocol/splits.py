@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from featx.datasets import content
 from featx.datasets.dataset import Dataset
-from featx.datasets.items import labels_of
+from featx.datasets.parts import inner_folder, parts_of
 from featx.errors import DatasetError
 from featx.evaluation.results import Images, SkippedImage
 from featx.features import Features
 from featx.formatting import counted
+from featx.labels import as_text, class_order, labels_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,27 @@ class Split:
     test: Dataset
 
 
+def parts(train: Any, test: Any) -> tuple[Any, Any, list[str]]:
+    """Return what trains and what tests of a folder that holds both, and a note on it.
+
+    What is not such a folder comes back as it is, and so does `train` where `test` is given.
+    """
+    if test is None and isinstance(train, str | Path) and Path(train).is_dir():
+        found = parts_of(inner_folder(Path(train)))
+        if found is not None:
+            return found.train, found.test, found.notes()
+    return train, test, []
+
+
+def named(dataset: Dataset, notes: Sequence[str] = ()) -> Dataset:
+    """Return the images with their labels as text: a report speaks of class names alone."""
+    items = [
+        replace(item, label=as_text(item.label)) if isinstance(item.label, int | float) else item
+        for item in dataset.items
+    ]
+    return Dataset(items, (*notes, *dataset.notes), dataset.location)
+
+
 def check(train: Dataset, test: Dataset | None, folds: int) -> None:
     """Raise DatasetError where these labels cannot be compared on.
 
@@ -74,12 +96,12 @@ def check(train: Dataset, test: Dataset | None, folds: int) -> None:
     if test is None:
         _check_folds(classes, folds)
         return
-    unseen = sorted({str(name) for name in labels_of(test.labels, "the test set has")} - {*classes})
+    unseen = class_order({*map(str, labels_of(test.labels, "the test set has"))} - {*classes})
     if unseen:
         raise DatasetError(
             f"the test set has {counted(len(unseen), 'class', 'classes')} that the training set "
-            f"lacks: {_listed(unseen)}. The training set has: {_listed(sorted(classes))}. Give "
-            "both sets the same class names, or leave those images out."
+            f"lacks: {_listed(unseen)}. The training set has: {_listed(class_order(classes))}. "
+            "Give both sets the same class names, or leave those images out."
         )
 
 
@@ -160,8 +182,8 @@ def folds_of(
 
 
 def classes_of(train: EmbeddedImages) -> tuple[str, ...]:
-    """Return the names of the classes that train, sorted: the columns of all probabilities."""
-    return tuple(sorted({str(label) for label in train.labels}))
+    """Return the names of the classes that train, in order: the columns of all probabilities."""
+    return tuple(class_order(train.labels.tolist()))
 
 
 def describe(

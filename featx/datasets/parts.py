@@ -1,0 +1,123 @@
+"""Folders that hold the parts of a data set, such as train and test, and folders around one."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from featx.datasets.listing import is_clutter
+from featx.errors import DatasetError
+from featx.images.formats import SUFFIXES
+
+_TRAIN = ("train", "training")
+_VALIDATION = ("val", "valid", "validation", "dev")
+_TEST = ("test", "testing")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts that a folder holds in place of classes.
+
+    Attributes
+    ----------
+    root : Path
+    names : tuple of str
+        Sub-folders with the name of a part, sorted.
+    """
+
+    root: Path
+    names: tuple[str, ...]
+
+    @property
+    def train(self) -> Path:
+        """The folder to train on.
+
+        Raises
+        ------
+        DatasetError
+            None of the parts has its name, or it holds no class folders.
+        """
+        found = self._named(_TRAIN)
+        if found is None or not _folders(found):
+            raise DatasetError(
+                f"{self.root} holds {self.listed}, and no folder 'train' with one sub-folder per "
+                "class. Pass the training and the test images apart, as train and test."
+            )
+        return found
+
+    @property
+    def test(self) -> Path | None:
+        """The folder to test on: the test part, else the validation part; None without labels."""
+        found = [self._named(names) for names in (_TEST, _VALIDATION)]
+        return next((one for one in found if one is not None and _folders(one)), None)
+
+    @property
+    def listed(self) -> str:
+        """The names in one line."""
+        return ", ".join(map(repr, self.names))
+
+    def notes(self) -> list[str]:
+        """Return what was taken from the folder, and what was left out."""
+        train, test = self.train, self.test
+        taken = f"trained on {train.name!r}"
+        taken += f", tested on {test.name!r}" if test is not None else ", tested by folds of it"
+        used = {train.name} | ({test.name} if test is not None else set())
+        left = [repr(name) for name in self.names if name not in used]
+        out = f"; left out: {', '.join(left)}" if left else ""
+        return [f"{self.root} holds parts of a data set: {taken}{out}."]
+
+    def _named(self, wanted: tuple[str, ...]) -> Path | None:
+        return next((self.root / name for name in self.names if name.casefold() in wanted), None)
+
+
+def parts_of(root: Path) -> Parts | None:
+    """Return the parts that a folder holds in place of classes, or None.
+
+    There are two or more sub-folders that are called train, test, val, valid, validation, dev,
+    training or testing, and one of them holds sub-folders.
+    """
+    every = (*_TRAIN, *_VALIDATION, *_TEST)
+    names = [name for name in _folders(root) if name.casefold() in every]
+    if len(names) < 2 or not any(_folders(root / name) for name in names):
+        return None
+    return Parts(root, tuple(names))
+
+
+def refuse_parts(root: Path) -> None:
+    """Raise DatasetError if a folder holds parts of a data set: they are not classes."""
+    found = parts_of(root)
+    if found is not None:
+        train = found._named(_TRAIN) or root / found.names[0]
+        raise DatasetError(
+            f"{root} holds parts of a data set, not classes: {found.listed}. Pass one of them, "
+            f"such as {train}; featx.benchmark({os.fspath(root)!r}) and `featx benchmark {root}` "
+            "train on one and test on another."
+        )
+
+
+def inner_folder(root: Path) -> Path:
+    """Return the folder that holds the classes: `root`, or the only folder in it that does.
+
+    Archives are often unpacked into a folder of their own name: ``flowers/flowers/daisy/1.jpg``.
+    """
+    inner = root
+    while len(folders := _folders(inner)) == 1 and not _holds_images(inner):
+        inner = inner / folders[0]
+    return inner if len(folders) > 1 and not _holds_images(inner) else root
+
+
+def _holds_images(root: Path) -> bool:
+    with os.scandir(root) as entries:
+        return any(os.path.splitext(entry.name)[1].lower() in SUFFIXES for entry in entries)
+
+
+def _folders(root: Path) -> list[str]:
+    """Return the names of the sub-folders of a folder, sorted; hidden and system ones left out."""
+    try:
+        with os.scandir(root) as entries:
+            return sorted(
+                entry.name for entry in entries if entry.is_dir() and not is_clutter(entry.name)
+            )
+    except OSError:  # whoever lists the folder says what is wrong with it
+        return []

@@ -1,0 +1,217 @@
+"""Tables of images: columns of paths and labels, in the shapes in which people publish them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import numpy as np
+
+from featx.errors import DatasetError, EmptyDatasetError
+from featx.formatting import did_you_mean
+
+# A table whose first paths are all missing is refused before any work; so many are looked at.
+_TRIED = 20
+# Where a missing image may be, no more entries of a folder are looked through than this.
+_LOOKED_THROUGH = 100_000
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns a table has, and where its images are.
+
+    Attributes
+    ----------
+    path : str
+        The column of paths, or of names that become paths with `folder` and `suffix`.
+    label : str, sequence of str or None
+        The column of labels; one column per class, with 1 in that of the image's class; None: no
+        labels.
+    folder : path or None
+        What relative paths are relative to; by default a CSV file's folder, or the working folder.
+    suffix : str
+        Appended to each path, such as ".png".
+    """
+
+    path: str = "path"
+    label: str | Sequence[str] | None = "label"
+    folder: str | os.PathLike[str] | None = None
+    suffix: str = ""
+
+
+def read_table(table: Any, columns: Columns) -> tuple[list[Any], list[Any] | None, Path]:
+    """Return the paths of a table, its labels, and the folder that the paths are relative to.
+
+    Parameters
+    ----------
+    table : path of a .csv file, or DataFrame of pandas or polars
+    columns : Columns
+
+    Raises
+    ------
+    DatasetError
+        The file or a column is missing, or none of the first images is where it should be.
+    """
+    folder = columns.folder
+    if isinstance(table, str | os.PathLike):
+        source = Path(table)
+        folder = source.parent if folder is None else folder
+        table = _read_csv(source)
+    base = Path() if folder is None else Path(folder)
+    if folder is not None and not base.is_dir():
+        raise DatasetError(f"the folder of images {base} is not a folder, or does not exist.")
+    names = [str(name) for name in table.columns]
+    _check_column(names, columns.path, "path_column")
+    paths = list(table[columns.path])
+    if not paths:
+        raise EmptyDatasetError("the table holds no image: it has a header and no rows.")
+    labels = _labels(table, names, columns.label)
+    if all(isinstance(path, str) for path in paths):
+        paths = _resolved(paths, base, columns)
+    return paths, labels, base
+
+
+def _labels(
+    table: Any, names: Sequence[str], label: str | Sequence[str] | None
+) -> list[Any] | None:
+    if label is None:
+        return None
+    if isinstance(label, str) and label not in names and "," in label:
+        label = [name.strip() for name in label.split(",")]
+    if isinstance(label, str):
+        if label not in names:
+            _check_column(names, label, "label_column", _one_hot_advice(table, names))
+        return list(table[label])
+    for name in label:
+        _check_column(names, name, "label_column")
+    return _of_one_hot(table, list(label))
+
+
+def _read_csv(source: Path) -> Any:
+    import pandas as pd
+
+    try:
+        with open(source, encoding="utf-8-sig") as file:
+            head = file.readline()
+        # Spreadsheets of half of Europe write semicolons.
+        separator = max(",;\t", key=head.count)
+        # As text: "NA" and "007" are labels like any other.
+        return pd.read_csv(source, sep=separator, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"the table {source} cannot be read: {error}.") from error
+
+
+def _check_column(names: Sequence[str], column: str, option: str, advice: str = "") -> None:
+    if column in names:
+        return
+    without = ", or None for images without labels" if option == "label_column" else ""
+    raise DatasetError(
+        f"the table has no column {column!r}; it has {', '.join(map(repr, names))}."
+        f"{did_you_mean(column, names)} Pass {option}=... to featx.Dataset.from_table, "
+        f"--{option.replace('_', '-')} on the command line{without}.{advice}"
+    )
+
+
+def _of_one_hot(table: Any, names: Sequence[str]) -> list[str]:
+    """Return the class of each image, of a table with one column per class."""
+    try:
+        values = np.array([[float(value) for value in table[name]] for name in names]).T
+    except (TypeError, ValueError) as error:
+        raise DatasetError(
+            f"the columns {', '.join(map(repr, names))} are taken as one per class, and hold "
+            f"other values than 0 and 1: {error}."
+        ) from error
+    wrong = np.flatnonzero(~(np.isin(values, (0.0, 1.0)).all(axis=1) & (values.sum(axis=1) == 1)))
+    if len(wrong):
+        raise DatasetError(
+            f"{len(wrong)} rows do not have one 1 and else 0 in the columns "
+            f"{', '.join(map(repr, names))} (such as row {wrong[0]}, counted from 0). featx trains "
+            "on one class per image."
+        )
+    return [names[position] for position in values.argmax(axis=1)]
+
+
+def _one_hot_advice(table: Any, names: Sequence[str]) -> str:
+    """Return a hint if some columns hold 0 and 1 alone, and each row one 1; else nothing."""
+    binary = [name for name in names if set(map(str, table[name])) == {"0", "1"}]
+    binary += [name for name in names if set(map(str, table[name])) == {"0.0", "1.0"}]
+    if len(binary) < 2:
+        return ""
+    try:
+        _of_one_hot(table, binary)
+    except DatasetError:
+        return ""
+    listed = ",".join(binary)
+    return (
+        f" These look like one column per class: label_column={binary!r} (--label-column {listed})."
+    )
+
+
+def _resolved(paths: Sequence[str], base: Path, columns: Columns) -> list[str]:
+    """Return the paths with the suffix, Windows separators replaced where that finds the image."""
+    given = [f"{path}{columns.suffix}" if path else path for path in paths]
+    tried = [path for path in given if path][:_TRIED]
+    if any("\\" in path for path in tried) and not any((base / path).exists() for path in tried):
+        given = [PureWindowsPath(path).as_posix() for path in given]
+        tried = [path for path in given if path][:_TRIED]
+    if tried and not any(_may_exist(base / path) for path in tried):
+        raise DatasetError(_nowhere(tried[0], len(tried), base, columns))
+    return given
+
+
+def _may_exist(path: Path) -> bool:
+    try:
+        return os.path.lexists(path)
+    except ValueError:  # a name with a zero byte
+        return False
+
+
+def _nowhere(path: str, tried: int, base: Path, columns: Columns) -> str:
+    """Return the sentence on a table whose images are not there: where it looked, what is near."""
+    which = "its image" if tried == 1 else f"any of its first {tried} images"
+    message = f"the table's column {columns.path!r} does not lead to {which}: {base / path} does "
+    message += "not exist."
+    found = _nearby(path, base)
+    if found is None:
+        there = ", ".join(sorted(os.listdir(base))[:10]) if base.is_dir() else "no such folder"
+        return (
+            f"{message} In {base} are: {there or 'no files'}. Pass folder=... to "
+            "featx.Dataset.from_table (--image-folder on the command line) if the images lie "
+            'elsewhere, and suffix=".jpg" (--suffix) if the names lack it.'
+        )
+    folder, suffix = found
+    python, shell = [], []
+    if folder != base:
+        python.append(f"folder={os.fspath(folder)!r}")
+        shell.append(f"--image-folder {folder}")
+    if suffix:
+        python.append(f"suffix={columns.suffix + suffix!r}")
+        shell.append(f"--suffix {columns.suffix + suffix}")
+    return (
+        f"{message} {folder / (path + suffix)} does: pass {', '.join(python)} to "
+        f"featx.Dataset.from_table ({' '.join(shell)} on the command line)."
+    )
+
+
+def _nearby(path: str, base: Path) -> tuple[Path, str] | None:
+    """Return the folder and the suffix with which a missing path would exist, if one is near."""
+    wanted = Path(path)
+    folders = [base]
+    if base.is_dir():
+        folders += sorted(one for one in base.iterdir() if one.is_dir())[:_TRIED]
+    for folder in folders:
+        parent = folder / wanted.parent
+        if not parent.is_dir():
+            continue
+        with os.scandir(parent) as entries:
+            for entry in islice(entries, _LOOKED_THROUGH):
+                if entry.name == wanted.name and folder != base:
+                    return folder, ""
+                stem, suffix = os.path.splitext(entry.name)
+                if stem == wanted.name and suffix and entry.is_file():
+                    return folder, suffix
+    return None
