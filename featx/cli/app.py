@@ -19,6 +19,7 @@ from featx.cli.options import (
     BatchSize,
     Cache,
     Dataset,
+    FollowLinks,
     ImageSize,
     OnError,
     PathColumn,
@@ -153,6 +154,7 @@ def extract(
     label_column: Annotated[
         str, typer.Option(help="Column of a CSV file; none: without labels.")
     ] = "label",
+    follow_links: FollowLinks = False,
     cache: Cache = None,
     batch_size: BatchSize = None,
     runtime: Runtime = "auto",
@@ -178,7 +180,9 @@ def extract(
     if out is not None:
         check_target(out)  # before the work, not after it
     labels = None if label_column == "none" else label_column
-    images = as_dataset(dataset, path_column=path_column, label_column=labels)
+    images = as_dataset(
+        dataset, path_column=path_column, label_column=labels, follow_links=follow_links
+    )
     for note in images.notes:
         print_message(f"Note: {note}")
     options: dict[str, Any] = {"cache": cache, "batch_size": batch_size, "runtime": runtime}

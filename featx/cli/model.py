@@ -15,6 +15,7 @@ from featx.cli.options import (
     BatchSize,
     Cache,
     Dataset,
+    FollowLinks,
     ImageSize,
     OnError,
     Weights,
@@ -44,6 +45,7 @@ def train(
     examples: Annotated[
         int, typer.Option(min=0, help="Thumbnails of training images to store in the file.")
     ] = 1000,
+    follow_links: FollowLinks = False,
     cache: Cache = None,
     batch_size: BatchSize = None,
     on_error: OnError = "raise",
@@ -51,6 +53,7 @@ def train(
     """Train a head on a folder of images and write one model file."""
     from featx import heads
     from featx.classifier.classifier import ImageClassifier
+    from featx.datasets.dataset import as_dataset
     from featx.storage.output import check_target
 
     check_target(out)  # before the work, not after it
@@ -64,7 +67,7 @@ def train(
         on_error=on_error,
         examples=examples,
         progress=bool(ctx.obj),
-    ).fit(dataset)
+    ).fit(as_dataset(dataset, follow_links=follow_links))
     digest = model.save(out)
     pairs = {
         "classes": ", ".join(map(str, model.classes_)),
@@ -74,7 +77,8 @@ def train(
         "sha256": digest,
     }
     if test is not None:
-        pairs["accuracy"] = f"{model.score(test):.4f} on {test}"
+        tested = model.score(as_dataset(test, follow_links=follow_links))
+        pairs["accuracy"] = f"{tested:.4f} on {test}"
     print_pairs(pairs)
 
 
@@ -92,6 +96,7 @@ def predict(
         Literal["raise", "skip"],
         typer.Option(help="Exit code 1 (raise) or 0 (skip) after images that cannot be used."),
     ] = "raise",
+    follow_links: FollowLinks = False,
     sha256: Sha256 = None,
     weights: WeightsFile = None,
     cache: Cache = None,
@@ -104,7 +109,7 @@ def predict(
     if explain is not None:
         _check_folder(explain)
     loaded = _loaded(model, sha256, weights, cache)
-    found = predictions.paths_of(paths)
+    found = predictions.paths_of(paths, follow_links=follow_links)
     k = min(top, len(loaded.classes_))
     made = _with_progress(predictions.predictions(loaded, found, k), len(found), bool(ctx.obj))
     if explain is not None:

@@ -11,6 +11,7 @@ from featx.cli.options import (
     BackboneNames,
     BatchSize,
     Cache,
+    FollowLinks,
     ImageSize,
     LabelColumn,
     OnError,
@@ -47,6 +48,7 @@ def benchmark(
     image_size: ImageSize = None,
     path_column: PathColumn = Options.path_column,
     label_column: LabelColumn = Options.label_column,
+    follow_links: FollowLinks = Options.follow_links,
     baseline: Annotated[
         bool, typer.Option(help="Also train a Keras head end to end, for comparison.")
     ] = True,
@@ -82,6 +84,7 @@ def benchmark(
         progress=ctx.obj,
         path_column=path_column,
         label_column=label_column,
+        follow_links=follow_links,
     )
     found.save(out)
     if tensorboard is not None:

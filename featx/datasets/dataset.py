@@ -238,6 +238,7 @@ def as_dataset(
     *,
     path_column: str = "path",
     label_column: str | None = "label",
+    follow_links: bool = False,
 ) -> Dataset:
     """Return anything featx takes as a Dataset.
 
@@ -250,6 +251,8 @@ def as_dataset(
         One label per image, in place of those that are there.
     path_column, label_column : str
         For tables; ``label_column=None`` means there are no labels.
+    follow_links : bool, default=False
+        For folders: whether links that lead out of the folder are followed.
 
     Raises
     ------
@@ -261,7 +264,7 @@ def as_dataset(
         if os.fspath(source).lower().endswith(".csv"):
             source = Dataset.from_table(source, **columns)
         else:
-            source = Dataset.from_folder(source)
+            source = Dataset.from_folder(source, follow_links=follow_links)
     elif type(source).__name__ == "DataFrame":
         source = Dataset.from_table(source, **columns)
     elif hasattr(source, "as_numpy_iterator"):
@@ -290,10 +293,8 @@ def _listed(index: int, entry: Any, base: Path) -> Item:
         return Item(path.as_posix(), None, base / path)
     if isinstance(entry, np.ndarray):
         return Item(str(index), None, as_pixels(entry, ndim=3))
-    if hasattr(entry, "getexif"):  # a PIL image
-        from PIL import ImageOps
-
-        return Item(str(index), None, np.asarray(ImageOps.exif_transpose(entry).convert("RGB")))
+    if hasattr(entry, "getexif"):  # a PIL image: decoded where all others are
+        return Item(str(index), None, entry)
     raise DatasetError(
         f"entry {index} of the list is {entry!r} ({type(entry).__name__}); expected a path, the "
         "bytes of an image, pixels of shape (height, width, 3), or a PIL image."

@@ -53,6 +53,7 @@ def benchmark(
     progress: bool = Options.progress,
     path_column: str = Options.path_column,
     label_column: str = Options.label_column,
+    follow_links: bool = Options.follow_links,
 ) -> Report:
     """Compare heads on cached features with a Keras head trained end to end, in accuracy and time.
 
@@ -91,6 +92,8 @@ def benchmark(
         every method and listed in the report.
     path_column, label_column : str
         Of tables.
+    follow_links : bool
+        Whether links that lead out of a folder of images are followed.
 
     Returns
     -------
@@ -125,6 +128,7 @@ def benchmark(
         progress=progress,
         path_column=path_column,
         label_column=label_column,
+        follow_links=follow_links,
     )
     return compare(train, test, options)
 

@@ -36,6 +36,7 @@ class Options:
     progress: bool = True
     path_column: str = "path"
     label_column: str = "label"
+    follow_links: bool = False
 
     @property
     def extraction(self) -> dict[str, Any]:
@@ -44,6 +45,7 @@ class Options:
         return {name: getattr(self, name) for name in names}
 
     @property
-    def columns(self) -> dict[str, str]:
+    def columns(self) -> dict[str, Any]:
         """What goes to `as_dataset` beside the images."""
-        return {"path_column": self.path_column, "label_column": self.label_column}
+        names = ("path_column", "label_column", "follow_links")
+        return {name: getattr(self, name) for name in names}

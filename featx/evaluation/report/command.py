@@ -17,7 +17,10 @@ from featx.backbones.backbone import Backbone
 from featx.evaluation.protocol.options import Options
 
 _DEFAULT = Options()
-_FLAGS = ("folds", "cache", "batch_size", "runtime", "on_error", "path_column", "label_column")
+_FLAGS = (
+    "folds", "cache", "batch_size", "runtime", "on_error", "path_column", "label_column",
+    "follow_links",
+)  # fmt: skip
 
 
 def command(train: Any, test: Any, backbones: Sequence[Backbone], options: Options) -> str:
@@ -88,7 +91,7 @@ def _shell(train: Any, test: Any, backbones: Sequence[Backbone], options: Option
     words += [f"--no-{name}" for name in ("leaks", "evidence") if not getattr(options, name)]
     words += ["--seeds", str(options.seeds)]
     for name, value in _changed(options, test, _FLAGS).items():
-        words += ["--" + name.replace("_", "-"), str(value)]
+        words += ["--" + name.replace("_", "-"), *([] if value is True else [str(value)])]
     words += ["--out", "report"]
     return shlex.join(words)
 
