@@ -265,6 +265,10 @@ def pnm(kind: str, maxval: int, values: np.ndarray) -> bytes:
     return head + values.astype("u1" if maxval < 256 else ">u2").tobytes()
 
 
+def pgm16() -> bytes:
+    return pnm("P5", 65535, pixels()[..., 0].astype(np.uint16) * 257)
+
+
 def seeds() -> list[bytes]:
     """Return small good images, one of each kind that featx reads, to be mutated."""
     small = Image.fromarray(pixels(24, 32))
