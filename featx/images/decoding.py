@@ -364,12 +364,16 @@ def _open_pil(image: Image.Image, max_pixels: int = MAX_PIXELS) -> _Opened:
             raise ImageTooLargeError(f"the file has over {MAX_BYTES:,} bytes. Save a smaller copy")
         # The primary image of a HEIF file need not be the first; only that one is read.
         frame = 0 if image.format == "HEIF" else image.tell()
+        if image.format == "TGA":  # its caller said so: only a name tells it otherwise
+            name += ".tga"
         return _open(content, name, frame=frame, max_pixels=max_pixels)
 
     def decode_it() -> _Opened:
         _check_size(image.size, max_pixels)
-        with pil_images.loaded(image) as own:
-            return _Opened(_upright(_rgb(own, own.format), own), ())
+        pil_images.load(image)
+        if image.format == "TIFF":
+            raw.check_tags(getattr(image, "tag_v2", {}))
+        return _Opened(_upright(_rgb(image, image.format), image), ())
 
     return _named(decode_it, b"", "", max_pixels)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from PIL import Image, ImageFile
@@ -67,9 +65,7 @@ def file_of(image: Any, max_bytes: int) -> bytes | None:
     )
 
 
-@contextmanager
-def loaded(image: Image.Image) -> Iterator[Image.Image]:
-    """Give an image whose pixels are in memory; of several frames, the one it stands at."""
-    with _LOCK:  # one that stands at another frame than that in memory reads it now
+def load(image: Image.Image) -> None:
+    """Have the pixels of the frame at which an image stands in memory; most often they are."""
+    with _LOCK:
         image.load()
-    yield image

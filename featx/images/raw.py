@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import struct
+from collections.abc import Mapping, Sequence
 from mmap import mmap
 from pathlib import PurePath
+from typing import Any
 
 from featx.errors import UnsupportedImageError
 
@@ -67,19 +69,24 @@ def kind_of(content: bytes | mmap, suffix: str = "") -> str | None:
             return name
     if order is None or len(head) < 8:
         return None
-    found = _by_tags(content, order, struct.unpack_from(order + "I", head, 4)[0])
+    main = _tags(content, order, struct.unpack_from(order + "I", head, 4)[0])
+    found = _by_tags(main, [_tags(content, order, offset) for offset in main.get(_SUBIFDS, ())])
     return found or (f"{suffix} in a TIFF container" if suffix in RAW_SUFFIXES else None)
 
 
-def _by_tags(content: bytes | mmap, order: str, offset: int) -> str | None:
-    main = _tags(content, order, offset)
+_Tags = Mapping[int, tuple[Any, ...]]
+
+
+def _by_tags(main: _Tags, others: Sequence[_Tags] = ()) -> str | None:
+    """Return the kind by the tags of a file's first image, and of those in its SubIFDs."""
     if _DNG in main:
         return "Adobe DNG"
-    parts = [main, *(_tags(content, order, offset) for offset in main.get(_SUBIFDS, ()))]
+    parts = [main, *others]
     sensor = any(_SENSOR & set(part.get(_PHOTOMETRIC, ())) for part in parts)
     own = any(_RAW_COMPRESSION & set(part.get(_COMPRESSION, ())) for part in parts)
     # A preview before the photograph, written by a camera: the main image is in a SubIFD.
-    preview = any(value & 1 for value in main.get(_SUBFILE, ())) and _SUBIFDS in main
+    reduced = any(isinstance(value, int) and value & 1 for value in main.get(_SUBFILE, ()))
+    preview = reduced and _SUBIFDS in main
     return "a camera's own TIFF" if sensor or (_MAKE in main and (own or preview)) else None
 
 
@@ -104,13 +111,28 @@ def _tags(content: bytes | mmap, order: str, offset: int) -> dict[int, tuple[int
 
 
 def check(content: bytes, suffix: str = "") -> None:
-    """Refuse a RAW photograph.
+    """Refuse a RAW photograph, by what its file holds and is named.
 
     Raises
     ------
     UnsupportedImageError
     """
-    kind = kind_of(content, suffix)
+    _refuse(kind_of(content, suffix))
+
+
+def check_tags(tags: Mapping[int, Any]) -> None:
+    """Do the same for a TIFF image whose file is gone, by the tags that Pillow read.
+
+    Raises
+    ------
+    UnsupportedImageError
+    """
+    wanted = (_SUBFILE, _COMPRESSION, _PHOTOMETRIC, _MAKE, _SUBIFDS, _DNG)
+    found = {tag: tags[tag] for tag in wanted if tag in tags}
+    _refuse(_by_tags({t: v if isinstance(v, tuple) else (v,) for t, v in found.items()}))
+
+
+def _refuse(kind: str | None) -> None:
     if kind is not None:
         raise UnsupportedImageError(
             f"a RAW photograph ({kind}): what can be read in it without developing it is at most "
