@@ -365,7 +365,7 @@ def _open_pil(image: Image.Image, max_pixels: int = MAX_PIXELS) -> _Opened:
         # The primary image of a HEIF file need not be the first; only that one is read.
         frame = 0 if image.format == "HEIF" else image.tell()
         if image.format == "TGA":  # its caller said so: only a name tells it otherwise
-            name += ".tga"
+            name = "image.tga"
         return _open(content, name, frame=frame, max_pixels=max_pixels)
 
     def decode_it() -> _Opened:
@@ -410,7 +410,7 @@ def _named(decode_it: Callable[[], T], content: bytes, name: str, max_pixels: in
         if re.fullmatch(r"(?:decoder|encoder) \S+ not available", reason):
             raise formats.missing_codec(reason.split()[1]) from error
         short = "truncated" in reason.lower() or "not enough image data" in reason
-        if short or isinstance(error, EOFError):
+        if short or isinstance(error, EOFError) or formats.is_cut(content):
             raise TruncatedImageError("the file ends before the image does") from error
         raise ImageDecodeError(f"the image is damaged: {error}") from error
 
@@ -469,14 +469,14 @@ def _decoded(
         return _Opened(upright, tuple(kinds))
 
 
-def _pnm(image: Any, content: bytes) -> Image.Image:
+def _pnm(image: Any, content: bytes) -> Any:
     """Return a binary PNM image as it is, or decoded where its largest value is an odd one.
 
     Those Pillow decodes in Python, at a few million values per second; this gives the same.
     """
     decoder, _, offset, args = image.tile[0]
     if decoder != "ppm":
-        return image  # type: ignore[no-any-return]
+        return image
     maxval, (width, height) = args[1], image.size
     bands = len(image.getbands())
     dtype = np.dtype("u1" if maxval < 256 else ">u2")

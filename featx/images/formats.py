@@ -159,6 +159,19 @@ def _brands(head: bytes) -> set[bytes]:
     return {head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))}
 
 
+def is_cut(content: bytes) -> bool:
+    """Return whether a file of the ISO base media format ends within one of its boxes."""
+    position = 0
+    while media_format(content[:256]) is not None and position + 8 <= len(content):
+        (size,) = struct.unpack_from(">I", content, position)
+        if size == 1 and position + 16 <= len(content):
+            (size,) = struct.unpack_from(">Q", content, position + 8)
+        if size < 8:  # 0: up to the end of the file
+            return False
+        position += size
+    return position > len(content)
+
+
 def unread(content: bytes) -> Unread | None:
     """Return the kind of image that content is, if it is one that featx does not read."""
     for kind in UNREAD:
@@ -180,6 +193,8 @@ def unidentified(content: bytes, suffix: str = "") -> ImageError:
         return UnsupportedImageError(
             f"an image of a kind that featx does not read ({kind.name}); save it as PNG or JPEG"
         )
+    if is_cut(content):
+        return TruncatedImageError("the file ends before the image does")
     if content.startswith(b"\xff\xd8\xff"):
         return TruncatedImageError("the file ends before the image does: only a JPEG's header")
     if is_image(content[:256]):

@@ -65,7 +65,7 @@ def of_image(image: Image, name: str, format: str | None = None) -> list[str]:
         kinds.append("cmyk")
     if _has_more(image):
         kinds.append("frames")
-    if _has_16_bits(image, format) and 0 < image.getextrema()[1] <= TWELVE_BITS:
+    if _has_16_bits(image, format) and 0 < np.asarray(image).max() <= TWELVE_BITS:
         kinds.append("twelve_bits")
     expected = FORMAT_OF_SUFFIX.get(os.path.splitext(name)[1].lower())
     # An MPO is a JPEG with more images behind it, as phones write them.

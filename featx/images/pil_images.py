@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 from PIL import Image, ImageFile
+from PIL._util import DeferredError
 
 from featx.errors import ImageReadError
 
@@ -16,7 +17,10 @@ _LOCK = threading.Lock()
 
 def is_loaded(image: Image.Image) -> bool:
     """Return whether pixels of the image, perhaps of another frame, are in memory."""
-    return not isinstance(image, ImageFile.ImageFile) or image._im is not None
+    # A closed one has an object there that raises whatever is asked of it.
+    return not isinstance(image, ImageFile.ImageFile) or not (
+        image._im is None or isinstance(image._im, DeferredError)
+    )
 
 
 def name_of(image: Image.Image) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +30,21 @@ def extract(dataset: Any, cache: Path, **options: Any) -> featx.Features:
     )  # fmt: skip
 
 
+@pytest.fixture
+def opened() -> Iterator[Callable[[Path], Image.Image]]:
+    """Open PIL images as a user does, and close them after the test."""
+    with ExitStack() as stack:
+        yield lambda path: stack.enter_context(Image.open(path))
+
+
 def rows_of(pixels: np.ndarray) -> np.ndarray:
     return CountingRuntime(1).run(decoding.resize(pixels, 32)[None])[0]
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_path_folder_bytes_and_pil_give_one_embedding(name: str, tmp_path: Path) -> None:
+def test_path_folder_bytes_and_pil_give_one_embedding(
+    name: str, tmp_path: Path, opened: Callable[[Path], Image.Image]
+) -> None:
     content, _ = EXACT[name]
     path = tmp_path / "d" / "a" / name
     path.parent.mkdir(parents=True)
@@ -42,7 +53,7 @@ def test_path_folder_bytes_and_pil_give_one_embedding(name: str, tmp_path: Path)
     sources: list[Any] = [
         tmp_path / "d",
         [path],
-        [Image.open(path)],
+        [opened(path)],
         [Image.open(io.BytesIO(content))],
         [decoding.pixels(path)],
     ]
@@ -54,7 +65,9 @@ def test_path_folder_bytes_and_pil_give_one_embedding(name: str, tmp_path: Path)
         np.testing.assert_allclose(features.X[0], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_bad_pil_images_are_skipped_as_their_files_are(tmp_path: Path) -> None:
+def test_bad_pil_images_are_skipped_as_their_files_are(
+    tmp_path: Path, opened: Callable[[Path], Image.Image]
+) -> None:
     contents = {
         "cut.jpg": made.jpeg()[: len(made.jpeg()) // 2],
         "float.tif": made.tiff_float(),
@@ -66,7 +79,7 @@ def test_bad_pil_images_are_skipped_as_their_files_are(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         paths.append(tmp_path / name)
     good = Image.open(io.BytesIO(made.png_grey16()))
-    images = [Image.open(path) for path in paths]
+    images = [opened(path) for path in paths]
     by_path = extract(paths, tmp_path / "cache")
     features = extract([*images, good], tmp_path / "cache")
     assert [(f.error, f.reason) for f in features.failures] == [
@@ -114,7 +127,7 @@ def test_what_an_older_version_refused_is_read(
     (tmp_path / "x.ppm").write_bytes(EXACT["x.ppm"][0])
     paths = [tmp_path / "good.png", tmp_path / "x.ppm"]
     with monkeypatch.context() as older:
-        older.setattr(formats, "PILLOW_FORMATS", ("PNG",))
+        older.setattr(formats, "PILLOW_FORMATS", ("PNG", "JPEG"))
         (failure,) = extract(paths, tmp_path / "cache").failures
         assert failure.error == "NotAnImageError"
     monkeypatch.setattr("featx.cache.stat_index.RACY_NS", -(10**18))  # found by its stat
@@ -137,7 +150,7 @@ def test_a_name_may_make_readable_what_was_refused(tmp_path: Path) -> None:
 
 def test_other_refusals_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "good.png").write_bytes(GOOD)
-    (tmp_path / "cut.png").write_bytes(made.png()[:300])
+    (tmp_path / "cut.png").write_bytes(made.png()[:100])
     paths = [tmp_path / "good.png", tmp_path / "cut.png"]
     extract(paths, tmp_path / "cache")
     monkeypatch.setattr(decoding, "at_side_with_remarks", lambda *_, **__: pytest.fail("decoded"))

@@ -74,7 +74,7 @@ def test_the_pixels_are_those_that_were_written(name: str, tmp_path: Path) -> No
     content, expected = EXACT[name]
     (tmp_path / name).write_bytes(content)
     by_path = decoding.pixels(tmp_path / name)
-    off = 2 if name.endswith(".avif") else 0  # its colours pass through YCbCr
+    off = 3 if name.endswith(".avif") else 0  # its colours pass through YCbCr
     assert by_path.shape == expected.shape
     assert np.abs(by_path.astype(int) - expected).max() <= off
     if not name.lower().endswith(".tga"):
@@ -117,7 +117,7 @@ def test_avif_is_turned_as_it_says() -> None:
     upright = np.asarray(ImageOps.exif_transpose(made.opened(content)).convert("RGB"))
     assert upright.shape == (80, 60, 3)
     np.testing.assert_array_equal(decoding.decode(content), upright)
-    assert np.abs(upright.astype(int) - np.rot90(RGB, -1)).max() <= 2
+    assert np.abs(upright.astype(int) - np.rot90(RGB, -1)).max() <= 3
 
 
 @needs_heif
@@ -141,10 +141,10 @@ def test_a_heic_over_the_limit_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -
 
 
 @needs_heif
-def test_a_cut_heic_is_an_image_error() -> None:
+def test_a_cut_heic_is_truncated() -> None:
     content = (HEIC / "upright.heic").read_bytes()
     for end in (40, 300, 800, len(content) - 100):
-        with pytest.raises((TruncatedImageError, ImageDecodeError)):
+        with pytest.raises(TruncatedImageError):
             decoding.decode(content[:end])
 
 
@@ -180,14 +180,15 @@ def cut(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "name", ["x.ppm", "P3.ppm", "1000.pgm", "65535.pgm", "x.pbm", "x.tga", "rle.TGA"]
+    "name",
+    ["x.ppm", "P3.ppm", "1000.pgm", "65535.pgm", "x.pbm", "x.tga", "rle.TGA", "lossless.avif"],
 )
 def test_a_cut_file_is_truncated(name: str) -> None:
     with pytest.raises(TruncatedImageError):
         decoding.decode(cut(EXACT[name][0]), name)
 
 
-@pytest.mark.parametrize("name", ["x.jp2", "x.j2k", "lossless.avif"])
+@pytest.mark.parametrize("name", ["x.jp2", "x.j2k"])
 def test_a_cut_file_is_an_error(name: str) -> None:
     with pytest.raises((TruncatedImageError, ImageDecodeError)):
         decoding.decode(cut(EXACT[name][0]), name)
