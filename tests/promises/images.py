@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import io
 import struct
 import zlib
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -267,6 +269,14 @@ def pnm(kind: str, maxval: int, values: np.ndarray) -> bytes:
 
 def pgm16() -> bytes:
     return pnm("P5", 65535, pixels()[..., 0].astype(np.uint16) * 257)
+
+
+def heic() -> list[bytes]:
+    """Return small HEIC files, where the package that reads them is installed."""
+    if importlib.util.find_spec("pi_heif") is None:
+        return []
+    folder = Path(__file__).parents[1] / "data" / "heic"
+    return [path.read_bytes() for path in sorted(folder.iterdir())]
 
 
 def seeds() -> list[bytes]:

@@ -96,7 +96,7 @@ def main(seed: int, count: int, progress: Path) -> None:
     from featx.images import decoding
 
     warnings.simplefilter("ignore")
-    seeds = made.seeds()
+    seeds = made.seeds() + made.heic()
     outcomes: Counter[str] = Counter()
     strange: list[str] = []
     slowest = 0.0
