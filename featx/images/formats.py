@@ -270,8 +270,8 @@ def check_jpeg(content: bytes) -> None:
 
 
 MAX_JPEG2000_PIXELS = 2**25
-"""The largest JPEG 2000 image that is decoded. A megapixel takes 0.1 s and 18 MB, as much as 15 of a
-JPEG, however small the file: one of 6 kB and 88 megapixels held a processor for 10 s."""
+"""The largest JPEG 2000 image that is decoded: a megapixel takes 0.1 s and 18 MB, 15 times a JPEG's
+time, however small the file. One of 6 kB and 88 megapixels held a processor for 10 s."""
 
 
 def check_jpeg2000(content: bytes, size: tuple[int, int]) -> None:
