@@ -69,6 +69,13 @@ class UnsupportedImageError(ImageError):
     code = 6
 
 
+class MissingDecoderError(UnsupportedImageError):
+    """A decoder that this machine lacks; it may be installed, so the failure is not cached."""
+
+    code = 9
+    permanent = False
+
+
 class ImageReadError(ImageError):
     """The file could not be read this time; the failure is not cached."""
 
@@ -93,6 +100,7 @@ IMAGE_ERRORS: dict[int, type[ImageError]] = {
         UnsupportedImageError,
         ImageReadError,
         ImageChangedError,
+        MissingDecoderError,
     )
 }
 

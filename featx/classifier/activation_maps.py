@@ -73,7 +73,7 @@ class Activation:
 
         Parameters
         ----------
-        source : Path, bytes or pixels
+        source : Path, bytes, pixels or PIL image
         embedding : ndarray of shape (dim,)
             The image's cached embedding.
         position : int

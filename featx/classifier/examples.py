@@ -183,9 +183,7 @@ def _copied(source: Any) -> bytes | None:
     if source is None:
         return None
     try:
-        if isinstance(source, Path):
-            source = decoding.read(source)
-        return thumbnail(decoding.decode(source) if isinstance(source, bytes) else source)
+        return thumbnail(decoding.pixels(source))
     except ImageError:  # gone or changed since the training: the embedding is still an example
         return None
 

@@ -85,13 +85,13 @@ class Explainer:
 
         Parameters
         ----------
-        source : Path, bytes or pixels
+        source : Path, bytes, pixels or PIL image
         embedding : ndarray of shape (dim,)
         label : str
             The class that is explained, most often the predicted one.
         """
         found = self._activation.map(source, embedding, self._classes.index(label))
-        pixels = _pixels(source)
+        pixels = decoding.pixels(source)
         shown, note = None, ""
         if isinstance(found, Missing):
             note = f"No activation map: {found.reason}."
@@ -178,12 +178,6 @@ def _template() -> Any:
 
     loader = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
     return jinja2.Environment(loader=loader, autoescape=True).get_template("explained.html")
-
-
-def _pixels(source: Any) -> np.ndarray:
-    if isinstance(source, np.ndarray):
-        return source
-    return decoding.decode(decoding.read(source) if isinstance(source, Path) else source)
 
 
 def _overlaid(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:

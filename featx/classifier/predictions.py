@@ -49,7 +49,9 @@ class Prediction:
     embedding: np.ndarray | None = None
 
 
-def paths_of(arguments: Sequence[str], columns: Columns | None = None) -> list[Path]:
+def paths_of(
+    arguments: Sequence[str], columns: Columns | None = None, *, follow_links: bool = False
+) -> list[Path]:
     """Return the images that files, folders, tables and patterns such as ``*.jpg`` stand for.
 
     A folder stands for every image in it, however deep; a ``.csv`` file for those in its column
@@ -59,6 +61,8 @@ def paths_of(arguments: Sequence[str], columns: Columns | None = None) -> list[P
     ----------
     columns : Columns, optional
         Of tables; their labels are not read.
+    follow_links : bool, default=False
+        Whether links that lead out of a folder are followed.
 
     Raises
     ------
@@ -73,29 +77,33 @@ def paths_of(arguments: Sequence[str], columns: Columns | None = None) -> list[P
         path = Path(argument)
         if argument.lower().endswith((".csv", ".tsv")):
             names, _, base = read_table(path, columns)
-            images = [base / name for name in names]
+            images, notes = [base / name for name in names], list[str]()
         elif path.exists() or not glob.has_magic(argument):
-            images = _at(path)
+            images, notes = _at(path, follow_links)
         else:
             matches = sorted(glob.glob(argument, recursive=True))
             # "**" names a folder, and then what is in it, too.
-            images = list(dict.fromkeys(one for match in matches for one in _at(Path(match))))
+            parts = [_at(Path(match), follow_links) for match in matches]
+            images = list(dict.fromkeys(one for part, _ in parts for one in part))
+            notes = [note for _, part in parts for note in part]
         if not images:
             what = "no image in" if path.is_dir() else "nothing matches"
-            raise EmptyDatasetError(f"{what} {argument}.")
+            raise EmptyDatasetError(" ".join([f"{what} {argument}.", *notes]))
         found += images
     return found
 
 
-def _at(path: Path) -> list[Path]:
+def _at(path: Path, follow_links: bool) -> tuple[list[Path], list[str]]:
+    """Return the images that a path stands for, and what was noticed in a folder."""
     if not path.is_dir():
-        return [path]
+        return [path], []
     # Not as a dataset, where images beside sub-folders belong to no class and are left out.
-    listing = Listing(path, follow_links=False)
+    listing = Listing(path, follow_links)
     names = sorted(listing.images(), key=os.fsencode)
-    for note in listing.notes(names):
+    notes = listing.notes(names)
+    for note in notes:
         logger.warning("%s: %s", path, note)
-    return [path / name for name in names]
+    return [path / name for name in names], notes
 
 
 def predictions(

@@ -19,6 +19,7 @@ from featx.cli.options import (
     BatchSize,
     Cache,
     Dataset,
+    FollowLinks,
     ImageFolder,
     ImageSize,
     OnError,
@@ -161,6 +162,7 @@ def extract(
     ] = "label",
     image_folder: ImageFolder = None,
     suffix: Suffix = "",
+    follow_links: FollowLinks = False,
     cache: Cache = None,
     batch_size: BatchSize = None,
     runtime: Runtime = "auto",
@@ -192,6 +194,7 @@ def extract(
         label_column=labels,
         image_folder=image_folder,
         suffix=suffix,
+        follow_links=follow_links,
     )
     for note in images.notes:
         print_message(f"Note: {note}")

@@ -15,6 +15,7 @@ from featx.cli.options import (
     BatchSize,
     Cache,
     Dataset,
+    FollowLinks,
     ImageFolder,
     ImageSize,
     LabelColumn,
@@ -52,6 +53,7 @@ def train(
     examples: Annotated[
         int, typer.Option(min=0, help="Thumbnails of training images to store in the file.")
     ] = 1000,
+    follow_links: FollowLinks = False,
     cache: Cache = None,
     batch_size: BatchSize = None,
     on_error: OnError = "raise",
@@ -69,6 +71,7 @@ def train(
         "label_column": label_column,
         "image_folder": image_folder,
         "suffix": suffix,
+        "follow_links": follow_links,
     }
     images = as_dataset(dataset, **table)
     tested = None if test is None else as_dataset(test, **table)
@@ -114,6 +117,7 @@ def predict(
     path_column: PathColumn = "path",
     image_folder: ImageFolder = None,
     suffix: Suffix = "",
+    follow_links: FollowLinks = False,
     sha256: Sha256 = None,
     weights: WeightsFile = None,
     cache: Cache = None,
@@ -127,7 +131,8 @@ def predict(
     if explain is not None:
         _check_folder(explain)
     loaded = _loaded(model, sha256, weights, cache)
-    found = predictions.paths_of(paths, Columns(path_column, None, image_folder, suffix))
+    columns = Columns(path_column, None, image_folder, suffix)
+    found = predictions.paths_of(paths, columns, follow_links=follow_links)
     k = min(top, len(loaded.classes_))
     made = _with_progress(predictions.predictions(loaded, found, k), len(found), bool(ctx.obj))
     if explain is not None:

@@ -58,6 +58,10 @@ OnError = Annotated[
     Literal["raise", "skip"], typer.Option(help="What to do with images that cannot be used.")
 ]
 
+FollowLinks = Annotated[
+    bool, typer.Option("--follow-links", help="Follow links that lead out of a folder of images.")
+]
+
 
 def make_backbone(name: str, weights: str, image_size: int | None, **fields: Any) -> Backbone:
     """Return the backbone that these options ask for; "none" as weights means untrained."""

@@ -11,6 +11,7 @@ from featx.cli.options import (
     BackboneNames,
     BatchSize,
     Cache,
+    FollowLinks,
     ImageFolder,
     ImageSize,
     LabelColumn,
@@ -51,6 +52,7 @@ def benchmark(
     label_column: LabelColumn = str(Options.label_column),
     image_folder: ImageFolder = None,
     suffix: Suffix = Options.suffix,
+    follow_links: FollowLinks = Options.follow_links,
     baseline: Annotated[
         bool, typer.Option(help="Also train a Keras head end to end, for comparison.")
     ] = True,
@@ -88,6 +90,7 @@ def benchmark(
         label_column=label_column,
         image_folder=image_folder,
         suffix=suffix,
+        follow_links=follow_links,
     )
     found.save(out)
     if tensorboard is not None:

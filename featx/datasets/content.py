@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from featx.datasets.items import Item
 from featx.errors import ImageError
@@ -16,9 +15,8 @@ from featx.images.content_hash import of_content
 
 def content(item: Item) -> bytes | None:
     """Return the sha256 of what an image holds; None where it cannot be read any more."""
-    source = item.source
     try:
-        return of_content(decoding.read(source) if isinstance(source, Path) else source)
+        return of_content(decoding.content_of(item.source))
     except ImageError:
         return None
 

@@ -241,6 +241,7 @@ def as_dataset(
     label_column: str | Sequence[str] | None = "label",
     image_folder: str | os.PathLike[str] | None = None,
     suffix: str = "",
+    follow_links: bool = False,
     labelled: bool = True,
 ) -> Dataset:
     """Return anything featx takes as a Dataset.
@@ -254,6 +255,8 @@ def as_dataset(
         One label per image, in place of those that are there.
     path_column, label_column, image_folder, suffix
         For tables; see ``Dataset.from_table``, where `image_folder` is called `folder`.
+    follow_links : bool, default=False
+        For folders: whether links that lead out of the folder are followed.
     labelled : bool, default=True
         False where labels are of no use: every image in a folder is taken, and the paths of a
         table.
@@ -273,7 +276,7 @@ def as_dataset(
         if os.fspath(source).lower().endswith((".csv", ".tsv")):
             source = Dataset.from_table(source, **table)
         else:
-            source = Dataset.from_folder(source, labelled=labelled)
+            source = Dataset.from_folder(source, follow_links=follow_links, labelled=labelled)
     elif type(source).__name__ == "DataFrame":
         source = Dataset.from_table(source, **table)
     elif hasattr(source, "as_numpy_iterator"):
@@ -308,10 +311,8 @@ def _listed(index: int, entry: Any, base: Path) -> Item:
         return Item(path.as_posix(), None, base / path)
     if isinstance(entry, np.ndarray):
         return Item(str(index), None, as_pixels(entry, ndim=3))
-    if hasattr(entry, "getexif"):  # a PIL image
-        from PIL import ImageOps
-
-        return Item(str(index), None, np.asarray(ImageOps.exif_transpose(entry).convert("RGB")))
+    if hasattr(entry, "getexif"):  # a PIL image: decoded where all others are
+        return Item(str(index), None, entry)
     raise DatasetError(
         f"entry {index} of the list is {entry!r} ({type(entry).__name__}); expected a path, the "
         "bytes of an image, pixels of shape (height, width, 3), or a PIL image."

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featx.errors import DatasetError, InputRangeError
 from featx.labels import Label, as_labels
 
-Source = Path | bytes | np.ndarray
+if TYPE_CHECKING:
+    from featx.images.decoding import Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +25,8 @@ class Item:
         The path relative to the dataset, with forward slashes, or its position.
     label : str, int, float, bool or None
         The class name, or the number that was given as one; None where the dataset has no labels.
-    source : Path, bytes, or numpy.ndarray of shape (height, width, 3) and dtype uint8
-        A file, an encoded image, or RGB pixels 0-255.
+    source : Path, bytes, numpy.ndarray of shape (height, width, 3) and dtype uint8, or PIL image
+        A file, an encoded image, RGB pixels 0-255, or what is decoded when its pixels are needed.
     """
 
     id: str

@@ -6,13 +6,17 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from mmap import ACCESS_READ, mmap
 from pathlib import Path, PurePosixPath
 
 from featx.errors import DatasetError
-from featx.images.formats import FOREIGN_SUFFIXES, SUFFIXES, is_image
+from featx.images import raw
+from featx.images.formats import FOREIGN_SUFFIXES, SUFFIXES, is_image, unread
 
 # Files that operating systems leave in image folders.
 _CLUTTER = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
+# Bytes at the beginning of a file that tell its kind; DICOM's stand at 128.
+_HEAD = 512
 
 
 class Listing:
@@ -22,6 +26,8 @@ class Listing:
         self.root = root
         self.follow_links = follow_links
         self.noticed: Counter[str] = Counter()
+        self._system_folders: Counter[str] = Counter()
+        self._raw: Counter[str] = Counter()
         self._classes: set[str] = set()
         self._visited: set[tuple[int, int]] = set()
         self._home = os.path.realpath(root)
@@ -33,12 +39,15 @@ class Listing:
             folder, prefix = pending.pop()
             for entry in self._entries(folder):
                 path = prefix + entry.name
-                if is_clutter(entry.name):
+                if entry.name.lower() in raw.SYSTEM_FOLDERS and _is_folder(entry):
+                    self._system_folders[entry.name] += 1
+                elif is_clutter(entry.name):
                     self.noticed["hidden or system files and folders, skipped"] += 1
                 elif entry.is_symlink() and not self._may_follow(entry):
                     self.noticed[
                         "links that lead out of the folder, not followed "
-                        "(Dataset.from_folder(..., follow_links=True) follows them)"
+                        "(--follow-links, in Python Dataset.from_folder(..., follow_links=True), "
+                        "follows them)"
                     ] += 1
                 elif _is_folder(entry):
                     if not prefix:
@@ -70,14 +79,22 @@ class Listing:
         if suffix in SUFFIXES or suffix in FOREIGN_SUFFIXES:
             return True
         # No suffix or another one: the content decides, so that a note.txt is not a bad image.
+        kind = "that are not images"
         try:
             if entry.is_file():
                 with open(entry.path, "rb") as file:
-                    if is_image(file.read(16)):
-                        return True
+                    head = file.read(_HEAD)
+                    likely = is_image(head)
+                    if (likely or suffix in raw.RAW_SUFFIXES) and _is_raw(file.fileno(), suffix):
+                        self._raw[suffix or "no suffix"] += 1
+                        return False
+                if likely:
+                    return True
+                if (foreign := unread(head)) is not None:
+                    kind = f"of a kind of image that featx does not read: {foreign.name}"
         except OSError:
             pass
-        self.noticed[f"files that are not images ({suffix or 'no suffix'}), skipped"] += 1
+        self.noticed[f"files {kind} ({suffix or 'no suffix'}), skipped"] += 1
         return False
 
     def in_classes(self, paths: Sequence[str]) -> list[str]:
@@ -100,6 +117,17 @@ class Listing:
 
     def notes(self, paths: Sequence[str]) -> list[str]:
         """Return a sentence for each kind of thing that was noticed."""
+        folders, photographs = self._system_folders, self._raw
+        if folders:
+            self.noticed[
+                "folders in which a NAS or an operating system keeps thumbnails, deleted files or "
+                f"snapshots ({', '.join(sorted(folders))}), skipped"
+            ] = folders.total()
+        if photographs:
+            self.noticed[
+                f"RAW photographs ({', '.join(sorted(photographs))}), skipped: featx reads the "
+                "JPEG, PNG or TIFF that is developed from one"
+            ] = photographs.total()
         duplicates = len(paths) - len({unicodedata.normalize("NFC", path) for path in paths})
         if duplicates:
             self.noticed["names that differ only in their Unicode form, treated as two images"] = (
@@ -110,7 +138,22 @@ class Listing:
 
 def is_clutter(name: str) -> bool:
     """Return whether a file or folder is hidden, or one that a system leaves among images."""
-    return name.startswith(".") or name.lower() in _CLUTTER
+    return name.startswith(".") or name.lower() in _CLUTTER | raw.SYSTEM_FOLDERS
+
+
+def _is_raw(descriptor: int, suffix: str) -> bool:
+    """Return whether an open file, which looks like one by its name or head, is a RAW photograph.
+
+    Where neither a RAW photograph nor an image can be told from the content, the name decides.
+    """
+    try:
+        # Mapped: what tells may stand anywhere in a file of 100 MB.
+        with mmap(descriptor, 0, access=ACCESS_READ) as content:
+            if raw.kind_of(content, suffix) is not None:
+                return True
+            return suffix in raw.RAW_SUFFIXES and not is_image(content[:_HEAD])
+    except ValueError:  # an empty file cannot be mapped
+        return suffix in raw.RAW_SUFFIXES
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

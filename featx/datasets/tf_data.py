@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -107,7 +106,7 @@ def not_endless(items: Iterable[Item]) -> Iterator[Item]:
     for number, item in enumerate(items):
         yield item
         source = item.source
-        content = os.fspath(source) if isinstance(source, os.PathLike) else of_content(source)
+        content = of_content(source) if isinstance(source, bytes | np.ndarray) else source
         while matched and (matched == len(first) or content != first[matched]):
             matched = borders[matched - 1]
         if number and content == first[matched]:

@@ -55,6 +55,7 @@ def benchmark(
     label_column: str | Sequence[str] = Options.label_column,
     image_folder: str | Path | None = Options.image_folder,
     suffix: str = Options.suffix,
+    follow_links: bool = Options.follow_links,
 ) -> Report:
     """Compare heads on cached features with a Keras head trained end to end, in accuracy and time.
 
@@ -94,6 +95,8 @@ def benchmark(
         every method and listed in the report.
     path_column, label_column, image_folder, suffix
         Of tables; see `featx.Dataset.from_table`, where `image_folder` is called `folder`.
+    follow_links : bool
+        Whether links that lead out of a folder of images are followed.
 
     Returns
     -------
@@ -130,6 +133,7 @@ def benchmark(
         label_column=label_column,
         image_folder=image_folder,
         suffix=suffix,
+        follow_links=follow_links,
     )
     return compare(train, test, options)
 

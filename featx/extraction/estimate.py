@@ -187,7 +187,7 @@ def _lookup(dataset: Dataset, store: Store) -> tuple[int, list[Item]]:
 
 def _is_cached(item: Item, store: Store) -> bool:
     try:
-        content = decoding.read(item.source) if isinstance(item.source, Path) else item.source
+        content = decoding.content_of(item.source)
     except ImageError:
         return True  # it will never be computed
     digest = np.frombuffer(of_content(content), np.uint8).reshape(1, 32)

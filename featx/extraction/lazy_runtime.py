@@ -5,6 +5,9 @@ from __future__ import annotations
 import gc
 import logging
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from featx import runtimes
 from featx.backbones.backbone import Backbone
@@ -15,6 +18,7 @@ from featx.datasets.dataset import Dataset
 from featx.errors import CacheSpaceError, OutOfMemoryError
 from featx.extraction.settings import DEFAULT, Settings
 from featx.images.content_hash import of_content
+from featx.images.decoding import Source
 from featx.runtimes import Runtime
 
 logger = logging.getLogger(__name__)
@@ -134,4 +138,11 @@ class LazyRuntime:
         """
         known = KnownFiles(self._store.root, self._dataset.location)
         sources = (item.source for item in self._dataset)
-        return len({known.find(s) or s if isinstance(s, Path) else of_content(s) for s in sources})
+        return len({_identity(known, source) for source in sources})
+
+
+def _identity(known: KnownFiles, source: Source) -> Any:
+    """Return what is equal for two sources that are known to hold the same; nothing is decoded."""
+    if isinstance(source, Path):
+        return known.find(source) or source
+    return of_content(source) if isinstance(source, bytes | np.ndarray) else id(source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,15 +20,22 @@ from featx.cache.stat_index import KnownFiles, now_ns
 from featx.cache.store import Store
 from featx.datasets.dataset import Dataset
 from featx.datasets.items import Item
-from featx.errors import Failure, ImageError, TooManyBadImagesError
+from featx.errors import (
+    Failure,
+    ImageError,
+    NotAnImageError,
+    TooManyBadImagesError,
+    UnsupportedImageError,
+)
 from featx.extraction import pipeline, probe
 from featx.extraction.assembler import Entry, Miss
 from featx.extraction.guard import EnvironmentGuard
 from featx.extraction.pipeline import Outcome
 from featx.extraction.progress import ProgressBar
 from featx.extraction.settings import DEFAULT, Settings
-from featx.images import decoding
+from featx.images import decoding, raw
 from featx.images.content_hash import Digest, of_content
+from featx.images.decoding import Source
 from featx.images.image_warnings import Remarks
 from featx.labels import Label
 from featx.runtimes import Runtime
@@ -259,16 +267,20 @@ class _Lookup:
     def run(self, dataset: Dataset, pool: ThreadPoolExecutor) -> Iterator[_Work]:
         """Yield each item with what is known of it, or with the work of reading it."""
         for window in _chunks(dataset, _WINDOW):
-            known = [
-                self.known.find(item.source) if isinstance(item.source, Path) else None
-                for item in window
-            ]
+            known = [self._known(item.source) for item in window]
             cached = self._cached([digest for digest in known if digest is not None])
             for item, digest in zip(window, known, strict=True):
-                if digest is not None and digest in cached:
+                if digest is not None and digest in cached and not _is_doubtful(cached[digest]):
                     yield item, LookedUp(digest, cached[digest], cached=True)
                 else:
                     yield item, pool.submit(self._read, item)
+
+    def _known(self, source: Source) -> Digest | None:
+        """Return the content digest of a file that need not be read to be looked up."""
+        if not isinstance(source, Path) or raw.system_folder(source) is not None:
+            return None
+        # Version 0.1 cached embeddings of the previews in RAW photographs: the content is asked.
+        return None if source.suffix.lower() in raw.RAW_SUFFIXES else self.known.find(source)
 
     def _cached(self, digests: list[Digest]) -> dict[Digest, ImageError | None]:
         """Return those of the digests that are cached, with the error where one is bad."""
@@ -283,27 +295,45 @@ class _Lookup:
 
     def _read(self, item: Item) -> LookedUp:
         """Read, hash, and decode unless the embedding is cached; runs in a thread."""
-        content = item.source
+        source, name = item.source, item.id
         try:
-            if isinstance(content, Path):
+            if isinstance(source, Path):
                 # A Path keeps its text once it was asked for it: this one is soon gone.
-                path, read_at = Path(content), now_ns()
+                path, read_at, name = Path(source), now_ns(), source.name
+                content: bytes | np.ndarray
                 content, stat = decoding.read_with_stat(path)
                 digest = of_content(content)
                 self.known.remember(path, stat, read_at, digest)
             else:
+                content = decoding.content_of(source)
                 digest = of_content(content)
         except ImageError as error:
             return LookedUp(None, error)
         index = self.store.index
         position = index.find_one(digest)
-        if position >= 0:
-            return LookedUp(digest, index.failure(position), cached=True)
+        cached = position >= 0
+        if cached:
+            failure = index.failure(position)
+            photograph = isinstance(content, bytes) and raw.kind_of(content, _suffix(name))
+            if not photograph and not _is_doubtful(failure):
+                return LookedUp(digest, failure, cached=True)
         try:
-            decoded = decoding.at_side_with_remarks(content, self.side, item.id, scaled=self.scaled)
+            decoded = decoding.at_side_with_remarks(content, self.side, name, scaled=self.scaled)
         except ImageError as error:
-            return LookedUp(digest, error)
+            return LookedUp(digest if error.permanent else None, error, cached)
         return LookedUp(digest, decoded.pixels, remarks=decoded.remarks)
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _is_doubtful(failure: ImageError | None) -> bool:
+    """Return whether a cached failure is about the kind of a file, and not about its state.
+
+    Another name (.tga), a decoder that was installed since, or a later version may read it.
+    """
+    return isinstance(failure, NotAnImageError | UnsupportedImageError)
 
 
 def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

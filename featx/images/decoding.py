@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import threading
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -25,8 +28,12 @@ from featx.errors import (
     TruncatedImageError,
     UnsupportedImageError,
 )
-from featx.images import image_warnings
-from featx.images.formats import FORMATS, check_jpeg, check_png, unidentified
+from featx.images import formats, heif, image_warnings, pil_images, raw
+
+Source = Path | bytes | np.ndarray | Image.Image
+"""What an image can come as: a file, an encoded image, RGB pixels, or a PIL image."""
+
+T = TypeVar("T")
 
 # Pillow's own warning threshold (a quarter of 1 GiB at 3 bytes a pixel); it only warns there.
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
@@ -94,7 +101,10 @@ def read_with_stat(path: Path, *, max_bytes: int = MAX_BYTES) -> tuple[bytes, os
         The file is larger than `max_bytes`; it is not read.
     ImageChangedError
         Size or modification time moved while the file was read.
+    UnsupportedImageError
+        It lies in a folder of a system's own, such as the thumbnails of a NAS; it is not read.
     """
+    raw.check_place(path)
     # Every system call lets other threads in: where these decode, each takes some 30 us.
     try:
         descriptor = os.open(path, _READING)
@@ -122,7 +132,7 @@ def read_with_stat(path: Path, *, max_bytes: int = MAX_BYTES) -> tuple[bytes, os
     return content, before
 
 
-def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode(content: bytes, name: str = "", *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Return the upright RGB pixels of one encoded image.
 
     EXIF orientation is applied, the first frame of an animation is taken, transparency is
@@ -131,7 +141,9 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Parameters
     ----------
     content : bytes
-        A JPEG, PNG, WebP, BMP, GIF or TIFF file; the content decides, not a name.
+        A file of one of `formats.FORMATS`; the content decides, not a name.
+    name : str
+        The file's name, without which no TGA file is read: nothing in it tells its format.
     max_pixels : int, optional
         The largest image that is decoded; by default ``MAX_PIXELS``.
 
@@ -145,7 +157,67 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     ImageError
         The subclass names the reason: not an image, truncated, damaged, too large, unsupported.
     """
-    return np.asarray(_open(content, max_pixels=max_pixels).upright)
+    return np.asarray(_open(content, name, max_pixels=max_pixels).upright)
+
+
+def content_of(source: Source) -> bytes | np.ndarray:
+    """Return what a source holds: encoded bytes, or RGB pixels of shape (height, width, 3).
+
+    A PIL image is decoded here, as the file behind it would be: its pixels are its content.
+
+    Raises
+    ------
+    ImageError
+        The file cannot be read, or the PIL image not decoded.
+    """
+    if isinstance(source, Path):
+        return read(source)
+    if isinstance(source, Image.Image):
+        return np.asarray(_open_pil(source).upright)
+    return source
+
+
+def name_of(source: Source) -> str:
+    """Return the name of a source's file, for its suffix; empty where it has none."""
+    return source.name if isinstance(source, Path) else ""
+
+
+def pixels(source: Source) -> np.ndarray:
+    """Return the upright RGB pixels of a source, shape (height, width, 3), dtype uint8.
+
+    Raises
+    ------
+    ImageError
+        The subclass names the reason why the image cannot be used.
+    """
+    content = content_of(source)
+    return content if isinstance(content, np.ndarray) else decode(content, name_of(source))
+
+
+def header(source: Source) -> tuple[str, int, int]:
+    """Return format and colour mode, width and height, from the header alone where it tells.
+
+    Raises
+    ------
+    ImageError, OSError
+        The file cannot be read, or is not an image.
+    """
+    if isinstance(source, np.ndarray):
+        return "pixels", source.shape[1], source.shape[0]
+    if isinstance(source, Image.Image):
+        return f"{source.format or 'PIL'} {source.mode}", *source.size
+    try:
+        opened = source if isinstance(source, Path) else io.BytesIO(source)
+        with Image.open(opened, formats=formats.PILLOW_FORMATS) as image:
+            return f"{image.format} {image.mode}", *image.size
+    except UnidentifiedImageError:
+        content = read(source) if isinstance(source, Path) else source
+
+    def read_header() -> tuple[str, int, int]:
+        with _file(content, name_of(source)) as opened:
+            return f"{opened.format} {opened.image.mode}", *opened.image.size
+
+    return _named(read_header, content, name_of(source), MAX_PIXELS)
 
 
 def resize(pixels: np.ndarray, side: int) -> np.ndarray:
@@ -180,15 +252,17 @@ class Decoded:
     remarks: tuple[str, ...] = ()
 
 
-def at_side(content: bytes | np.ndarray, side: int, *, scaled: bool = False) -> np.ndarray:
-    """Return encoded bytes or pixels as a (side, side, 3) uint8 image.
+def at_side(
+    content: bytes | np.ndarray, side: int, name: str = "", *, scaled: bool = False
+) -> np.ndarray:
+    """Return encoded bytes, of a file of that name, or pixels as a (side, side, 3) uint8 image.
 
     `scaled` lets the JPEG decoder itself make large images smaller, to no less than twice the
     side.
     """
     if isinstance(content, np.ndarray):
         return resize(content, side)
-    return _resized(_open(content, least=_least(side, scaled)).upright, side)
+    return _resized(_open(content, name, least=_least(side, scaled)).upright, side)
 
 
 def at_side_with_remarks(
@@ -206,7 +280,7 @@ def at_side_with_remarks(
     """
     if isinstance(content, np.ndarray):
         return Decoded(resize(content, side))
-    opened = _open(content, name, least=_least(side, scaled))
+    opened = _open(content, name, remarks=True, least=_least(side, scaled))
     return Decoded(_resized(opened.upright, side), opened.remarks)
 
 
@@ -214,19 +288,18 @@ def _least(side: int, scaled: bool) -> int | None:
     return 2 * side if scaled else None
 
 
-def load(source: Path | bytes | np.ndarray, side: int, *, scaled: bool = False) -> np.ndarray:
-    """Return the image at a path, in bytes, or in pixels as (side, side, 3) uint8.
+def load(source: Source, side: int, *, scaled: bool = False) -> np.ndarray:
+    """Return the image at a path, in bytes, in pixels or of PIL as (side, side, 3) uint8.
 
     Raises
     ------
     ImageError
         The subclass names the reason why the image cannot be used.
     """
-    content = read(source) if isinstance(source, Path) else source
-    return at_side(content, side, scaled=scaled)
+    return at_side(content_of(source), side, name_of(source), scaled=scaled)
 
 
-def thumbnail(source: Path | bytes | np.ndarray, side: int) -> np.ndarray:
+def thumbnail(source: Source, side: int) -> np.ndarray:
     """Return the image with at most `side` pixels along its longer edge, to be looked at.
 
     Raises
@@ -234,11 +307,11 @@ def thumbnail(source: Path | bytes | np.ndarray, side: int) -> np.ndarray:
     ImageError
         The subclass names the reason why the image cannot be used.
     """
-    content = read(source) if isinstance(source, Path) else source
+    content = content_of(source)
     if isinstance(content, np.ndarray):
         image = Image.fromarray(content)
     else:
-        image = _open(content, least=2 * side).upright
+        image = _open(content, name_of(source), least=2 * side).upright
     image.thumbnail((side, side))
     return np.asarray(image)
 
@@ -259,65 +332,170 @@ class _Opened:
 
 def _open(
     content: bytes,
-    name: str | None = None,
+    name: str = "",
     *,
+    remarks: bool = False,
     least: int | None = None,
+    frame: int = 0,
     max_pixels: int = MAX_PIXELS,
 ) -> _Opened:
-    """Decode an image, and collect remarks on it where its `name` is given.
+    """Decode an image, and collect remarks on it where they are wanted.
 
     Every failure is an ImageError.
     """
+    if not content:
+        raise NotAnImageError("the file is empty")
+
+    def decode_it() -> _Opened:
+        return _decoded(content, name, remarks, least, frame, max_pixels)
+
+    return _named(decode_it, content, name, max_pixels)
+
+
+def _open_pil(image: Image.Image, max_pixels: int = MAX_PIXELS) -> _Opened:
+    """Do the same for a PIL image; while it is not loaded, from the file behind it."""
+    if not pil_images.is_loaded(image):
+        name = pil_images.name_of(image)
+        raw.check_place(Path(name))
+        content = pil_images.file_of(image, MAX_BYTES)
+        if content is None:
+            content = read(Path(name))
+        if len(content) > MAX_BYTES:
+            raise ImageTooLargeError(f"the file has over {MAX_BYTES:,} bytes. Save a smaller copy")
+        # The primary image of a HEIF file need not be the first; only that one is read.
+        frame = 0 if image.format == "HEIF" else image.tell()
+        if image.format == "TGA":  # its caller said so: only a name tells it otherwise
+            name = "image.tga"
+        return _open(content, name, frame=frame, max_pixels=max_pixels)
+
+    def decode_it() -> _Opened:
+        _check_size(image.size, max_pixels)
+        pil_images.load(image)
+        if image.format == "TIFF":
+            raw.check_tags(getattr(image, "tag_v2", {}))
+        return _Opened(_upright(_rgb(image, image.format), image), ())
+
+    return _named(decode_it, b"", "", max_pixels)
+
+
+def _named(decode_it: Callable[[], T], content: bytes, name: str, max_pixels: int) -> T:
+    """Return what a decoder gives; each of its failures becomes an ImageError with a reason."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise ExtractionError(
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is True: truncated files would be filled "
             "with grey "
             "without a word. Set it to False; featx reports such files by name instead."
         )
-    if not content:
-        raise NotAnImageError("the file is empty")
     try:
         try:
-            return _decoded(content, name, least, max_pixels)
+            return decode_it()
         except Warning:
             # Where warnings are errors (python -W error), what Pillow only remarks on, such as
             # damaged EXIF, would make the image a bad one.
             with _QUIET, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return _decoded(content, name, least, max_pixels)
+                return decode_it()
     except Image.DecompressionBombError as error:
         raise ImageTooLargeError(
             f"over {max_pixels:,} pixels; not decoded. Save a smaller copy"
         ) from error
     except UnidentifiedImageError as error:
-        raise unidentified(content) from error
+        raise formats.unidentified(content, _suffix(name)) from error
     except (ImageError, MemoryError):
         raise
     # Damaged files make Pillow's plugins fail with OSError, SyntaxError, ValueError, struct.error,
     # IndexError, zlib.error and others: whatever it is, this image has no pixels.
     except Exception as error:
-        if "truncated" in str(error).lower() or isinstance(error, EOFError):
+        reason = str(error)
+        if re.fullmatch(r"(?:decoder|encoder) \S+ not available", reason):
+            raise formats.missing_codec(reason.split()[1]) from error
+        short = "truncated" in reason.lower() or "not enough image data" in reason
+        if short or isinstance(error, EOFError) or formats.is_cut(content):
             raise TruncatedImageError("the file ends before the image does") from error
         raise ImageDecodeError(f"the image is damaged: {error}") from error
 
 
-def _decoded(content: bytes, name: str | None, least: int | None, max_pixels: int) -> _Opened:
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        _check_size(image, max_pixels)
-        if image.format == "PNG":
-            check_png(content)
-        elif image.format == "JPEG":
-            check_jpeg(content)
+@dataclass(frozen=True)
+class _File:
+    """An opened image, not decoded but where it is HEIF, and the name of its format."""
+
+    image: Image.Image
+    format: str | None
+
+
+@contextmanager
+def _file(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Iterator[_File]:
+    """Open an encoded image whose size is within the limit."""
+    suffix = _suffix(name)
+    raw.check(content, suffix)
+    if formats.media_format(content[:256]) == "HEIF":
+        coded = heif.opened(content)
+        _check_size(coded.size, max_pixels)
+        image = heif.decoded(coded)
+        _check_size(image.size, max_pixels)
+        yield _File(image, "HEIF")
+        return
+    nameless = suffix == ".tga" and not formats.is_image(content[:256])
+    if nameless and not formats.is_tga(content):
+        raise formats.unidentified(content, suffix)
+    known = ("TGA",) if nameless else formats.PILLOW_FORMATS
+    with Image.open(io.BytesIO(content), formats=known) as image:
+        _check_size(image.size, max_pixels)
+        yield _File(image, image.format)
+
+
+def _decoded(
+    content: bytes, name: str, remarks: bool, least: int | None, frame: int, max_pixels: int
+) -> _Opened:
+    with _file(content, name, max_pixels) as opened:
+        image, format = opened.image, opened.format
+        if format == "PNG":
+            formats.check_png(content)
+        elif format == "JPEG":
+            formats.check_jpeg(content)
             if least is not None:
                 image.draft(None, (least, least))
+        elif format == "JPEG2000":
+            formats.check_jpeg2000(content, image.size)
+        elif format == "PPM":
+            formats.check_pnm(content)
+        if frame:
+            image.seek(frame)
+            _check_size(image.size, max_pixels)
+        image = _pnm(image, content) if format == "PPM" else image
         image.load()
-        upright = _upright(_rgb(image), image)
-        remarks = () if name is None else tuple(image_warnings.of_image(image, name))
-        return _Opened(upright, remarks)
+        upright = _upright(_rgb(image, format), image)
+        kinds = image_warnings.of_image(image, name, format) if remarks else ()
+        return _Opened(upright, tuple(kinds))
 
 
-def _check_size(image: Image.Image, max_pixels: int) -> None:
-    width, height = image.size
+def _pnm(image: Any, content: bytes) -> Any:
+    """Return a binary PNM image as it is, or decoded where its largest value is an odd one.
+
+    Those Pillow decodes in Python, at a few million values per second; this gives the same.
+    """
+    decoder, _, offset, args = image.tile[0]
+    if decoder != "ppm":
+        return image
+    maxval, (width, height) = args[1], image.size
+    bands = len(image.getbands())
+    dtype = np.dtype("u1" if maxval < 256 else ">u2")
+    count = width * height * bands
+    if len(content) < offset + count * dtype.itemsize:
+        raise TruncatedImageError("the file ends before the image does")
+    values = np.frombuffer(content, dtype, count, offset).reshape(height, width, bands)
+    highest = 65535 if image.mode == "I" else 255
+    scaled = np.minimum(np.rint(np.arange(2 ** (8 * dtype.itemsize)) / maxval * highest), highest)
+    table = scaled.astype(np.uint16 if image.mode == "I" else np.uint8)
+    return Image.fromarray(table[values].squeeze(-1) if bands == 1 else table[values])
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
     if width * height > max_pixels:
         raise ImageTooLargeError(
             f"{width} x {height} pixels; the limit is {max_pixels:,} in all. "
@@ -325,9 +503,10 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         )
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, format: str | None) -> Image.Image:
     mode = image.mode
-    if mode.startswith("I;16"):
+    # Pillow opens a grey PNM file of more than 8 bits as 32-bit integers, scaled to 16 bits.
+    if mode.startswith("I;16") or (mode == "I" and format == "PPM"):
         # Pillow's own conversion clips at 255 and leaves a white image.
         grey = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
@@ -336,6 +515,10 @@ def _rgb(image: Image.Image) -> Image.Image:
             f"pixels are {'32-bit integers' if mode == 'I' else 'floating-point numbers'} without "
             "a stated range; save the image with 8 or 16 bits"
         )
+    if mode == "LAB":
+        raise UnsupportedImageError("colours are in CIELAB; save the image in RGB")
+    if mode in ("La", "RGBa"):  # Pillow has no way from these to RGB but through these
+        image = image.convert("LA" if mode == "La" else "RGBA")
     return image if mode == "RGB" else image.convert("RGB")
 
 

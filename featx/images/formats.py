@@ -5,18 +5,26 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from dataclasses import dataclass
+
+from PIL import features
 
 from featx.errors import (
     ImageDecodeError,
     ImageError,
+    ImageTooLargeError,
+    MissingDecoderError,
     NotAnImageError,
     TruncatedImageError,
     UnsupportedImageError,
 )
 
 # Pillow's advice for untrusted files: name the formats. Among those left out is EPS, which
-# would start Ghostscript.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+# would start Ghostscript. These are told by their first bytes.
+PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+# A TGA file has no first bytes of its own, and is one only where its name says so; a HEIF file
+# is read by a package of its own.
+FORMATS = (*PILLOW_FORMATS, "TGA", "HEIF")
 FORMAT_OF_SUFFIX = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -29,18 +37,96 @@ FORMAT_OF_SUFFIX = {
     ".gif": "GIF",
     ".tif": "TIFF",
     ".tiff": "TIFF",
+    ".ppm": "PPM",
+    ".pgm": "PPM",
+    ".pbm": "PPM",
+    ".pnm": "PPM",
+    ".pfm": "PPM",
+    ".tga": "TGA",
+    ".jp2": "JPEG2000",
+    ".j2k": "JPEG2000",
+    ".j2c": "JPEG2000",
+    ".jpc": "JPEG2000",
+    ".jpf": "JPEG2000",
+    ".jpx": "JPEG2000",
+    ".avif": "AVIF",
+    ".heic": "HEIF",
+    ".heif": "HEIF",
+    ".hif": "HEIF",
 }
 SUFFIXES = frozenset(FORMAT_OF_SUFFIX)
-FOREIGN_SUFFIXES = frozenset((".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".svg", ".eps"))
 
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
+
+@dataclass(frozen=True)
+class Unread:
+    """A kind of image that is known and not read.
+
+    Attributes
+    ----------
+    name : str
+    suffixes : tuple of str
+    magic : tuple of bytes
+        What such a file begins with; empty where nothing short tells it.
+    at : int
+        Where the magic stands.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    magic: tuple[bytes, ...] = ()
+    at: int = 0
+
+
+_SVG, _EPS = Unread("SVG", (".svg", ".svgz")), Unread("EPS", (".eps",), (b"\xc5\xd0\xd3\xc6",))
+UNREAD = (
+    Unread("JPEG XL", (".jxl",), (b"\xff\x0a", b"\0\0\0\x0cJXL ")),
+    Unread("Photoshop", (".psd", ".psb"), (b"8BPS",)),
+    _SVG,
+    _EPS,
+    Unread("JPEG XR", (".jxr", ".wdp", ".hdp"), (b"II\xbc",)),
+    Unread("OpenEXR", (".exr",), (b"v/1\x01",)),
+    Unread("Radiance HDR", (), (b"#?RADIANCE", b"#?RGBE")),
+    Unread("DICOM", (".dcm", ".dicom"), (b"DICM",), 128),
+    Unread("FITS", (".fits",), (b"SIMPLE  =",)),
+    Unread("NIfTI", (".nii",), (b"n+1\0", b"ni1\0"), 344),
+    Unread("DirectDraw Surface", (".dds",), (b"DDS ",)),
+    Unread("PCX", (".pcx",)),
+    Unread("GIMP", (".xcf",), (b"gimp xcf",)),
+    Unread("icon", (".ico", ".icns"), (b"\0\0\1\0", b"icns")),
+    Unread("QOI", (".qoi",), (b"qoif",)),
+    Unread("SGI", (".sgi",), (b"\x01\xda",)),
+    Unread("PAM", (".pam",), (b"P7\n",)),
+    Unread("BPG", (".bpg",), (b"BPG\xfb",)),
+    Unread("FLIF", (".flif",), (b"FLIF",)),
+    Unread("DjVu", (".djvu", ".djv"), (b"AT&TFORM",)),
+    Unread("MNG", (".mng", ".jng"), (b"\x8aMNG", b"\x8bJNG")),
+    Unread("Windows metafile", (".wmf", ".emf"), (b"\xd7\xcd\xc6\x9a",)),
+)
+FOREIGN_SUFFIXES = frozenset(suffix for unread in UNREAD for suffix in unread.suffixes)
+
+_JP2 = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
+_MAGIC = (
+    b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*", *_JP2,
+)  # fmt: skip
+# Binary ones alone: two letters and a number may begin any text.
+_PNM = re.compile(rb"P[4-6]\s+(?:#|\d)")
+# Brands in the box `ftyp`, which begins files of the ISO base media format (ISO/IEC 14496-12).
+_AVIF_BRANDS = frozenset((b"avif", b"avis"))
+_HEIF_BRANDS = frozenset(
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+)
+_VIDEO_BRANDS = (b"qt", b"iso", b"mp4", b"M4V", b"3gp", b"3g2", b"avc1", b"dash")
 _FOREIGN = {
     b"\x1f\x8b": "gzip-compressed data",
     b"%!PS": "PostScript",
     b"%PDF": "a PDF",
     b"PK\x03\x04": "a zip archive",
+    b"\x93NUMPY": "a NumPy array",
+    b"\x89HDF": "an HDF5 file",
     b"<": "HTML, XML or SVG text",
 }
+# What Pillow may have been built without: the name that `PIL.features` gives it.
+_CODECS = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000", "JPEG": "jpg", "PNG": "zlib"}
 
 
 # Each scan of a progressive JPEG passes over the whole image: 500 empty ones in a file of 31 kB
@@ -54,25 +140,98 @@ _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 def is_image(head: bytes) -> bool:
     """Return whether a file that begins with these bytes looks like an image featx can read."""
-    return head.startswith(_MAGIC)
+    return head.startswith(_MAGIC) or bool(_PNM.match(head)) or media_format(head) is not None
 
 
-def unidentified(content: bytes) -> ImageError:
+def media_format(head: bytes) -> str | None:
+    """Return "AVIF" or "HEIF" if a file of the ISO base media format begins so, else None."""
+    brands = _brands(head)
+    if _AVIF_BRANDS & brands:
+        return "AVIF"
+    return "HEIF" if _HEIF_BRANDS & brands else None
+
+
+def _brands(head: bytes) -> set[bytes]:
+    """Return the major brand of a media file, and the others it is compatible with."""
+    if head[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(head[:4], "big"), len(head), 256)
+    return {head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))}
+
+
+def is_cut(content: bytes) -> bool:
+    """Return whether a file of the ISO base media format ends within one of its boxes."""
+    position = 0
+    while media_format(content[:256]) is not None and position + 8 <= len(content):
+        (size,) = struct.unpack_from(">I", content, position)
+        if size == 1 and position + 16 <= len(content):
+            (size,) = struct.unpack_from(">Q", content, position + 8)
+        if size < 8:  # 0: up to the end of the file
+            return False
+        position += size
+    return position > len(content)
+
+
+def unread(content: bytes) -> Unread | None:
+    """Return the kind of image that content is, if it is one that featx does not read."""
+    for kind in UNREAD:
+        if kind.magic and content.startswith(kind.magic, kind.at):
+            return kind
+    start = content[:4096].lstrip()
+    if start.startswith(b"%!PS-Adobe") and b"EPSF" in start[:40]:
+        return _EPS
+    return _SVG if start.startswith(b"<") and b"<svg" in start else None
+
+
+def unidentified(content: bytes, suffix: str = "") -> ImageError:
     """Return the error for content that does not begin like an image: what it seems to be."""
-    if content[4:8] == b"ftyp" or content.startswith((b"\0\0\0\x0cjP", b"\xff\x0a", b"8BPS")):
+    missing = _missing_codec(content)
+    if missing is not None:
+        return missing
+    kind = unread(content)
+    if kind is not None:
         return UnsupportedImageError(
-            "an image format featx does not read (HEIC, AVIF, JPEG 2000, JPEG XL or Photoshop); "
-            f"save it as one of {', '.join(FORMATS)}"
+            f"an image of a kind that featx does not read ({kind.name}); save it as PNG or JPEG"
         )
+    if is_cut(content):
+        return TruncatedImageError("the file ends before the image does")
     if content.startswith(b"\xff\xd8\xff"):
         return TruncatedImageError("the file ends before the image does: only a JPEG's header")
-    if is_image(content):
+    if is_image(content[:256]):
         return NotAnImageError("begins like an image, but what follows is not an image's header")
+    if content[4:8] == b"ftyp":
+        if content[8:12].startswith(_VIDEO_BRANDS):
+            return NotAnImageError("not an image: the content is a video")
+        brand = content[8:12].decode("ascii", "backslashreplace")
+        return UnsupportedImageError(
+            f"a media file of a kind that featx does not read ({brand!r}); save it as PNG or JPEG"
+        )
     start = content[:4096].lstrip()[:16]
     found = next((what for magic, what in _FOREIGN.items() if start.startswith(magic)), None)
     return NotAnImageError(
         f"not an image: the content is {found or f'{len(content):,} bytes of another kind'}; "
         f"expected one of {', '.join(FORMATS)}"
+        + (" (its header is not that of a TGA file)" if suffix == ".tga" else "")
+    )
+
+
+def _missing_codec(content: bytes) -> MissingDecoderError | None:
+    found = media_format(content[:256])
+    if found is None and content.startswith(_JP2):
+        found = "JPEG2000"
+    elif content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        found = "WEBP"
+    if found not in _CODECS or features.check(_CODECS[found]):
+        return None
+    return missing_codec(found)
+
+
+def missing_codec(format: str | None) -> MissingDecoderError:
+    """Return the error for an image whose format this machine's Pillow was built without."""
+    return MissingDecoderError(
+        f"an image of a kind that Pillow was built without on this machine ({format}); install "
+        "the Pillow of the Python Package Index (pip install --force-reinstall Pillow), or save "
+        "the image as PNG or JPEG"
     )
 
 
@@ -108,3 +267,63 @@ def check_jpeg(content: bytes) -> None:
             raise ImageDecodeError(f"the image is damaged: over {MAX_SCANS} scans")
         length = int.from_bytes(content[marker.end() : marker.end() + 2], "big")
         position = marker.end() + max(length, 2)
+
+
+MAX_JPEG2000_PIXELS = 2**25
+"""The largest JPEG 2000 image that is decoded: a megapixel takes 0.1 s and 18 MB, 15 times a JPEG's
+time, however small the file. One of 6 kB and 88 megapixels held a processor for 10 s."""
+
+
+def check_jpeg2000(content: bytes, size: tuple[int, int]) -> None:
+    """Refuse a large image, and a codestream of another size than its file declares.
+
+    The decoder follows the codestream, whose marker SIZ (ISO/IEC 15444-1, A.5.1) holds the size of
+    the image on its reference grid.
+    """
+    if size[0] * size[1] > MAX_JPEG2000_PIXELS:
+        raise ImageTooLargeError(
+            f"{size[0]} x {size[1]} pixels of JPEG 2000; the limit is {MAX_JPEG2000_PIXELS:,} in "
+            "all. Not decoded. Save it as JPEG, PNG or TIFF"
+        )
+    at = content.find(b"\xff\x4f\xff\x51")
+    if at < 0 or len(content) < at + 24:
+        raise TruncatedImageError("the file ends before the image does: only a header")
+    right, bottom, left, top = struct.unpack_from(">IIII", content, at + 8)
+    if (right - left, bottom - top) != size:
+        raise ImageDecodeError(
+            f"the image is damaged: its header says {size[0]} x {size[1]} pixels, its data "
+            f"{right - left} x {bottom - top}"
+        )
+
+
+MAX_TEXT_BYTES = 8 * 1024 * 1024
+"""The largest image written in digits (PNM "plain") that is read: Pillow reads them in Python."""
+
+
+def check_pnm(content: bytes) -> None:
+    """Refuse a large image that is written in digits."""
+    if content[:2] in (b"P1", b"P2", b"P3") and len(content) > MAX_TEXT_BYTES:
+        raise ImageTooLargeError(
+            f"an image of {len(content):,} bytes written in digits; the limit is "
+            f"{MAX_TEXT_BYTES:,}. Save it as PNG"
+        )
+
+
+def is_tga(content: bytes) -> bool:
+    """Return whether content has a header that a TGA file can have; it has no magic.
+
+    Fields as in Truevision's TGA File Format Specification, version 2.0, part 1.
+    """
+    if len(content) < 18:
+        return False
+    has_map, kind = content[1], content[2]
+    first, count, map_bits = struct.unpack_from("<HHB", content, 3)
+    width, height, depth, flags = struct.unpack_from("<HHBB", content, 12)
+    depths = {1: (8,), 2: (16, 24, 32), 3: (8, 16)}.get(kind & ~8, ())
+    if has_map > 1 or (kind & ~8 == 1 and not has_map):
+        return False
+    if has_map and (map_bits not in (16, 24, 32) or not 0 < first + count <= 65536):
+        return False
+    if not has_map and (first or count or map_bits not in (0, 16, 24, 32)):
+        return False
+    return depth in depths and bool(width and height) and not flags & 0xC0 and flags & 0x0F <= 8

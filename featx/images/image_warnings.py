@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 TINY = 16
 SLENDER = 16
+TWELVE_BITS = 4095
+"""The largest value of a camera or scanner of 12 bits."""
 
 _WHAT = {
     "tiny": f"smaller than {TINY} pixels along an edge, enlarged",
@@ -28,11 +30,13 @@ _WHAT = {
     "invisible": "wholly transparent: the colours hidden under it were used",
     "cmyk": "in CMYK colours, converted without their colour profile",
     "frames": "animated or with several pages: the first was used",
+    "twelve_bits": f"of 16 bits whose values are all below {TWELVE_BITS + 1:,}, as of a 12-bit "
+    "camera: nearly black; multiply the values by 16",
     "misnamed": "of another format than their names say: the content decided",
 }
 
 
-def of_image(image: Image, name: str) -> list[str]:
+def of_image(image: Image, name: str, format: str | None = None) -> list[str]:
     """Return the kinds of remarks on a decoded image, as it was before it became RGB.
 
     Parameters
@@ -41,7 +45,10 @@ def of_image(image: Image, name: str) -> list[str]:
         Loaded, its mode that of the file.
     name : str
         The file's name, for its suffix.
+    format : str, optional
+        That of the file; by default the one that the image names.
     """
+    format = format or image.format
     short, long = sorted(image.size)
     kinds = []
     if short < TINY:
@@ -58,11 +65,18 @@ def of_image(image: Image, name: str) -> list[str]:
         kinds.append("cmyk")
     if _has_more(image):
         kinds.append("frames")
+    if _has_16_bits(image, format) and 0 < np.asarray(image).max() <= TWELVE_BITS:
+        kinds.append("twelve_bits")
     expected = FORMAT_OF_SUFFIX.get(os.path.splitext(name)[1].lower())
     # An MPO is a JPEG with more images behind it, as phones write them.
-    if expected is not None and image.format not in (expected, "MPO"):
+    if expected is not None and format not in (expected, "MPO"):
         kinds.append("misnamed")
     return kinds
+
+
+def _has_16_bits(image: Image, format: str | None) -> bool:
+    """Return whether an image is grey with 16 bits, which Pillow opens as 32 in a PNM file."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and format == "PPM")
 
 
 def _has_more(image: Image) -> bool:

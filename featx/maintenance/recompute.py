@@ -156,7 +156,7 @@ def _pixels(path: Path, digest: Digest, backbone: Backbone) -> np.ndarray | None
         content = decoding.read(path)
         if of_content(content) != digest:
             return None
-        return decoding.at_side(content, backbone.side, scaled=backbone.scaled)
+        return decoding.at_side(content, backbone.side, path.name, scaled=backbone.scaled)
     except ImageError:
         return None
 

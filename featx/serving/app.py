@@ -25,9 +25,13 @@ logger = logging.getLogger(__name__)
 MAX_BYTES = 16 << 20
 """The largest image that is accepted, in bytes."""
 
-TYPES = frozenset(f"image/{kind}" for kind in ("jpeg", "png", "webp", "bmp", "gif", "tiff")) | {
-    "application/octet-stream"
-}
+TYPES = frozenset(
+    f"image/{kind}"
+    for kind in (
+        "jpeg", "png", "webp", "bmp", "gif", "tiff", "avif", "heic", "heif", "jp2", "jpx",
+        "x-portable-anymap", "x-portable-bitmap", "x-portable-graymap", "x-portable-pixmap",
+    )
+) | {"application/octet-stream"}  # fmt: skip
 """The content types that are accepted; the bytes decide what an image is."""
 
 _UPLOAD_SECONDS = 30

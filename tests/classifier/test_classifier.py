@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import joblib
@@ -14,9 +15,11 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 
 import featx
 from featx.classifier.classifier import ImageClassifier
+from featx.classifier.explanations import Explainer
 from featx.errors import BadImagesError, DatasetError, FeatureMismatchError
 from featx.features import Features
 from tests.fakes import TINY, CountingRuntime
+from tests.images.test_pil_images import FILES
 
 
 @pytest.fixture
@@ -178,3 +181,27 @@ def test_examples_are_chosen_in_the_share_of_their_class(image_folder: Path) -> 
     none = model.set_params(examples=0).fit(image_folder).examples_
     assert len(none) == 0
     assert none.nearest(np.ones((1, 1280), np.float32)) == [[]]
+
+
+@pytest.mark.parametrize("name", ["16-bit.png", "turned.jpg", "cmyk.jpg", "palette.png"])
+def test_a_pil_image_is_predicted_as_its_file_is(
+    name: str, model: ImageClassifier, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(FILES[name])
+    expected = model.predict_proba([tmp_path / name])
+    with Image.open(tmp_path / name) as image:
+        for form in (image, [image]):
+            np.testing.assert_array_equal(model.predict_proba(form), expected)
+    with pytest.raises(BadImagesError, match="ends before the image does"):
+        model.predict(Image.open(io.BytesIO(FILES["cut.jpg"])))
+
+
+def test_explains_pil_images_and_names_bad_ones(image_folder: Path) -> None:
+    paths = paths_of(image_folder)[::4]
+    images = [Image.open(io.BytesIO(path.read_bytes())) for path in paths]
+    labels = [path.parent.name for path in paths]
+    model = ImageClassifier(TINY, "nearest", runtime=CountingRuntime()).fit(images, labels)
+    by_path = ImageClassifier(TINY, "nearest", runtime=CountingRuntime()).fit(paths, labels)
+    assert model.examples_.with_copies().images == by_path.examples_.with_copies().images
+    explained = Explainer(model).explain(images[0], model.features(images).X[0], labels[0])
+    assert explained.image is not None

@@ -18,8 +18,9 @@ from featx.classifier import predictions
 from featx.classifier.predictions import Prediction
 from featx.cli import app
 from featx.cli import model as cli_model
-from featx.errors import FeatxError
+from featx.errors import EmptyDatasetError, FeatxError
 from tests.conftest import draw_folder
+from tests.promises import images as made
 
 OPTIONS = ["-b", "mobilenet_v2", "--weights", "none", "--image-size", "32"]
 
@@ -211,3 +212,21 @@ def test_nothing_to_predict_says_so(tmp_path: Path) -> None:
         predictions.paths_of([str(tmp_path)])
     with pytest.raises(FeatxError, match=r"nothing matches .*\*.jpg"):
         predictions.paths_of([str(tmp_path / "*.jpg")])
+
+
+def test_a_folder_of_nothing_but_raw_photographs_says_so(tmp_path: Path) -> None:
+    for name in ("1.nef", "2.nef"):
+        (tmp_path / name).write_bytes(made.raw_photograph(made.MAKE, made.SUBIFDS))
+    with pytest.raises(EmptyDatasetError, match=r"no image in .* 2 RAW photographs \(.nef\)"):
+        predictions.paths_of([str(tmp_path)])
+    assert predictions.paths_of([str(tmp_path / "1.nef")]) == [tmp_path / "1.nef"]  # refused later
+
+
+def test_a_nas_folder_is_left_out_and_may_not_stand_alone(tmp_path: Path) -> None:
+    thumbnail = tmp_path / "@eaDir" / "1.png" / "SYNOPHOTO_THUMB_M.jpg"
+    thumbnail.parent.mkdir(parents=True)
+    thumbnail.write_bytes(made.jpeg())
+    with pytest.raises(EmptyDatasetError, match=r"@eaDir"):
+        predictions.paths_of([str(tmp_path)])
+    (tmp_path / "1.png").write_bytes(made.png())
+    assert predictions.paths_of([str(tmp_path)]) == [tmp_path / "1.png"]

@@ -403,3 +403,32 @@ def test_a_bar_is_shown_on_a_terminal_only(
     shown = watch("extract", image_folder, *TINY, *flags)
     assert summary(shown.replace("\r", ""))["computed"] == "24"
     assert ("extract: 100%" in shown) is expected
+
+
+@pytest.fixture
+def links(image_folder: Path, tmp_path: Path) -> Path:
+    """Return a split made of links: a folder per class, each file in another folder."""
+    for path in sorted(image_folder.rglob("*.png")):
+        link = tmp_path / "links" / path.parent.name / path.name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
+    return tmp_path / "links"
+
+
+def test_links_are_followed_where_that_is_asked_for(links: Path, tmp_path: Path) -> None:
+    without = run("extract", links, *TINY)
+    assert without.exit_code == 1
+    assert "--follow-links" in " ".join(without.stderr.split())
+    done = run("extract", links, *TINY, "--follow-links")
+    assert done.exit_code == 0, done.output
+    assert summary(done.stdout)["images"] == "24"
+    model = tmp_path / "m.featx"
+    done = run("train", links, *TINY, "--out", model, "--test", links, "--follow-links")
+    assert summary(done.stdout)["images"] == "24", done.output
+    done = run("predict", model, links, "--follow-links", "--csv")
+    assert len(done.stdout.splitlines()) == 25
+    assert run("predict", model, links).exit_code == 1
+    words = ["--no-baseline", "--no-evidence", "--no-leaks", "--folds", "2", "--head", "nearest"]
+    done = run("benchmark", links, *TINY, *words, "--out", tmp_path / "r", "--follow-links")
+    assert done.exit_code == 0, done.output
+    assert "--follow-links" in (tmp_path / "r" / "report.md").read_text()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from featx.datasets.dataset import Dataset
+from featx.datasets.dataset import Dataset, as_dataset
 from featx.datasets.listing import Listing
-from featx.errors import DatasetError
+from featx.errors import DatasetError, EmptyDatasetError
 from featx.maintenance.inventory import size_of
 from tests.promises import images as made
 
@@ -75,3 +75,102 @@ def test_folders_may_be_deeper_than_pythons_stack(
     monkeypatch.chdir(folder)
     assert Dataset.from_folder(folder).ids[3] == f"a/{'d/' * 1200}last.png"
     assert size_of(folder) == 6 * len(made.png())
+
+
+def written(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+RAW = made.raw_photograph(made.MAKE, made.SUBIFDS)
+THUMBNAILS = {
+    f"{cat}@eaDir/{i}.jpg/SYNOPHOTO_THUMB_{size}.jpg": made.jpeg()
+    for cat in ("a/", "b/", "")
+    for i in range(2)
+    for size in ("SM", "M")
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "note"),
+    [
+        (THUMBNAILS, "3 folders in which a NAS or an operating system keeps"),
+        (
+            {"a/#recycle/old.png": made.png(), "$RECYCLE.BIN/x/1.png": made.png()},
+            "2 folders in which a NAS or an operating system keeps thumbnails, deleted files or "
+            "snapshots (#recycle, $RECYCLE.BIN), skipped.",
+        ),
+        ({"lost+found/1.png": made.png(), "a/.thumbnails/1.png": made.png()}, "2 folders in which"),
+        ({"a/@Recycle/1.png": made.png(), ".@__thumb/1.png": made.png()}, "2 folders in which"),
+        ({"a/1.nef": RAW, "b/2.NEF": RAW, "c/3.dng": RAW}, "3 RAW photographs (.dng, .nef), skip"),
+        ({"a/1.cr3": b"\0\0\0\x18ftypcrx ", "a/2.arw": b"", "a/3.x3f": b"FOVb"}, "3 RAW photo"),
+        ({"a/of-a-camera": RAW, "a/1.bak": RAW}, "2 RAW photographs (.bak, no suffix), skipped"),
+        ({"a/1.xyz": b"8BPS\0\1"}, "1 files of a kind of image that featx does not read: Photo"),
+    ],
+)
+def test_images_in_form_only_are_one_note(
+    files: dict[str, bytes], note: str, folder: Path, tmp_path: Path
+) -> None:
+    alone = Dataset.from_folder(folder).ids
+    dataset = Dataset.from_folder(written(folder, files))
+    assert dataset.ids == alone
+    assert dataset.classes == ["a", "b"]
+    assert len([found for found in dataset.notes if found.startswith(note)]) == 1
+    assert len([found for found in dataset.notes if "not a class" not in found]) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"1.nef": RAW, "2.nef": RAW}, r"no image in .*2 RAW photographs \(.nef\)"),
+        ({"a/1.dng": RAW, "b/2.dng": RAW}, r"no image in .*2 RAW photographs \(.dng\)"),
+        (THUMBNAILS, r"no image in .*1 folders in which a NAS .* keeps .*\(@eaDir\)"),
+        ({"#recycle/1.png": made.png()}, r"no image in .*deleted files .*\(#recycle\)"),
+    ],
+)
+def test_alone_they_are_an_error_that_says_what_they_are(
+    files: dict[str, bytes], said: str, tmp_path: Path
+) -> None:
+    if files is THUMBNAILS:
+        files = {name: content for name, content in files.items() if name.startswith("@")}
+    with pytest.raises(EmptyDatasetError, match=said):
+        Dataset.from_folder(written(tmp_path, files))
+
+
+def test_what_only_looks_like_it_stays(tmp_path: Path) -> None:
+    plain = made.encoded(made.pixels(), "TIFF")
+    names = ["recycle/1.png", "snapshot/1.png", "lost/1.tif", "found/x.nef", "found/1.raw"]
+    contents = [made.png(), made.png(), plain, made.png(), plain]
+    written(tmp_path, dict(zip(names, contents, strict=True)))
+    (tmp_path / "recycle" / "@eaDir.png").write_bytes(made.png())  # a file
+    dataset = Dataset.from_folder(tmp_path)
+    assert dataset.ids == sorted([*names, "recycle/@eaDir.png"])
+    assert not dataset.notes
+
+
+@pytest.mark.parametrize(
+    "suffix", [".ppm", ".pgm", ".pbm", ".tga", ".avif", ".jp2", ".heic", ".hif"]
+)
+def test_kinds_that_are_read_are_listed(suffix: str, folder: Path) -> None:
+    (folder / "a" / f"x{suffix}").write_bytes(b"whatever it holds")
+    assert f"a/x{suffix}" in Dataset.from_folder(folder).ids
+
+
+@pytest.mark.parametrize("form", ["PPM", "AVIF", "JPEG2000"])
+def test_kinds_that_are_read_are_told_by_their_content(form: str, folder: Path) -> None:
+    (folder / "a" / "without").write_bytes(made.encoded(made.pixels(), form))
+    (folder / "a" / "words.txt").write_bytes(b"P3 and P4 are words")
+    dataset = Dataset.from_folder(folder)
+    assert "a/without" in dataset.ids
+    assert "a/words.txt" not in dataset.ids
+
+
+def test_links_and_how_to_follow_them(tmp_path: Path) -> None:
+    home = written(tmp_path / "home", {"x.png": made.png()})
+    (tmp_path / "links" / "a").mkdir(parents=True)
+    (tmp_path / "links" / "a" / "x.png").symlink_to(home / "x.png")
+    with pytest.raises(EmptyDatasetError, match=r"--follow-links.*follow_links=True"):
+        Dataset.from_folder(tmp_path / "links")
+    assert as_dataset(tmp_path / "links", follow_links=True).ids == ["a/x.png"]

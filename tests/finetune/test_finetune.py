@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.base import clone
 
 import featx
@@ -35,6 +36,7 @@ from featx.errors import DatasetError, UnusableImagesError
 from featx.finetune import FineTuned
 from featx.finetune.batches import ImageBatches, decoding_threads
 from featx.images import decoding
+from tests.images.test_pil_images import FILES
 
 SIDE = 24
 SHORT = Recipe(layers=(), epochs=2, batch_size=8, patience=None, validation_fraction=0.25)
@@ -450,3 +452,15 @@ def test_learned_weights_on_flowers(datasets: Path) -> None:
     model.fit(images.subset(range(0, len(images), 6)))
     score = model.score(images.subset(range(1, len(images), 6)))
     assert score > 0.6, "100 images; untrained weights stay near 0.3"
+
+
+@pytest.mark.parametrize("name", ["16-bit.png", "turned.jpg", "cmyk.jpg", "kind-rle.TGA"])
+def test_batches_of_pil_images_are_those_of_their_files(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(FILES[name])
+    with decoding_threads() as pool, Image.open(tmp_path / name) as image:
+        by_path, by_image = (
+            ImageBatches(Dataset.from_paths([source] * 3), 32, 2, pool)[0][0]
+            for source in (tmp_path / name, image)
+        )
+    assert by_path.any()
+    np.testing.assert_array_equal(by_image, by_path)

@@ -16,7 +16,7 @@ from featx.images import decoding
 from tests.promises import images as made
 
 
-@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "WEBP", "GIF"])
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000"])
 def test_decode_gives_the_pixels(form: str) -> None:
     options: dict[str, Any] = {"lossless": True} if form == "WEBP" else {}
     image = Image.fromarray(made.pixels()).quantize(64).convert("RGB")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import io
 import struct
 import zlib
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -183,8 +185,102 @@ def gzipped() -> bytes:
     return gzip.compress(jpeg())
 
 
+def opened(content: bytes) -> Image.Image:
+    """Return what Pillow alone makes of a file, with its pixels."""
+    image = Image.open(io.BytesIO(content))
+    image.load()
+    return image
+
+
+MAKE, SUBIFDS, DNG = 271, 330, 50706
+
+
+def raw_photograph(
+    *tags: int,
+    order: str = "<",
+    preview: bool = True,
+    photometric: int = 2,
+    sub_photometric: int = 32803,
+) -> bytes:
+    """Return a TIFF of the shape of a RAW photograph: an RGB image, and a sensor's data behind it.
+
+    Parameters
+    ----------
+    tags : int
+        Which of MAKE, SUBIFDS and DNG its first directory has.
+    order : {"<", ">"}
+    preview : bool
+        Whether the first image is marked as a smaller copy.
+    photometric, sub_photometric : int
+        2 is RGB, 32803 a colour filter array.
+    """
+    shown = pixels()
+    height, width = shown.shape[:2]
+    body = shown.tobytes()
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order]
+    maker, bits = 8 + len(body), 8 + len(body) + 16
+    sub, main = bits + 6, bits + 6 + 2 + 12 * 6 + 4
+
+    def directory(entries: list[tuple[int, int, int, int | bytes]]) -> bytes:
+        lines = b""
+        for tag, kind, count, value in sorted(entries):
+            # More than four bytes stand elsewhere, and their place here.
+            form = "I" if count > 1 and kind != 1 else {1: "4s", 3: "Hxx", 4: "I"}[kind]
+            lines += struct.pack(order + "HHI", tag, kind, count) + struct.pack(order + form, value)
+        return struct.pack(order + "H", len(entries)) + lines + bytes(4)
+
+    behind = directory([
+        (254, 4, 1, 0), (256, 4, 1, 6000), (257, 4, 1, 4000), (258, 3, 1, 12),
+        (259, 3, 1, 1), (262, 3, 1, sub_photometric),
+    ])  # fmt: skip
+    own: dict[int, tuple[int, int, int, int | bytes]] = {
+        MAKE: (MAKE, 2, 16, maker), SUBIFDS: (SUBIFDS, 4, 1, sub), DNG: (DNG, 1, 4, b"\1\4\0\0"),
+    }  # fmt: skip
+    first = directory([
+        (254, 4, 1, int(preview)), (256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, bits),
+        (259, 3, 1, 1), (262, 3, 1, photometric), (273, 4, 1, 8), (277, 3, 1, 3),
+        (278, 4, 1, height), (279, 4, 1, len(body)), *(own[tag] for tag in tags),
+    ])  # fmt: skip
+    start = head + struct.pack(order + "I", main) + body
+    middle = b"NIKON".ljust(16, b"\0") + struct.pack(order + "HHH", 8, 8, 8) + behind
+    assert len(start) == maker
+    assert len(start + middle) == main
+    return start + middle + first
+
+
+def tga(mode: str = "RGB", **options: Any) -> bytes:
+    return encoded(Image.fromarray(pixels(24, 32)).convert(mode), "TGA", **options)
+
+
+def pnm(kind: str, maxval: int, values: np.ndarray) -> bytes:
+    """Return an image of 1 or 3 channels as PNM, of any largest value, which Pillow cannot write.
+
+    Parameters
+    ----------
+    kind : {"P2", "P3", "P5", "P6"}
+        The first two in digits.
+    """
+    height, width = values.shape[:2]
+    head = f"{kind}\n# of a camera\n{width} {height}\n{maxval}\n".encode()
+    if kind in ("P2", "P3"):
+        return head + b"\n".join(b" ".join(b"%d" % v for v in row.ravel()) for row in values)
+    return head + values.astype("u1" if maxval < 256 else ">u2").tobytes()
+
+
+def pgm16() -> bytes:
+    return pnm("P5", 65535, pixels()[..., 0].astype(np.uint16) * 257)
+
+
+def heic() -> list[bytes]:
+    """Return small HEIC files, where the package that reads them is installed."""
+    if importlib.util.find_spec("pi_heif") is None:
+        return []
+    folder = Path(__file__).parents[1] / "data" / "heic"
+    return [path.read_bytes() for path in sorted(folder.iterdir())]
+
+
 def seeds() -> list[bytes]:
-    """Return 12 small good images, one of each kind that featx reads, to be mutated."""
+    """Return small good images, one of each kind that featx reads, to be mutated."""
     small = Image.fromarray(pixels(24, 32))
     alpha = small.convert("RGBA")
     alpha.putalpha(99)
@@ -204,4 +300,15 @@ def seeds() -> list[bytes]:
         encoded(small.quantize(16), "GIF", save_all=True, append_images=[small.quantize(16)]),
         encoded(small, "TIFF", compression="tiff_lzw"),
         encoded(small, "TIFF", compression="jpeg"),
-    ]
+        encoded(small, "PPM"),
+        pnm("P5", 1000, pixels(24, 32)[..., 0] * 3),
+        pnm("P3", 255, pixels(24, 32)),
+        encoded(small.convert("1"), "PPM"),
+        encoded(small, "JPEG2000"),
+        encoded(Image.fromarray(pixels(24, 32)[..., 0].astype(np.uint16) * 257), "JPEG2000",
+                no_jp2=True),
+        encoded(small, "AVIF"),
+        tga(),
+        tga("P", compression="tga_rle"),
+        raw_photograph(MAKE, SUBIFDS),
+    ]  # fmt: skip

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from featx.images import formats
+from tests.promises import images as made
 from tests.promises.conftest import SEED
 from tests.promises.images import seeds
 from tests.promises.mutations import HANG_SECONDS, mutant
@@ -17,8 +19,8 @@ from tests.promises.mutations import HANG_SECONDS, mutant
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_twelve_seeds() -> None:
-    assert len(seeds()) == 12
+def test_seeds_of_each_kind() -> None:
+    assert {made.opened(seed).format for seed in seeds()} == set(formats.PILLOW_FORMATS) | {"TGA"}
     assert mutant(seeds(), 1, 2) == mutant(seeds(), 1, 2)
 
 

@@ -27,6 +27,7 @@ from featx.errors import HeadError
 from tests.classifier.file.test_model_file import trained
 from tests.conftest import draw_folder
 from tests.fakes import TINY
+from tests.promises import images as made
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -37,6 +38,7 @@ from featx.serving.answers import _text
 ROOT = Path(__file__).resolve().parents[2]
 JPEG = "image/jpeg"
 PNG = "image/png"
+PPM = "image/x-portable-pixmap"
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,23 @@ def test_an_image_gets_its_classes(server: Server) -> None:
         np.testing.assert_allclose(found, expected, atol=1e-4)
         assert answer["near"][0]["label"] == path.parent.name
         assert answer["near"][0]["cosine"] == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("form", "kind"), [("AVIF", "image/avif"), ("JPEG2000", "image/jp2"), ("PPM", PPM)]
+)
+def test_other_kinds_of_images(form: str, kind: str, server: Server) -> None:
+    body = made.encoded(made.pixels(), form)
+    for explain in ("", "?explain=1"):
+        status, answer, _ = server.ask(path=f"/predict{explain}", body=body, kind=kind)
+        assert status == 200, answer
+
+
+def test_a_raw_photograph_is_refused_with_what_it_is(server: Server) -> None:
+    body = made.raw_photograph(made.MAKE, made.SUBIFDS)
+    status, answer, _ = server.ask(body=body, kind="application/octet-stream")
+    assert status == 422
+    assert "a RAW photograph" in answer["error"]
 
 
 def test_explained(server: Server) -> None:

@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -274,10 +273,8 @@ def _thumbnails(
 ) -> dict[ImageRef, bytes]:
     images = {}
     for position in {position for pair in found for position in (pair.first, pair.second)}:
-        source = items[position].source
         try:
-            content = decoding.read(source) if isinstance(source, Path) else source
-            pixels = decoding.decode(content) if isinstance(content, bytes) else content
+            pixels = decoding.pixels(items[position].source)
         except ImageError:
             continue
         images[refs[position]] = thumbnail(pixels, _THUMBNAIL)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
-from PIL import Image
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
 from featx.datasets.items import Item
-from featx.images.formats import FORMATS
+from featx.images import decoding
 
 # A warning is due where so much more of a class is found than others are taken for it (Youden's
 # index, 1950: 0 for guessing, 1 for certainty).
@@ -117,13 +115,8 @@ def _one_hot(values: Sequence[str]) -> np.ndarray:
 
 def _header(item: Item) -> tuple[str, int, int]:
     """Return format and colour mode, width and height; read from the header alone."""
-    source = item.source
-    if isinstance(source, np.ndarray):
-        return "pixels", source.shape[1], source.shape[0]
     try:
-        opened = source if isinstance(source, Path) else io.BytesIO(source)
-        with Image.open(opened, formats=FORMATS) as image:
-            return f"{image.format} {image.mode}", *image.size
+        return decoding.header(item.source)
     except Exception:  # it had an embedding once; extraction will name what it is now
         return "unreadable", 0, 0
 

@@ -38,6 +38,7 @@ class Options:
     label_column: str | Sequence[str] = "label"
     image_folder: str | Path | None = None
     suffix: str = ""
+    follow_links: bool = False
 
     @property
     def extraction(self) -> dict[str, Any]:
@@ -48,5 +49,5 @@ class Options:
     @property
     def table(self) -> dict[str, Any]:
         """What goes to `as_dataset` beside the images."""
-        names = ("path_column", "label_column", "image_folder", "suffix")
+        names = ("path_column", "label_column", "image_folder", "suffix", "follow_links")
         return {name: getattr(self, name) for name in names}

@@ -20,6 +20,7 @@ _DEFAULT = Options()
 _FLAGS = (
     "folds", "cache", "batch_size", "runtime", "on_error", "path_column", "label_column",
     "image_folder", "suffix",
+    "follow_links",
 )  # fmt: skip
 
 
@@ -92,7 +93,7 @@ def _shell(train: Any, test: Any, backbones: Sequence[Backbone], options: Option
     words += ["--seeds", str(options.seeds)]
     for name, value in _changed(options, test, _FLAGS).items():
         text = ",".join(value) if isinstance(value, list | tuple) else str(value)
-        words += ["--" + name.replace("_", "-"), text]
+        words += ["--" + name.replace("_", "-"), *([] if value is True else [text])]
     words += ["--out", "report"]
     return shlex.join(words)
 
