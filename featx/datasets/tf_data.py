@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from featx.backend import check_backend
 from featx.datasets.items import Item, as_pixels, with_labels
 from featx.errors import DatasetError, EmptyDatasetError
 
@@ -32,6 +33,7 @@ class Stream:
         self._batched = shape.rank == 4
 
     def __iter__(self) -> Iterator[Item]:
+        check_backend()
         number = 0
         high = 0.0
         for element in self._stream.as_numpy_iterator():

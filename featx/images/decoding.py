@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import stat
-import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from featx import forking
 from featx.errors import (
     ExtractionError,
     ImageChangedError,
@@ -47,7 +47,7 @@ _SCALED = "pillow; JPEG at the smallest of 8/8, 4/8, 2/8, 1/8 that is twice the 
 
 # O_NONBLOCK: opening a FIFO without a writer would otherwise wait for ever.
 _READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-_QUIET = threading.Lock()
+_QUIET = forking.lock()
 # EXIF tag 0x0112; values from the EXIF 2.3 standard, table of orientations.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -20,7 +20,7 @@ def start(folder: Path, package: str, script: str, **environment: str) -> tuple[
     (folder / "tensorflow" / "part.py").write_text("", encoding="utf-8")
     clean = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     answer = subprocess.run(
-        [sys.executable, "-c", f"from featx.cli.quiet import hush_tensorflow\n{script}"],
+        [sys.executable, "-c", f"from featx.backend import hush_tensorflow\n{script}"],
         env={**clean, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]), **environment},
         capture_output=True,
         text=True,
