@@ -78,8 +78,10 @@ def _in_child() -> None:
         if one.locked():
             one.release()
     things = list(_left_alone)
-    if things:
-        import ctypes
+    if not things:
+        return
+    import ctypes
+
     for thing in things:
         # One reference more than anyone gives back, so that its destructor never runs.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 # Stands for TensorFlow: it writes to file descriptor 2, past Python's sys.stderr.
-NOISY = "import os\nos.write(2, b'I0000 noise\\n')\n"
+NOISY = "import os\nos.write(2, b'I0000 00:00:1.2 7 port.cc:1] noise\\n')\n"
 
 
 def start(folder: Path, package: str, script: str, **environment: str) -> tuple[str, str, int]:
@@ -41,7 +41,7 @@ def test_import_is_silent_and_standard_error_comes_back(tmp_path: Path) -> None:
 
 
 def test_without_it_the_noise_is_heard(tmp_path: Path) -> None:
-    assert start(tmp_path, NOISY, "import tensorflow")[1] == "I0000 noise\n"
+    assert start(tmp_path, NOISY, "import tensorflow")[1] == "I0000 00:00:1.2 7 port.cc:1] noise\n"
 
 
 @pytest.mark.parametrize(("level", "heard"), [("0", True), ("1", False), ("2", False)])
@@ -56,7 +56,7 @@ def test_what_was_held_back_is_shown_when_the_import_fails(tmp_path: Path) -> No
     broken = NOISY + "raise ImportError('no such library')"
     _, err, code = start(tmp_path, broken, "hush_tensorflow(); import tensorflow")
     assert code == 1
-    assert "I0000 noise" in err
+    assert "port.cc:1] noise" in err
     assert "no such library" in err
 
 

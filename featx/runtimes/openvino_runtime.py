@@ -63,6 +63,8 @@ class OpenVINORuntime(Runtime):
     def __init__(
         self, backbone: Backbone, batch_size: int | None = None, folder: Path | None = None
     ) -> None:
+        # Of its own: its end ends the threads of what was compiled for checks. A process made by
+        # fork would otherwise inherit them idle, without their threads, and crash at its own end.
         core = load().Core()
         reason = refusal(backbone)
         if reason is not None:
@@ -72,7 +74,8 @@ class OpenVINORuntime(Runtime):
         self._model, self._quantizer, self._content = _network(backbone, core, folder)
         self._model.reshape([self.batch_size, backbone.side, backbone.side, 3])
         self._compiling = forking.lock()
-        self._compiled = _Compiled(self._model, core, self._precision)
+        del core
+        self._compiled = _Compiled(self._model, self._precision)
         self.streams = self._compiled.streams
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
@@ -94,7 +97,7 @@ class OpenVINORuntime(Runtime):
         if self._compiled.process != os.getpid():
             with self._compiling:
                 if self._compiled.process != os.getpid():
-                    self._compiled = _Compiled(self._model, load().Core(), self._precision)
+                    self._compiled = _Compiled(self._model, self._precision)
         return self._compiled
 
     def environment(self) -> dict[str, str]:
@@ -106,8 +109,8 @@ class OpenVINORuntime(Runtime):
 class _Compiled:
     """A network compiled by one process, and its requests, each for one batch at a time."""
 
-    def __init__(self, model: Any, core: Any, precision: str) -> None:
-        compiled = core.compile_model(
+    def __init__(self, model: Any, precision: str) -> None:
+        compiled = load().Core().compile_model(
             model,
             "CPU",
             {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "THROUGHPUT"},
