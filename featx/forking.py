@@ -9,8 +9,11 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from weakref import WeakSet
+
+Result = TypeVar("Result")
 
 _locks: WeakSet[threading.Lock] = WeakSet()
 _left_alone: WeakSet[Any] = WeakSet()
@@ -36,6 +39,20 @@ def leave_alone(thing: Any) -> None:
     import ctypes  # noqa: F401  now, and not first between a fork and what follows it
 
     _left_alone.add(thing)
+
+
+def computed(work: Callable[[], Result]) -> Result:
+    """Return what `work` returns; in a process made by fork it is done by a thread of its own.
+
+    GNU's OpenMP, in which XGBoost and scikit-learn compute, has its threads by the thread that
+    asked for them: the one that forked would wait for those of the parent.
+    """
+    if not _forked:
+        return work()
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1, "featx-forked") as pool:
+        return pool.submit(work).result()
 
 
 def refusal() -> str | None:
@@ -73,6 +90,8 @@ def _before() -> None:
 
 
 def _in_child() -> None:
+    global _forked
+    _forked = True
     _inherited[:] = _at_fork
     for one in list(_locks):
         if one.locked():
@@ -88,5 +107,6 @@ def _in_child() -> None:
 
 
 _at_fork: list[str] = []
+_forked = False
 if hasattr(os, "register_at_fork"):  # not on Windows, which knows no fork
     os.register_at_fork(before=_before, after_in_child=_in_child)

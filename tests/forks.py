@@ -17,13 +17,14 @@ ROOT = Path(__file__).resolve().parent.parent
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on Windows")
 
 # `forked(body)` returns what `body()` does in a child of this process, or the text of its error;
-# "hangs" where that takes too long. The child ends as a script does, destructors included.
+# "hangs" where that takes too long. With `to_its_end` the child ends as a script does, destructors
+# included, which takes seconds after TensorFlow; otherwise as multiprocessing's children do.
 _BEGIN = """
 import json, os, select, signal, sys, tempfile, time
 from pathlib import Path
 import numpy as np
 
-def forked(body, seconds=SECONDS):
+def forked(body, seconds=SECONDS, to_its_end=False):
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -32,7 +33,7 @@ def forked(body, seconds=SECONDS):
         except Exception as error:
             said = f"{type(error).__name__}: {error}"
         os.write(writing, json.dumps(said, default=lambda x: x.tolist()).encode())
-        sys.exit(7)
+        sys.exit(7) if to_its_end else os._exit(7)
     os.close(writing)
     content, end, status = b"", time.monotonic() + seconds, None
     while time.monotonic() < end and status is None:

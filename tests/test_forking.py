@@ -64,7 +64,9 @@ def test_what_is_left_alone_is_destroyed_where_it_was_made_and_nowhere_else(tmp_
             global alone, other
             del alone, other
             return "dropped"
-        told = {"child": forked(drop), "of it": forked(lambda: forked(drop))}
+        def inner():
+            return forked(drop, to_its_end=True)
+        told = {"child": inner(), "of it": forked(inner, to_its_end=True)}
         del alone, other
         """,
         tmp_path,
@@ -150,11 +152,11 @@ def test_openvino_computes_in_a_child_what_it_computes_in_its_parent(tmp_path: P
         png = file.getvalue()
         tasks = (joblib.delayed(model.predict)(new()) for _ in range(3))
         told = {
-            "nothing": forked(lambda: "nothing"),
+            "nothing": forked(lambda: "nothing", to_its_end=True),
             "child": forked(lambda: computed(images, "child")),
             "of a child": forked(lambda: [computed(images, "one"),
                                           forked(lambda: computed(images, "two"))]),
-            "forgotten": forked(again),
+            "forgotten": forked(again, to_its_end=True),
             "own": forked(lambda: computed(images, "own", own)),
             "classes": forked(lambda: model.predict(new())),
             "other network": forked(lambda: computed(
@@ -193,7 +195,7 @@ def test_keras_in_a_child_says_why_it_cannot(tmp_path: Path) -> None:
         tuned = featx.FineTuned(TINY, featx.Recipe(epochs=1), progress=False).fit(SEEN, LABELS)
         stream = tf.data.Dataset.from_tensor_slices(np.stack(new())).batch(2)
         told = {
-            "nothing": forked(lambda: "nothing"),
+            "nothing": forked(lambda: "nothing", to_its_end=True),
             "cached": forked(lambda: model.predict(SEEN)),
             "new": forked(lambda: model.predict(new())),
             "fit": forked(lambda: fitted("dense")),

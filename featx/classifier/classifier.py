@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from featx import heads
+from featx import forking, heads
 from featx.backbones.backbone import Backbone, find_backbone
 from featx.classifier.compatibility import (
     as_images,
@@ -129,7 +129,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             check_own_features(find_backbone(self.backbone), X)
         features = self._extracted(images, self.on_error)
         names = class_names(y if isinstance(X, Features) and y is not None else features.y, y)
-        self.head_ = clone(head).fit(features.X, names)
+        self.head_ = forking.computed(lambda: clone(head).fit(features.X, names))
         self.classes_ = np.asarray(self.head_.classes_).astype(names.dtype)
         self.spec_ = spec_of(features)
         self.dim_ = int(features.X.shape[1])
@@ -193,12 +193,13 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
                 f"{type(self.head_).__name__} gives no probabilities; CalibratedClassifierCV or a "
                 f"head of featx does ({', '.join(HEADS)})."
             )
-        return self.head_.predict_proba(X)
+        return forking.computed(lambda: self.head_.predict_proba(X))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the class of each image, (n,), as in `classes_`."""
         features = self.features(X)
-        return np.asarray(self.head_.predict(features.X)).astype(self.classes_.dtype)
+        found = forking.computed(lambda: self.head_.predict(features.X))
+        return np.asarray(found).astype(self.classes_.dtype)
 
     def predict_top_k(self, X: Any, k: int = 5) -> list[list[tuple[str, float]]]:
         """Return for each image its `k` most probable classes with probabilities, best first."""

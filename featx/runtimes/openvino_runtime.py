@@ -110,10 +110,14 @@ class _Compiled:
     """A network compiled by one process, and its requests, each for one batch at a time."""
 
     def __init__(self, model: Any, precision: str) -> None:
-        compiled = load().Core().compile_model(
-            model,
-            "CPU",
-            {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "THROUGHPUT"},
+        compiled = (
+            load()
+            .Core()
+            .compile_model(
+                model,
+                "CPU",
+                {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "THROUGHPUT"},
+            )
         )
         self.process = os.getpid()
         self.streams = max(2, int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
