@@ -9,6 +9,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+# Now: a fork is noticed only by who was there before it.
+from featx import forking as _forking  # noqa: F401
+
 if TYPE_CHECKING:
     from featx import dense, errors, heads
     from featx.backbones.architectures import BACKBONES

@@ -23,8 +23,8 @@ BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 # A package imports only from lower floors; packages of one floor know nothing of each other.
 # `evaluation` is judged by its own parts as well.
 FLOORS: tuple[set[str], ...] = (
-    {"errors", "formatting", "versions"},
-    {"images", "labels", "storage"},
+    {"errors", "forking", "formatting", "versions"},
+    {"backend", "images", "labels", "storage"},
     {"dense", "features"},
     {"backbones", "cache", "datasets"},
     {"heads", "runtimes"},

@@ -13,6 +13,7 @@ import numpy as np
 from featx.backbones import keras_models
 from featx.backbones import weights as weight_files
 from featx.backbones.architectures import BACKBONES, FAMILY_OF_MODE, ROWS
+from featx.backend import load_keras
 from featx.errors import BackboneError, UnknownBackboneError, WeightsUnavailableError
 from featx.formatting import did_you_mean
 from featx.images import decoding
@@ -255,9 +256,10 @@ class Backbone:
         ------
         BackboneError
             The options do not fit the network, with Keras's own reason.
+        RuntimeUnavailableError
+            This process was made by fork after its parent had started Keras's backend.
         """
-        import keras
-
+        keras = load_keras()
         family = (
             BACKBONES[self.name].family
             if self.name in BACKBONES

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from featx import dense
+from featx import dense, forking
 from featx.backbones.backbone import Backbone
 from featx.classifier.export.folding import Step, steps_of
 from featx.dense import DEFAULT_RECIPE, DenseClassifier
@@ -87,6 +87,8 @@ class Activation:
         """
         if self.missing is not None:
             return self.missing
+        if (reason := forking.refusal()) is not None:
+            return Missing(reason)
         if self._network is None:
             self._network = _map_network(self.backbone)
         if self._network is None:

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from featx import heads
+from featx import forking, heads
 from featx.backbones.backbone import Backbone, find_backbone
 from featx.classifier.compatibility import (
     as_images,
@@ -134,7 +134,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         head = heads.find(self.head)
         features, labels, sources = self._training_set(X, y)
         targets = as_targets(labels)
-        self.head_ = clone(head).fit(features.X, targets)
+        self.head_ = forking.computed(lambda: clone(head).fit(features.X, targets))
         text = labels.dtype.kind in "OU"
         self.classes_ = np.asarray(self.head_.classes_).astype(str if text else labels.dtype)
         self.spec_ = spec_of(features)
@@ -210,12 +210,13 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
                 f"{type(self.head_).__name__} gives no probabilities; CalibratedClassifierCV or a "
                 f"head of featx does ({', '.join(HEADS)})."
             )
-        return self.head_.predict_proba(X)
+        return forking.computed(lambda: self.head_.predict_proba(X))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the class of each image, (n,), as in `classes_`."""
         features = self.features(X)
-        return np.asarray(self.head_.predict(features.X)).astype(self.classes_.dtype)
+        found = forking.computed(lambda: self.head_.predict(features.X))
+        return np.asarray(found).astype(self.classes_.dtype)
 
     def predict_top_k(self, X: Any, k: int = 5) -> list[list[tuple[str, float]]]:
         """Return for each image its `k` most probable classes with probabilities, best first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import sys
 import warnings
@@ -13,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 import featx
+from featx.backend import hush_tensorflow
 from featx.cli import cache, doctor, model, report
 from featx.cli.options import (
     BackboneName,
@@ -29,7 +31,6 @@ from featx.cli.options import (
     Weights,
     make_backbone,
 )
-from featx.cli.quiet import hush_tensorflow
 from featx.cli.terminal import make_table, print_line, print_message, print_pairs, print_table
 from featx.errors import CacheSpaceError, FeatxError
 from featx.formatting import file_size, pace, seconds
@@ -44,6 +45,10 @@ _ANYWHERE = ("--debug", "--no-progress")
 
 class _Group(TyperGroup):
     """Accepts the common flags anywhere, and turns featx's errors into exit code 1."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        _keep_brackets(self)
 
     # Any: typer 0.29 brought a context of its own, and its typer.Context is a child of it.
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -65,6 +70,18 @@ class _Group(TyperGroup):
         except KeyboardInterrupt:
             print_message("Stopped. The next run continues from what is already cached.")
             raise
+
+
+def _keep_brackets(command: Any) -> None:
+    """Escape, in all help, what rich would take for its markup and leave out, as in featx[serve].
+
+    A tag of rich begins with a bracket and one of these characters (rich.markup).
+    """
+    for one in (command, *command.params):
+        if getattr(one, "help", None):
+            one.help = re.sub(r"\[(?=[a-z#/@])", r"\\[", one.help)
+    for inner in getattr(command, "commands", {}).values():
+        _keep_brackets(inner)
 
 
 app = typer.Typer(

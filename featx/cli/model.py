@@ -185,7 +185,7 @@ def serve(
     sha256: Sha256 = None,
     weights: WeightsFile = None,
 ) -> None:
-    """Serve a page to drop an image on, and POST /predict; needs `pip install featx[serve]`."""
+    """Serve a page to drop an image on, and POST /predict; needs pip install 'featx[serve]'."""
     from featx.errors import RuntimeUnavailableError
 
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -55,9 +55,11 @@ def benchmark(
     follow_links: FollowLinks = Options.follow_links,
     baseline: Annotated[
         bool, typer.Option(help="Also train a Keras head end to end, for comparison.")
-    ] = True,
+    ] = cast(bool, Options.baseline),
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of the baseline.")] = Options.epochs,
-    seeds: Annotated[int, typer.Option(min=1, help="How often each method is trained.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="How often each method is trained.")] = cast(
+        int, Options.seeds
+    ),
     folds: Folds = Options.folds,
     leaks: Leaks = Options.leaks,
     evidence: Evidence = Options.evidence,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from featx.backend import check_backend
 from featx.datasets.items import Item, as_pixels, with_labels
 from featx.errors import DatasetError, EmptyDatasetError
 from featx.images.content_hash import of_content
@@ -48,6 +49,7 @@ class Stream:
         return self._read() if self._ends else not_endless(self._read())
 
     def _read(self) -> Iterator[Item]:
+        check_backend()
         number = 0
         high = 0.0
         for element in self._stream.as_numpy_iterator():

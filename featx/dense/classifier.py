@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -11,6 +10,8 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from featx import forking
+from featx.backend import check_backend, load_keras
 from featx.dense.recipe import BatchNorm, Dense, Dropout, Recipe, attach
 from featx.dense.training import PREDICT_BATCH_SIZE, seed_of, split, train_on_features
 from featx.errors import DatasetError
@@ -71,7 +72,7 @@ def features_and_labels(
 
 
 # Keras on JAX writes a model's state while it predicts: 37 of 300 calls by eight threads failed.
-_PREDICTING = Lock()
+_PREDICTING = forking.lock()
 
 
 class DenseClassifier(ClassifierMixin, BaseEstimator):
@@ -144,8 +145,7 @@ class DenseClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _built(self, seed: int) -> Any:
-        import keras
-
+        keras = load_keras()
         features = keras.Input((self.n_features_in_,))
         return keras.Model(
             features,
@@ -153,8 +153,15 @@ class DenseClassifier(ClassifierMixin, BaseEstimator):
         )
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:
-        """Return probabilities (n, n_classes), columns in the order of `classes_`."""
+        """Return probabilities (n, n_classes), columns in the order of `classes_`.
+
+        Raises
+        ------
+        RuntimeUnavailableError
+            This process was made by fork after its parent had started Keras's backend.
+        """
         check_is_fitted(self)
+        check_backend()
         features = validate_data(self, X, reset=False, dtype=np.float32)
         with _PREDICTING:
             if getattr(self, "_model", None) is None:

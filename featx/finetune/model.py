@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from featx.backbones.architectures import BACKBONES
 from featx.backbones.backbone import Backbone, find_backbone
+from featx.backend import check_backend, load_keras
 from featx.datasets.dataset import as_dataset
 from featx.dense import GlobalAveragePooling, Recipe, attach, seed_of, split, train
 from featx.finetune.batches import (
@@ -188,8 +189,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
 
     def _built(self, n_classes: int, seed: int = 0, *, loaded: bool = True) -> Any:
         """Return the model; with `loaded` false without learned weights, for counting."""
-        import keras
-
+        keras = load_keras()
         recipe = self.recipe or Recipe()
         backbone = find_backbone(self.backbone)
         if recipe.image_size is not None:
@@ -230,8 +230,11 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         ------
         UnusableImagesError
             Some images cannot be decoded; it names all of them.
+        RuntimeUnavailableError
+            This process was made by fork after its parent had started Keras's backend.
         """
         check_is_fitted(self)
+        check_backend()
         size = (self.recipe or Recipe()).batch_size
         with decoding_threads() as pool:
             side, scaled = self.model_.input_shape[1], find_backbone(self.backbone).scaled

@@ -6,7 +6,6 @@ import io
 import os
 import re
 import stat
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from featx import forking
 from featx.errors import (
     ExtractionError,
     ImageChangedError,
@@ -54,7 +54,7 @@ _SCALED = "pillow; JPEG at the smallest of 8/8, 4/8, 2/8, 1/8 that is twice the 
 
 # O_NONBLOCK: opening a FIFO without a writer would otherwise wait for ever.
 _READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-_QUIET = threading.Lock()
+_QUIET = forking.lock()
 # EXIF tag 0x0112; values from the EXIF 2.3 standard, table of orientations.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

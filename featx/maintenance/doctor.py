@@ -17,6 +17,7 @@ from queue import Empty, SimpleQueue
 
 from featx.backbones.architectures import BACKBONES
 from featx.backbones.backbone import Backbone
+from featx.backend import load_keras
 from featx.cache import location
 from featx.errors import CacheError, FeatxError
 from featx.runtimes import cpu_count, explain
@@ -120,8 +121,7 @@ def _computing() -> Generator[Finding, None, None]:
     """Yield what would compute embeddings here."""
     yield Finding("processor", GOOD, f"{cpu_count()} cores may be used")
     try:
-        import keras
-
+        keras = load_keras()
         backend = keras.backend.backend()
         devices = ", ".join(keras.distribution.list_devices()) or "cpu"
     except Exception as error:  # whatever keeps it from starting is what is asked here

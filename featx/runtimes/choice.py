@@ -9,8 +9,11 @@ import platform
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from weakref import WeakValueDictionary
 
+from featx import forking
 from featx.backbones.backbone import Backbone
+from featx.backend import hush_tensorflow
 from featx.errors import RuntimeUnavailableError
 from featx.runtimes import openvino_runtime
 from featx.runtimes.keras_runtime import KerasRuntime
@@ -36,6 +39,10 @@ def check_runtime(runtime: str | Runtime) -> None:
 
 # The runtime of the last call: the usual next one asks the same network for the test images.
 _last: dict[tuple[object, ...], Runtime] = {}
+# Those that somebody still has: threads that ask several networks in turn share them.
+_in_use: WeakValueDictionary[tuple[object, ...], Runtime] = WeakValueDictionary()
+# One start at a time: imports, Keras's building and the conversion are not made for several.
+_starting = forking.lock()
 
 
 def start(
@@ -62,15 +69,16 @@ def start(
         The name is unknown, or what it needs is not installed.
     """
     check_runtime(runtime)
-    # The folder stands for the weights too. A forked process has none of the runtime's threads.
-    asked = (os.getpid(), folder, backbone, batch_size, runtime, keras_backend())
-    found = _last.get(asked)
-    forget()
-    if found is None:
-        found = _started(backbone, batch_size, runtime, folder)
-    if folder is not None:
-        _last[asked] = found
-    return found
+    with _starting:
+        # The folder stands for the weights too.
+        asked = (folder, backbone, batch_size, runtime, keras_backend())
+        found = _in_use.get(asked)
+        forget()
+        if found is None:
+            found = _started(backbone, batch_size, runtime, folder)
+        if folder is not None:
+            _last[asked] = _in_use[asked] = found
+        return found
 
 
 def forget() -> None:
@@ -152,6 +160,7 @@ def has_gpu() -> bool:
         return False
     if not any(map(os.path.exists, _GPUS)):
         return False
+    hush_tensorflow()
     import tensorflow as tf
 
     return bool(tf.config.list_physical_devices("GPU"))

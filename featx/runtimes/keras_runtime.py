@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from featx import forking
 from featx.backbones.backbone import Backbone
+from featx.backend import check_backend, load_keras
 from featx.errors import RuntimeUnavailableError
 from featx.runtimes.runtime import Runtime, out_of_memory
 
@@ -27,7 +29,8 @@ class KerasRuntime(Runtime):
     Raises
     ------
     RuntimeUnavailableError
-        The precision is "int8".
+        The precision is "int8", or this process was made by fork after its parent had started
+        Keras's backend.
     """
 
     def __init__(self, backbone: Backbone, batch_size: int | None = None) -> None:
@@ -36,9 +39,7 @@ class KerasRuntime(Runtime):
                 "precision='int8' is computed by OpenVINO alone, on a processor: pip install "
                 "'featx[int8]' there, or use precision='bfloat16'."
             )
-        import keras
-
-        backend = keras.backend.backend()
+        backend = load_keras().backend.backend()
         self._kind, self._device = _DEVICES[backend]()
         self.batch_size = batch_size or (BATCH_CPU if self._kind == "cpu" else BATCH_GPU)
         # While one batch is computed on a GPU the next is copied to it and queued.
@@ -46,9 +47,11 @@ class KerasRuntime(Runtime):
         self.name = f"keras-{backend}"
         shape = (self.batch_size, backbone.side, backbone.side, 3)
         self._function = _COMPILERS[backend](backbone.build(), shape)
+        forking.leave_alone(self)
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """Return the (batch_size, dim) embeddings of a (batch_size, side, side, 3) batch."""
+        check_backend()
         try:
             return np.asarray(self._function(pixels), dtype=np.float32)
         except Exception as error:

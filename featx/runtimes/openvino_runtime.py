@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import sys
 import tempfile
@@ -14,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from featx import forking
 from featx.backbones.backbone import Backbone
+from featx.backend import load_keras
 from featx.errors import CacheCorruptError, RuntimeUnavailableError
 from featx.runtimes.quantization import quantized
 from featx.runtimes.runtime import Runtime, out_of_memory
@@ -37,7 +40,8 @@ class OpenVINORuntime(Runtime):
     """The backbone in OpenVINO on this machine's CPU.
 
     Keras builds the network once; its converted form is stored, so that the next start needs
-    neither Keras nor TensorFlow.
+    neither Keras nor TensorFlow. In a process made by fork the converted network is compiled anew:
+    what the parent compiled has its threads, and stays untouched.
 
     Parameters
     ----------
@@ -59,29 +63,25 @@ class OpenVINORuntime(Runtime):
     def __init__(
         self, backbone: Backbone, batch_size: int | None = None, folder: Path | None = None
     ) -> None:
+        # Of its own: its end ends the threads of what was compiled for checks. A process made by
+        # fork would otherwise inherit them idle, without their threads, and crash at its own end.
         core = load().Core()
         reason = refusal(backbone)
         if reason is not None:
             raise RuntimeUnavailableError(f"runtime='openvino': {reason}. Use runtime='keras'.")
         self.batch_size = batch_size or BATCH
-        model, self._quantizer, self._content = _network(backbone, core, folder)
-        model.reshape([self.batch_size, backbone.side, backbone.side, 3])
-        compiled = core.compile_model(
-            model,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": _HINTS[backbone.precision],
-                "PERFORMANCE_HINT": "THROUGHPUT",
-            },
-        )
-        self.streams = max(2, int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
-        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for _ in range(self.streams):
-            self._requests.put(compiled.create_infer_request())
+        self._precision = backbone.precision
+        self._model, self._quantizer, self._content = _network(backbone, core, folder)
+        self._model.reshape([self.batch_size, backbone.side, backbone.side, 3])
+        self._compiling = forking.lock()
+        del core
+        self._compiled = _Compiled(self._model, self._precision)
+        self.streams = self._compiled.streams
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """Return the (batch_size, dim) embeddings of a (batch_size, side, side, 3) batch."""
-        request = self._requests.get()
+        requests = self._here().requests
+        request = requests.get()
         try:
             features: np.ndarray = request.infer([pixels], share_inputs=True)[0]
             return features
@@ -90,12 +90,41 @@ class OpenVINORuntime(Runtime):
                 raise out_of_memory(self.batch_size, error) from error
             raise
         finally:
-            self._requests.put(request)
+            requests.put(request)
+
+    def _here(self) -> _Compiled:
+        """Return what this process compiled, which it does now where its parent did it."""
+        if self._compiled.process != os.getpid():
+            with self._compiling:
+                if self._compiled.process != os.getpid():
+                    self._compiled = _Compiled(self._model, self._precision)
+        return self._compiled
 
     def environment(self) -> dict[str, str]:
         """Return the runtime, the device and the versions."""
         made_by = {} if self._quantizer is None else {"nncf": self._quantizer}
         return {**super().environment(), "device": "cpu", **made_by}
+
+
+class _Compiled:
+    """A network compiled by one process, and its requests, each for one batch at a time."""
+
+    def __init__(self, model: Any, precision: str) -> None:
+        compiled = (
+            load()
+            .Core()
+            .compile_model(
+                model,
+                "CPU",
+                {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "THROUGHPUT"},
+            )
+        )
+        self.process = os.getpid()
+        self.streams = max(2, int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
+        self.requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(self.streams):
+            self.requests.put(compiled.create_infer_request())
+        forking.leave_alone(self)
 
 
 def load() -> Any:
@@ -110,7 +139,7 @@ def load() -> Any:
         It is not installed, or does not start here.
     """
     try:
-        with _without_telemetry():
+        with _IMPORTING, _without_telemetry():
             import openvino
     except ImportError as error:
         raise RuntimeUnavailableError(
@@ -118,6 +147,10 @@ def load() -> Any:
             "pip install 'featx[openvino]'."
         ) from error
     return openvino
+
+
+# The table of modules is changed meanwhile, and put back: by one thread at a time.
+_IMPORTING = forking.lock()
 
 
 @contextmanager
@@ -162,7 +195,7 @@ def _network(backbone: Backbone, core: Any, folder: Path | None) -> tuple[Any, s
     model = _converted(backbone, core)
     quantizer = None
     if backbone.precision == "int8":
-        with _without_telemetry():
+        with _IMPORTING, _without_telemetry():
             model = quantized(model, core, backbone.side, backbone.name)
         quantizer = installed(["nncf"])["nncf"]
     if path is not None:
@@ -176,10 +209,9 @@ def _network(backbone: Backbone, core: Any, folder: Path | None) -> tuple[Any, s
 
 def _converted(backbone: Backbone, core: Any) -> Any:
     """Build the network in Keras, freeze it, and have OpenVINO read the frozen graph."""
-    import keras
-
     from featx.runtimes.keras_runtime import freeze_tensorflow
 
+    keras = load_keras()
     if keras.backend.backend() != "tensorflow":
         raise RuntimeUnavailableError(
             f"runtime='openvino' reads the network from TensorFlow, and Keras runs on "

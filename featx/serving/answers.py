@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from featx import runtimes
+from featx import forking, runtimes
 from featx.backbones.backbone import Backbone, find_backbone
 from featx.cache.keys import key_folder, key_of
 from featx.cache.location import existing_root
@@ -50,7 +49,7 @@ class Answers:
         self._runtime = runtimes.start(self._backbone, 1, folder=_cached_key_folder(self._backbone))
         self._explainer = Explainer(classifier, k)
         # One image at a time: a decoded one may have 89 million pixels.
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
 
     def metadata(self) -> dict[str, Any]:
         """Return the model's classes, backbone and head."""

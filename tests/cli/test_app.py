@@ -352,6 +352,12 @@ def test_narrow_terminals_can_read_it(columns: str) -> None:
         assert max(len(line.rstrip()) for line in lines) <= int(columns)
 
 
+def test_help_shows_brackets() -> None:
+    for args in (["--help"], ["serve", "--help"]):
+        text = " ".join(run(*args).stdout.replace("│", " ").split())
+        assert "pip install 'featx[serve]'" in text
+
+
 def test_help_starts_without_the_heavy_libraries() -> None:
     script = (
         "import sys; from featx.cli.app import app\n"

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from featx.backend import hush_tensorflow
 from featx.errors import FeatxError
 from featx.evaluation.report import evidence_view, wording
 from featx.formatting import printable
@@ -119,6 +120,7 @@ def write(
         Wall time of all events, since 1970.
     """
     # TensorFlow's summary API needs the tensorboard package; its record writer does not.
+    hush_tensorflow()
     import tensorflow as tf
     from tensorflow.core.util.event_pb2 import Event
 

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from featx import forking
 from featx.dense import features_and_labels, seed_of
 from featx.heads.boosting import growing
 from featx.heads.threads import SMALL_SIZE
@@ -114,17 +115,22 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
             "nthread": 0 if jobs is None else jobs,
             "device": device,
         }
-        raw = growing.grown(values, codes, self.n_estimators, self.columns, parameters)
         # What is predicted on lies in main memory, and the head may leave for another machine.
-        self.model_ = xgboost.XGBClassifier(n_jobs=jobs, device="cpu")
-        self.model_.load_model(bytearray(raw))
+        model = xgboost.XGBClassifier(n_jobs=jobs, device="cpu")
+
+        def grow() -> None:
+            raw = growing.grown(values, codes, self.n_estimators, self.columns, parameters)
+            model.load_model(bytearray(raw))
+
+        forking.computed(grow)
+        self.model_ = model
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:
         """Return probabilities (n, n_classes), columns in the order of `classes_`."""
         check_is_fitted(self)
         values = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
-        return self.model_.predict_proba(values)
+        return forking.computed(lambda: self.model_.predict_proba(values))
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the most probable label of each sample, (n,)."""

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 # Stands for TensorFlow: it writes to file descriptor 2, past Python's sys.stderr.
-NOISY = "import os\nos.write(2, b'I0000 noise\\n')\n"
+NOISY = "import os\nos.write(2, b'I0000 00:00:1.2 7 port.cc:1] noise\\n')\n"
 
 
 def start(folder: Path, package: str, script: str, **environment: str) -> tuple[str, str, int]:
@@ -20,7 +20,7 @@ def start(folder: Path, package: str, script: str, **environment: str) -> tuple[
     (folder / "tensorflow" / "part.py").write_text("", encoding="utf-8")
     clean = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     answer = subprocess.run(
-        [sys.executable, "-c", f"from featx.cli.quiet import hush_tensorflow\n{script}"],
+        [sys.executable, "-c", f"from featx.backend import hush_tensorflow\n{script}"],
         env={**clean, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]), **environment},
         capture_output=True,
         text=True,
@@ -41,7 +41,7 @@ def test_import_is_silent_and_standard_error_comes_back(tmp_path: Path) -> None:
 
 
 def test_without_it_the_noise_is_heard(tmp_path: Path) -> None:
-    assert start(tmp_path, NOISY, "import tensorflow")[1] == "I0000 noise\n"
+    assert start(tmp_path, NOISY, "import tensorflow")[1] == "I0000 00:00:1.2 7 port.cc:1] noise\n"
 
 
 @pytest.mark.parametrize(("level", "heard"), [("0", True), ("1", False), ("2", False)])
@@ -56,10 +56,36 @@ def test_what_was_held_back_is_shown_when_the_import_fails(tmp_path: Path) -> No
     broken = NOISY + "raise ImportError('no such library')"
     _, err, code = start(tmp_path, broken, "hush_tensorflow(); import tensorflow")
     assert code == 1
-    assert "I0000 noise" in err
+    assert "port.cc:1] noise" in err
     assert "no such library" in err
 
 
 def test_nothing_is_imported_by_it(tmp_path: Path) -> None:
     script = "import sys; hush_tensorflow(); print('tensorflow' in sys.modules)"
     assert start(tmp_path, NOISY, script)[0].strip() == "False"
+
+
+def test_what_others_write_meanwhile_is_not_lost(tmp_path: Path) -> None:
+    mixed = NOISY + (
+        "os.write(2, b'WARNING: All log messages before absl::InitializeLog() is called are\\n')\n"
+        "os.write(2, b'a warning of another thread\\n')\n"
+        "os.write(2, b'2026-11-29 12:00:00.123: I tensorflow/core/util/port.cc:153] oneDNN\\n')\n"
+    )
+    _, err, _ = start(tmp_path, mixed, "hush_tensorflow(); import tensorflow")
+    assert err == "a warning of another thread\n"
+
+
+def test_keras_starts_quietly_from_python() -> None:
+    clean = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    script = (
+        "import featx; print(featx.Backbone('mobilenet_v2', weights=None, image_size=32)"
+        ".build()([[[[0.0] * 3] * 32] * 32]).shape[-1])"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**clean, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (answer.stdout.strip(), answer.stderr) == ("1280", "")
