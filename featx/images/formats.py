@@ -183,6 +183,13 @@ def unread(content: bytes) -> Unread | None:
     return _SVG if start.startswith(b"<") and b"<svg" in start else None
 
 
+# A path to an image, as bytes.
+_PATH = re.compile(
+    rb"[^\0\r\n]{1,4096}\.(?:%s)" % b"|".join(s[1:].encode() for s in sorted(SUFFIXES)),
+    re.IGNORECASE,
+)
+
+
 def unidentified(content: bytes, suffix: str = "") -> ImageError:
     """Return the error for content that does not begin like an image: what it seems to be."""
     missing = _missing_codec(content)
@@ -208,6 +215,10 @@ def unidentified(content: bytes, suffix: str = "") -> ImageError:
         )
     start = content[:4096].lstrip()[:16]
     found = next((what for magic, what in _FOREIGN.items() if start.startswith(magic)), None)
+    # h5py gives text back as bytes. They are never opened: whoever sent them may be a stranger.
+    if found is None and _PATH.fullmatch(content):
+        text = content.decode("ascii", "replace")
+        found = f"the path {text!r} as bytes (pass paths as text: path.decode())"
     return NotAnImageError(
         f"not an image: the content is {found or f'{len(content):,} bytes of another kind'}; "
         f"expected one of {', '.join(FORMATS)}"

@@ -1,0 +1,236 @@
+"""Every door takes every kind of image and label alike, or says in a sentence why it does not."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import featx
+from featx import Dataset, ImageClassifier
+from featx.cli.app import app
+from featx.errors import BadImagesError, DatasetError
+from featx.images import decoding
+from featx.serving.answers import Answers
+from tests.fakes import TINY, CountingRuntime
+
+
+def colour(number: int) -> Image.Image:
+    """Return one of two kinds of images, red for even numbers and blue for odd ones."""
+    noise = np.random.default_rng(number).integers(0, 40, (40, 48, 3))
+    tint = (200, 30, 30) if number % 2 == 0 else (30, 30, 200)
+    return Image.fromarray((noise + tint).clip(0, 255).astype(np.uint8))
+
+
+def _palette(image: Image.Image) -> Image.Image:
+    return image.quantize(64)
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    turned = image.transpose(Image.Transpose.ROTATE_90)
+    turned.getexif()[0x0112] = 6
+    return turned
+
+
+def _deep(image: Image.Image) -> Image.Image:
+    return Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+
+
+# Suffix, and how the image is changed before it is written.
+IMAGES: dict[str, tuple[str, Callable[[Image.Image], Image.Image]]] = {
+    "png": (".png", lambda image: image),
+    "jpeg": (".jpg", lambda image: image),
+    "cmyk": (".jpg", lambda image: image.convert("CMYK")),
+    "transparent": (".png", lambda image: image.convert("RGBA")),
+    "palette": (".gif", _palette),
+    "16 bits": (".png", _deep),
+    "turned": (".jpg", _turned),
+    "webp": (".webp", lambda image: image),
+    "bmp": (".bmp", lambda image: image),
+    "tiff": (".tif", lambda image: image),
+    "pnm": (".ppm", lambda image: image),
+}
+LABELS: dict[str, tuple[Any, Any]] = {
+    "text": ("cat", "dog"),
+    "codes": ("007", "7"),
+    "integers": (3, 12),
+    "floats": (0.0, 1.0),
+    "booleans": (False, True),
+}
+N = 8
+
+
+@pytest.fixture(params=IMAGES)
+def paths(request: pytest.FixtureRequest, tmp_path: Path) -> list[Path]:
+    suffix, change = IMAGES[request.param]
+    found = []
+    for number in range(N):
+        path = tmp_path / "images" / f"{number}{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        image = change(colour(number))
+        image.save(path, exif=image.getexif())
+        found.append(path)
+    return found
+
+
+def doors(paths: list[Path], y: list[Any] | None) -> dict[str, Any]:
+    """Return the same images, with their labels where `y` has them, through each door."""
+    labelled = [] if y is None else [y]
+    frame = pd.DataFrame({"path": list(map(str, paths)), **({} if y is None else {"label": y})})
+    label_column = None if y is None else "label"
+    return {
+        "list of paths": Dataset.from_paths(paths, *labelled),
+        "list of text": Dataset.from_paths(list(map(str, paths)), *labelled),
+        "list of bytes": Dataset.from_paths([path.read_bytes() for path in paths], *labelled),
+        "list of PIL images": Dataset.from_paths(
+            [Image.open(io.BytesIO(path.read_bytes())) for path in paths], *labelled
+        ),
+        "list of pixels": Dataset.from_paths([decoding.pixels(path) for path in paths], *labelled),
+        "array": Dataset.from_array(np.stack([decoding.pixels(path) for path in paths]), *labelled),
+        "table": Dataset.from_table(frame, label_column=label_column),
+        "series": Dataset.from_paths(list(pd.Series(frame["path"])), *labelled),
+    }
+
+
+def extract(dataset: Any, **options: Any) -> featx.Features:
+    return featx.extract(dataset, TINY, runtime=CountingRuntime(), progress=False, **options)
+
+
+def test_every_door_gives_the_same_embeddings(paths: list[Path], tmp_path: Path) -> None:
+    expected = extract(paths).X
+    folder = tmp_path / "classes"
+    for number, path in enumerate(paths):
+        target = folder / ("even" if number % 2 == 0 else "odd") / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    for door, dataset in doors(paths, None).items():
+        np.testing.assert_allclose(extract(dataset).X, expected, rtol=1e-5, err_msg=door)
+    order = [0, 2, 4, 6, 1, 3, 5, 7]
+    np.testing.assert_array_equal(extract(folder).X, expected[order])
+
+    model = ImageClassifier(TINY, "nearest", runtime=CountingRuntime()).fit(folder)
+    answers = Answers(model, 2)
+    for number, path in enumerate(paths):
+        label = "even" if number % 2 == 0 else "odd"
+        for one in (path, str(path), path.read_bytes(), Image.open(path), decoding.pixels(path)):
+            assert model.predict(one).tolist() == [label]
+        assert answers.answer(path.read_bytes())["top"][0]["label"] == label
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_every_door_keeps_labels(tmp_path: Path, kind: str) -> None:
+    values = LABELS[kind]
+    y = [values[number % 2] for number in range(N)]
+    paths = []
+    for number in range(N):
+        path = tmp_path / f"{number}.png"
+        colour(number).save(path)
+        paths.append(path)
+    for door, dataset in doors(paths, y).items():
+        features = extract(dataset)
+        assert features.y is not None
+        assert features.y.tolist() == y, door
+        model = ImageClassifier(TINY, "nearest", runtime=CountingRuntime()).fit(dataset)
+        assert model.classes_.tolist() == list(values), door
+        assert model.predict(paths).tolist() == y, door
+        assert model.score(dataset) == model.score(paths, y) == model.score(features) == 1.0, door
+    pd.DataFrame({"path": list(map(str, paths)), "label": y}).to_csv(tmp_path / "t.csv")
+    by_file = extract(tmp_path / "t.csv")
+    assert by_file.classes == sorted(map(str, values), key=lambda text: (len(text), text)) or (
+        by_file.classes == sorted(map(str, values))
+    )
+
+
+BAD: dict[str, tuple[str, bytes, str]] = {
+    "truncated": (".jpg", b"", "TruncatedImageError"),
+    "empty": (".png", b"", "NotAnImageError"),
+    "text": (".jpg", b"not an image at all", "NotAnImageError"),
+    "floating point": (".tif", b"", "UnsupportedImageError"),
+    "a path": (".jpg", b"folder/images/1.jpg", "NotAnImageError"),
+}
+
+
+def bad(kind: str) -> bytes:
+    content = BAD[kind][1]
+    file = io.BytesIO()
+    if kind == "truncated":
+        colour(0).save(file, "JPEG")
+        content = file.getvalue()[: len(file.getvalue()) // 2]
+    elif kind == "floating point":
+        Image.fromarray(np.random.default_rng(0).random((8, 8), np.float32)).save(file, "TIFF")
+        content = file.getvalue()
+    return content
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_every_door_names_a_bad_image(tmp_path: Path, kind: str) -> None:
+    suffix, _, error = BAD[kind]
+    paths = []
+    for number in range(4):
+        path = tmp_path / "images" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        colour(number).save(path)
+        paths.append(path)
+    broken = tmp_path / "images" / f"9{suffix}"
+    broken.write_bytes(bad(kind))
+    contents = [path.read_bytes() for path in [*paths, broken]]
+    sources: dict[str, Any] = {
+        "folder": tmp_path / "images",
+        "paths": [*paths, broken],
+        "bytes": contents,
+        "table": Dataset.from_table(
+            pd.DataFrame({"path": [*map(str, paths), str(broken)]}), label_column=None
+        ),
+    }
+    if kind in ("truncated", "floating point"):  # Pillow itself opens no others
+        sources["PIL images"] = [Image.open(io.BytesIO(content)) for content in contents]
+    for door, source in sources.items():
+        features = extract(source, on_error="skip")
+        assert (len(features), [f.error for f in features.failures]) == (4, [error]), door
+        with pytest.raises(BadImagesError, match=error):
+            extract(source)
+    if kind == "a path":
+        with pytest.raises(BadImagesError, match=r"the path 'folder/images/1.jpg'.*path.decode"):
+            extract([contents[-1]])
+
+
+def test_the_command_line_is_a_door(tmp_path: Path) -> None:
+    folder, cache = tmp_path / "pets", tmp_path / "cache"
+    for number in range(12):
+        path = folder / ("9" if number % 2 == 0 else "10") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        colour(number).save(path)
+    (folder / "9" / "bad.png").write_bytes(b"no")
+    options = ["-b", "mobilenet_v2", "--weights", "none", "--image-size", "32", "--cache"]
+    model = tmp_path / "m.featx"
+    run = CliRunner().invoke
+    args = ["train", str(folder), *options, str(cache), "--out", str(model), "--head", "nearest"]
+    refused = run(app, args)
+    assert refused.exit_code == 1
+    assert "bad.png" in refused.output
+    assert run(app, [*args, "--on-error", "skip"]).exit_code == 0
+    assert featx.load(model).classes_.tolist() == ["9", "10"]
+    found = run(
+        app,
+        ["predict", str(model), str(folder), "--json", "--on-error", "skip", "--cache", str(cache)],
+    )
+    assert found.exit_code == 0, found.output
+    answers = json.loads(found.stdout)
+    for answer in answers:
+        expected = None if "bad" in answer["image"] else Path(answer["image"]).parent.name
+        assert answer["label"] == expected
+    assert len(answers) == 13
+
+
+def test_what_is_not_a_door_says_so() -> None:
+    for source in (3, None, {"a": 1}, {1, 2}, (n for n in "ab")):
+        with pytest.raises(DatasetError, match="a dataset cannot be made of"):
+            extract(source)
