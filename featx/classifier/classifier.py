@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -21,14 +22,18 @@ from featx.classifier.compatibility import (
     spec_of,
 )
 from featx.classifier.examples import choose
-from featx.classifier.export import formats
+from featx.classifier.export import formats, parity
 from featx.classifier.file import model
 from featx.classifier.file.model import read
+from featx.datasets.groups import groups_of
 from featx.datasets.items import Item, labels_of
 from featx.errors import DatasetError, ModelFormatError
 from featx.extraction.api import extract
 from featx.features import Features
-from featx.heads import HEADS
+from featx.heads import HEADS, fitting
+
+
+logger = logging.getLogger(__name__)
 
 
 class ImageClassifier(ClassifierMixin, BaseEstimator):
@@ -102,7 +107,14 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.examples = examples
         self.progress = progress
 
-    def fit(self, X: Any, y: Sequence[Any] | None = None) -> ImageClassifier:
+    def fit(
+        self,
+        X: Any,
+        y: Sequence[Any] | None = None,
+        *,
+        sample_weight: Sequence[float] | np.ndarray | None = None,
+        groups: Any = None,
+    ) -> ImageClassifier:
         """Train the head on the embeddings of labelled images.
 
         Parameters
@@ -111,6 +123,12 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         y : sequence of n labels, optional
             For images that come without. Whole numbers stay numbers in `classes_` and in what
             `predict` returns; any other label becomes its text.
+        sample_weight : sequence of n numbers, optional
+            0 or more, one per image; 2 is the same as the image twice, 0 as if it were not there.
+            Weights of classes are a matter of the head: ``heads.logistic(class_weight="balanced")``.
+        groups : str, re.Pattern, callable or sequence of n names, optional
+            The patient, site or day of each image, as `featx.benchmark` takes it: where the head
+            holds images out to choose something, it holds whole groups out.
 
         Raises
         ------
@@ -129,7 +147,13 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             check_own_features(find_backbone(self.backbone), X)
         features = self._extracted(images, self.on_error)
         names = class_names(y if isinstance(X, Features) and y is not None else features.y, y)
-        self.head_ = clone(head).fit(features.X, names)
+        if groups is not None:
+            groups = groups_of(groups, X, images)
+        weight, groups = (
+            _of_embedded(name, values, images, features)
+            for name, values in (("sample_weight", sample_weight), ("groups", groups))
+        )
+        self.head_ = fitting.fit(clone(head), features.X, names, weight, groups)
         self.classes_ = np.asarray(self.head_.classes_).astype(names.dtype)
         self.spec_ = spec_of(features)
         self.dim_ = int(features.X.shape[1])
@@ -266,6 +290,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     def export(self, path: str | os.PathLike[str], format: str | None = None) -> None:
         """Write network and head as one network for other runtimes; see `export.formats.write`.
 
+        It computes in float32. Where the head was trained on embeddings of lower precision, a
+        warning is logged that says how many stored images get another class by that.
+
         Parameters
         ----------
         format : {"keras", "savedmodel", "onnx", "tflite"}, optional
@@ -282,12 +309,35 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         backbone = find_backbone(self.backbone)
         check_same_network(self.spec_, self.dim_, backbone)
         formats.write(path, backbone, self.head_, format)
+        if backbone.precision != "float32":
+            logger.warning("%s", parity.exported_in_float32(self))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.string = True
         return tags
+
+
+def _of_embedded(name: str, values: Any, images: Any, features: Features) -> Any:
+    """Return those of one value per image that belong to the images with an embedding.
+
+    Raises
+    ------
+    DatasetError
+        There are not as many as images.
+    """
+    if values is None:
+        return None
+    found, bad = np.asarray(values), set()
+    if not isinstance(images, Features):
+        bad = {failure.id for failure in features.failures}
+    n = len(features) + len(bad)
+    if found.shape != (n,):
+        raise DatasetError(
+            f"{name} has the shape {found.shape}; expected ({n},), one entry for each image."
+        )
+    return found[[item.id not in bad for item in images]] if bad else found
 
 
 def _used(images: Iterable[Item], ids: list[str]) -> list[Any]:

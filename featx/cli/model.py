@@ -14,12 +14,16 @@ from featx.cli.options import (
     BackboneName,
     BatchSize,
     Cache,
+    ClassWeight,
     Dataset,
+    GroupsColumn,
+    GroupsPattern,
     ImageSize,
     OnError,
     Weights,
     WeightsFile,
     make_backbone,
+    make_groups,
 )
 from featx.cli.terminal import print_line, print_message, print_pairs, print_raw
 from featx.formatting import file_size
@@ -41,6 +45,9 @@ def train(
     test: Annotated[str | None, typer.Option(help="Labelled images to test it on.")] = None,
     weights: Weights = "imagenet",
     image_size: ImageSize = None,
+    class_weight: ClassWeight = None,
+    groups_column: GroupsColumn = None,
+    groups_pattern: GroupsPattern = None,
     examples: Annotated[
         int, typer.Option(min=0, help="Thumbnails of training images to store in the file.")
     ] = 1000,
@@ -54,7 +61,10 @@ def train(
     from featx.storage.output import check_target
 
     check_target(out)  # before the work, not after it
+    groups = make_groups(groups_column, groups_pattern)
     estimator = heads.find(head)
+    if class_weight is not None:
+        estimator.set_params(class_weight=class_weight)
     began = time.perf_counter()
     model = ImageClassifier(
         make_backbone(backbone, weights, image_size),
@@ -64,7 +74,7 @@ def train(
         on_error=on_error,
         examples=examples,
         progress=bool(ctx.obj),
-    ).fit(dataset)
+    ).fit(dataset, groups=groups)
     digest = model.save(out)
     pairs = {
         "classes": ", ".join(map(str, model.classes_)),

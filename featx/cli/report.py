@@ -11,6 +11,9 @@ from featx.cli.options import (
     BackboneNames,
     BatchSize,
     Cache,
+    ClassWeight,
+    GroupsColumn,
+    GroupsPattern,
     ImageSize,
     LabelColumn,
     OnError,
@@ -18,6 +21,7 @@ from featx.cli.options import (
     Runtime,
     Weights,
     make_backbone,
+    make_groups,
 )
 from featx.cli.terminal import make_table, print_line, print_table
 from featx.evaluation.protocol.options import Options
@@ -53,6 +57,9 @@ def benchmark(
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of the baseline.")] = Options.epochs,
     seeds: Annotated[int, typer.Option(min=1, help="How often each method is trained.")] = 1,
     folds: Folds = Options.folds,
+    groups_column: GroupsColumn = None,
+    groups_pattern: GroupsPattern = None,
+    class_weight: ClassWeight = None,
     leaks: Leaks = Options.leaks,
     evidence: Evidence = Options.evidence,
     tensorboard: TensorBoard = None,
@@ -73,6 +80,8 @@ def benchmark(
         epochs=epochs,
         seeds=seeds,
         folds=folds,
+        groups=make_groups(groups_column, groups_pattern),
+        class_weight=class_weight,
         leaks=leaks,
         evidence=evidence,
         cache=cache,
@@ -87,6 +96,10 @@ def benchmark(
     if tensorboard is not None:
         found.save_tensorboard(tensorboard)
     print_table(found.table())
+    if found.groups is not None:
+        from featx.evaluation.report import wording
+
+        print_line(" ".join(wording.groups(found.to_dict())))
     print_line(f"Report: {out / 'report.html'}")
 
 
