@@ -32,7 +32,6 @@ from featx.extraction.api import extract
 from featx.features import Features
 from featx.heads import HEADS, fitting
 
-
 logger = logging.getLogger(__name__)
 
 
@@ -125,7 +124,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             `predict` returns; any other label becomes its text.
         sample_weight : sequence of n numbers, optional
             0 or more, one per image; 2 is the same as the image twice, 0 as if it were not there.
-            Weights of classes are a matter of the head: ``heads.logistic(class_weight="balanced")``.
+            Weights of classes are the head's: ``heads.logistic(class_weight="balanced")``.
         groups : str, re.Pattern, callable or sequence of n names, optional
             The patient, site or day of each image, as `featx.benchmark` takes it: where the head
             holds images out to choose something, it holds whole groups out.

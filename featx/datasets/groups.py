@@ -14,12 +14,13 @@ from featx.errors import DatasetError
 
 if TYPE_CHECKING:
     from featx.datasets.dataset import Dataset
+    from featx.features import Features
 
 Groups = str | re.Pattern[str] | Callable[[str], Any] | Sequence[Any]
 """A column of the table, a pattern or function of the id, or one name or number per image."""
 
 
-def groups_of(groups: Any, source: Any, images: Dataset) -> np.ndarray:
+def groups_of(groups: Any, source: Any, images: Dataset | Features) -> np.ndarray:
     """Return the group of each image, as text.
 
     Parameters
@@ -30,7 +31,7 @@ def groups_of(groups: Any, source: Any, images: Dataset) -> np.ndarray:
         ``lambda id: id.split("/")[1]``; or one entry per image, in their order.
     source : anything that `as_dataset` takes
         What `images` were made from; only a table has columns.
-    images : Dataset
+    images : Dataset or Features
         The ids are the paths in the folder, with forward slashes, or as the list or table has them.
 
     Returns
@@ -99,8 +100,8 @@ def _matched(pattern: re.Pattern[str], name: str) -> str:
     found = pattern.search(name)
     if found is None or (pattern.groups and found[1] is None):
         raise DatasetError(
-            f"the pattern {pattern.pattern!r} finds no group in {name!r}; expected one that matches "
-            "every image, such as 'patient_([0-9]+)'."
+            f"the pattern {pattern.pattern!r} finds no group in {name!r}; expected one that finds "
+            "some in every path, such as 'patient_([0-9]+)'."
         )
     return found[1] if pattern.groups else found[0]
 

@@ -100,9 +100,10 @@ class ScaledHead(Pipeline):
                 parameters[f"{name}__{_WEIGHT}"] = weight
         if found.groups is not None and has_fit_parameter(self.steps[-1][1], "groups"):
             parameters[f"{last}__groups"] = found.groups
-        values = found.X
+        values: Any = found.X
         if hasattr(X, "columns"):  # a data frame: the scaler remembers the names
-            values = type(X)(values, columns=X.columns)
+            frame: Any = type(X)
+            values = frame(values, columns=X.columns)
         # Routed metadata came by the names of this method, and goes on by those of the steps.
         with config_context(enable_metadata_routing=False):
             return super().fit(values, found.y, **parameters)
@@ -170,7 +171,8 @@ class NearestHead(KNeighborsClassifier):
         found = samples(self, X, y, sample_weight).weighted(self.class_weight)
         count = len(found.y)
         if self.n_neighbors > count:
-            given = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
+            # Equal ones were joined, and each of them counted.
+            given = np.ones(np.shape(y)) if sample_weight is None else np.asarray(sample_weight)
             count = int((given > 0).sum())
         if self.n_neighbors > count:
             raise DatasetError(
@@ -254,7 +256,7 @@ class CalibratedHead(CalibratedClassifierCV):
         repeated = np.concatenate([np.arange(len(found.y)), alone])
         values, labels = found.X[repeated], found.y[repeated]
         weight = None if found.weight is None else found.weight[repeated]
-        cv = self.cv
+        cv: Any = self.get_params(deep=False)["cv"]
         if found.groups is not None and isinstance(cv, StratifiedFolds):
             undivided = apart_where_alone(labels, found.groups[repeated])
             self.cv = list(cv.split(values, labels, undivided))

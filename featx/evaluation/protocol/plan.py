@@ -113,7 +113,7 @@ class Plan:
         )
 
 
-def held_out_folds(labels: Sequence[Any], groups: np.ndarray | None = None) -> int:
+def held_out_folds(labels: np.ndarray, groups: np.ndarray | None = None) -> int:
     """Return how many folds hold out training images; 0 where a class has too few of them.
 
     Parameters
@@ -136,7 +136,8 @@ def read(train: Any, test: Any, options: Options, versions: str) -> Plan:
     FeatxError
         An option that cannot be, or nothing to compare.
     """
-    if not isinstance(options.folds, Integral):
+    folds: Any = options.folds
+    if not isinstance(folds, Integral):
         raise FeatxError(
             f"folds={options.folds!r:.80}: expected a whole number. featx draws the folds itself, "
             "stratified and with copies together. To keep a patient, a site or a day together, "
@@ -225,6 +226,6 @@ def in_words(recipe: Recipe | None) -> str:
     return (
         f"Frozen network + {layers}; {recipe.optimizer}, learning rate {recipe.learning_rate}, "
         f"batches of {recipe.batch_size}, {epochs_in_words(recipe.epochs)}{stop}; {watched}"
-        f"{weighted}{f'; augmentation: {augmented}' if augmented else ''}; every image is decoded and "
-        "sent through the whole network every epoch"
+        f"{weighted}{f'; augmentation: {augmented}' if augmented else ''}; every image is decoded "
+        "and sent through the whole network every epoch"
     )

@@ -189,9 +189,10 @@ def check_groups(y: np.ndarray, groups: np.ndarray, folds: int) -> None:
     names = np.unique(groups)
     if len(names) < folds:
         remedy = f"pass folds={len(names)}" if len(names) > 1 else "give images of more groups"
+        there = f"there {'is' if len(names) == 1 else 'are'} {len(names)}"
         raise DatasetError(
-            f"{folds}-fold cross-validation by group needs {folds} groups, and there "
-            f"{'is' if len(names) == 1 else 'are'} {len(names)} ({_listed([str(name) for name in names], 5)}). "
+            f"{folds}-fold cross-validation by group needs {folds} groups, and {there} "
+            f"({_listed([str(name) for name in names], 5)}). "
             f"{capitalized(remedy)}, or give a test set."
         )
     labels = y.astype(str)

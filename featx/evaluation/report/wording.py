@@ -102,8 +102,8 @@ def groups(document: Data) -> list[str]:
     if found is None:
         return []
     what = (
-        f"The {found['train']} groups ({found['name']}; at most {found['largest']} images each) are "
-        "never on both sides of a fold, nor where a head holds images out for itself."
+        f"The {found['train']} groups ({found['name']}; at most {found['largest']} images each) "
+        "are never on both sides of a fold, nor where a head holds images out for itself."
     )
     by_image, by_group = found["by_image"], found["by_group"]
     if by_image is None or by_group is None:
@@ -401,7 +401,8 @@ def parity(one: Data) -> str:
         else "the whole network, from pixels to probabilities in one piece"
     )
     return (
-        f"{name}: its answers from cached features against those of {whole}. The largest difference of any probability is "
+        f"{name}: its answers from cached features against those of {whole}. The largest "
+        "difference of any probability is "
         f"{one['largest']:.1e} ({many}; {one['worst']}). The tolerance is {one['tolerance']:.0e}"
         f"{'' if one['holds'] else ', so the two are NOT the same'}; the class is the same for "
         f"{one['same_class']}."

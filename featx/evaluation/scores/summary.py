@@ -155,8 +155,10 @@ def _tests(
             continue
         seeds = {one.seed for one in group} & {one.seed for one in rival}
         if seeds:
-            pair = [_right([one for one in side if one.seed in seeds]) for side in (group, rival)]
-            tests[key] = intervals.compare(*pair, named)
+            one, two = (
+                _right([each for each in side if each.seed in seeds]) for side in (group, rival)
+            )
+            tests[key] = intervals.compare(one, two, named)
     return tests
 
 
