@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn import config_context
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
@@ -60,6 +60,10 @@ class ScaledHead(Pipeline):
     ) -> None:
         super().__init__(steps, transform_input=transform_input, memory=memory, verbose=verbose)
         self.class_weight = class_weight
+
+    def get_metadata_routing(self) -> Any:
+        """Return what this head asks for itself: it hands weights and groups to its steps."""
+        return BaseEstimator.get_metadata_routing(self)
 
     def fit(
         self,

@@ -24,7 +24,7 @@ from featx.classifier.export import runners
 from featx.classifier.export.folding import folded, pixels_to_embeddings
 from featx.datasets.dataset import Dataset
 from featx.datasets.items import Item
-from featx.errors import FeatxError
+from featx.errors import ExportError, FeatxError
 from featx.formatting import capitalized
 from featx.images import decoding
 
@@ -202,9 +202,13 @@ def compare(
     """
     began = time.perf_counter()
     lower = backbone.precision != "float32"
-    cached = np.asarray(head.predict_proba(X))
     batches = _Pixels(dataset, backbone)
     change = None
+    if network is None and not lower:
+        against, model = "the folded network", folded(backbone, head)
+    if not hasattr(head, "predict_proba"):
+        raise ExportError(f"{type(head).__name__} gives no probabilities that could be compared.")
+    cached = np.asarray(head.predict_proba(X))
     if network is not None:
         against, run = _given(network)
         found = batches.through(run)
@@ -219,7 +223,6 @@ def compare(
         change = _change(backbone, cached, _float32(backbone, head, batches), dataset)
     else:
         precision, allowed = "float32", TOLERANCE["float32"]
-        against, model = "the folded network", folded(backbone, head)
         expected = cached
         found = batches.through(lambda batch: np.asarray(model(batch, training=False)))
     tolerance = allowed if tolerance is None else tolerance
