@@ -118,7 +118,8 @@ def test_adaboost(head: Any) -> None:
     X, y, weights = uneven(noise=3.0)
     boosted = AdaBoostClassifier(head, n_estimators=2, random_state=0)
     assert boosted.fit(X, y).score(X, y) > 0.7
-    assert boosted.fit(X, y, sample_weight=weights).predict(X).shape == y.shape
+    # Above 0: scikit-learn's own takes the logarithm of a weight of 0, and warns of it.
+    assert boosted.fit(X, y, sample_weight=weights + 1).predict(X).shape == y.shape
 
 
 def test_grid_search_over_class_weights_with_weights_of_samples(head: Any) -> None:
@@ -246,10 +247,11 @@ def test_equal_samples_are_joined_in_an_order_of_their_own() -> None:
     X = np.array([[1.0], [2.0], [1.0], [2.0], [1.0]])
     y = ["a", "a", "a", "b", "b"]
     found = samples(BaseEstimator(), X, y)
-    assert found.X[:, 0].tolist() == [1, 2, 1, 2]
-    assert found.y.tolist() == ["a", "a", "b", "b"]
     assert found.weight is not None
-    assert found.weight.tolist() == [2, 1, 1, 1]
+    rows = zip(found.y.tolist(), found.X[:, 0].tolist(), found.weight.tolist(), strict=True)
+    assert sorted(rows) == [("a", 1, 2), ("a", 2, 1), ("b", 1, 1), ("b", 2, 1)]
+    again = samples(BaseEstimator(), X[::-1], y[::-1])
+    np.testing.assert_array_equal(again.X, found.X)
     apart = samples(BaseEstimator(), X, y, groups=["p", "p", "q", "q", "q"])
     assert apart.weight is None
     assert len(apart.y) == 5
