@@ -351,8 +351,12 @@ def made(kind: type, given: Any, name: str | None = None) -> Any:
 def _read(value: Any, by_label: bool) -> Any:
     """Return a parameter; a list of pairs becomes a dict where it holds weights by label."""
     if by_label and isinstance(value, list):
-        if all(isinstance(pair, list) and len(pair) == 2 for pair in value):
-            return {_read(key, False): _read(part, False) for key, part in value}
+        pairs = all(isinstance(pair, list) and len(pair) == 2 for pair in value)
+        if pairs and all(
+            isinstance(key, int | float | str) and isinstance(part, int | float)
+            for key, part in value
+        ):
+            return dict(value)
         raise ModelFormatError(f"weights that are not pairs: {value!r:.60}.")
     parts = value if isinstance(value, list) else [value]
     if not all(part is None or isinstance(part, int | float | str) for part in parts):

@@ -27,15 +27,10 @@ from tests.fakes import TINY
 
 
 def lower(precision: str) -> featx.Backbone:
-    if precision == "int8":
-        pytest.importorskip("nncf")
-        reason = openvino_runtime.refusal(replace(TINY, precision="int8"))
-        if reason is not None:
-            pytest.skip(reason)
     return replace(TINY, precision=precision)
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16", "int8"])
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @pytest.mark.parametrize("name", ["logistic", "nearest"])
 def test_like_is_compared_with_like(precision: str, name: str, image_folder: Path) -> None:
     """Also for a head that cannot be folded: the network in that precision runs by itself."""
@@ -94,7 +89,7 @@ def test_a_network_that_is_given_is_compared_in_float32(image_folder: Path) -> N
     assert found.change.largest > 1e-4
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_export_answers_in_float32_and_says_what_that_changes(
     precision: str, image_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -189,3 +184,24 @@ def test_flowers_in_bfloat16(datasets: Path) -> None:
     assert found.holds, str(found)
     assert found.change is not None
     assert 0 < found.change.largest < 0.6
+
+
+@pytest.mark.weights
+def test_flowers_in_int8(datasets: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("nncf")
+    backbone = featx.Backbone("mobilenet_v2", precision="int8")
+    reason = openvino_runtime.refusal(backbone)
+    if reason is not None:
+        pytest.skip(reason)
+    images = featx.Dataset.from_folder(datasets / "flowers" / "test")
+    some = images.subset(range(0, len(images), 8))
+    model = ImageClassifier(backbone, heads.logistic(C=0.01)).fit(some)
+    found = verify_parity(model, some)
+    assert found.holds, str(found)
+    assert found.precision == "int8"
+    assert found.change is not None
+    assert found.change.largest > found.largest
+    with caplog.at_level(logging.WARNING, "featx"):
+        model.export(tmp_path / "m.keras")
+    assert (tmp_path / "m.keras").is_file()
+    assert f"names another class for {found.change.other_class} of 32 images" in caplog.text
