@@ -92,7 +92,20 @@ def mlp(
 
 
 def xgboost(**parameters: Any) -> XGBoostHead:
-    """Return boosted trees set for embeddings; `parameters` are those of `XGBoostHead`."""
+    """Return boosted trees set for embeddings; `parameters` are those of `XGBoostHead`.
+
+    Raises
+    ------
+    HeadError
+        It has no such parameter.
+    """
+    known = XGBoostHead().get_params()
+    if odd := sorted(set(parameters) - set(known)):
+        raise HeadError(
+            f"xgboost has no parameter {', '.join(odd)}; it has {', '.join(known)}. For weights of "
+            "classes, such as XGBoost's scale_pos_weight, pass class_weight='balanced' or a dict "
+            "of weights by label."
+        )
     return XGBoostHead(**parameters)
 
 

@@ -293,3 +293,8 @@ def test_balanced_flowers(datasets: Any) -> None:
 
     for name in ("logistic", "xgboost", "nearest"):
         assert recall(name, class_weight="balanced") > recall(name), name
+
+
+def test_a_parameter_that_xgboost_alone_knows_is_answered_with_ours() -> None:
+    with pytest.raises(HeadError, match="no parameter scale_pos_weight.*class_weight='balanced'"):
+        heads.xgboost(scale_pos_weight=4)

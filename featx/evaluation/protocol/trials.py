@@ -301,7 +301,7 @@ def _ask_head(model: Any, split: Split, classes: Sequence[str]) -> _Answer:
 
 def _ask_baseline(model: Any, split: Split, classes: Sequence[str]) -> _Answer:
     started = time.perf_counter()
-    model.fit(split.train)
+    model.fit(split.train, **({} if split.groups is None else {"groups": split.groups}))
     fitted = time.perf_counter()
     # The test images go through the network once: predict() would send them again.
     raw = np.asarray(model.predict_proba(split.test))
