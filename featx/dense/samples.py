@@ -124,6 +124,8 @@ def samples(
 def _joined(
     values: NDArray[Any], labels: NDArray[Any], weight: NDArray[Any], groups: NDArray[Any] | None
 ) -> Samples:
+    if bool((weight == 1).all()) and _all_different(values):
+        return Samples(values, labels, None, groups)
     classes = np.unique(labels, return_inverse=True)[1]
     group = np.zeros(len(labels), np.intp) if groups is None else groups
     first: dict[tuple[int, int, bytes], int] = {}
@@ -146,6 +148,16 @@ def _joined(
     return Samples(
         values[order], labels[order], None if bool((found == 1).all()) else found, joined
     )
+
+
+def _all_different(values: NDArray[Any]) -> bool:
+    """Return whether some columns alone show that no two embeddings are equal: mostly so.
+
+    To compare whole embeddings takes 0.3 s for 13,000 of them, which is longer than some fits.
+    """
+    some = np.ascontiguousarray(values[:, :: max(1, values.shape[1] // 16)])
+    rows = some.view(f"V{some.dtype.itemsize * some.shape[1]}")
+    return len(np.unique(rows)) == len(values)
 
 
 def features_and_labels(
