@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.decomposition import PCA
 from sklearn.ensemble import AdaBoostClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -298,3 +298,16 @@ def test_balanced_flowers(datasets: Any) -> None:
 def test_a_parameter_that_xgboost_alone_knows_is_answered_with_ours() -> None:
     with pytest.raises(HeadError, match="no parameter scale_pos_weight.*class_weight='balanced'"):
         heads.xgboost(scale_pos_weight=4)
+
+
+def test_cross_validation_hands_on_weights_and_groups(head: Any) -> None:
+    X, y, weights = uneven()
+    groups = np.arange(len(y)) // 2
+    params: dict[str, Any] = {"sample_weight": weights}
+    if not isinstance(head, heads.XGBoostHead | heads.NearestHead):
+        params["groups"] = groups
+    folds = GroupKFold(3)
+    found = cross_val_score(head, X, y, groups=groups, cv=folds, params=params, error_score="raise")
+    fit, score = next(iter(folds.split(X, y, groups)))
+    alone = clone(head).fit(X[fit], y[fit], **{name: part[fit] for name, part in params.items()})
+    assert found[0] == alone.score(X[score], y[score])
