@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -20,14 +21,15 @@ from featx.classifier.compatibility import (
     spec_of,
 )
 from featx.classifier.examples import CopiedInPassing, choose, sources_of
-from featx.classifier.export import formats
+from featx.classifier.export import formats, parity
 from featx.classifier.file import model
 from featx.classifier.file.model import read
 from featx.datasets.dataset import Dataset
+from featx.datasets.groups import groups_of
 from featx.errors import DatasetError, ModelFormatError
 from featx.extraction.api import extract
 from featx.features import Features
-from featx.heads import HEADS
+from featx.heads import HEADS, fitting
 from featx.labels import (
     as_labels,
     as_targets,
@@ -36,6 +38,8 @@ from featx.labels import (
     labels_of,
     positions_in,
 )
+
+logger = logging.getLogger(__name__)
 
 
 class ImageClassifier(ClassifierMixin, BaseEstimator):
@@ -110,7 +114,14 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.examples = examples
         self.progress = progress
 
-    def fit(self, X: Any, y: Sequence[Any] | None = None) -> ImageClassifier:
+    def fit(
+        self,
+        X: Any,
+        y: Sequence[Any] | None = None,
+        *,
+        sample_weight: Sequence[float] | np.ndarray | None = None,
+        groups: Any = None,
+    ) -> ImageClassifier:
         """Train the head on the embeddings of labelled images.
 
         Parameters
@@ -119,6 +130,12 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         y : sequence of n labels, optional
             For images that come without. Numbers and booleans keep their type in `classes_` and
             in what `predict` returns; text stays text.
+        sample_weight : sequence of n numbers, optional
+            0 or more, one per image; 2 is the same as the image twice, 0 as if it were not there.
+            Weights of classes are the head's: ``heads.logistic(class_weight="balanced")``.
+        groups : str, re.Pattern, callable or sequence of n names, optional
+            The patient, site or day of each image, as `featx.benchmark` takes it: where the head
+            holds images out to choose something, it holds whole groups out.
 
         Raises
         ------
@@ -132,9 +149,17 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             No head has the name given.
         """
         head = heads.find(self.head)
-        features, labels, sources = self._training_set(X, y)
+        images, features, labels, sources = self._training_set(X, y)
         targets = as_targets(labels)
-        self.head_ = forking.computed(lambda: clone(head).fit(features.X, targets))
+        if groups is not None:
+            groups = groups_of(groups, X, images)
+        weight, groups = (
+            _of_embedded(name, values, images, features)
+            for name, values in (("sample_weight", sample_weight), ("groups", groups))
+        )
+        self.head_ = forking.computed(
+            lambda: fitting.fit(clone(head), features.X, targets, weight, groups)
+        )
         text = labels.dtype.kind in "OU"
         self.classes_ = np.asarray(self.head_.classes_).astype(str if text else labels.dtype)
         self.spec_ = spec_of(features)
@@ -145,19 +170,22 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.examples_ = choose(self.examples, features, labels, sources)
         return self
 
-    def _training_set(self, X: Any, y: Any) -> tuple[Features, np.ndarray, Sequence[Any]]:
-        """Return features, labels and what there is to show of each image."""
+    def _training_set(
+        self, X: Any, y: Any
+    ) -> tuple[Dataset | Features, Features, np.ndarray, Sequence[Any]]:
+        """Return images, their features and labels, and what there is to show of each."""
         if isinstance(X, Features):
             check_own_features(find_backbone(self.backbone), X)
             labels = labels_of(X.y if y is None else label_array(as_labels(y, X.ids)))
-            return X, labels, [None] * len(X)
+            return X, X, labels, [None] * len(X)
         images = as_images(X, y)
         if images.known_length is None:
             passing = CopiedInPassing(images, wanted=self.examples > 0)
             features = self._extracted(Dataset(passing), self.on_error)
-            return features, labels_of(features.y), [passing.copies.get(id) for id in features.ids]
+            copies = [passing.copies.get(id) for id in features.ids]
+            return passing.seen(), features, labels_of(features.y), copies
         features = self._extracted(images, self.on_error)
-        return features, labels_of(features.y), sources_of(images, features.ids)
+        return images, features, labels_of(features.y), sources_of(images, features.ids)
 
     def features(self, X: Any, *, on_error: str = "raise") -> Features:
         """Return the features of images, cached ones where there are; Features are checked.
@@ -284,6 +312,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     def export(self, path: str | os.PathLike[str], format: str | None = None) -> None:
         """Write network and head as one network for other runtimes; see `export.formats.write`.
 
+        It computes in float32. Where the head was trained on embeddings of lower precision, a
+        warning is logged that says how many stored images get another class by that.
+
         Parameters
         ----------
         format : {"keras", "savedmodel", "onnx", "tflite"}, optional
@@ -300,12 +331,36 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         backbone = find_backbone(self.backbone)
         check_same_network(self.spec_, self.dim_, backbone)
         formats.write(path, backbone, self.head_, format)
+        if backbone.precision != "float32":
+            logger.warning("%s", parity.exported_in_float32(self))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.string = True
         return tags
+
+
+def _of_embedded(name: str, values: Any, images: Any, features: Features) -> Any:
+    """Return those of one value per image that belong to the images with an embedding.
+
+    Raises
+    ------
+    DatasetError
+        There are not as many as images.
+    """
+    if values is None:
+        return None
+    found = np.asarray(values)
+    if found.shape != (len(images),):
+        raise DatasetError(
+            f"{name} has the shape {found.shape}; expected ({len(images)},), one entry for each "
+            "image."
+        )
+    if isinstance(images, Features) or not features.failures:
+        return found
+    bad = {failure.id for failure in features.failures}
+    return found[[id not in bad for id in images.ids]]
 
 
 def load(

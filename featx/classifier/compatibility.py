@@ -11,6 +11,7 @@ import numpy as np
 
 from featx.backbones.backbone import Backbone
 from featx.datasets.dataset import Dataset, as_dataset
+from featx.datasets.table import is_table
 from featx.errors import FeatureMismatchError
 from featx.features import Features
 
@@ -26,7 +27,7 @@ def as_images(X: Any, y: Any = None, *, labelled: bool = True) -> Dataset:
     alone = isinstance(X, bytes) or hasattr(X, "getexif")
     alone = alone or (isinstance(X, np.ndarray) and X.ndim == 3 and X.shape[-1] == 3)
     if isinstance(X, str | os.PathLike):
-        alone = not os.fspath(X).lower().endswith((".csv", ".tsv")) and Path(X).is_file()
+        alone = not is_table(X) and Path(X).is_file()
     return as_dataset([X] if alone else X, y, labelled=labelled)
 
 

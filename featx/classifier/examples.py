@@ -87,11 +87,18 @@ class CopiedInPassing:
     def __init__(self, stream: Iterable[Item], *, wanted: bool = True) -> None:
         self._stream = stream
         self._wanted = wanted
+        self._ids: list[str] = []
         self.copies: dict[str, SmallCopy] = {}
 
+    def seen(self) -> Dataset:
+        """Return the images of the latest pass, with nothing but their ids."""
+        return Dataset([Item(id, None, b"") for id in self._ids])
+
     def __iter__(self) -> Iterator[Item]:
+        self._ids.clear()
         self.copies.clear()
         for item in self._stream:
+            self._ids.append(item.id)
             if self._wanted and (copy := _copied(item.source)) is not None:
                 self.copies[item.id] = SmallCopy(copy)
             yield item

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from featx.datasets.listing import Listing
-from featx.datasets.table import Columns, read_table
+from featx.datasets.table import Columns, is_table, read_table
 from featx.errors import EmptyDatasetError, TooManyBadImagesError
 from featx.features import Features
 
@@ -75,7 +75,7 @@ def paths_of(
     found: list[Path] = []
     for argument in arguments:
         path = Path(argument)
-        if argument.lower().endswith((".csv", ".tsv")):
+        if is_table(argument):
             names, _, base = read_table(path, columns)
             images, notes = [base / name for name in names], list[str]()
         elif path.exists() or not glob.has_magic(argument):

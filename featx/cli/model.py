@@ -14,8 +14,11 @@ from featx.cli.options import (
     BackboneName,
     BatchSize,
     Cache,
+    ClassWeight,
     Dataset,
     FollowLinks,
+    GroupsColumn,
+    GroupsPattern,
     ImageFolder,
     ImageSize,
     LabelColumn,
@@ -25,6 +28,7 @@ from featx.cli.options import (
     Weights,
     WeightsFile,
     make_backbone,
+    make_groups,
 )
 from featx.cli.terminal import print_line, print_message, print_pairs, print_raw
 from featx.formatting import file_size
@@ -50,6 +54,9 @@ def train(
     label_column: LabelColumn = "label",
     image_folder: ImageFolder = None,
     suffix: Suffix = "",
+    class_weight: ClassWeight = None,
+    groups_column: GroupsColumn = None,
+    groups_pattern: GroupsPattern = None,
     examples: Annotated[
         int, typer.Option(min=0, help="Thumbnails of training images to store in the file.")
     ] = 1000,
@@ -62,9 +69,11 @@ def train(
     from featx import heads
     from featx.classifier.classifier import ImageClassifier
     from featx.datasets.dataset import as_dataset
+    from featx.datasets.groups import groups_of
     from featx.storage.output import check_target
 
     check_target(out)  # before the work, not after it
+    groups = make_groups(groups_column, groups_pattern)
     estimator = heads.find(head)
     table: dict[str, Any] = {
         "path_column": path_column,
@@ -75,6 +84,8 @@ def train(
     }
     images = as_dataset(dataset, **table)
     tested = None if test is None else as_dataset(test, **table)
+    if class_weight is not None:
+        estimator.set_params(class_weight=class_weight)
     began = time.perf_counter()
     model = ImageClassifier(
         make_backbone(backbone, weights, image_size),
@@ -84,7 +95,7 @@ def train(
         on_error=on_error,
         examples=examples,
         progress=bool(ctx.obj),
-    ).fit(images)
+    ).fit(images, groups=None if groups is None else groups_of(groups, dataset, images))
     digest = model.save(out)
     pairs = {
         "classes": ", ".join(map(str, model.classes_)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -54,6 +55,20 @@ BatchSize = Annotated[
 Runtime = Annotated[
     Literal["auto", "keras", "openvino"], typer.Option(help="What runs the network.")
 ]
+GroupsColumn = Annotated[
+    str | None,
+    typer.Option(help="CSV column with the group of each image (patient, site): never divided."),
+]
+GroupsPattern = Annotated[
+    str | None,
+    typer.Option(
+        help="Regular expression that finds the group in each path, such as 'patient_([0-9]+)'."
+    ),
+]
+ClassWeight = Annotated[
+    Literal["balanced"] | None,
+    typer.Option(help="balanced: every class counts alike, however many images it has."),
+]
 OnError = Annotated[
     Literal["raise", "skip"], typer.Option(help="What to do with images that cannot be used.")
 ]
@@ -69,3 +84,23 @@ def make_backbone(name: str, weights: str, image_size: int | None, **fields: Any
 
     given = None if weights.lower() == "none" else weights
     return Backbone(name, weights=given, image_size=image_size, **fields)
+
+
+def make_groups(column: str | None, pattern: str | None) -> str | re.Pattern[str] | None:
+    """Return what these options group by: a column, a pattern or nothing.
+
+    Raises
+    ------
+    typer.BadParameter
+        Both are given, or the pattern is not a regular expression.
+    """
+    if pattern is None:
+        return column
+    if column is not None:
+        raise typer.BadParameter("--groups-column or --groups-pattern, not both.")
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise typer.BadParameter(
+            f"--groups-pattern {pattern!r} is not a regular expression: {error}."
+        ) from error

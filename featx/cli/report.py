@@ -11,7 +11,10 @@ from featx.cli.options import (
     BackboneNames,
     BatchSize,
     Cache,
+    ClassWeight,
     FollowLinks,
+    GroupsColumn,
+    GroupsPattern,
     ImageFolder,
     ImageSize,
     LabelColumn,
@@ -21,6 +24,7 @@ from featx.cli.options import (
     Suffix,
     Weights,
     make_backbone,
+    make_groups,
 )
 from featx.cli.terminal import make_table, print_line, print_table
 from featx.evaluation.protocol.options import Options
@@ -61,6 +65,9 @@ def benchmark(
         int, Options.seeds
     ),
     folds: Folds = Options.folds,
+    groups_column: GroupsColumn = None,
+    groups_pattern: GroupsPattern = None,
+    class_weight: ClassWeight = None,
     leaks: Leaks = Options.leaks,
     evidence: Evidence = Options.evidence,
     tensorboard: TensorBoard = None,
@@ -81,6 +88,8 @@ def benchmark(
         epochs=epochs,
         seeds=seeds,
         folds=folds,
+        groups=make_groups(groups_column, groups_pattern),
+        class_weight=class_weight,
         leaks=leaks,
         evidence=evidence,
         cache=cache,
@@ -98,6 +107,10 @@ def benchmark(
     if tensorboard is not None:
         found.save_tensorboard(tensorboard)
     print_table(found.table())
+    if found.groups is not None:
+        from featx.evaluation.report import wording
+
+        print_line(" ".join(wording.groups(found.to_dict())))
     print_line(f"Report: {out / 'report.html'}")
 
 

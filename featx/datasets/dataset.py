@@ -13,7 +13,7 @@ import numpy as np
 from featx.datasets.items import Item, as_pixels, with_labels
 from featx.datasets.listing import Listing
 from featx.datasets.parts import inner_folder, refuse_parts
-from featx.datasets.table import Columns, read_table
+from featx.datasets.table import Columns, is_table, read_table
 from featx.datasets.tf_data import Stream, not_endless
 from featx.errors import DatasetError, EmptyDatasetError
 from featx.images.formats import SUFFIXES
@@ -273,7 +273,7 @@ def as_dataset(
         "suffix": suffix,
     }
     if isinstance(source, str | os.PathLike):
-        if os.fspath(source).lower().endswith((".csv", ".tsv")):
+        if is_table(source):
             source = Dataset.from_table(source, **table)
         else:
             source = Dataset.from_folder(source, follow_links=follow_links, labelled=labelled)

@@ -60,7 +60,7 @@ def read_table(table: Any, columns: Columns) -> tuple[list[Any], list[Any] | Non
     if isinstance(table, str | os.PathLike):
         source = Path(table)
         folder = source.parent if folder is None else folder
-        table = _read_csv(source)
+        table = read_csv(source)
     base = Path() if folder is None else Path(folder)
     if folder is not None and not base.is_dir():
         raise DatasetError(f"the folder of images {base} is not a folder, or does not exist.")
@@ -91,7 +91,20 @@ def _labels(
     return _of_one_hot(table, list(label))
 
 
-def _read_csv(source: Path) -> Any:
+def is_table(source: Any) -> bool:
+    """Return whether a source is the path of a table."""
+    text = isinstance(source, str | os.PathLike)
+    return text and os.fspath(source).lower().endswith((".csv", ".tsv"))
+
+
+def read_csv(source: Path) -> Any:
+    """Return the table of a file as text; commas, semicolons or tabs divide its columns.
+
+    Raises
+    ------
+    DatasetError
+        It cannot be read.
+    """
     import pandas as pd
 
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from featx.dense.classifier import DEFAULT_RECIPE, DenseClassifier, features_and_labels
+from featx.dense.classifier import DEFAULT_RECIPE, DenseClassifier
 from featx.dense.recipe import (
     BatchNorm,
     Brightness,
@@ -21,6 +21,7 @@ from featx.dense.recipe import (
     Zoom,
     attach,
 )
+from featx.dense.samples import Samples, features_and_labels, samples
 from featx.dense.training import seed_of, split, train, train_on_features
 
 __all__ = [
@@ -38,11 +39,13 @@ __all__ = [
     "Recipe",
     "ReduceOnPlateau",
     "Rotation",
+    "Samples",
     "Shear",
     "Shift",
     "Zoom",
     "attach",
     "features_and_labels",
+    "samples",
     "seed_of",
     "split",
     "train",

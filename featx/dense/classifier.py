@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx import forking
 from featx.backend import check_backend, load_keras
 from featx.dense.recipe import BatchNorm, Dense, Dropout, Recipe, attach
+from featx.dense.samples import samples
 from featx.dense.training import PREDICT_BATCH_SIZE, seed_of, split, train_on_features
-from featx.errors import DatasetError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -36,41 +34,6 @@ times the time.
 """
 
 
-def features_and_labels(
-    estimator: BaseEstimator, X: ArrayLike, y: ArrayLike
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return X and y as arrays that a head can learn from.
-
-    Raises
-    ------
-    DatasetError
-        Embeddings hold NaN or infinity (they are named), or there is one class only.
-    """
-    options = {"dtype": [np.float64, np.float32], "ensure_min_samples": 2}
-    features, labels = validate_data(estimator, X, y, ensure_all_finite=False, **options)
-    missing = [i for i, label in enumerate(labels) if label is None]
-    if missing:
-        raise DatasetError(
-            f"{len(missing)} labels are missing (label {missing[0]} is None); expected a class "
-            "name or number for each embedding. Leave out those without."
-        )
-    check_classification_targets(labels)
-    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
-    if len(bad):
-        shown = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
-        raise DatasetError(
-            f"{len(bad)} of {len(features)} embeddings hold NaN or infinity (rows {shown}); a head "
-            "needs finite numbers. Leave them out, or extract these images again."
-        )
-    classes = np.unique(labels)
-    if len(classes) < 2:
-        raise DatasetError(
-            f"only one class in y: {str(classes[0])!r} ({len(labels)} embeddings). A classifier "
-            "needs two classes or more: check the folder names or the label column."
-        )
-    return features, labels
-
-
 # Keras on JAX writes a model's state while it predicts: 37 of 300 calls by eight threads failed.
 _PREDICTING = forking.lock()
 
@@ -88,6 +51,9 @@ class DenseClassifier(ClassifierMixin, BaseEstimator):
     random_state : int, RandomState or None
         Decides initial weights, dropout, the order of batches and the validation samples. None
         draws other numbers in each fit. Global random state is neither read nor changed.
+    class_weight : None, "balanced" or dict
+        Multiplies the weights of the samples; "balanced" gives every class the same sum. The
+        recipe's own `class_weight` counts where this is None, and for training samples alone.
 
     Attributes
     ----------
@@ -105,11 +71,20 @@ class DenseClassifier(ClassifierMixin, BaseEstimator):
     predict_batch_size: ClassVar[int] = PREDICT_BATCH_SIZE
     """Samples that are predicted at a time: how many changes nothing but the time."""
 
-    def __init__(self, recipe: Recipe | None = None, random_state: Any = 0) -> None:
+    def __init__(
+        self, recipe: Recipe | None = None, random_state: Any = 0, class_weight: Any = None
+    ) -> None:
         self.recipe = recipe
         self.random_state = random_state
+        self.class_weight = class_weight
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> DenseClassifier:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> DenseClassifier:
         """Train the layers.
 
         Parameters
@@ -118,25 +93,36 @@ class DenseClassifier(ClassifierMixin, BaseEstimator):
             Trained on in float32.
         y : array-like of shape (n,)
             Labels of any kind, two classes or more.
+        sample_weight : array-like of shape (n,), optional
+            Numbers of 0 or more, of which only the ratios count; 2 is the same as the sample twice.
+            The samples that are held out to stop the training have theirs, too.
+        groups : array-like of shape (n,), optional
+            Samples of one group are held out together or not at all.
 
         Raises
         ------
         DatasetError
-            There is one class only, or features are not finite.
+            There is one class only, features are not finite, or weights are not as above.
         """
-        values, labels = features_and_labels(self, X, y)
+        found = samples(self, X, y, sample_weight, groups).weighted(self.class_weight)
         recipe = self.recipe or DEFAULT_RECIPE
-        self.classes_, codes = np.unique(labels, return_inverse=True)
-        values = values.astype(np.float32, copy=False)
+        self.classes_, codes = np.unique(found.y, return_inverse=True)
+        values = found.X.astype(np.float32, copy=False)
         seed = seed_of(self.random_state)
-        weights = compute_sample_weight(recipe.class_weight, codes).astype(np.float32)
-        trained, held = split(codes, recipe.validation_fraction, seed)
+        given = found.relative
+        trained, held = split(codes, recipe.validation_fraction, seed, found.groups)
+        validation: tuple[NDArray[Any], ...] = (values[held], codes[held])
+        if given is not None:
+            validation = (*validation, given[held].astype(np.float32))
+        if self.class_weight is None:
+            given = found.weighted(recipe.class_weight).relative
+        weights = np.ones(len(codes), np.float32) if given is None else given.astype(np.float32)
         self._model = self._built(seed)
         self.history_ = train_on_features(
             self._model,
             recipe,
             (values[trained], codes[trained], weights[trained]),
-            (values[held], codes[held]) if len(held) else None,
+            validation if len(held) else None,
             seed,
             test_batch_size=self.predict_batch_size,
         )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
 
 from featx.dense.recipe import CosineDecay, Recipe
 
@@ -50,7 +52,7 @@ _DRAWN_SEEDS = 1 << 20
 
 
 def split(
-    codes: NDArray[Any], fraction: float, seed: int
+    codes: NDArray[Any], fraction: float, seed: int, groups: NDArray[Any] | None = None
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return ascending positions of the training and the validation samples, class by class.
 
@@ -61,7 +63,12 @@ def split(
     fraction : float
         Share of each class that becomes validation, rounded, but at least one sample of a class
         with two or more; a class with a single sample is trained on. 0 for no validation.
+    groups : ndarray of int, shape (n,), optional
+        Whole groups become validation, of about that share; none where every choice of them would
+        leave a class without training samples.
     """
+    if groups is not None:
+        return _split_groups(codes, fraction, seed, groups)
     random = np.random.default_rng(seed)
     held = [np.empty(0, np.intp)]
     for code in np.unique(codes):
@@ -71,6 +78,25 @@ def split(
             held.append(members[:count])
     valid = np.sort(np.concatenate(held))
     return np.setdiff1d(np.arange(len(codes)), valid), valid
+
+
+def _split_groups(
+    codes: NDArray[Any], fraction: float, seed: int, groups: NDArray[Any]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    everything, nothing = np.arange(len(codes)), np.empty(0, np.intp)
+    parts = min(max(2, round(1 / fraction)) if fraction > 0 else 0, len(np.unique(groups)))
+    # It asks for a class with as many samples as there are parts.
+    parts = min(parts, int(np.bincount(codes).max()))
+    if parts < 2:
+        return everything, nothing
+    folds = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # A class with fewer samples than parts is expected here.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        for trained, held in folds.split(codes, codes, groups):
+            if len(held) and len(np.unique(codes[trained])) == len(np.unique(codes)):
+                return trained, held
+    return everything, nothing
 
 
 def train(
@@ -127,7 +153,7 @@ def train_on_features(
     Parameters
     ----------
     training : (features, codes, weights)
-    validation : (features, codes) or None
+    validation : (features, codes), (features, codes, weights) or None
     seed : int
         Decides the order.
     test_batch_size : int

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +14,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from featx.backbones.backbone import Backbone
-from featx.datasets.dataset import as_dataset
+from featx.datasets.dataset import Dataset, as_dataset
+from featx.datasets.groups import groups_of
 from featx.dense import Recipe
 from featx.errors import FeatxError
 from featx.evaluation.evidence.evidence import Limits, Material, gather
@@ -25,9 +28,10 @@ from featx.evaluation.protocol.plan import Plan
 from featx.evaluation.protocol.trials import HeldOut, Trial
 from featx.evaluation.report import command, environment
 from featx.evaluation.report.report import Report
-from featx.evaluation.results import Environment, Images, Result, Selection
+from featx.evaluation.results import Environment, Grouping, Images, Result, Selection
 from featx.evaluation.scores.costs import costs
 from featx.evaluation.scores.summary import Summary, summaries
+from featx.labels import labels_of
 from featx.runtimes import Runtime
 
 __all__ = ["Result", "benchmark"]
@@ -44,6 +48,8 @@ def benchmark(
     epochs: int = Options.epochs,
     seeds: int | Sequence[int] = Options.seeds,
     folds: int = Options.folds,
+    groups: str | re.Pattern[str] | Callable[[str], Any] | Sequence[Any] | None = Options.groups,
+    class_weight: Literal["balanced"] | Mapping[Any, float] | None = Options.class_weight,
     leaks: bool = Options.leaks,
     evidence: bool = Options.evidence,
     cache: str | Path | None = Options.cache,
@@ -83,6 +89,16 @@ def benchmark(
         How many seeds (0, 1, ...), or which. A seed drives the folds, the heads and the baseline.
     folds : int
         Stratified folds where there is no test set, 2 or more.
+    groups : str, re.Pattern, callable, sequence or mapping, optional
+        What must not be on both sides of a fold: the patient, site, camera or day of each image.
+        A column of the table; a function of the image's id, which is its path in the folder, such
+        as ``lambda id: id.split("/")[1]``; a pattern that is searched for in it, whose first group
+        counts; or one name or number per image (with a test set, {"train": ..., "test": ...}).
+        Folds, the choice of the head and each head's own choices (C, early stopping, temperature)
+        then keep groups together, the report says what folds by image would have said, and names
+        test images whose group trains, too.
+    class_weight : None, "balanced" or dict
+        Weights of classes, for the heads that are given by name and the default baseline.
     leaks : bool
         Look for copies across the split or with two labels, for small classes and for files that
         give their class away; folds then keep copies together.
@@ -108,7 +124,7 @@ def benchmark(
     ------
     DatasetError
         No labels; one class only; a test class that was never trained; fewer images of a class
-        than folds.
+        than folds; fewer groups than folds, or a class in one group alone.
     HeadError
         An unknown head.
     FeatxError
@@ -122,6 +138,8 @@ def benchmark(
         epochs=epochs,
         seeds=seeds,
         folds=folds,
+        groups=groups,
+        class_weight=class_weight,
         leaks=leaks,
         evidence=evidence,
         cache=cache,
@@ -190,6 +208,7 @@ def compare(train: Any, test: Any, options: Options, limits: Limits | None = Non
         reasons = "; ".join(f"{f.method}: {f.reason} [{f.error}]" for f in failures)
         raise FeatxError(f"no method gave a result. {reasons}")
     last = run.extractions[-1]
+    named = run.extractions[0].tested.groups
     images = splits.describe(asked.names, last.train, last.test, asked.folds)
     results = [result for one in run.trials for result in one.results]
     extracted = [one.cost for one in run.extractions]
@@ -200,7 +219,7 @@ def compare(train: Any, test: Any, options: Options, limits: Limits | None = Non
         seconds=run.choosing,
         n=sum(images.n_train.values()),
     )
-    found = summaries(predictions, images.classes, costs(results, extracted), selection)
+    found = summaries(predictions, images.classes, costs(results, extracted), selection, named)
     leaks = _leaks(asked, run, found, options)
     evidence = None
     if options.evidence:
@@ -216,6 +235,7 @@ def compare(train: Any, test: Any, options: Options, limits: Limits | None = Non
         method_failures=failures,
         warnings=list(dict.fromkeys(remark for one in run.trials for remark in one.remarks)),
         baseline=plan.in_words(asked.recipe),
+        groups=_grouping(asked, run, found, options),
         leaks=leaks,
         evidence=evidence,
         environment=Environment(
@@ -230,23 +250,55 @@ def compare(train: Any, test: Any, options: Options, limits: Limits | None = Non
 
 def _measure(asked: Plan, train: Any, test: Any, options: Options, notes: Sequence[str]) -> _Run:
     """Extract once per backbone, look for copies, choose a head, and try every method."""
+    sources = train, test
     train = splits.named(as_dataset(train, **options.table), notes)
     test = None if test is None else splits.named(as_dataset(test, **options.table))
     splits.check(train, test, asked.folds)
-    folds = asked.selection_folds(train, test)
+    groups = _groups(options.groups, sources, train, test)
+    if test is None and groups[0] is not None:
+        splits.check_groups(labels_of(train.labels), groups[0], asked.folds)
+    folds = asked.selection_folds(train, test, groups[0])
     with tqdm(total=asked.steps, desc="compare", unit="fit", disable=not asked.progress) as bar:
         # All extractions first: a backbone that is refused here is so before anything is trained.
-        done = [extractions.run(asked, backbone, train, test) for backbone in asked.backbones]
+        done = [extractions.run(asked, each, train, test, groups) for each in asked.backbones]
         copies = None
         if options.leaks:
             bar.set_postfix_str("looking for copies")
             copies = leakage.find_copies(done[0].train, done[0].test)
-        groups = None if copies is None else copies.groups
+        copied = None if copies is None else copies.groups
         started = time.perf_counter()
-        held_out = _hold_out(asked, done, folds, groups, bar) if folds else {}
+        held_out = _hold_out(asked, done, folds, copied, bar) if folds else {}
         choosing = time.perf_counter() - started
-        tried = _try(asked, done, groups, bar)
+        tried = _try(asked, done, copied, bar)
     return _Run(done, copies, folds, held_out, choosing, tried)
+
+
+def _groups(
+    groups: Any, sources: tuple[Any, Any], train: Dataset, test: Dataset | None
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return the groups of the training and of the test images, None where they are not known.
+
+    Parameters
+    ----------
+    sources : pair
+        What the two data sets were made from: a table knows the columns that they left out.
+    """
+    if groups is None:
+        return None, None
+    asked = {"train": groups}
+    if isinstance(groups, Mapping):
+        asked = dict(groups)
+        if not {"train"} <= set(asked) <= {"train", "test"}:
+            raise FeatxError(
+                f"groups with the keys {', '.join(map(repr, asked))}: expected 'train' and 'test', "
+                "a list with one name per image for each."
+            )
+    elif isinstance(groups, str | re.Pattern) or callable(groups):
+        asked["test"] = groups  # the same rule holds for both sets
+    tested = None
+    if test is not None and "test" in asked:
+        tested = groups_of(asked["test"], sources[1], test)
+    return groups_of(asked["train"], sources[0], train), tested
 
 
 def _hold_out(
@@ -264,8 +316,10 @@ def _hold_out(
 def _cross_validated(
     asked: Plan, one: Extraction, head: trials.Method, folds: int, groups: np.ndarray | None
 ) -> HeldOut | None:
-    cuts = splits.folds_of(one.train.labels, folds, asked.seeds[0], groups)
-    return trials.cross_validate(head, one.train.features.X, one.train.labels, cuts, asked.seeds[0])
+    train, seed = one.train, asked.seeds[0]
+    cuts = splits.folds_of(train.labels, folds, seed, groups, train.groups)
+    X, y = train.features.X, train.labels
+    return trials.cross_validate(head, X, y, cuts, seed, groups=train.groups)
 
 
 def _try(
@@ -290,7 +344,8 @@ def _leaks(asked: Plan, run: _Run, found: Sequence[Summary], options: Options) -
     if copies is None:
         return None
     apart, divided = False, None
-    if first.test is None:
+    # With groups it is said what folds by image give, which holds what copies do to them, too.
+    if first.test is None and first.train.groups is None:
         cut = asked.folds, asked.seeds[0]
         apart = leakage.divides(copies, first.train.labels, *cut)
         chosen = next((one for one in found if one.chosen), None)
@@ -300,6 +355,70 @@ def _leaks(asked: Plan, run: _Run, found: Sequence[Summary], options: Options) -
             head = next(head for head in asked.heads if head.name == chosen.method)
             divided = leakage.divided_accuracy(head, train.features.X, train.labels, *cut)
     return leakage.inspect(first.train, first.test, copies=copies, apart=apart, divided=divided)
+
+
+def _grouping(
+    asked: Plan, run: _Run, found: Sequence[Summary], options: Options
+) -> Grouping | None:
+    """Return what the groups are, and what folds by image and folds by group say."""
+    first = run.extractions[0]
+    names = first.train.groups
+    if names is None:
+        return None
+    by_image, by_group, folds = None, None, 0
+    chosen = next((one for one in found if one.chosen), None)
+    if chosen is not None:
+        one = run.extraction(chosen.backbone)
+        head = next(head for head in asked.heads if head.name == chosen.method)
+        folds = asked.folds
+        if one.test is not None:
+            folds = run.folds or plan.held_out_folds(one.train.labels, names)
+        if folds:
+            by_group = _by_group(asked, run, chosen, head, folds)
+            cuts = splits.folds_of(one.train.labels, folds, asked.seeds[0], run.groups)
+            X, y = one.train.features.X, one.train.labels
+            answers = trials.cross_validate(head, X, y, cuts, asked.seeds[0])
+            by_image = None if answers is None else answers.accuracy
+    tested = None if first.test is None else first.test.groups
+    shared = np.zeros(0, bool) if tested is None else np.isin(tested, names)
+    return Grouping(
+        name=_name_of(options.groups),
+        train=len(set(names)),
+        test=None if tested is None else len(set(tested)),
+        largest=max(Counter(names).values()),
+        folds=folds,
+        by_image=by_image,
+        by_group=by_group,
+        shared=() if tested is None else tuple(sorted(set(tested[shared]))),
+        shared_ids=()
+        if first.test is None
+        else tuple(first.test.features.ids[n] for n in np.flatnonzero(shared)),
+    )
+
+
+def _by_group(
+    asked: Plan, run: _Run, chosen: Summary, head: trials.Method, folds: int
+) -> float | None:
+    """Return the accuracy of the verdict's head over folds by group, with the first seed."""
+    one = run.extraction(chosen.backbone)
+    if one.test is None:
+        return float(np.mean(chosen.first.y_true == chosen.first.y_pred))
+    held = run.held_out.get((chosen.backbone, chosen.method))
+    if held is None:
+        held = _cross_validated(asked, one, head, folds, run.groups)
+    return None if held is None else held.accuracy
+
+
+def _name_of(groups: Any) -> str:
+    """Return what groups were given by."""
+    if isinstance(groups, str):
+        return groups
+    if isinstance(groups, re.Pattern):
+        return groups.pattern
+    name = getattr(groups, "__name__", "")
+    if callable(groups):
+        return "a function of the path" if name in ("", "<lambda>") else name
+    return "the list given"
 
 
 def _material(
@@ -313,10 +432,10 @@ def _material(
     for (backbone, method), answers in run.held_out.items():
         if backbone == subject.backbone and answers is not None:
             held_out[method] = answers
-    smallest = min(images.n_train.values())
-    if one.test is not None and not folds and subject.method in methods and smallest > 1:
+    possible = plan.held_out_folds(one.train.labels, one.train.groups)
+    if one.test is not None and not folds and subject.method in methods and possible:
         # Nothing was to be chosen, but the temperature needs answers for the training images.
-        folds = min(plan.SELECTION_FOLDS, smallest)
+        folds = possible
         answers = _cross_validated(asked, one, methods[subject.method], folds, run.groups)
         held_out = {} if answers is None else {subject.method: answers}
     first = [trial for trial in run.trials if trial.seed == seed]
@@ -338,4 +457,5 @@ def _material(
             if trial.backbone == subject.backbone and trial.fitted is not None
         },
         limits=limits,
+        extraction=asked.extraction,
     )

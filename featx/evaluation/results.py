@@ -197,6 +197,41 @@ class Images:
 
 
 @dataclass(frozen=True)
+class Grouping:
+    """The groups of the images, such as patients, and what folds that divide them would say.
+
+    Attributes
+    ----------
+    name : str
+        What they were given by: a column, a pattern, a function or a list.
+    train, test : int and (int or None)
+        Groups of the training and of the test images; None where those of the test images are not
+        known, or folds are tested.
+    largest : int
+        The most training images of one group.
+    folds : int
+        Folds that the two accuracies are over; 0 where they were not tried.
+    by_image, by_group : float or None
+        Accuracy of the verdict's head over folds of the training images that divide groups, and
+        over folds that do not; None where the groups are too few, or it failed.
+    shared : tuple of str
+        Groups that train and are tested; with folds there is none.
+    shared_ids : tuple of str
+        The test images of these.
+    """
+
+    name: str
+    train: int
+    test: int | None
+    largest: int
+    folds: int = 0
+    by_image: float | None = None
+    by_group: float | None = None
+    shared: tuple[str, ...] = ()
+    shared_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Environment:
     """When, where and with what the comparison ran, and the command that repeats it."""
 

@@ -107,6 +107,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         validation: Any = None,
         *,
         callbacks: Sequence[Any] = (),
+        groups: Sequence[Any] | np.ndarray | None = None,
     ) -> FineTuned:
         """Train on images with labels.
 
@@ -120,6 +121,9 @@ class FineTuned(ClassifierMixin, BaseEstimator):
             of `dataset` unless given.
         callbacks : sequence of keras.callbacks.Callback
             Further ones, such as TensorBoard.
+        groups : sequence of n names, optional
+            Images of one group, such as a patient, are held out by the recipe together or not at
+            all.
 
         Raises
         ------
@@ -135,7 +139,8 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         self.classes_, codes = classes_and_codes(images)
         trained = np.arange(len(codes))
         if validation is None:
-            trained, held = split(codes, recipe.validation_fraction, seed)
+            members = None if groups is None else np.unique(groups, return_inverse=True)[1]
+            trained, held = split(codes, recipe.validation_fraction, seed, members)
             watched, watched_codes = images.subset(held), codes[held]
         else:
             watched = as_dataset(validation)

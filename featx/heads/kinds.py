@@ -9,7 +9,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from featx.dense import DenseClassifier
-from featx.heads import CalibratedHead, LogisticHead, MLPHead, NearestHead, StratifiedFolds
+from featx.heads import (
+    CalibratedHead,
+    LogisticHead,
+    MLPHead,
+    NearestHead,
+    ScaledHead,
+    StratifiedFolds,
+)
 from featx.heads.boosting.xgboost_head import XGBoostHead
 
 
@@ -17,7 +24,8 @@ def kind_of(head: Any) -> str | None:
     """Return the name of a head that featx ships, or None for any other classifier."""
     kinds = {LogisticHead: "logistic", XGBoostHead: "xgboost", DenseClassifier: "dense"}
     kinds[NearestHead] = "nearest"
-    if type(head) is Pipeline and len(head.steps) == 2 and type(head[0]) is StandardScaler:
+    scaled = type(head) in (ScaledHead, Pipeline)
+    if scaled and len(head.steps) == 2 and type(head[0]) is StandardScaler:
         if type(head[1]) is MLPHead:
             return "mlp"
         fits = type(head[1]) is CalibratedHead and type(head[1].estimator) is LinearSVC

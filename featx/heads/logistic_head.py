@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from featx.dense import features_and_labels
+from featx.dense import Samples, samples
 from featx.heads.folds import StratifiedFolds, can_be_folded
 from featx.heads.threads import limited_threads
 
@@ -46,8 +46,8 @@ class _Standardised:
     (Hastie and Tibshirani 2004, "Efficient quadratic regularization for expression arrays").
     """
 
-    def __init__(self, X: NDArray[Any]) -> None:
-        self.scaler = StandardScaler().fit(X)
+    def __init__(self, X: NDArray[Any], weight: NDArray[np.float64] | None = None) -> None:
+        self.scaler = StandardScaler().fit(X, sample_weight=weight)
         self.basis: NDArray[Any] | None = None
         self.values: NDArray[Any] = self.scaler.transform(X)
         if 2 * len(X) < X.shape[1]:
@@ -72,28 +72,35 @@ class _Standardised:
 class _Fold:
     """One split: its features scaled and turned once, its model going on from one C to the next."""
 
-    def __init__(
-        self, X: NDArray[Any], codes: NDArray[Any], train: Any, valid: Any, max_iter: int
-    ) -> None:
-        self.train = _Standardised(X[train])
+    def __init__(self, found: Samples, train: Any, valid: Any, max_iter: int) -> None:
+        codes, weight = found.y, found.weight
+        self.weight = None if weight is None else weight[train]
+        self.train = _Standardised(found.X[train], self.weight)
         self.codes = codes[train]
         self.model = LogisticRegression(warm_start=True, tol=ROUGH, max_iter=max_iter)
         seen = np.unique(self.codes)
         valid = valid[np.isin(codes[valid], seen)]
-        self.valid = self.train.transform(X[valid])
+        self.valid = self.train.transform(found.X[valid])
         self.truth = np.searchsorted(seen, codes[valid])
+        self.valid_weight = None if weight is None else weight[valid]
 
     def loss(self, C: float) -> float:
         """Return the mean log loss of the validation samples."""
         with warnings.catch_warnings():
             # Only the last fit must be exact; these put the candidates in order.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            self.model.set_params(C=C).fit(self.train.values, self.codes)
+            self.model.set_params(C=C).fit(self.train.values, self.codes, self.weight)
         scores = self.model.decision_function(self.valid).astype(np.float64)
         if scores.ndim == 1:
             scores = np.stack([np.zeros_like(scores), scores], axis=1)
         true = scores[np.arange(len(scores)), self.truth]
-        return float((logsumexp(scores, axis=1) - true).mean())
+        losses = logsumexp(scores, axis=1) - true
+        return float(np.average(losses, weights=self.valid_weight))
+
+    @property
+    def size(self) -> float:
+        """How much the fold's loss counts beside those of other folds."""
+        return 1.0 if self.valid_weight is None else float(self.valid_weight.sum())
 
 
 class LogisticHead(ClassifierMixin, BaseEstimator):
@@ -118,13 +125,15 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
         Shuffles the folds; the fit itself has no randomness. None takes other folds in each fit.
     n_jobs : int or None
         Folds fitted at the same time, in threads.
+    class_weight : None, "balanced" or dict
+        Multiplies the weights of the samples; "balanced" gives every class the same sum.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         Labels, sorted.
     C_ : float
-        The C used.
+        The C used; where it was chosen, for weights with a mean of 1.
     losses_ : dict of float to float
         Mean log loss by C, for the candidates tried; empty where C was given.
     coef_ : ndarray of shape (n_classes, n_features), (1, n_features) for two classes
@@ -147,14 +156,22 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
         max_iter: int = 1000,
         random_state: Any = 0,
         n_jobs: int | None = None,
+        class_weight: Any = None,
     ) -> None:
         self.C = C
         self.folds = folds
         self.max_iter = max_iter
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.class_weight = class_weight
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> LogisticHead:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> LogisticHead:
         """Choose C unless it is given, then fit all samples.
 
         Parameters
@@ -162,37 +179,50 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
         X : array-like of shape (n, n_features)
         y : array-like of shape (n,)
             Labels of any kind, two classes or more.
+        sample_weight : array-like of shape (n,), optional
+            Numbers of 0 or more; 2 is the same as the sample twice. Where C is given they multiply
+            the loss, as in scikit-learn's LogisticRegression, so that larger ones weaken the
+            penalty; where it is chosen only their ratios count, in the choice as in the fit.
+        groups : array-like of shape (n,), optional
+            Samples of one group, such as a patient, are never on both sides of a fold when C is
+            chosen.
 
         Raises
         ------
         DatasetError
-            There is one class only, or features are not finite.
+            There is one class only, features are not finite, or weights are not as above.
         """
-        values, labels = features_and_labels(self, X, y)
-        self.classes_, codes = np.unique(labels, return_inverse=True)
+        found = samples(self, X, y, sample_weight, groups).weighted(self.class_weight)
+        self.classes_, codes = np.unique(found.y, return_inverse=True)
+        weight = found.relative if self.C is None else found.weight
+        found = Samples(found.X, codes, weight, found.groups)
         self.losses_: dict[float, float] = {}
-        with limited_threads(values):
-            self.C_ = self._chosen(values, codes) if self.C is None else self.C
-            train = _Standardised(values)
+        with limited_threads(found.X):
+            self.C_ = self._chosen(found) if self.C is None else self.C
+            train = _Standardised(found.X, weight)
             model = LogisticRegression(C=self.C_, max_iter=self.max_iter)
-            model.fit(train.values, codes)
+            model.fit(train.values, codes, weight)
         self.coef_, self.intercept_ = train.original(model.coef_, model.intercept_)
         self.n_iter_ = int(model.n_iter_.max())
         self.converged_ = self.n_iter_ < self.max_iter
         return self
 
-    def _chosen(self, X: NDArray[Any], codes: NDArray[Any]) -> float:
-        if not can_be_folded(codes):
+    def _chosen(self, found: Samples) -> float:
+        if not can_be_folded(found.y, found.groups):
             return UNTUNED_C
-        splits = list(StratifiedFolds(self.folds, self.random_state).split(X, codes))
+        every = StratifiedFolds(self.folds, self.random_state)
+        splits = list(every.split(found.X, found.y, found.groups))
         splits = splits[: -(-self.enough_validation // len(splits[0][1]))]
         run = Parallel(n_jobs=self.n_jobs, prefer="threads")
-        folds = run(delayed(_Fold)(X, codes, *split, self.max_iter) for split in splits)
+        folds = run(delayed(_Fold)(found, *split, self.max_iter) for split in splits)
+        folds = [fold for fold in folds if len(fold.truth)]
+        sizes = [fold.size for fold in folds]
 
         def loss(position: int) -> float:
             C = float(CS[position])
             if C not in self.losses_:
-                self.losses_[C] = float(np.mean(run(delayed(fold.loss)(C) for fold in folds)))
+                losses = run(delayed(fold.loss)(C) for fold in folds)
+                self.losses_[C] = float(np.average(losses, weights=sizes))
             return self.losses_[C]
 
         best = START

@@ -31,6 +31,7 @@ from featx.dense import (
     Shear,
     Shift,
     Zoom,
+    split,
 )
 from featx.errors import DatasetError, UnusableImagesError
 from featx.finetune import FineTuned
@@ -131,6 +132,18 @@ def test_validation_given_is_the_one_watched(image_folder: Path, tmp_path: Path)
     expected = model.model_.evaluate(
         pixels_of(watched), np.array([0, 1, 2]), verbose=0, return_dict=True
     )
+    assert model.history_["val_loss"][-1] == pytest.approx(expected["loss"], rel=1e-4)
+
+
+def test_whole_groups_are_the_ones_watched(image_folder: Path) -> None:
+    images = as_dataset(image_folder)
+    days = np.array([name.split("/")[1] for name in images.ids])
+    codes = np.repeat([0, 1, 2], 8)
+    _, held = split(codes, 0.25, 0, np.unique(days, return_inverse=True)[1])
+    assert set(days[held]).isdisjoint(np.delete(days, held))
+    model = small().fit(image_folder, groups=days)
+    watched = images.subset(held)
+    expected = model.model_.evaluate(pixels_of(watched), codes[held], verbose=0, return_dict=True)
     assert model.history_["val_loss"][-1] == pytest.approx(expected["loss"], rel=1e-4)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from featx import heads
@@ -42,7 +43,7 @@ FLOAT32 = (
 
 
 def expected_failed_checks(estimator: Any) -> dict[str, str]:
-    if type(estimator).__name__ != "Pipeline":
+    if not isinstance(estimator, Pipeline):
         return {}
     return {
         "check_estimators_overwrite_params": STEPS,

@@ -90,9 +90,8 @@ def pixels_to_embeddings(backbone: Backbone) -> Any:
 
     if backbone.precision == "int8":
         raise ExportError(
-            "the head was trained on embeddings in int8, which only OpenVINO computes: as one "
-            "network in float32 its embeddings would differ. Train it on embeddings of "
-            "precision='float32' or 'bfloat16' to export it."
+            "embeddings in int8 are what only OpenVINO computes: as one network of Keras they are "
+            "in float32, and differ. Take the backbone with precision='float32' for that."
         )
 
     image = keras.Input((backbone.side, backbone.side, 3), dtype="uint8", name="image")

@@ -9,6 +9,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ NAMES = "labels.txt"
 def write(
     path: str | os.PathLike[str], backbone: Backbone, head: Any, format: str | None = None
 ) -> None:
-    """Write the network and the head as one: uint8 images in, class probabilities out.
+    """Write the network and the head as one: uint8 images in, class probabilities out, in float32.
 
     The input is (n, side, side, 3) RGB 0-255, resized beforehand: by Pillow's bilinear filter,
     as `featx.images.decoding.resize` does, for the same probabilities. The class names are inside:
@@ -68,6 +69,8 @@ def write(
             "ends with .keras, .onnx or .tflite."
         )
     _check_target(path, chosen)
+    # Runtimes of such files compute in it everywhere, and Keras has no int8.
+    backbone = replace(backbone, precision="float32")
     trees = isinstance(head, XGBoostHead)
     planted = trees and chosen == "onnx"
     network = pixels_to_embeddings(backbone) if planted else folded(backbone, head)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.calibration import _CalibratedClassifier, _TemperatureScaling
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelBinarizer, StandardScaler
 from sklearn.svm import LinearSVC
@@ -17,7 +18,14 @@ from sklearn.svm import LinearSVC
 from featx.classifier.file import names, recipes
 from featx.dense import DEFAULT_RECIPE, DenseClassifier
 from featx.errors import HeadError, ModelFormatError
-from featx.heads import CalibratedHead, LogisticHead, MLPHead, NearestHead, StratifiedFolds
+from featx.heads import (
+    CalibratedHead,
+    LogisticHead,
+    MLPHead,
+    NearestHead,
+    ScaledHead,
+    StratifiedFolds,
+)
 from featx.heads.boosting import checked_model, ubj
 from featx.heads.boosting.xgboost_head import XGBoostHead
 from featx.heads.kinds import kind_of
@@ -106,6 +114,7 @@ def _mlp_state(head: Pipeline) -> HeadState:
     arrays = {f"coef_{i}": coef for i, coef in enumerate(net.coefs_)}
     arrays |= {f"intercept_{i}": one for i, one in enumerate(net.intercepts_)}
     metadata = {"kind": "mlp", "parameters": parameters(net), "iterations": net.n_iter_}
+    metadata |= _scaled_head(head)
     scaled, numbers = _scaler_state(head[0])
     return HeadState(metadata | scaled | {"layers": len(net.coefs_)}, arrays | numbers)
 
@@ -121,7 +130,19 @@ def _mlp(state: HeadState, shape: Shape) -> Pipeline:
     net.n_iter_ = int(number(state, "iterations"))
     net.out_activation_ = "logistic" if widths[-1] == 1 else "softmax"
     net._label_binarizer = LabelBinarizer().fit(shape.classes)
-    return Pipeline([("scale", _scaler(state, shape)), ("mlp", _fitted(net, shape))])
+    return _pipeline(state, shape, ("mlp", _fitted(net, shape)))
+
+
+def _scaled_head(head: Pipeline) -> dict[str, Any]:
+    """Return what a pipeline itself has beside its steps."""
+    weights = getattr(head, "class_weight", None)
+    return {} if weights is None else {"class_weight": _plain(weights)}
+
+
+def _pipeline(state: HeadState, shape: Shape, last: tuple[str, Any]) -> ScaledHead:
+    weights = {"class_weight": state.metadata.get("class_weight")}
+    given = made(dict, weights, "ScaledHead")
+    return ScaledHead([("scale", _scaler(state, shape)), last], **given)
 
 
 def _svm_state(head: Pipeline) -> HeadState:
@@ -135,6 +156,7 @@ def _svm_state(head: Pipeline) -> HeadState:
         "calibration": parameters(head[1], "estimator", "cv"),
         "folds": plain(StratifiedFolds, vars(head[1].cv)),
         "iterations": int(np.max(machine.n_iter_)),
+        **_scaled_head(head),
     }
     scaled, numbers = _scaler_state(head[0])
     return HeadState(metadata | scaled, {**arrays, "beta": beta, **numbers})
@@ -157,7 +179,7 @@ def _svm(state: HeadState, shape: Shape) -> Pipeline:
     head.calibrated_classifiers_ = [
         _CalibratedClassifier(machine, [temperature], classes=shape.classes, method="temperature")
     ]
-    return Pipeline([("scale", _scaler(state, shape)), ("svm", head)])
+    return _pipeline(state, shape, ("svm", head))
 
 
 def _xgboost_state(head: XGBoostHead) -> HeadState:
@@ -189,6 +211,8 @@ def _xgboost(state: HeadState, shape: Shape) -> XGBoostHead:
 
 def _nearest_state(head: NearestHead) -> HeadState:
     arrays = {"embeddings": np.asarray(head._fit_X), "codes": np.asarray(head._y, np.int64)}
+    if head.sample_weight_ is not None:
+        arrays["weights"] = head.sample_weight_
     return HeadState({"kind": "nearest", "parameters": parameters(head)}, arrays)
 
 
@@ -199,7 +223,9 @@ def _nearest(state: HeadState, shape: Shape) -> NearestHead:
     if not np.array_equal(np.unique(codes), np.arange(len(shape.classes))):
         raise ModelFormatError("embeddings of a class that does not exist.")
     # By number: a name for each embedding could take far more memory than the file has bytes.
-    return _fitted(head.fit(need(state, "embeddings", count, shape.dim), codes), shape)
+    KNeighborsClassifier.fit(head, need(state, "embeddings", count, shape.dim), codes)
+    head.sample_weight_ = need(state, "weights", count) if "weights" in state.arrays else None
+    return _fitted(head, shape)
 
 
 def _dense_state(head: DenseClassifier) -> HeadState:
@@ -295,6 +321,8 @@ def plain(kind: type, parameters: dict[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(part) for part in value]
+    if isinstance(value, dict):  # weights by label, which may be a number: JSON's keys are text
+        return [[_plain(key), _plain(part)] for key, part in value.items()]
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -316,12 +344,24 @@ def made(kind: type, given: Any, name: str | None = None) -> Any:
     """
     if not isinstance(given, dict):
         raise ModelFormatError("a head without parameters.")
-    for value in given.values():
-        parts = value if isinstance(value, list) else [value]
-        if not all(part is None or isinstance(part, int | float | str) for part in parts):
-            raise ModelFormatError(f"a parameter that is not a number or text: {value!r:.60}.")
-    read = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    read = {name: _read(value, name == "class_weight") for name, value in given.items()}
     return kind(**names.given(name or kind.__name__, read))
+
+
+def _read(value: Any, by_label: bool) -> Any:
+    """Return a parameter; a list of pairs becomes a dict where it holds weights by label."""
+    if by_label and isinstance(value, list):
+        pairs = all(isinstance(pair, list) and len(pair) == 2 for pair in value)
+        if pairs and all(
+            isinstance(key, int | float | str) and isinstance(part, int | float)
+            for key, part in value
+        ):
+            return dict(value)
+        raise ModelFormatError(f"weights that are not pairs: {value!r:.60}.")
+    parts = value if isinstance(value, list) else [value]
+    if not all(part is None or isinstance(part, int | float | str) for part in parts):
+        raise ModelFormatError(f"a parameter that is not a number or text: {value!r:.60}.")
+    return tuple(value) if isinstance(value, list) else value
 
 
 def need(state: HeadState, name: str, *shape: int, kinds: str = "f") -> np.ndarray:

@@ -29,6 +29,7 @@ RECIPE_PARTS: dict[str, type] = {
 ESTIMATORS: dict[str, type] = {
     "CalibratedHead": heads.CalibratedHead,
     "LogisticHead": heads.LogisticHead,
+    "ScaledHead": heads.ScaledHead,
     "StratifiedFolds": heads.StratifiedFolds,
 }
 """featx's own classes that a pipeline saved by skops may hold; it names no module of featx."""

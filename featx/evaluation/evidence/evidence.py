@@ -12,7 +12,7 @@ import numpy as np
 
 from featx.backbones.backbone import Backbone
 from featx.classifier.export import parity
-from featx.errors import ExportError
+from featx.errors import ExportError, RuntimeUnavailableError
 from featx.evaluation.evidence import image_map, learning_curve, mistakes, temperature
 from featx.evaluation.evidence.image_map import Map
 from featx.evaluation.evidence.learning_curve import LearningCurve, LearningPoint
@@ -127,6 +127,8 @@ class Material:
         The folds of that cross-validation.
     fitted : mapping of str to estimator
         Head -> as it was fitted on the last split.
+    extraction : mapping
+        What went to `extract` beside images and backbone.
     """
 
     subject: Summary
@@ -142,6 +144,7 @@ class Material:
     held_out_folds: int
     fitted: Mapping[str, Any]
     limits: Limits = Limits()
+    extraction: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def tested(self) -> EmbeddedImages:
@@ -242,9 +245,17 @@ def _proof(one: Material, method: str) -> Proof:
     found, reason = None, ""
     try:
         found = parity.compare(
-            one.backbone, one.fitted[method], last.test.subset(list(chosen)), last.X_test[chosen]
+            one.backbone,
+            one.fitted[method],
+            last.test.subset(list(chosen)),
+            last.X_test[chosen],
+            running={
+                name: one.extraction[name]
+                for name in ("cache", "batch_size", "runtime")
+                if name in one.extraction
+            },
         )
-    except ExportError as error:
+    except (ExportError, RuntimeUnavailableError) as error:
         reason = str(error)
     return Proof(one.subject.backbone, method, found, reason, len(last.y_test))
 

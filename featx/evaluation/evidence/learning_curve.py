@@ -15,6 +15,7 @@ from featx.evaluation.protocol.splits import Split
 from featx.evaluation.protocol.trials import Method
 from featx.evaluation.scores import intervals
 from featx.evaluation.scores.intervals import Interval
+from featx.heads import fitting
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,9 @@ def _point(method: Method, draws: Sequence[tuple[int, Split]], size: int) -> Lea
         with warnings.catch_warnings():
             # What a head warns of on few images means nothing for all of them.
             warnings.simplefilter("ignore")
-            model = method.make(seed).fit(split.X_train[chosen], split.y_train[chosen])
+            groups = None if split.groups is None else split.groups[chosen]
+            X, y = split.X_train[chosen], split.y_train[chosen]
+            model = fitting.fit(method.make(seed), X, y, groups=groups)
             right.append(model.predict(split.X_test) == split.y_test)
         counts.append(len(chosen))
     if draws[0][1].fold is not None:

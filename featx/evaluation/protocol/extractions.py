@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import numpy as np
+
 from featx.backbones.backbone import Backbone
 from featx.datasets.dataset import Dataset
+from featx.evaluation.protocol import splits
 from featx.evaluation.protocol.plan import Plan
 from featx.evaluation.protocol.splits import EmbeddedImages, without_failures
 from featx.evaluation.results import ExtractionCost
@@ -34,15 +37,28 @@ class Extraction:
         return self.train if self.test is None else self.test
 
 
-def run(asked: Plan, backbone: Backbone, train: Dataset, test: Dataset | None) -> Extraction:
-    """Return the embeddings of both sets, without the images that failed, and their cost."""
+def run(
+    asked: Plan,
+    backbone: Backbone,
+    train: Dataset,
+    test: Dataset | None,
+    groups: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
+) -> Extraction:
+    """Return the embeddings of both sets, without the images that failed, and their cost.
+
+    Parameters
+    ----------
+    groups : pair of ndarray of str objects or None
+        Of the training and of the test images.
+    """
     sets, seconds = [], 0.0
-    for images in (train, test):
+    for images, names in zip((train, test), groups, strict=True):
         if images is not None:
             started = time.perf_counter()
             features = extract(images, backbone, **asked.extraction)
             seconds += time.perf_counter() - started
-            sets.append(EmbeddedImages(without_failures(images, features), features))
+            kept = splits.groups_without_failures(names, images, features)
+            sets.append(EmbeddedImages(without_failures(images, features), features, kept))
     label = asked.label(backbone)
     return Extraction(
         backbone, sets[0], sets[1] if len(sets) > 1 else None, _cost(label, backbone, sets, seconds)

@@ -27,6 +27,8 @@ class Options:
     epochs: int = 8
     seeds: int | Sequence[int] = 1
     folds: int = 5
+    groups: Any = None
+    class_weight: Literal["balanced"] | Mapping[Any, float] | None = None
     leaks: bool = True
     evidence: bool = True
     cache: str | Path | None = None

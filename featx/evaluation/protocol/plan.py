@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from numbers import Integral
 from typing import Any
+
+import numpy as np
 
 from featx.backbones.backbone import Backbone, find_backbone
 from featx.datasets.dataset import Dataset
@@ -83,12 +86,19 @@ class Plan:
 
         return [*self.heads, trials.Method(BASELINE, "baseline", make)]
 
-    def selection_folds(self, train: Dataset, test: Dataset | None) -> int:
-        """Return the folds to choose the head with; 0 where no choice is to be or can be made."""
+    def selection_folds(
+        self, train: Dataset, test: Dataset | None, groups: np.ndarray | None = None
+    ) -> int:
+        """Return the folds to choose the head with; 0 where no choice is to be or can be made.
+
+        Parameters
+        ----------
+        groups : ndarray of shape (n_train,), optional
+            Which the folds must not divide.
+        """
         if test is None or len(self.heads) * len(self.backbones) < 2 or train.labels is None:
             return 0
-        smallest = min(Counter(str(label) for label in train.labels).values())
-        return min(SELECTION_FOLDS, smallest) if smallest > 1 else 0
+        return held_out_folds(train.labels, groups)
 
     def setting(
         self, extraction: ExtractionCost, train: EmbeddedImages, tested: EmbeddedImages
@@ -103,6 +113,21 @@ class Plan:
         )
 
 
+def held_out_folds(labels: np.ndarray, groups: np.ndarray | None = None) -> int:
+    """Return how many folds hold out training images; 0 where a class has too few of them.
+
+    Parameters
+    ----------
+    groups : ndarray of shape (n,), optional
+        A class then has as many as the groups that it is in.
+    """
+    names = [str(label) for label in labels]
+    if groups is not None:
+        names = [name for name, _ in set(zip(names, groups, strict=True))]
+    smallest = min(Counter(names).values())
+    return min(SELECTION_FOLDS, smallest) if smallest > 1 else 0
+
+
 def read(train: Any, test: Any, options: Options, versions: str) -> Plan:
     """Return the plan of a comparison; the images themselves are not looked at.
 
@@ -111,11 +136,18 @@ def read(train: Any, test: Any, options: Options, versions: str) -> Plan:
     FeatxError
         An option that cannot be, or nothing to compare.
     """
+    folds: Any = options.folds
+    if not isinstance(folds, Integral):
+        raise FeatxError(
+            f"folds={options.folds!r:.80}: expected a whole number. featx draws the folds itself, "
+            "stratified and with copies together. To keep a patient, a site or a day together, "
+            "pass groups=: a column, a list with one name per image, or a function of the path."
+        )
     asked = Plan(
         names=(splits.name_of(train), None if test is None else splits.name_of(test)),
         backbones=tuple(several(options.backbones, options.precisions)),
-        heads=tuple(trials.methods(options.heads)),
-        recipe=recipe_of(options.baseline, options.epochs),
+        heads=tuple(trials.methods(options.heads, options.class_weight)),
+        recipe=recipe_of(options.baseline, options.epochs, options.class_weight),
         seeds=seeds_of(options.seeds),
         folds=options.folds,
         extraction=options.extraction,
@@ -147,8 +179,14 @@ def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
     return found
 
 
-def recipe_of(baseline: bool | Recipe, epochs: int) -> Recipe | None:
-    """Return the baseline's recipe; None for no baseline."""
+def recipe_of(baseline: bool | Recipe, epochs: int, class_weight: Any = None) -> Recipe | None:
+    """Return the baseline's recipe; None for no baseline. A recipe that is given stands as it is.
+
+    Raises
+    ------
+    FeatxError
+        No epochs; or weights by label, of which a recipe knows "balanced" alone.
+    """
     if isinstance(baseline, Recipe):
         return baseline
     if not baseline:
@@ -157,7 +195,18 @@ def recipe_of(baseline: bool | Recipe, epochs: int) -> Recipe | None:
         raise FeatxError(f"epochs must be 1 or more; got {epochs}. baseline=False leaves it out.")
     # No validation part and no early stopping: the heads train on every training image, so the
     # baseline does too, and its epochs are the stated number.
-    return Recipe(layers=(), epochs=epochs, validation_fraction=0.0, patience=None)
+    if class_weight not in (None, "balanced"):
+        raise FeatxError(
+            f"class_weight={class_weight!r:.80}: the baseline knows 'balanced' alone. Pass "
+            "baseline=False, or class_weight='balanced'."
+        )
+    return Recipe(
+        layers=(),
+        epochs=epochs,
+        validation_fraction=0.0,
+        patience=None,
+        class_weight=class_weight,
+    )
 
 
 def in_words(recipe: Recipe | None) -> str:
@@ -172,10 +221,11 @@ def in_words(recipe: Recipe | None) -> str:
         if recipe.patience is None
         else f", early stopping after {epochs_in_words(recipe.patience)}"
     )
+    weighted = "; classes weighted alike" if recipe.class_weight else ""
     augmented = ", ".join(type(step).__name__ for step in recipe.augmentation)
     return (
         f"Frozen network + {layers}; {recipe.optimizer}, learning rate {recipe.learning_rate}, "
         f"batches of {recipe.batch_size}, {epochs_in_words(recipe.epochs)}{stop}; {watched}"
-        f"{f'; augmentation: {augmented}' if augmented else ''}; every image is decoded and "
-        "sent through the whole network every epoch"
+        f"{weighted}{f'; augmentation: {augmented}' if augmented else ''}; every image is decoded "
+        "and sent through the whole network every epoch"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from featx.datasets import content
@@ -17,16 +20,23 @@ from featx.datasets.parts import inner_folder, parts_of
 from featx.errors import DatasetError
 from featx.evaluation.results import Images, SkippedImage
 from featx.features import Features
-from featx.formatting import counted
+from featx.formatting import capitalized, counted
 from featx.labels import as_text, class_order, labels_of
 
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedImages:
-    """A labelled data set and its features: the same images in the same order."""
+    """A labelled data set and its features: the same images in the same order.
+
+    Attributes
+    ----------
+    groups : ndarray of str objects, shape (n,), or None
+        The group of each image, such as its patient; None where none were given.
+    """
 
     images: Dataset
     features: Features
+    groups: np.ndarray | None = None
 
     @property
     def labels(self) -> np.ndarray:
@@ -44,6 +54,8 @@ class Split:
         From 1; None where a test set was given.
     positions : ndarray of int, shape (n_test,)
         Where the test images stand among all that are tested.
+    groups : ndarray of str objects, shape (n_train,), or None
+        The groups of the training images, for heads that hold some of them out.
     """
 
     fold: int | None
@@ -54,6 +66,7 @@ class Split:
     positions: np.ndarray
     train: Dataset
     test: Dataset
+    groups: np.ndarray | None = None
 
 
 def parts(train: Any, test: Any) -> tuple[Any, Any, list[str]]:
@@ -131,6 +144,16 @@ def without_failures(dataset: Dataset, features: Features) -> Dataset:
     return dataset.subset([number for number, name in enumerate(dataset.ids) if name not in bad])
 
 
+def groups_without_failures(
+    groups: np.ndarray | None, dataset: Dataset, features: Features
+) -> np.ndarray | None:
+    """Return the groups of the images that were embedded."""
+    bad = {failure.id for failure in features.failures}
+    if groups is None or not bad:
+        return groups
+    return groups[[name not in bad for name in dataset.ids]]
+
+
 def splits(
     train: EmbeddedImages,
     test: EmbeddedImages | None,
@@ -141,17 +164,30 @@ def splits(
 ) -> Iterator[Split]:
     """Yield the one split of a test set, or `folds` stratified splits shuffled by `seed`.
 
+    Folds never divide the groups that the images have of their own.
+
     Parameters
     ----------
     groups : ndarray of int, shape (n,), optional
-        Images of one group, such as copies of each other, are never divided between folds.
+        Copies of one image, which are not divided between folds either, where that can be.
     """
     X, y = train.features.X, train.labels
     if test is not None:
         positions = np.arange(len(test.images))
-        yield Split(None, X, y, test.features.X, test.labels, positions, train.images, test.images)
+        yield Split(
+            None,
+            X,
+            y,
+            test.features.X,
+            test.labels,
+            positions,
+            train.images,
+            test.images,
+            train.groups,
+        )
         return
-    for number, (fit, score) in enumerate(folds_of(y, folds, seed, groups), start=1):
+    cuts = folds_of(y, folds, seed, groups, train.groups)
+    for number, (fit, score) in enumerate(cuts, start=1):
         yield Split(
             number,
             X[fit],
@@ -161,13 +197,102 @@ def splits(
             score,
             train.images.subset(list(fit)),
             train.images.subset(list(score)),
+            None if train.groups is None else train.groups[fit],
         )
 
 
-def folds_of(
-    y: np.ndarray, folds: int, seed: int, groups: np.ndarray | None = None
+def check_groups(y: np.ndarray, groups: np.ndarray, folds: int) -> None:
+    """Raise DatasetError where images with these labels and groups cannot be folded by group.
+
+    Parameters
+    ----------
+    groups : ndarray of str objects, shape (n,)
+    """
+    names = np.unique(groups)
+    if len(names) < folds:
+        remedy = f"pass folds={len(names)}" if len(names) > 1 else "give images of more groups"
+        there = f"there {'is' if len(names) == 1 else 'are'} {len(names)}"
+        raise DatasetError(
+            f"{folds}-fold cross-validation by group needs {folds} groups, and {there} "
+            f"({_listed([str(name) for name in names], 5)}). "
+            f"{capitalized(remedy)}, or give a test set."
+        )
+    labels = y.astype(str)
+    lonely = {
+        str(label): found[0]
+        for label in np.unique(labels)
+        if len(found := np.unique(groups[labels == label])) < 2
+    }
+    if lonely:
+        listed = _listed([f"{label!r} (all in {group!r})" for label, group in lonely.items()], 5)
+        raise DatasetError(
+            f"by group a class must be in two groups or more, one that trains and one that is "
+            f"tested; not so: {listed}. Add images of other groups, leave the class out, or give a "
+            "test set."
+        )
+
+
+# How often folds by group are drawn until each class trains in every one.
+_DRAWS = 100
+
+
+def group_folds(
+    y: np.ndarray, folds: int, seed: int, groups: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return positions that train and that are scored, per fold; groups stay together."""
+    """Return positions that train and that are scored, per fold, no group in two of them.
+
+    Raises
+    ------
+    DatasetError
+        As `check_groups`, or where no such folds are found in which every class trains each time.
+    """
+    check_groups(y, groups, folds)
+    labels, nothing = y.astype(str), np.zeros(len(y))
+    for draw in range(_DRAWS):
+        # The first draw is that of the seed itself; seeds of users are small.
+        state = seed if draw == 0 else seed + 1_000_003 * draw
+        cut = StratifiedGroupKFold(folds, shuffle=True, random_state=state)
+        with warnings.catch_warnings():
+            # A class with fewer images than folds was named before.
+            warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+            found = list(cut.split(nothing, labels, groups))
+        if all(len(score) and set(labels[score]) <= set(labels[fit]) for fit, score in found):
+            return found
+    raise DatasetError(
+        f"no {folds} folds by group were found in which every class trains each time: the classes "
+        "are in too few groups. Pass fewer folds, or give a test set."
+    )
+
+
+def folds_of(
+    y: np.ndarray,
+    folds: int,
+    seed: int,
+    groups: np.ndarray | None = None,
+    given: np.ndarray | None = None,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return positions that train and that are scored, per fold; groups stay together.
+
+    Parameters
+    ----------
+    groups : ndarray of int, shape (n,), optional
+        Copies of one image; they are divided where they cannot be kept together.
+    given : ndarray of shape (n,), optional
+        Groups that the user named; they are never divided.
+
+    Raises
+    ------
+    DatasetError
+        The groups given are too few.
+    """
+    if given is not None:
+        check_groups(y, given, folds)
+        both = joined_groups(given, groups)
+        try:
+            return group_folds(y, folds, seed, both)
+        except DatasetError:
+            # Copies may tie all groups together; the groups themselves are what was asked for.
+            return group_folds(y, folds, seed, given)
     nothing = np.zeros(len(y))
     if groups is None or not folds <= len(np.unique(groups)) < len(groups):
         plain = StratifiedKFold(folds, shuffle=True, random_state=seed)
@@ -179,6 +304,20 @@ def folds_of(
     if all(len(score) and set(y[score]) <= set(y[fit]) for fit, score in found):
         return found
     return folds_of(y, folds, seed)
+
+
+def joined_groups(first: np.ndarray, second: np.ndarray | None) -> np.ndarray:
+    """Return groups (n,) of int that divide none of both.
+
+    Images of one patient stay together, and so do those of two patients who share an image.
+    """
+    one = np.unique(first, return_inverse=True)[1]
+    if second is None:
+        return one
+    two = np.unique(second, return_inverse=True)[1] + one.max() + 1
+    size = int(two.max()) + 1
+    links = coo_array((np.ones(len(one)), (one, two)), shape=(size, size))
+    return connected_components(links, directed=False)[1][one]
 
 
 def classes_of(train: EmbeddedImages) -> tuple[str, ...]:

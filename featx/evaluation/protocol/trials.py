@@ -24,7 +24,7 @@ from featx.evaluation.results import (
     Result,
 )
 from featx.evaluation.scores import metrics
-from featx.heads import HEADS, factory_of
+from featx.heads import HEADS, factory_of, fitting
 
 logger = logging.getLogger(__name__)
 
@@ -120,13 +120,17 @@ class _Answer:
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
-def methods(heads: Sequence[Any] | Mapping[str, Any] | None) -> list[Method]:
+def methods(
+    heads: Sequence[Any] | Mapping[str, Any] | None, class_weight: Any = None
+) -> list[Method]:
     """Return the heads to compare, by name.
 
     Parameters
     ----------
     heads : sequence of str or estimators, mapping of name to estimator, or None
         None means every head of `featx.HEADS`.
+    class_weight : None, "balanced" or dict
+        Of the heads that are given by name; estimators have their own.
 
     Raises
     ------
@@ -150,7 +154,7 @@ def methods(heads: Sequence[Any] | Mapping[str, Any] | None) -> list[Method]:
             f"two heads are called {', '.join(map(repr, twice))}; pass heads as a mapping of your "
             "own names to estimators."
         )
-    return [Method(name, "head", _maker(head)) for name, head in named]
+    return [Method(name, "head", _maker(head, class_weight)) for name, head in named]
 
 
 def _label(head: Any) -> str:
@@ -158,14 +162,17 @@ def _label(head: Any) -> str:
     return type(last).__name__
 
 
-def _maker(head: Any) -> Make:
+def _maker(head: Any, class_weight: Any) -> Make:
     if isinstance(head, str):
         factory = factory_of(head)
+        weights = {} if class_weight is None else {"class_weight": class_weight}
         parameters = inspect.signature(factory).parameters.values()
         takes_seed = any(
             one.name == "random_state" or one.kind is one.VAR_KEYWORD for one in parameters
         )
-        return lambda seed: factory(random_state=seed) if takes_seed else factory()
+        if takes_seed:
+            return lambda seed: factory(random_state=seed, **weights)
+        return lambda seed: factory(**weights)
     return lambda seed: _seeded(clone(head), seed)
 
 
@@ -282,7 +289,7 @@ def _answer(
 
 def _ask_head(model: Any, split: Split, classes: Sequence[str]) -> _Answer:
     started = time.perf_counter()
-    model.fit(split.X_train, split.y_train)
+    fitting.fit(model, split.X_train, split.y_train, groups=split.groups)
     fitted = time.perf_counter()
     y_pred = np.asarray(model.predict(split.X_test), dtype=object)
     predicted = time.perf_counter()
@@ -294,7 +301,7 @@ def _ask_head(model: Any, split: Split, classes: Sequence[str]) -> _Answer:
 
 def _ask_baseline(model: Any, split: Split, classes: Sequence[str]) -> _Answer:
     started = time.perf_counter()
-    model.fit(split.train)
+    model.fit(split.train, **({} if split.groups is None else {"groups": split.groups}))
     fitted = time.perf_counter()
     # The test images go through the network once: predict() would send them again.
     raw = np.asarray(model.predict_proba(split.test))
@@ -328,9 +335,21 @@ def _columns(proba: Any, own: Any, classes: Sequence[str]) -> np.ndarray:
 
 
 def cross_validate(
-    method: Method, X: np.ndarray, y: np.ndarray, folds: Iterable[Any], seed: int
+    method: Method,
+    X: np.ndarray,
+    y: np.ndarray,
+    folds: Iterable[Any],
+    seed: int,
+    *,
+    groups: np.ndarray | None = None,
 ) -> HeldOut | None:
-    """Return a head's predictions over folds of the training features; None where it failed."""
+    """Return a head's predictions over folds of the training features; None where it failed.
+
+    Parameters
+    ----------
+    groups : ndarray of shape (n,), optional
+        For heads that hold samples out while they are fitted; the folds are drawn already.
+    """
     classes = [str(name) for name in np.unique(y.astype(str))]
     order, right, proba = [], [], []
     for fit, score in folds:
@@ -338,7 +357,8 @@ def cross_validate(
             # The same head is fitted again on all features; its warnings are recorded there.
             warnings.simplefilter("ignore")
             try:
-                model = method.make(seed).fit(X[fit], y[fit])
+                inside = None if groups is None else groups[fit]
+                model = fitting.fit(method.make(seed), X[fit], y[fit], groups=inside)
                 right.append(model.predict(X[score]) == y[score])
                 if hasattr(model, "predict_proba"):
                     raw = model.predict_proba(X[score])

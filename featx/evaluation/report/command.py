@@ -18,9 +18,8 @@ from featx.evaluation.protocol.options import Options
 
 _DEFAULT = Options()
 _FLAGS = (
-    "folds", "cache", "batch_size", "runtime", "on_error", "path_column", "label_column",
-    "image_folder", "suffix",
-    "follow_links",
+    "folds", "class_weight", "cache", "batch_size", "runtime", "on_error", "path_column",
+    "label_column", "image_folder", "suffix", "follow_links",
 )  # fmt: skip
 
 
@@ -48,6 +47,8 @@ def command(train: Any, test: Any, backbones: Sequence[Backbone], options: Optio
     options = replace(options, seeds=seeds, cache=cache)
     simple = isinstance(options.baseline, bool) and isinstance(seeds, int)
     simple = simple and isinstance(options.runtime, str)
+    simple = simple and (options.class_weight is None or isinstance(options.class_weight, str))
+    simple = simple and (options.groups is None or isinstance(options.groups, str | re.Pattern))
     if paths and plain and simple and _names(options.heads) is not None:
         return _shell(train, test, backbones, options)
     return _python(train, test, backbones, options)
@@ -94,6 +95,10 @@ def _shell(train: Any, test: Any, backbones: Sequence[Backbone], options: Option
     for name, value in _changed(options, test, _FLAGS).items():
         text = ",".join(value) if isinstance(value, list | tuple) else str(value)
         words += ["--" + name.replace("_", "-"), *([] if value is True else [text])]
+    if isinstance(options.groups, re.Pattern):
+        words += ["--groups-pattern", options.groups.pattern]
+    elif options.groups is not None:
+        words += ["--groups-column", options.groups]
     words += ["--out", "report"]
     return shlex.join(words)
 
@@ -118,6 +123,14 @@ def _python(train: Any, test: Any, backbones: Sequence[Backbone], options: Optio
     if not isinstance(options.runtime, str):
         told.append("# No command can repeat runtime: the object that this run was given.")
         values["runtime"] = _Name("runtime")
+    if isinstance(options.groups, str | re.Pattern):
+        values["groups"] = options.groups
+    elif options.groups is not None:
+        told.append(
+            f"# No command can repeat groups: the {type(options.groups).__name__} that this run "
+            "was given."
+        )
+        values["groups"] = _Name("groups")
     own = [one.name for one in backbones if one.name not in BACKBONES]
     told += [f"# Register the network {name!r} first: Backbone.register(...)." for name in own]
     heads = _names(options.heads)
@@ -147,4 +160,5 @@ def _imports(call: str) -> list[str]:
     names = sorted(set(re.findall(r"\b[A-Z]\w*(?=\()", call)))
     layers = [name for name in names if name in dense.__all__]
     more = [f"from featx.dense import {', '.join(layers)}"] if layers else []
-    return ["import featx", "from featx import Backbone", *more]
+    plain = ["import re"] if "groups=re.compile(" in call else []
+    return [*plain, "import featx", "from featx import Backbone", *more]

@@ -23,7 +23,7 @@ from featx.evaluation.leaks import duplicates, leakage
 from featx.evaluation.leaks.leakage import Leaks
 from featx.evaluation.report.findings import Basis, bases
 from featx.evaluation.report.outcome import Outcome
-from featx.evaluation.results import ExtractionCost, Predictions, Result
+from featx.evaluation.results import ExtractionCost, Grouping, Predictions, Result
 from featx.evaluation.scores import metrics
 from featx.evaluation.scores.summary import Summary
 
@@ -77,6 +77,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "warnings": outcome.warnings,
         "leaks": None if outcome.leaks is None else _leaks(outcome.leaks),
         "evidence": None if outcome.evidence is None else _evidence(outcome.evidence),
+        "groups": None if outcome.groups is None else _groups(outcome.groups),
         "versions": environment.versions,
         "hardware": environment.hardware,
     }
@@ -199,6 +200,19 @@ def _leaks(found: Leaks) -> dict[str, Any]:
     }
 
 
+def _groups(found: Grouping) -> dict[str, Any]:
+    return {
+        "name": found.name,
+        "train": found.train,
+        "test": found.test,
+        "largest": found.largest,
+        "folds": found.folds,
+        "by_image": found.by_image,
+        "by_group": found.by_group,
+        "shared": found.shared,
+    }
+
+
 def _evidence(found: Evidence) -> dict[str, Any]:
     shown = found.map
     return {
@@ -238,6 +252,8 @@ def _proof(one: Proof) -> dict[str, Any]:
         "same_class": None if done is None else done.same_class,
         "tolerance": None if done is None else done.tolerance,
         "holds": None if done is None else done.holds,
+        "precision": None if done is None else done.precision,
+        "change": None if done is None else done.change,
     }
 
 

@@ -34,7 +34,7 @@ def evidence(doc: Data) -> dict[str, Any] | None:
     given = answers(doc, wording.subject(doc))
     return {
         "learning": _learning(found["learning"], wording.learning(doc)),
-        "proofs": [{"holds": one["holds"], "text": wording.parity(one)} for one in found["parity"]],
+        "proofs": [line for one in found["parity"] for line in _proof(one)],
         "temperatures": found["temperatures"],
         "baseline_has_none": _baseline_has_none(doc, found["temperatures"]),
         "map": _map(doc, found["map"], given),
@@ -42,6 +42,13 @@ def evidence(doc: Data) -> dict[str, Any] | None:
         "seconds": found["seconds"],
         "missing": found["missing"],
     }
+
+
+def _proof(one: Data) -> list[dict[str, Any]]:
+    """Return the lines of one proof; what answering in float32 changes is one of its own."""
+    changed = wording.in_float32(one)
+    lines = [{"holds": one["holds"], "text": wording.parity(one)}]
+    return [*lines, {"holds": None, "text": changed}] if changed else lines
 
 
 def _baseline_has_none(doc: Data, temperatures: Sequence[Data]) -> bool:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from featx.evaluation.evidence.evidence import Evidence
 from featx.evaluation.evidence.learning_curve import LearningCurve, LearningPoint
 from featx.evaluation.leaks.leakage import Leaks
-from featx.evaluation.results import ExtractionCost, Images, Selection
+from featx.evaluation.results import ExtractionCost, Grouping, Images, Selection
 from featx.evaluation.scores.intervals import Interval
 from featx.evaluation.scores.summary import Summary, merits
 
@@ -72,6 +72,7 @@ class CautionKind(StrEnum):
     BASELINE_ELSEWHERE = "best baseline on another backbone"
     FEW_TESTED = "few tested"
     LEAKED = "leaked"
+    SHARED_GROUPS = "shared groups"
     FOLDS_DIVIDE_COPIES = "folds divide copies"
     COPIES = "copies"
 
@@ -127,14 +128,16 @@ class Caution:
     backbones : tuple of str
         That ran untrained, or on which the best baseline ran.
     images : int or None
-        Skipped, tested or leaked ones; for copies, all that there are.
+        Skipped, tested or leaked ones, or those whose group trains, too; for copies, all that there
+        are.
     different, largest : int or None
-        How many of images with copies are different ones, and how many copies one has at most.
+        How many of images with copies are different ones, and how many copies one has at most;
+        `different` is also the number of groups that train and are tested.
     accuracy : float or None
-        Of the best baseline; of the verdict's method without the leaked images; on folds that
-        divide copies.
+        Of the best baseline; of the verdict's method without the leaked images, or without those
+        whose group trains; on folds that divide copies.
     scored : int or None
-        Images left without the leaked ones.
+        Images left without those.
     """
 
     kind: CautionKind
@@ -190,6 +193,7 @@ def findings(
     images: Images,
     leaks: Leaks | None = None,
     evidence: Evidence | None = None,
+    groups: Grouping | None = None,
 ) -> Findings:
     """Return what these results mean; a pure function of them."""
     head = next((one for one in found if one.chosen), None)
@@ -207,7 +211,11 @@ def findings(
         subject.method,
         difference,
         selected,
-        (*_cautions(found, extractions, images, head), *_memory(subject, leaks)),
+        (
+            *_cautions(found, extractions, images, head),
+            *_memory(subject, leaks),
+            *_shared(subject, groups),
+        ),
         None if evidence is None else gain(evidence.learning),
     )
 
@@ -309,17 +317,32 @@ def _memory(subject: Summary, leaks: Leaks | None) -> list[Caution]:
         ]
     if not leaks.leaked:
         return []
-    answers, known = subject.first, set(leaks.leaked)
-    new = [n for n, name in enumerate(answers.ids) if name not in known]
-    right = sum(bool(answers.y_pred[n] == answers.y_true[n]) for n in new)
+    accuracy, scored = _without(subject, leaks.leaked)
+    return [Caution(CautionKind.LEAKED, images=len(leaks.leaked), accuracy=accuracy, scored=scored)]
+
+
+def _shared(subject: Summary, groups: Grouping | None) -> list[Caution]:
+    """Return what test images of groups that train, too, do to the figure."""
+    if groups is None or not groups.shared:
+        return []
+    accuracy, scored = _without(subject, groups.shared_ids)
     return [
         Caution(
-            CautionKind.LEAKED,
-            images=len(leaks.leaked),
-            accuracy=right / len(new) if new else None,
-            scored=len(new),
+            CautionKind.SHARED_GROUPS,
+            images=len(groups.shared_ids),
+            different=len(groups.shared),
+            accuracy=accuracy,
+            scored=scored,
         )
     ]
+
+
+def _without(subject: Summary, left_out: Sequence[str]) -> tuple[float | None, int]:
+    """Return the accuracy without these test images, None where none is left, and how many are."""
+    answers, known = subject.first, set(left_out)
+    new = [n for n, name in enumerate(answers.ids) if name not in known]
+    right = sum(bool(answers.y_pred[n] == answers.y_true[n]) for n in new)
+    return right / len(new) if new else None, len(new)
 
 
 def gain(curves: Sequence[LearningCurve]) -> Gain | None:

@@ -11,6 +11,7 @@ from featx.evaluation.report.findings import Findings, findings
 from featx.evaluation.results import (
     Environment,
     ExtractionCost,
+    Grouping,
     History,
     Images,
     MethodFailure,
@@ -43,6 +44,8 @@ class Outcome:
         Copies, small classes and shortcuts; None where they were not sought.
     evidence : Evidence or None
         What stands behind the figures: learning curves, parity and the like.
+    groups : Grouping or None
+        The groups of the images, with what folds by image and folds by group say; None without.
     """
 
     images: Images
@@ -58,10 +61,17 @@ class Outcome:
     baseline: str = ""
     leaks: Leaks | None = None
     evidence: Evidence | None = None
+    groups: Grouping | None = None
 
     @cached_property
     def findings(self) -> Findings:
         """What the results mean, as types."""
         return findings(
-            self.summaries, self.extractions, self.selection, self.images, self.leaks, self.evidence
+            self.summaries,
+            self.extractions,
+            self.selection,
+            self.images,
+            self.leaks,
+            self.evidence,
+            self.groups,
         )

@@ -10,12 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from featx.evaluation.report.findings import Basis, CautionKind, Choice, Outlook, Standing
+from featx.evaluation.report.findings import (
+    MOVED,
+    Basis,
+    CautionKind,
+    Choice,
+    Outlook,
+    Standing,
+)
 from featx.formatting import (
     capitalized,
     counted,
     epochs,
     label,
+    number,
     p_value,
     percent,
     points,
@@ -65,7 +73,9 @@ def verdict(document: Data) -> Verdict:
     several = len({other["backbone"] for other in document["methods"]}) > 1
     on = f" on {one['backbone']}" if several else ""
     folds = document["images"]["test"] is None
-    which = "images, each tested once," if folds else "test images"
+    grouped = document.get("groups") is not None
+    once = "each tested once by a model that saw no other image of its group"
+    which = f"images, {once if grouped else 'each tested once'}," if folds else "test images"
     headline = (
         f"{capitalized(label(one['method']))}{on} gets {percent(one['accuracy'])} of "
         f"{one['n_test']} {which} right "
@@ -78,11 +88,42 @@ def verdict(document: Data) -> Verdict:
             ("What it cost", _cost(document, one)),
             ("How it was chosen", _choice(found["selected"], document["selection"])),
         ]
+    parts.append(("By image and by group", groups(document)))
     return Verdict(
         headline,
         tuple(Point(topic, " ".join(sentences)) for topic, sentences in parts if sentences),
         tuple(_caution(caution, document) for caution in found["cautions"]),
     )
+
+
+def groups(document: Data) -> list[str]:
+    """Return what folds by image and folds by group say, and the gap; empty without groups."""
+    found = document.get("groups")
+    if found is None:
+        return []
+    what = (
+        f"The {found['train']} groups ({found['name']}; at most {found['largest']} images each) "
+        "are never on both sides of a fold, nor where a head holds images out for itself."
+    )
+    by_image, by_group = found["by_image"], found["by_group"]
+    if by_image is None or by_group is None:
+        none = "What folds by image would say was not found: a class is in too few groups."
+        return [what, none]
+    where = "" if document["images"]["test"] is None else " of the training images"
+    gap = by_image - by_group
+    name = label(document["findings"]["method"])
+    said = (
+        f"Over {found['folds']} folds{where} by image the {name} gets {percent(by_image)}, over "
+        f"folds by group {percent(by_group)}: a gap of {points(gap)} points."
+    )
+    if gap > MOVED:
+        meaning = (
+            "So much of the first figure comes from knowing the group and not the class; what is "
+            "to be expected of images of new groups is the second."
+        )
+    else:
+        meaning = "Knowing the group hardly helps here."
+    return [what, said, meaning]
 
 
 def subject(document: Data) -> Data:
@@ -249,6 +290,18 @@ def _caution(found: Data, document: Data) -> str:
             name = label(document["findings"]["method"])
             without = f" Without them {name} gets {accuracy} of {found['scored']}."
             return _leaked(document["leaks"]) + (without if found["scored"] else "")
+        case CautionKind.SHARED_GROUPS:
+            name, shared = label(document["findings"]["method"]), document["groups"]["shared"]
+            many = counted(found["different"], "group that trains", "groups that train")
+            left = (
+                f"Without them {name} gets {accuracy} of {found['scored']}."
+                if found["scored"]
+                else "No test image is of another group."
+            )
+            return (
+                f"{counted(images, 'test image is', 'test images are')} of {many}, too (such as "
+                f"{shared[0]}): a part of what is scored on them may be memory of the group. {left}"
+            )
         case CautionKind.FOLDS_DIVIDE_COPIES:
             return (
                 "Duplicates are split across folds: some class has too few different images "
@@ -341,12 +394,31 @@ def parity(one: Data) -> str:
         if one["images"] == one["of"]
         else f"{one['images']} of {one['of']} tested images, at even steps"
     )
+    lower = one.get("precision") not in (None, "float32")
+    whole = (
+        f"the whole network in {one['precision']} too, computed anew"
+        if lower
+        else "the whole network, from pixels to probabilities in one piece"
+    )
     return (
-        f"{name}: its answers from cached features against those of the whole network, from pixels "
-        f"to probabilities in one piece. The largest difference of any probability is "
+        f"{name}: its answers from cached features against those of {whole}. The largest "
+        "difference of any probability is "
         f"{one['largest']:.1e} ({many}; {one['worst']}). The tolerance is {one['tolerance']:.0e}"
         f"{'' if one['holds'] else ', so the two are NOT the same'}; the class is the same for "
         f"{one['same_class']}."
+    )
+
+
+def in_float32(one: Data) -> str:
+    """Return what answering in float32 changes; empty where the features are in float32."""
+    change = one.get("change")
+    if change is None:
+        return ""
+    share = percent(change["other_class"] / change["images"])
+    return (
+        f"Answering in float32 in place of {change['precision']}, as an exported file does, names "
+        f"another class for {change['other_class']} of {change['images']} images ({share}); the "
+        f"largest difference of any probability is {number(change['largest'])} ({change['worst']})."
     )
 
 

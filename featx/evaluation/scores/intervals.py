@@ -49,7 +49,7 @@ class PairedTest:
     test: str
 
 
-def accuracy_interval(correct: np.ndarray) -> Interval:
+def accuracy_interval(correct: np.ndarray, groups: np.ndarray | None = None) -> Interval:
     """Return the 95 % interval of the accuracy.
 
     Parameters
@@ -57,6 +57,10 @@ def accuracy_interval(correct: np.ndarray) -> Interval:
     correct : ndarray of bool, shape (n,) or (n_seeds, n)
         Whether each image was right. With several seeds the accuracy is their mean, and the
         images are resampled with all their seeds together.
+    groups : ndarray of shape (n,), optional
+        Of images that are no independent trials, such as those of one patient: whole groups are
+        resampled (the cluster bootstrap; Cameron, Gelbach & Miller 2008, "Bootstrap-Based
+        Improvements for Inference with Clustered Errors").
 
     Notes
     -----
@@ -73,6 +77,8 @@ def accuracy_interval(correct: np.ndarray) -> Interval:
     exact = _binomial(float(share.sum()), share.size)
     if share.size < 2 or np.ptp(share) == 0:
         return exact
+    if groups is not None:
+        return _widened(_bootstrap_groups(share, groups), exact)
     return _widened(_bootstrap_mean(share), exact)
 
 
@@ -144,13 +150,31 @@ def _bootstrap_mean(values: np.ndarray) -> Interval:
     return Interval(float(found.low), float(found.high))
 
 
-def compare(first: np.ndarray, second: np.ndarray) -> PairedTest:
+def _bootstrap_groups(values: np.ndarray, groups: np.ndarray) -> Interval:
+    """Return the percentile bootstrap interval of the mean of values (n,), groups resampled."""
+    codes = np.unique(groups, return_inverse=True)[1]
+    sums, sizes = np.bincount(codes, weights=values), np.bincount(codes)
+    rng, count = np.random.default_rng(0), len(sizes)
+    means = []
+    step = max(1, 2_000_000 // count)
+    for start in range(0, RESAMPLES, step):
+        many = min(step, RESAMPLES - start)
+        drawn = rng.multinomial(count, np.full(count, 1 / count), many)
+        means.append((drawn @ sums) / (drawn @ sizes))
+    low, high = np.quantile(np.concatenate(means), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(low), float(high), "percentile bootstrap over groups")
+
+
+def compare(first: np.ndarray, second: np.ndarray, groups: np.ndarray | None = None) -> PairedTest:
     """Compare two methods on the same images.
 
     Parameters
     ----------
     first, second : ndarray of bool, shape (n,) or (n_seeds, n)
         Whether each image was right, in the same order of images.
+    groups : ndarray of shape (n,), optional
+        Of images that are no independent trials, such as those of one patient: the signs of whole
+        groups are flipped, and whole groups are resampled.
 
     Notes
     -----
@@ -173,13 +197,16 @@ def compare(first: np.ndarray, second: np.ndarray) -> PairedTest:
     only_first = int(np.sum(one[0] & ~two[0]))
     only_second = int(np.sum(two[0] & ~one[0]))
     gap = one.mean(axis=0) - two.mean(axis=0)
-    if len(one) == len(two) == 1:
+    if groups is not None:
+        sums = np.bincount(np.unique(groups, return_inverse=True)[1], weights=gap)
+        p_value, test = _sign_flip(sums), "sign-flip permutation test over groups"
+    elif len(one) == len(two) == 1:
         p_value, test = mcnemar(only_first, only_second), "exact McNemar test"
     else:
         p_value, test = _sign_flip(gap), "sign-flip permutation test over images"
     return PairedTest(
         difference=float(gap.mean()),
-        interval=_gap_interval(gap),
+        interval=_gap_interval(gap, groups),
         only_first=only_first,
         only_second=only_second,
         p_value=p_value,
@@ -208,13 +235,13 @@ def _sign_flip(gap: np.ndarray) -> float:
     return float(found.pvalue)
 
 
-def _gap_interval(gap: np.ndarray) -> Interval:
+def _gap_interval(gap: np.ndarray, groups: np.ndarray | None = None) -> Interval:
     if gap.size < 2 or np.ptp(gap) == 0:
         # No pair differs, or all differ alike: 3/n bounds what n images could have missed
         # ("rule of three", Hanley & Lippman-Hand 1983).
         mean, slack = float(gap.mean()), min(1.0, 3 / gap.size)
         return Interval(max(-1.0, mean - slack), min(1.0, mean + slack), "rule of three")
-    return _bootstrap_mean(gap)
+    return _bootstrap_mean(gap) if groups is None else _bootstrap_groups(gap, groups)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

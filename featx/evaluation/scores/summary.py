@@ -57,8 +57,16 @@ def summaries(
     classes: Sequence[str],
     costs: Mapping[tuple[str, str], Cost],
     selection: Selection,
+    named: np.ndarray | None = None,
 ) -> list[Summary]:
-    """Return a summary per method, the best accuracy first, one head marked as chosen."""
+    """Return a summary per method, the best accuracy first, one head marked as chosen.
+
+    Parameters
+    ----------
+    named : ndarray of shape (n,), optional
+        The group of each tested image, such as its patient; images of one group are then no
+        independent trials, and intervals and tests are over groups.
+    """
     groups: dict[tuple[str, str], list[Predictions]] = {}
     for answer in predictions:
         groups.setdefault((answer.backbone, answer.method), []).append(answer)
@@ -66,7 +74,7 @@ def summaries(
         key: [metrics.scores(one.y_true, one.y_pred, one.proba, classes) for one in group]
         for key, group in groups.items()
     }
-    tests = _tests(groups)
+    tests = _tests(groups, named)
     adjusted = _adjusted(tests)
     accuracies = {
         key: fmean(one.accuracy for one in scores[key])
@@ -79,6 +87,7 @@ def summaries(
             group,
             scores[key],
             costs[key],
+            named,
             versus=tests.get(key),
             adjusted_p=adjusted.get(key),
             chosen=key == chosen,
@@ -92,6 +101,7 @@ def _summary(
     group: Sequence[Predictions],
     scores: Sequence[Scores],
     cost: Cost,
+    named: np.ndarray | None,
     *,
     versus: PairedTest | None,
     adjusted_p: float | None,
@@ -106,7 +116,7 @@ def _summary(
         seeds=tuple(one.seed for one in group),
         n_test=len(first.ids),
         accuracy=fmean(accuracies),
-        interval=intervals.accuracy_interval(_right(group)),
+        interval=intervals.accuracy_interval(_right(group), named),
         spread=(min(accuracies), max(accuracies)),
         balanced_accuracy=fmean(one.balanced_accuracy for one in scores),
         macro_f1=fmean(one.macro_f1 for one in scores),
@@ -131,6 +141,7 @@ def _right(group: Sequence[Predictions]) -> np.ndarray:
 
 def _tests(
     groups: Mapping[tuple[str, str], Sequence[Predictions]],
+    named: np.ndarray | None,
 ) -> dict[tuple[str, str], PairedTest]:
     """Return the paired test of each head against the baseline of its backbone, over their seeds.
 
@@ -144,8 +155,10 @@ def _tests(
             continue
         seeds = {one.seed for one in group} & {one.seed for one in rival}
         if seeds:
-            pair = [_right([one for one in side if one.seed in seeds]) for side in (group, rival)]
-            tests[key] = intervals.compare(*pair)
+            one, two = (
+                _right([each for each in side if each.seed in seeds]) for side in (group, rival)
+            )
+            tests[key] = intervals.compare(one, two, named)
     return tests
 
 

@@ -18,7 +18,13 @@ ROUNDS, SHARE = 5, 2
 
 
 def grown(
-    X: np.ndarray, codes: np.ndarray, rounds: int, columns: int, parameters: dict[str, Any]
+    X: np.ndarray,
+    codes: np.ndarray,
+    rounds: int,
+    columns: int,
+    parameters: dict[str, Any],
+    *,
+    weight: np.ndarray | None = None,
 ) -> bytes:
     """Return a model of XGBoost's, in UBJ.
 
@@ -34,6 +40,8 @@ def grown(
         Columns that a tree sees.
     parameters : dict
         Those of `xgboost.train`; its seed also draws the columns.
+    weight : ndarray of shape (n,), optional
+        Of the samples, above 0.
 
     Returns
     -------
@@ -53,6 +61,7 @@ def grown(
         data = xgboost.QuantileDMatrix(
             np.ascontiguousarray(X[:, chosen]),
             codes,
+            weight=weight,
             base_margin=margin,
             max_bin=parameters["max_bin"],
             nthread=parameters["nthread"],

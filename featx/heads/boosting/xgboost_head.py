@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx import forking
-from featx.dense import features_and_labels, seed_of
+from featx.dense import samples, seed_of
 from featx.heads.boosting import growing
 from featx.heads.threads import SMALL_SIZE
 
@@ -38,6 +38,8 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
     device : {"auto", "cpu", "cuda"}
         Where trees are grown; they predict on the CPU. "auto" takes an NVIDIA GPU, where there is
         one and this XGBoost can use it, for large matrices.
+    class_weight : None, "balanced" or dict
+        Multiplies the weights of the samples; "balanced" gives every class the same sum.
 
     Attributes
     ----------
@@ -62,6 +64,7 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
         random_state: Any = 0,
         n_jobs: int | None = None,
         device: str = "auto",
+        class_weight: Any = None,
     ) -> None:
         self.n_estimators = n_estimators
         self.max_depth = max_depth
@@ -71,8 +74,11 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.device = device
+        self.class_weight = class_weight
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> XGBoostHead:
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> XGBoostHead:
         """Grow the trees.
 
         Parameters
@@ -80,11 +86,13 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
         X : array-like of shape (n, n_features)
         y : array-like of shape (n,)
             Labels of any kind, two classes or more.
+        sample_weight : array-like of shape (n,), optional
+            Numbers of 0 or more, of which only the ratios count; 2 is the same as the sample twice.
 
         Raises
         ------
         DatasetError
-            There is one class only, or features are not finite.
+            There is one class only, features are not finite, or weights are not as above.
         ValueError
             `n_estimators` or `columns` is not a whole number of 1 or more, or `random_state` is
             not one of 0 or more.
@@ -96,8 +104,9 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
             if not isinstance(value, Integral) or value < least:
                 raise ValueError(f"{name}={value!r}: expected a whole number, {least} or more.")
 
-        values, labels = features_and_labels(self, X, y)
-        self.classes_, codes = np.unique(labels, return_inverse=True)
+        found = samples(self, X, y, sample_weight).weighted(self.class_weight)
+        values, weight = found.X, found.relative
+        self.classes_, codes = np.unique(found.y, return_inverse=True)
         small = values.size <= self.small_size
         device = self.device
         if device == "auto":
@@ -119,7 +128,9 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
         model = xgboost.XGBClassifier(n_jobs=jobs, device="cpu")
 
         def grow() -> None:
-            raw = growing.grown(values, codes, self.n_estimators, self.columns, parameters)
+            raw = growing.grown(
+                values, codes, self.n_estimators, self.columns, parameters, weight=weight
+            )
             model.load_model(bytearray(raw))
 
         forking.computed(grow)

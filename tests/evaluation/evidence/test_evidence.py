@@ -124,7 +124,9 @@ def test_with_a_test_set_the_training_rows_give_curve_and_temperature(
     assert set(found.images) == {*found.surest, *found.worst}
 
 
-def _same(backbone: Any, head: Any, dataset: Dataset, rows: np.ndarray) -> Any:
+def _same(
+    backbone: Any, head: Any, dataset: Dataset, rows: np.ndarray, *, running: dict[str, Any]
+) -> Any:
     assert len(dataset) == len(rows) == len(head.predict(rows))
     return evidence.parity.Parity(len(rows), 1e-7, dataset.ids[0], len(rows), 1e-5, "it", 0.1)
 
@@ -146,9 +148,9 @@ def test_with_folds_each_model_is_proved_on_images_it_had_not_seen(
 ) -> None:
     seen: list[tuple[str, ...]] = []
 
-    def compare(backbone: Any, head: Any, dataset: Dataset, rows: np.ndarray) -> Any:
+    def compare(backbone: Any, head: Any, dataset: Dataset, rows: np.ndarray, **more: Any) -> Any:
         seen.append(tuple(dataset.ids))
-        return _same(backbone, head, dataset, rows)
+        return _same(backbone, head, dataset, rows, **more)
 
     monkeypatch.setattr(evidence.parity, "compare", compare)
     report = compared(images(TRAIN), folds=3, **FULL)
