@@ -21,7 +21,7 @@ from featx.dense.recipe import (
     Zoom,
     attach,
 )
-from featx.dense.samples import Samples, features_and_labels, samples
+from featx.dense.samples import features_and_labels, samples_of
 from featx.dense.training import seed_of, split, train, train_on_features
 
 __all__ = [
@@ -39,13 +39,12 @@ __all__ = [
     "Recipe",
     "ReduceOnPlateau",
     "Rotation",
-    "Samples",
     "Shear",
     "Shift",
     "Zoom",
     "attach",
     "features_and_labels",
-    "samples",
+    "samples_of",
     "seed_of",
     "split",
     "train",

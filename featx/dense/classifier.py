@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from featx import forking
 from featx.backend import check_backend, load_keras
 from featx.dense.recipe import BatchNorm, Dense, Dropout, Recipe, attach
-from featx.dense.samples import samples
+from featx.dense.samples import samples_of
 from featx.dense.training import PREDICT_BATCH_SIZE, seed_of, split, train_on_features
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class DenseClassifier(ClassifierMixin, BaseEstimator):
         DatasetError
             There is one class only, features are not finite, or weights are not as above.
         """
-        found = samples(self, X, y, sample_weight, groups).weighted(self.class_weight)
+        found = samples_of(self, X, y, sample_weight, groups).weighted(self.class_weight)
         recipe = self.recipe or DEFAULT_RECIPE
         self.classes_, codes = np.unique(found.y, return_inverse=True)
         values = found.X.astype(np.float32, copy=False)

@@ -78,7 +78,7 @@ class Samples:
         return self.weight / self.weight.mean()
 
 
-def samples(
+def samples_of(
     estimator: BaseEstimator,
     X: ArrayLike,
     y: ArrayLike,

@@ -15,7 +15,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from featx.dense import Samples, samples
+from featx.dense import samples_of
+from featx.dense.samples import Samples
 from featx.heads.folds import StratifiedFolds, can_be_folded
 from featx.heads.threads import limited_threads
 
@@ -192,7 +193,7 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
         DatasetError
             There is one class only, features are not finite, or weights are not as above.
         """
-        found = samples(self, X, y, sample_weight, groups).weighted(self.class_weight)
+        found = samples_of(self, X, y, sample_weight, groups).weighted(self.class_weight)
         self.classes_, codes = np.unique(found.y, return_inverse=True)
         weight = found.relative if self.C is None else found.weight
         found = Samples(found.X, codes, weight, found.groups)

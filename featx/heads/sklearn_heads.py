@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from featx.dense import samples
+from featx.dense import samples_of
 from featx.errors import DatasetError
 from featx.heads.folds import StratifiedFolds, apart_where_alone, can_be_folded
 from featx.heads.threads import limited_threads
@@ -97,7 +97,7 @@ class ScaledHead(Pipeline):
             own = parameters.pop(f"{last}__{name}", None)
             given[name] = own if given[name] is None else given[name]
         # The pipeline's own width is that of its scaler: what is checked needs an estimator.
-        found = samples(clone(self.steps[-1][1]), X, y, **given).weighted(self.class_weight)
+        found = samples_of(clone(self.steps[-1][1]), X, y, **given).weighted(self.class_weight)
         weight = found.relative
         for name, step in self.steps:
             if weight is not None and hasattr(step, "fit") and has_fit_parameter(step, _WEIGHT):
@@ -172,7 +172,7 @@ class NearestHead(KNeighborsClassifier):
         DatasetError
             There are fewer embeddings than `n_neighbors`; and where any head refuses.
         """
-        found = samples(self, X, y, sample_weight).weighted(self.class_weight)
+        found = samples_of(self, X, y, sample_weight).weighted(self.class_weight)
         count = len(found.y)
         if self.n_neighbors > count:
             # Equal ones were joined, and each of them counted.
@@ -248,7 +248,7 @@ class CalibratedHead(CalibratedClassifierCV):
             Fewer than two classes have two samples, so that none could be held out; and where any
             head refuses.
         """
-        found = samples(self, X, y, sample_weight, groups)
+        found = samples_of(self, X, y, sample_weight, groups)
         if not can_be_folded(found.y):
             raise DatasetError(
                 "probabilities are calibrated on held-out samples, and fewer than two classes "
@@ -301,7 +301,7 @@ class MLPHead(MLPClassifier):
             With groups the training does not stop early: scikit-learn draws the samples that it
             would watch without regard to them.
         """
-        found = samples(self, X, y, sample_weight, groups)
+        found = samples_of(self, X, y, sample_weight, groups)
         wanted = self.get_params(deep=False)["early_stopping"]
         enough = self.validation_fraction * len(found.y) >= self.fewest_stopping
         self.set_params(early_stopping=wanted and enough and found.groups is None)

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 import featx
 from featx import heads
-from featx.dense import BatchNorm, Recipe, samples
+from featx.dense import BatchNorm, Recipe, samples_of
 from featx.errors import DatasetError, HeadError, OptionError
 from featx.heads import fitting
 from tests.heads.blobs import blobs
@@ -246,16 +246,16 @@ def test_every_head_of_the_table_takes_class_weight() -> None:
 def test_equal_samples_are_joined_in_an_order_of_their_own() -> None:
     X = np.array([[1.0], [2.0], [1.0], [2.0], [1.0]])
     y = ["a", "a", "a", "b", "b"]
-    found = samples(BaseEstimator(), X, y)
+    found = samples_of(BaseEstimator(), X, y)
     assert found.weight is not None
     rows = zip(found.y.tolist(), found.X[:, 0].tolist(), found.weight.tolist(), strict=True)
     assert sorted(rows) == [("a", 1, 2), ("a", 2, 1), ("b", 1, 1), ("b", 2, 1)]
-    again = samples(BaseEstimator(), X[::-1], y[::-1])
+    again = samples_of(BaseEstimator(), X[::-1], y[::-1])
     np.testing.assert_array_equal(again.X, found.X)
-    apart = samples(BaseEstimator(), X, y, groups=["p", "p", "q", "q", "q"])
+    apart = samples_of(BaseEstimator(), X, y, groups=["p", "p", "q", "q", "q"])
     assert apart.weight is None
     assert len(apart.y) == 5
-    untouched = samples(BaseEstimator(), X[:2], ["b", "a"])
+    untouched = samples_of(BaseEstimator(), X[:2], ["b", "a"])
     assert untouched.y.tolist() == ["b", "a"], "without equal ones nothing moves"
 
 

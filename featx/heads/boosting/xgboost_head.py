@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx import forking
-from featx.dense import samples, seed_of
+from featx.dense import samples_of, seed_of
 from featx.heads.boosting import growing
 from featx.heads.threads import SMALL_SIZE
 
@@ -104,7 +104,7 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
             if not isinstance(value, Integral) or value < least:
                 raise ValueError(f"{name}={value!r}: expected a whole number, {least} or more.")
 
-        found = samples(self, X, y, sample_weight).weighted(self.class_weight)
+        found = samples_of(self, X, y, sample_weight).weighted(self.class_weight)
         values, weight = found.X, found.relative
         self.classes_, codes = np.unique(found.y, return_inverse=True)
         small = values.size <= self.small_size
