@@ -205,6 +205,10 @@ class CacheSecurityError(CacheCorruptError):
     """A cached file contains what featx never writes: links, external storage, odd shapes."""
 
 
+class CacheOwnershipError(CacheError):
+    """A cache that was found, and not named, belongs to somebody else or is writable for all."""
+
+
 class CacheKeyMismatchError(CacheCorruptError):
     """A shard is stored under a key or a name that is not its own."""
 

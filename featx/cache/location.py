@@ -8,6 +8,7 @@ import logging
 import os
 from pathlib import Path
 
+from featx.cache import ownership
 from featx.errors import CacheCorruptError, CacheError, CacheVersionError, CacheWriteError
 from featx.storage import atomic, folders, reading, strict_json
 
@@ -31,6 +32,8 @@ def find_root(cache: str | os.PathLike[str] | None = None) -> Path:
     ------
     CacheError
         The folder has other things in it and no marker of featx.
+    CacheOwnershipError
+        It was found in the working folder, and is not the user's alone.
     CacheVersionError
         The folder has a format this version does not know; it is left untouched.
     CacheWriteError
@@ -41,6 +44,7 @@ def find_root(cache: str | os.PathLike[str] | None = None) -> Path:
         if not is_marked(root):
             _mark(root)
         _check(root)
+        _check_owner(root, cache)
     except CacheError:
         raise
     except OSError as error:
@@ -67,7 +71,8 @@ def existing_root(cache: str | os.PathLike[str] | None = None) -> Path | None:
     Raises
     ------
     CacheError
-        The folder exists and is not a cache of featx, or of a format it does not know.
+        The folder exists and is not a cache of featx, or of a format it does not know; or it was
+        found in the working folder and is not the user's alone.
     """
     root = chosen(cache)
     if not os.path.lexists(root):
@@ -79,9 +84,18 @@ def existing_root(cache: str | os.PathLike[str] | None = None) -> Path | None:
         )
     try:
         _check(root)
+        _check_owner(root, cache)
     except OSError as error:
         raise CacheError(f"the cache {root} cannot be read: {error.strerror}.") from error
     return root
+
+
+def _check_owner(root: Path, cache: str | os.PathLike[str] | None) -> None:
+    """Refuse a cache of somebody else that was found, and note one that was named."""
+    if cache is None and not os.environ.get("FEATX_CACHE"):
+        ownership.refuse_strangers(root, MARKER)
+    else:
+        ownership.note_strangers(root, MARKER)
 
 
 def _check(root: Path) -> None:

@@ -18,7 +18,7 @@ from queue import Empty, SimpleQueue
 from featx.backbones.architectures import BACKBONES
 from featx.backbones.backbone import Backbone
 from featx.backend import load_keras
-from featx.cache import location
+from featx.cache import location, ownership
 from featx.errors import CacheError, FeatxError
 from featx.runtimes import cpu_count, explain
 from featx.storage import atomic
@@ -113,6 +113,10 @@ def _disk(folder: Path) -> Generator[Finding, None, None]:
     except CacheError as error:  # what every extraction would raise
         yield Finding("folder", POOR, str(error).rstrip("."))
         return
+    if location.is_marked(folder):
+        notes = ownership.note_strangers(folder, location.MARKER)
+        text = "; ".join(notes[:3]) or "the cache belongs to whoever runs this"
+        yield Finding("owner", FAIR if notes else GOOD, text)
     yield _space(place)
     yield from _in_trial(place)
 

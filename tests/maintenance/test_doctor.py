@@ -137,7 +137,7 @@ def test_what_an_extraction_would_refuse_is_not_fit(tmp_path: Path) -> None:
         with pytest.raises(CacheError):
             find_root(folder)
     cache = find_root(tmp_path / "cache")
-    assert len(list(doctor._disk(cache))) == 5
+    assert len(list(doctor._disk(cache))) == 6
     (cache / MARKER).write_text('{"format": 99}')
     (finding,) = doctor._disk(cache)
     assert "format 1" in finding.text
