@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 2
-"""Version 1, of featx 0.1, had the spec under another name."""
+"""Version 1, of featx 0.1, had the spec under another name, and no sha256."""
+
+_NAMES = ("features", "ids", "labels", "classes", "failures")
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,8 @@ class Features:
 
         The file appears whole or not at all. Text is declared as UTF-8, for h5py's ``asstr()``;
         file names that are not UTF-8 have their own bytes: ``asstr(errors='surrogateescape')``.
-        Labels that are numbers or booleans are written as such.
+        Labels that are numbers or booleans are written as such. A sha256 over all of it is an
+        attribute, which ``load`` verifies.
 
         Raises
         ------
@@ -161,20 +165,26 @@ class Features:
             _ErrorsAtTheEnd(temporary) as written,
             h5py.File(written, "w", libver=("v110", "v110")) as file,
         ):
+            spec = json.dumps(self.spec, sort_keys=True, allow_nan=False)
+            arrays = self._arrays()
             file.attrs["format"] = "featx features"
             file.attrs["version"] = FORMAT
-            file.attrs["spec"] = json.dumps(self.spec, sort_keys=True, allow_nan=False)
-            file.create_dataset("features", data=self.X, fletcher32=bool(self.X.size))
-            file.create_dataset("ids", data=_encoded(self.ids))
-            if self.y is not None:
-                text = self.y.dtype.kind in "OU"
-                for name, labels in (("labels", self.y), ("classes", self.classes)):
-                    data = _encoded(labels) if text else np.asarray(labels, self.y.dtype)
-                    file.create_dataset(name, data=data)
-            # Of the three only an id may hold tabs, so that it ends at the last but one.
-            failures = ["\t".join((f.id, f.error, f.reason.replace("\t", " ")))
-                        for f in self.failures]  # fmt: skip
-            file.create_dataset("failures", data=_encoded(failures))
+            file.attrs["spec"] = spec
+            file.attrs["sha256"] = _sha256(spec, arrays)
+            for name, array in arrays.items():
+                checked = name == "features" and bool(array.size)
+                file.create_dataset(name, data=array, fletcher32=checked)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """Return what a file holds, by name."""
+        arrays = {"features": self.X, "ids": _encoded(self.ids)}
+        if self.y is not None:
+            text = self.y.dtype.kind in "OU"
+            for name, labels in (("labels", self.y), ("classes", self.classes)):
+                arrays[name] = _encoded(labels) if text else np.asarray(labels, self.y.dtype)
+        # Of the three only an id may hold tabs, so that it ends at the last but one.
+        failures = ["\t".join((f.id, f.error, f.reason.replace("\t", " "))) for f in self.failures]
+        return arrays | {"failures": _encoded(failures)}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Features:
@@ -198,13 +208,18 @@ class Features:
                 if file.attrs.get("format") != "featx features":
                     raise ValueError("it is not marked as featx features")
                 _check_version(os.fspath(path), int(file.attrs["version"]))
-                X = _plain(file, "features", 2)[:].astype(np.float32, copy=False)
-                ids = _decoded(file, "ids")
-                y = _labels(file, "labels") if "labels" in file else None
-                classes = _labels(file, "classes").tolist() if "classes" in file else []
-                failures = [Failure(*(f.rsplit("\t", 2))) for f in _decoded(file, "failures")]
-                spec = strict_json.loads(file.attrs["spec"])
-            return cls(X, y, ids, classes, failures, spec)
+                names = [name for name in _NAMES if name in file]
+                arrays = {name: _plain(file, name, 2 if name == "features" else 1)[:]
+                          for name in names}  # fmt: skip
+                text = file.attrs["spec"]
+                if file.attrs["sha256"] != _sha256(text, arrays):
+                    raise ValueError("its content does not have the sha256 that it was saved with")
+            X = arrays["features"].astype(np.float32, copy=False)
+            y = _labels(arrays["labels"]) if "labels" in arrays else None
+            classes = _labels(arrays["classes"]).tolist() if "classes" in arrays else []
+            failures = [Failure(*(f.rsplit("\t", 2))) for f in _decoded(arrays["failures"])]
+            spec = strict_json.loads(text)
+            return cls(X, y, _decoded(arrays["ids"]), classes, failures, spec)
         except ModelVersionError:
             raise
         except Exception as error:  # the HDF5 library reports damage by many exceptions
@@ -272,21 +287,27 @@ def _encoded(texts: Iterable[str]) -> np.ndarray:
     return np.array(encoded, dtype=h5py.string_dtype("utf-8", length))
 
 
-def _labels(file: Any, name: str) -> np.ndarray:
-    dataset = _plain(file, name, 1)
-    if dataset.dtype.kind != "S":
-        return np.asarray(dataset[:])
-    texts = _decoded(file, name)
-    labels = np.empty(len(texts), object)
-    labels[:] = texts
+def _labels(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind != "S":
+        return array
+    labels = np.empty(len(array), object)
+    labels[:] = _decoded(array)
     return labels
 
 
-def _decoded(file: Any, name: str) -> list[str]:
-    dataset = _plain(file, name, 1)
-    if dataset.dtype.kind != "S":
-        raise ValueError(f"{name!r} is not fixed-length text")
-    return [text.decode("utf-8", "surrogateescape") for text in dataset[:]]
+def _decoded(array: np.ndarray) -> list[str]:
+    if array.dtype.kind != "S":
+        raise ValueError("names are not fixed-length text")
+    return [text.decode("utf-8", "surrogateescape") for text in array]
+
+
+def _sha256(spec: str, arrays: dict[str, np.ndarray]) -> str:
+    """Return the digest of all that a file holds: names, types, shapes and bytes."""
+    digest = hashlib.sha256(spec.encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def _plain(file: Any, name: str, ndim: int) -> Any:
