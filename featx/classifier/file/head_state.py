@@ -294,7 +294,7 @@ class Shape(NamedTuple):
 
 
 def parameters(estimator: BaseEstimator, *leave: str) -> dict[str, Any]:
-    """Return an estimator's parameters but some as JSON holds them.
+    """Return an estimator's parameters but some, and those that steer the machine, as JSON holds them.
 
     Raises
     ------
@@ -302,7 +302,8 @@ def parameters(estimator: BaseEstimator, *leave: str) -> dict[str, Any]:
         One of them is not a number, text or None, or a list of these.
     """
     found = estimator.get_params(deep=False)
-    return plain(type(estimator), {k: v for k, v in found.items() if k not in leave})
+    left_out = names.STEERING.union(leave)
+    return plain(type(estimator), {k: v for k, v in found.items() if k not in left_out})
 
 
 def plain(kind: type, parameters: dict[str, Any]) -> dict[str, Any]:

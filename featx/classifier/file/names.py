@@ -41,11 +41,21 @@ A field that came after version 0.1 is absent from older files, and means there 
 0.1 knew. It stands here where that value is not what the class now takes by default."""
 
 
+STEERING = frozenset(("n_jobs", "device", "verbose", "memory"))
+"""Parameters that steer the machine: threads, devices, output, folders to write to.
+
+They are whoever runs a model's to decide, and never a file's: 150 kB once started 20,000 threads."""
+
+
 def name_of(kind: type, table: Mapping[str, type]) -> str | None:
     """Return the name of a class in a table, or None."""
     return next((name for name, one in table.items() if one is kind), None)
 
 
 def given(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that a file names, and those absent from it that `ABSENT` knows."""
-    return {**ABSENT.get(name, {}), **fields}
+    """Return the fields that a file names, and those absent from it that `ABSENT` knows.
+
+    Those that steer the machine are left out: they have their defaults.
+    """
+    found = {**ABSENT.get(name, {}), **fields}
+    return {field: value for field, value in found.items() if field not in STEERING}

@@ -10,7 +10,7 @@ from typing import Any
 
 from featx.classifier.file.arrays import array_of
 from featx.classifier.file.head_state import Shape
-from featx.classifier.file.names import ESTIMATORS
+from featx.classifier.file.names import ESTIMATORS, STEERING
 from featx.errors import ModelFileError, ModelFormatError, ModelTrustError
 from featx.storage import strict_json
 
@@ -114,12 +114,20 @@ def read(name: str, content: bytes, shape: Shape) -> Any:
     try:
         trusted = [*TRUSTED, *(".".join(_path(kind)) for kind in ESTIMATORS.values())]
         head = skops.io.loads(_with_paths(content), trusted=trusted)
+        _leave_to_the_machine(head)
         fits = list(head.classes_) == list(shape.classes) and head.n_features_in_ == shape.dim
     except Exception as error:
         raise ModelFormatError(f"{name}: its head is damaged: {error}.") from error
     if not fits:
         raise ModelFormatError(f"{name}: its head is for other classes or embeddings.")
     return head
+
+
+def _leave_to_the_machine(head: Any) -> None:
+    """Give the parameters that steer the machine, of all parts of a head, their defaults."""
+    found = head.get_params(deep=True)
+    names = [name for name in found if name.rpartition("__")[2] in STEERING]
+    head.set_params(**{name: 0 if name.endswith("verbose") else None for name in names})
 
 
 def _path(kind: type) -> tuple[str, str]:

@@ -443,7 +443,7 @@ def test_an_absent_parameter_of_a_head_means_what_the_table_says(
 
 @pytest.mark.parametrize(
     ("part", "absent", "owner"),
-    [("calibration", "n_jobs", "CalibratedHead"), ("scaler", "with_std", "StandardScaler")],
+    [("calibration", "ensemble", "CalibratedHead"), ("scaler", "with_std", "StandardScaler")],
 )
 def test_parameters_that_lie_apart_are_those_of_their_class(
     part: str, absent: str, owner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -453,10 +453,42 @@ def test_parameters_that_lie_apart_are_those_of_their_class(
 
     head = SMALL_HEADS["linear_svm"]().set_params(scale=StandardScaler(with_mean=False))
     path = rewritten(tmp_path, trained(head), change)
-    known = {"n_jobs": 3, "with_std": True}[absent]
+    known = {"ensemble": False, "with_std": True}[absent]
     monkeypatch.setitem(names.ABSENT, owner, {absent: known})
     again = load(path).head_
     assert {"calibration": again[1], "scaler": again[0]}[part].get_params()[absent] == known
+
+
+@pytest.mark.parametrize("kind", SMALL_HEADS)
+def test_a_file_steers_no_machine(kind: str, tmp_path: Path) -> None:
+    """A file of 150 kB that asked for 20,000 threads got them."""
+    asked = {
+        "n_jobs": 20_000,
+        "device": "cuda:9",
+        "verbose": 9,
+        "memory": str(tmp_path / "planted"),
+    }
+
+    def change(manifest: dict[str, Any], members: dict[str, bytes]) -> None:
+        parameters = manifest["head"].setdefault("parameters", {})  # skops has none
+        assert not set(parameters) & set(asked)
+        parameters |= asked
+
+    again = load(rewritten(tmp_path, trained(SMALL_HEADS[kind]()), change)).head_
+    steering = {
+        name: value
+        for name, value in again.get_params(deep=True).items()
+        if name.rpartition("__")[2] in asked
+    }
+    assert set(steering.values()) <= {None, 0, "auto"}
+    assert not (tmp_path / "planted").exists()
+
+
+def test_a_foreign_head_steers_no_machine(tmp_path: Path) -> None:
+    head = make_pipeline(StandardScaler(), LogisticRegression(verbose=1), verbose=True)
+    trained(head).save(tmp_path / "m.featx")
+    again = load(tmp_path / "m.featx").head_
+    assert (again.verbose, again[1].verbose, again.memory) == (0, 0, None)
 
 
 def test_every_class_has_one_name() -> None:
