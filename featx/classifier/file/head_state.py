@@ -294,7 +294,7 @@ class Shape(NamedTuple):
 
 
 def parameters(estimator: BaseEstimator, *leave: str) -> dict[str, Any]:
-    """Return an estimator's parameters but some, and those that steer the machine, as JSON holds them.
+    """Return an estimator's parameters as JSON holds them, but some and those that steer a machine.
 
     Raises
     ------

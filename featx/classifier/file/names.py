@@ -44,7 +44,7 @@ A field that came after version 0.1 is absent from older files, and means there 
 STEERING = frozenset(("n_jobs", "device", "verbose", "memory"))
 """Parameters that steer the machine: threads, devices, output, folders to write to.
 
-They are whoever runs a model's to decide, and never a file's: 150 kB once started 20,000 threads."""
+Whoever runs a model decides on them, and never a file: one of 150 kB started 20,000 threads."""
 
 
 def name_of(kind: type, table: Mapping[str, type]) -> str | None:
