@@ -29,6 +29,8 @@ SLOW = (
     "cli/test_app.py::test_benchmark_with_a_test_set_and_the_baseline",
     "cli/test_app.py::test_a_bar_is_shown_on_a_terminal_only",
     "finetune/test_finetune.py",
+    "test_forking.py::test_eight_threads_and_two_models_give_the_answers_of_one_thread",
+    "test_forking.py::test_keras_in_a_child_says_why_it_cannot",
     "promises/test_crash.py",
     "promises/test_faults.py",
     "promises/test_model.py",
