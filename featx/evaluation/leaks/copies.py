@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from threadpoolctl import threadpool_limits
 
 from featx.datasets.content import content
 from featx.datasets.items import Item
@@ -243,7 +244,11 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
     # process: it is put back.
     cv2.setNumThreads(1)
     try:
-        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        # So would those of NumPy's products of small matrices.
+        with (
+            threadpool_limits(1, "blas"),
+            ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool,
+        ):
             yield pool
     finally:
         cv2.setNumThreads(before)

@@ -292,7 +292,8 @@ def overlap(first: View, second: View, affine: np.ndarray) -> Overlap | None:
 
 def _toned(a: np.ndarray, b: np.ndarray, both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return b in the tones of a, by a curve of degree 2, and the differences that are left."""
-    x, y = b[both][::3], a[both][::3]
+    step = max(1, int(both.sum()) // 3000)
+    x, y = b[both][::step], a[both][::step]
     use = (x > 3) & (x < 252) & (y > 3) & (y < 252)
     if use.sum() < 50 or np.ptp(x[use]) < 1:
         return b, np.abs(y - x)
@@ -300,7 +301,9 @@ def _toned(a: np.ndarray, b: np.ndarray, both: np.ndarray) -> tuple[np.ndarray, 
     weight = np.ones_like(x)
     design = np.stack([np.ones_like(x), x / 255, (x / 255) ** 2], axis=1)
     for _ in range(4):
-        curve = np.linalg.lstsq(design * weight[:, None], y * weight, rcond=None)[0]
+        weighed = design * weight[:, None]
+        # A little more on the diagonal: of one tone alone the curve is not determined.
+        curve = np.linalg.solve(weighed.T @ weighed + 1e-6 * np.eye(3), weighed.T @ (y * weight))
         off = np.abs(y - design @ curve)
         weight = 1 / np.sqrt(1 + (off / max(1.0, float(np.median(off)))) ** 2)
     return curve[0] + curve[1] * b / 255 + curve[2] * (b / 255) ** 2, off

@@ -57,6 +57,14 @@ def copied(image: Image.Image, kind: str, rng: np.random.Generator) -> Image.Ima
             return ImageEnhance.Contrast(brighter).enhance(float(rng.uniform(0.7, 1.3)))
         case "mirrored":
             return ImageOps.mirror(image) if rng.random() < 0.7 else ImageOps.flip(image)
+        case "scene":
+            # Something else stands in the middle: a piece of the image's own edge, turned over.
+            across, down = int(0.5 * width), int(0.5 * height)
+            piece = image.crop((0, 0, across, down)).transpose(Image.Transpose.ROTATE_180)
+            changed = image.copy()
+            left, top = int(rng.uniform(0.2, 0.3) * width), int(rng.uniform(0.2, 0.3) * height)
+            changed.paste(piece, (left, top))
+            return changed
     raise ValueError(kind)
 
 
@@ -99,7 +107,7 @@ def augmented(
             original = opened.convert("RGB")
         original.thumbnail((640, 640))
         for turn in range(copies):
-            first = KINDS[turn % len(KINDS)]
+            first = "scene" if turn >= copies - 2 else KINDS[turn % len(KINDS)]
             kinds = [first]
             # Every other round something more is done that changes tones or sides.
             if (turn // len(KINDS)) % 2:
