@@ -89,9 +89,7 @@ def candidates(
         stacked = np.stack([codes[n].ravel() for n in seen])
         bits = {(seen[i], seen[j]): least for i, j, least in _agreeing(stacked, pool)}
     pairs = [
-        Candidate(
-            i, j, float(unit[i] @ unit[j]), found.get((i, j), NEIGHBOURS), bits.get((i, j))
-        )
+        Candidate(i, j, float(unit[i] @ unit[j]), found.get((i, j), NEIGHBOURS), bits.get((i, j)))
         for i, j in sorted(found.keys() | bits.keys())
     ]
     return sorted(pairs, key=lambda pair: pair.promise, reverse=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -282,20 +283,22 @@ def _judged(
         batch = turn[start : start + _AT_ONCE]
         asked = sorted({n for pair in batch for n in (pair.first, pair.second)})
         missing = [n for n in asked if n not in views]
-        views.update(zip(missing, pool.map(lambda n: geometry.view(items[n]), missing), strict=True))
+        views.update(
+            zip(missing, pool.map(lambda n: geometry.view(items[n]), missing), strict=True)
+        )
         for n in asked:
             views.move_to_end(n)
             one = views[n]
             if one is not None and one.plain:
                 plain.add(n)
-        ready = dict(views)
-        judged = list(pool.map(lambda pair: _judge(pair, items, ready), batch))
+        judged = list(pool.map(partial(_judge, items=items, views=dict(views)), batch))
         doubtful = [one for one in judged if one is not None and one[2] and one[3] < _ALL_AGREES]
         asked = sorted({one[0].first for one in doubtful} - common.keys())
         if asked and drawn is None:
             step = -(-len(items) // _DRAWN)
             drawn = [one for one in pool.map(geometry.view, items[::step]) if one is not None]
-        common.update(zip(asked, pool.map(lambda n: _common(ready[n], drawn), asked), strict=True))
+        shown = pool.map(partial(_common, drawn=drawn), [views[n] for n in asked])
+        common.update(zip(asked, shown, strict=True))
         found += [
             one
             for one in judged
@@ -307,9 +310,7 @@ def _judged(
     return found, len(plain)
 
 
-def _judge(
-    pair: Candidate, items: Sequence[Item], views: dict[int, View | None]
-) -> Judged | None:
+def _judge(pair: Candidate, items: Sequence[Item], views: dict[int, View | None]) -> Judged | None:
     first, second = views[pair.first], views[pair.second]
     if first is None or second is None:
         return None

@@ -141,10 +141,10 @@ def view(item: Item) -> View | None:
     inside = _inside(grey)
     # Not at the very edge of fill, which is a contour of its own.
     mask = cv2.erode(inside, np.ones((9, 9), np.uint8))
-    sift = cv2.SIFT_create(nfeatures=POINTS, contrastThreshold=_CONTRAST)
+    sift = cv2.SIFT.create(nfeatures=POINTS, contrastThreshold=_CONTRAST)
     found, descriptors = sift.detectAndCompute(grey, mask)
-    if descriptors is None:
-        found, descriptors = (), np.empty((0, 128))
+    if not found:
+        descriptors = np.empty((0, 128), np.float32)
     points = np.array([one.pt for one in found], np.float32).reshape(-1, 2)
     # Whole numbers up to 255, which OpenCV gives as floats.
     return View(grey, inside, points[:POINTS], descriptors[:POINTS].astype(np.uint8))
@@ -165,9 +165,7 @@ def _inside(grey: np.ndarray) -> np.ndarray:
 
 # SIFT describes 4 x 4 places by 8 directions each; seen in a mirror, across the feature's own
 # direction, the places' lines change order, and directions turn the other way.
-_MIRRORED = (
-    np.arange(128).reshape(4, 4, 8)[::-1][:, :, (-np.arange(8)) % 8].ravel()
-)
+_MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1][:, :, (-np.arange(8)) % 8].ravel()
 
 
 def align(first: View, second: View) -> Alignment | None:
@@ -236,9 +234,7 @@ def _agreeing(
 def plausible(affine: np.ndarray) -> bool:
     """Return whether an affine map may be that of a copy."""
     large, small = np.linalg.svd(affine[:, :2], compute_uv=False)
-    return bool(
-        small > 1 / _LARGEST and large < _LARGEST and large < _MOST_SQUEEZED * small
-    )
+    return bool(small > 1 / _LARGEST and large < _LARGEST and large < _MOST_SQUEEZED * small)
 
 
 def overlap(first: View, second: View, affine: np.ndarray) -> Overlap | None:
@@ -321,7 +317,7 @@ def _middle(first: View, second: View, affine: np.ndarray) -> Any:
         radius = int(0.42 * min(rows, columns))
         discs.append(cv2.circle(disc, (columns // 2, rows // 2), radius, 1, -1))
     theirs = cv2.warpAffine(discs[1], affine, (width, height), flags=cv2.INTER_NEAREST)
-    return (discs[0] & theirs) > 0
+    return (discs[0] > 0) & (theirs > 0)
 
 
 def grade(aligned: Alignment, seen: Overlap | None) -> Grade | None:

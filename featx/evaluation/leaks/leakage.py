@@ -183,8 +183,11 @@ def _leaked(refs: Sequence[ImageRef], found: Copies) -> tuple[tuple[str, ...], t
     )
     trained = np.isin(found.test_groups, found.groups)
     copied = np.isin(strict[cut:], strict[:cut])
-    leaked = [(ref.id, copy) for ref, known, copy in zip(refs[cut:], trained, copied, strict=True)
-              if known]
+    leaked = [
+        (ref.id, copy)
+        for ref, known, copy in zip(refs[cut:], trained, copied, strict=True)
+        if known
+    ]
     return tuple(name for name, _ in leaked), tuple(name for name, copy in leaked if not copy)
 
 

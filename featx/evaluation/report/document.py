@@ -188,9 +188,7 @@ def _leaks(found: Leaks) -> dict[str, Any]:
             {**asdict(pair), "across": pair.across, "conflicting": pair.conflicting}
             for pair in found.pairs
         ],
-        "grades": {
-            grade: sum(pair.grade is grade for pair in found.pairs) for grade in Grade
-        },
+        "grades": {grade: sum(pair.grade is grade for pair in found.pairs) for grade in Grade},
         "matched": [
             {"pair": number, "places": np.round(found.matched[pair], 4)}
             for number, pair in enumerate(found.pairs[: leakage.SHOWN])

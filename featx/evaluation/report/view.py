@@ -69,7 +69,7 @@ def _bounds(one: Data) -> tuple[float, float]:
 
 
 def _copies(leaks: Data | None) -> list[dict[str, Any]]:
-    """Return the pairs to show: two images of the data, each with its thumbnail and what matched."""
+    """Return the pairs to show: two images, each with its thumbnail and what was matched."""
     if leaks is None:
         return []
     drawn = {

@@ -312,12 +312,12 @@ def leaks(document: Data) -> list[str]:
         )
     if pairs:
         grades = found["grades"]
-        listed = [
+        of_grades = [
             f"{counted(grades[grade], 'pair', 'pairs')} of {words}"
             for grade, words in _GRADES.items()
             if grades[grade]
         ]
-        sentences.append(f"{', '.join(listed)} among {found['images']:,} images.")
+        sentences.append(f"{', '.join(of_grades)} among {found['images']:,} images.")
     of_folds = {CautionKind.FOLDS_DIVIDE_COPIES, CautionKind.COPIES}
     sentences += [
         _caution(one, document)

@@ -1,9 +1,9 @@
 """Which copies are found, and which images are taken for copies? On sets made for it.
 
 `python -m tests.evaluation.leaks.measured DATASETS --onnx efficientnet_lite0.onnx` makes 32 copies
-each of 8 images of each set in DATASETS (see planted.py), divides them at random, by original, and so that
-training has one copy of each, and lets the detector name pairs; then different images on one
-background, of which no pair may be named. Embeddings are those of MobileNetV2 and of the network in
+each of 8 images of each set in DATASETS (see planted.py), divides them at random, by original,
+and so that training has one copy of each, and lets the detector name pairs; then different images
+on one background, of which no pair may be named. Embeddings are those of MobileNetV2 and of the network in
 the ONNX file. The images are others than those on which the thresholds were chosen (`--chosen`).
 It writes benchmarks/results/copies-<date>.json and the table of benchmarks/README.md.
 """
@@ -76,9 +76,7 @@ def originals(folder: Path, name: str, n: int, chosen: bool) -> tuple[list[Path]
     )
     number = {id_: n for n, id_ in enumerate(ids)}
     listed = [
-        (number[a], number[b])
-        for s, a, b, _ in copied.known(HERE / "own_copies.csv")
-        if s == name
+        (number[a], number[b]) for s, a, b, _ in copied.known(HERE / "own_copies.csv") if s == name
     ]
     joined = copies.groups(len(ids), listed)
     return paths, np.array([joined[number[id_]] for id_ in place])
@@ -127,7 +125,7 @@ def measured(
         (pair.grade is Grade.SCENE) == ("scene" in kinds[i] or "scene" in kinds[j])
         for pair, (i, j) in zip(result.pairs, pairs, strict=True)
         # A quarter of an image may lie beside what was changed in it.
-        if original[i] == original[j] and not ("cropped" in kinds[i] + kinds[j])
+        if original[i] == original[j] and "cropped" not in kinds[i] + kinds[j]
     ]
     return {
         "split": split,
@@ -200,9 +198,7 @@ def main() -> None:
         for name in options.only or [*SETS, *copied.SYNTHETIC]:
             folder = Path(scratch) / name
             if name in SETS:
-                paths, groups = originals(
-                    options.datasets, name, options.originals, options.chosen
-                )
+                paths, groups = originals(options.datasets, name, options.originals, options.chosen)
                 made = copied.augmented(paths, folder, 32, seed)
                 splits = ("random", "by original", "one copy in training")
             else:
@@ -218,7 +214,7 @@ def main() -> None:
                 for split in splits:
                     row = {"set": name, "network": network, **measured(made, X, groups, split)}
                     rows.append(row)
-                    print(json.dumps(row), flush=True)
+                    print(json.dumps(row), flush=True)  # noqa: T201 - a script
     if options.only or options.chosen:
         return
     today = datetime.date.today()

@@ -20,7 +20,9 @@ SYNTHETIC = ("coins", "cells", "tiles", "texture")
 GEOMETRIC = {"rotated", "sheared", "zoomed"}
 
 
-def copied(image: Image.Image, kind: str, rng: np.random.Generator) -> Image.Image:
+def copied(  # noqa: PLR0911 - a table of kinds
+    image: Image.Image, kind: str, rng: np.random.Generator
+) -> Image.Image:
     """Return a changed copy of an RGB image."""
     width, height = image.size
     match kind:

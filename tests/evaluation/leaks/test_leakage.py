@@ -134,7 +134,9 @@ def test_equal_rows_of_different_files_are_no_exact_copies(clean: Path) -> None:
     part = as_dataset(clean / "train")
     rows = np.ones((len(part), 4), np.float32)
     assert [
-        pair.grade for pair in leakage.inspect(embedded(part, rows)).pairs if pair.grade is Grade.FILE
+        pair.grade
+        for pair in leakage.inspect(embedded(part, rows)).pairs
+        if pair.grade is Grade.FILE
     ] == []
 
 
