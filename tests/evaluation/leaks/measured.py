@@ -1,10 +1,11 @@
 """Which copies are found, and which images are taken for copies? On sets made for it.
 
 `python -m tests.evaluation.leaks.measured DATASETS --onnx efficientnet_lite0.onnx` makes 32 copies
-each of 8 images of each set in DATASETS (see planted.py), divides them at random, by original,
-and so that training has one copy of each, and lets the detector name pairs; then different images
-on one background, of which no pair may be named. Embeddings are those of MobileNetV2 and of the network in
-the ONNX file. The images are others than those on which the thresholds were chosen (`--chosen`).
+each of 8 images of each set in DATASETS (see planted.py), divides them at random, by original, and
+so that training has one copy of each, and lets the detector name pairs; then different images on
+one background, of which no pair may be named. Embeddings are those of MobileNetV2 and of the
+network in the ONNX file. The images are others than those on which the thresholds were chosen
+(`--chosen`).
 It writes benchmarks/results/copies-<date>.json and the table of benchmarks/README.md.
 """
 
