@@ -190,12 +190,13 @@ def main() -> None:
     parser.add_argument("--onnx", help="a second network")
     parser.add_argument("--originals", type=int, default=8, help="of each set")
     parser.add_argument("--chosen", action="store_true", help="images the thresholds are from")
+    parser.add_argument("--seed", type=int, default=1, help="of the changes")
     parser.add_argument("--only", action="append", help="sets to measure")
     options = parser.parse_args()
     _remember()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        seed = 0 if options.chosen else 1
+        seed = 0 if options.chosen else options.seed
         for name in options.only or [*SETS, *copied.SYNTHETIC]:
             folder = Path(scratch) / name
             if name in SETS:
