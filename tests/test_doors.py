@@ -104,7 +104,17 @@ def extract(dataset: Any, **options: Any) -> featx.Features:
     return featx.extract(dataset, TINY, runtime=CountingRuntime(), progress=False, **options)
 
 
-def test_every_door_gives_the_same_embeddings(paths: list[Path], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> ImageClassifier:
+    """Return a model on a real network, which a service starts for itself."""
+    model = ImageClassifier(TINY, "logistic", cache=tmp_path_factory.mktemp("served") / "cache")
+    pixels = np.stack([np.asarray(colour(number)) for number in range(N)])
+    return model.fit(pixels, ["even", "odd"] * (N // 2))
+
+
+def test_every_door_gives_the_same_embeddings(
+    paths: list[Path], tmp_path: Path, served: ImageClassifier
+) -> None:
     expected = extract(paths).X
     folder = tmp_path / "classes"
     for number, path in enumerate(paths):
@@ -117,12 +127,14 @@ def test_every_door_gives_the_same_embeddings(paths: list[Path], tmp_path: Path)
     np.testing.assert_array_equal(extract(folder).X, expected[order])
 
     model = ImageClassifier(TINY, "nearest", runtime=CountingRuntime()).fit(folder)
-    answers = Answers(model, 2)
     for number, path in enumerate(paths):
         label = "even" if number % 2 == 0 else "odd"
-        for one in (path, str(path), path.read_bytes(), Image.open(path), decoding.pixels(path)):
-            assert model.predict(one).tolist() == [label]
-        assert answers.answer(path.read_bytes())["top"][0]["label"] == label
+        with Image.open(path) as opened:
+            for one in (path, str(path), path.read_bytes(), opened, decoding.pixels(path)):
+                assert model.predict(one).tolist() == [label], type(one)
+    ((label, probability), *_) = served.predict_top_k(paths[0], 1)[0]
+    (answer,) = Answers(served, 1).answer(paths[0].read_bytes())["top"]
+    assert (answer["label"], answer["probability"]) == (label, pytest.approx(probability, abs=1e-3))
 
 
 @pytest.mark.parametrize("kind", LABELS)
@@ -162,7 +174,7 @@ def bad(kind: str) -> bytes:
     content = BAD[kind][1]
     file = io.BytesIO()
     if kind == "truncated":
-        colour(0).save(file, "JPEG")
+        colour(0).resize((400, 400)).save(file, "JPEG")
         content = file.getvalue()[: len(file.getvalue()) // 2]
     elif kind == "floating point":
         Image.fromarray(np.random.default_rng(0).random((8, 8), np.float32)).save(file, "TIFF")

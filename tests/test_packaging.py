@@ -87,6 +87,7 @@ def test_every_third_party_import_is_required() -> None:
     import ast
 
     names = {"PIL": "pillow", "sklearn": "scikit-learn", "ai_edge_litert": "ai-edge-litert"}
+    names["cv2"] = "opencv-python-headless"
     instead = {"jax", "torch"}  # of TensorFlow, where KERAS_BACKEND says so
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")

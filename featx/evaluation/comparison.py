@@ -19,8 +19,10 @@ from featx.datasets.groups import groups_of
 from featx.dense import Recipe
 from featx.errors import FeatxError
 from featx.evaluation.evidence.evidence import Limits, Material, gather
+from featx.evaluation.leaks import copies as finding
 from featx.evaluation.leaks import leakage
-from featx.evaluation.leaks.leakage import Copies, Leaks
+from featx.evaluation.leaks.copies import Copies
+from featx.evaluation.leaks.leakage import Leaks
 from featx.evaluation.protocol import extractions, plan, splits, trials
 from featx.evaluation.protocol.extractions import Extraction
 from featx.evaluation.protocol.options import Options
@@ -264,7 +266,7 @@ def _measure(asked: Plan, train: Any, test: Any, options: Options, notes: Sequen
         copies = None
         if options.leaks:
             bar.set_postfix_str("looking for copies")
-            copies = leakage.find_copies(done[0].train, done[0].test)
+            copies = finding.find(done[0].train, done[0].test)
         copied = None if copies is None else copies.groups
         started = time.perf_counter()
         held_out = _hold_out(asked, done, folds, copied, bar) if folds else {}

@@ -40,7 +40,11 @@ def test_each_form(groups: Any, expected: list[str], images: Dataset) -> None:
 
 
 def test_a_column_of_a_csv_file_and_of_a_data_frame(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"path": PATHS, "label": ["b", "b", "m"], "patient": ["007", "007", "8"]})
+    for path in PATHS:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    paths = [(tmp_path / path).as_posix() for path in PATHS]
+    frame = pd.DataFrame({"path": paths, "label": ["b", "b", "m"], "patient": ["007", "007", "8"]})
     frame.to_csv(tmp_path / "t.csv", index=False)
     for source in (frame, tmp_path / "t.csv", str(tmp_path / "t.csv")):
         assert groups_of("patient", source, as_dataset(source)).tolist() == ["007", "007", "8"]

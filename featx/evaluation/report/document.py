@@ -19,7 +19,8 @@ import numpy as np
 from featx import formatting
 from featx.evaluation.evidence import image_map
 from featx.evaluation.evidence.evidence import Evidence, Proof
-from featx.evaluation.leaks import duplicates, leakage
+from featx.evaluation.leaks import leakage
+from featx.evaluation.leaks.geometry import Grade
 from featx.evaluation.leaks.leakage import Leaks
 from featx.evaluation.report.findings import Basis, bases
 from featx.evaluation.report.outcome import Outcome
@@ -180,17 +181,26 @@ def _leaks(found: Leaks) -> dict[str, Any]:
     return {
         "images": found.images,
         "near_copies_sought": found.near,
-        "every_pair_compared": found.near and found.images <= duplicates.MOST_HASHED,
+        "candidates": found.candidates,
+        "looked_at": found.looked_at,
+        "plain": found.plain,
         "seconds": found.seconds,
         "pairs": [
             {**asdict(pair), "across": pair.across, "conflicting": pair.conflicting}
             for pair in found.pairs
+        ],
+        "grades": {grade: sum(pair.grade is grade for pair in found.pairs) for grade in Grade},
+        "matched": [
+            {"pair": number, "places": np.round(found.matched[pair], 4)}
+            for number, pair in enumerate(found.pairs[: leakage.SHOWN])
+            if pair in found.matched
         ],
         "thumbnails": [
             {"part": image.part, "id": image.id, "jpeg": jpeg}
             for image, jpeg in found.thumbnails.items()
         ],
         "leaked": found.leaked,
+        "leaked_scenes": found.leaked_scenes,
         "groups": found.groups,
         "apart": found.apart,
         "divided": found.divided,

@@ -28,7 +28,7 @@ VERSION = 2
 # Of a run, what the joined JSON leaves out: it is in the run's own report.json.
 _LEFT_OUT = {"trainings", "histories", "tested", "predictions", "evidence", "leaks"}
 _EVIDENCE_KEPT = ("learning", "temperatures", "parity")
-_LEAKS_LEFT_OUT = {"thumbnails", "groups"}
+_LEAKS_LEFT_OUT = {"thumbnails", "matched", "groups"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,18 +69,22 @@ def _bounds(one: Data) -> tuple[float, float]:
 
 
 def _copies(leaks: Data | None) -> list[dict[str, Any]]:
-    """Return the pairs to show: two images of the data, each with its thumbnail."""
+    """Return the pairs to show: two images, each with its thumbnail and what was matched."""
     if leaks is None:
         return []
     drawn = {
         (one["part"], one["id"]): evidence_view.image(one["jpeg"]) for one in leaks["thumbnails"]
     }
+    matched = {one["pair"]: one["places"] for one in leaks["matched"]}
     copies = []
-    for pair in leaks["pairs"]:
+    for number, pair in enumerate(leaks["pairs"]):
+        places = matched.get(number, [])
+        points = ([place[:2] for place in places], [place[2:] for place in places])
         sides = [
-            (one, drawn.get((one["part"], one["id"]))) for one in (pair["first"], pair["second"])
+            (one, drawn.get((one["part"], one["id"])), at)
+            for one, at in zip((pair["first"], pair["second"]), points, strict=True)
         ]
-        if all(thumbnail is not None for _, thumbnail in sides):
+        if all(thumbnail is not None for _, thumbnail, _ in sides):
             copies.append({"pair": pair, "sides": sides})
     return copies
 

@@ -317,13 +317,31 @@ def _caution(found: Data, document: Data) -> str:
             )
 
 
+_GRADES = {
+    "same file": "equal files",
+    "same photograph": "one photograph, changed",
+    "same scene": "one scene",
+}
+
+
 def _leaked(leaks: Data) -> str:
-    leaked = leaks["leaked"]
-    return (
-        f"{counted(len(leaked), 'test image is', 'test images are')} also in the training set, as "
-        "the same file or nearly the same image: what is scored on them is memory. Leave them out "
-        f"(such as {leaked[0]})."
-    )
+    leaked, scenes = leaks["leaked"], leaks["leaked_scenes"]
+    copied = len(leaked) - len(scenes)
+    sentences = []
+    if copied:
+        known = next(name for name in leaked if name not in set(scenes))
+        sentences.append(
+            f"{counted(copied, 'test image is', 'test images are')} also in the training set, as "
+            "the same file or the same photograph: what is scored on them is memory. Leave them "
+            f"out (such as {known})."
+        )
+    if scenes:
+        sentences.append(
+            f"{counted(len(scenes), 'test image shows', 'test images show')} a scene that the "
+            f"training set shows, too (such as {scenes[0]}): what is scored on them is partly "
+            "memory."
+        )
+    return " ".join(sentences)
 
 
 def leaks(document: Data) -> list[str]:
@@ -341,17 +359,18 @@ def leaks(document: Data) -> list[str]:
             f"as {pair['first']['id']} and {pair['second']['id']}: "
             + (
                 "at least one label is wrong."
-                if pair["kind"] == "exact"
+                if pair["grade"] == "same file"
                 else "look at both, for a label is wrong, or what tells them apart is small."
             )
         )
     if pairs:
-        exact = sum(pair["kind"] == "exact" for pair in pairs)
-        sentences.append(
-            f"{counted(exact, 'pair', 'pairs')} of equal files and "
-            f"{counted(len(pairs) - exact, 'pair', 'pairs')} of near copies among "
-            f"{found['images']:,} images."
-        )
+        grades = found["grades"]
+        of_grades = [
+            f"{counted(grades[grade], 'pair', 'pairs')} of {words}"
+            for grade, words in _GRADES.items()
+            if grades[grade]
+        ]
+        sentences.append(f"{', '.join(of_grades)} among {found['images']:,} images.")
     of_folds = {CautionKind.FOLDS_DIVIDE_COPIES, CautionKind.COPIES}
     sentences += [
         _caution(one, document)

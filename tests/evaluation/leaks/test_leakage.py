@@ -12,7 +12,9 @@ from PIL import Image, ImageFilter, ImageOps
 
 import featx
 from featx.datasets.dataset import Dataset, as_dataset
+from featx.evaluation.leaks import copies as finding
 from featx.evaluation.leaks import leakage
+from featx.evaluation.leaks.geometry import Grade
 from featx.evaluation.protocol import splits
 from featx.evaluation.report import wording
 from featx.formatting import percent
@@ -106,7 +108,8 @@ def test_copies_across_the_split_are_found(clean: Path, kind: str) -> None:
     found = inspected(clean)
     assert found.leaked == tuple(f"a/copy{number}.jpg" for number in range(4))
     assert len(found.pairs) == 4
-    assert {pair.kind for pair in found.pairs} == {"exact" if kind == "exact" else "near"}
+    grade = Grade.FILE if kind == "exact" else Grade.PHOTOGRAPH
+    assert {pair.grade for pair in found.pairs} == {grade}
     assert all(pair.across and not pair.conflicting for pair in found.pairs)
     assert "4 test images are also in the training set" in sentences(found)[0]
     copies = [n for n, item in enumerate(as_dataset(clean / "test").items) if "copy" in item.id]
@@ -131,7 +134,9 @@ def test_equal_rows_of_different_files_are_no_exact_copies(clean: Path) -> None:
     part = as_dataset(clean / "train")
     rows = np.ones((len(part), 4), np.float32)
     assert [
-        pair.kind for pair in leakage.inspect(embedded(part, rows)).pairs if pair.kind == "exact"
+        pair.grade
+        for pair in leakage.inspect(embedded(part, rows)).pairs
+        if pair.grade is Grade.FILE
     ] == []
 
 
@@ -142,7 +147,7 @@ def test_three_equal_files_are_one_group_and_two_pairs(clean: Path) -> None:
         )
     part = as_dataset(clean / "train")
     found = leakage.inspect(embedded(part, colours(part)))
-    assert [pair.kind for pair in found.pairs] == ["exact", "exact"]
+    assert [pair.grade for pair in found.pairs] == [Grade.FILE] * 2
     counts = np.bincount(found.groups["train"])
     assert counts.max() == 3
 
@@ -188,10 +193,10 @@ def test_one_image_and_too_many_images(clean: Path) -> None:
     (clean / "train" / "a" / "x.jpg").write_bytes((clean / "train/a/000.jpg").read_bytes())
     part = as_dataset(clean / "train")
     many_images = embedded(part, colours(part))
-    copies = leakage.find_copies(many_images, most_images=10)
+    copies = finding.find(many_images, most_images=10)
     many = leakage.inspect(many_images, copies=copies)
     assert not many.near
-    assert [pair.kind for pair in many.pairs] == ["exact"]
+    assert [pair.grade for pair in many.pairs] == [Grade.FILE]
 
 
 def test_blank_images_are_like_nothing(tmp_path: Path) -> None:
@@ -217,7 +222,7 @@ def test_of_very_many_the_nearest_rows_are_compared(clean: Path, kind: str) -> N
     content = copy(clean / "train" / "a" / "000.jpg", kind, np.random.default_rng(0))
     (clean / "test" / "a" / "copy.jpg").write_bytes(content)
     sets = [embedded(part, colours(part)) for part in parts_of(clean)]
-    copies = leakage.find_copies(*sets, most_hashed=10)
+    copies = finding.find(*sets, most_hashed=10)
     assert leakage.inspect(*sets, copies=copies).leaked == ("a/copy.jpg",)
 
 

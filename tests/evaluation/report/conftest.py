@@ -20,7 +20,9 @@ from featx.evaluation.evidence import image_map, temperature
 from featx.evaluation.evidence.evidence import Evidence, Proof
 from featx.evaluation.evidence.image_map import Map
 from featx.evaluation.evidence.learning_curve import LearningCurve, LearningPoint
-from featx.evaluation.leaks.leakage import ImageRef, Leaks, Pair
+from featx.evaluation.leaks.copies import ImageRef, Pair
+from featx.evaluation.leaks.geometry import Grade
+from featx.evaluation.leaks.leakage import Leaks
 from featx.evaluation.leaks.shortcuts import Shortcut
 from featx.evaluation.report.report import Report
 from featx.evaluation.results import (
@@ -235,7 +237,12 @@ def leaks_of(ids: Sequence[str], label: str, **fields: Any) -> Leaks:
     jpeg = io.BytesIO()
     Image.new("RGB", (8, 8), "blue").save(jpeg, "JPEG")
     pair = Pair(
-        ImageRef("train", "copy.jpg", "other"), ImageRef("test", ids[0], label), "exact", 1.0
+        ImageRef("train", 0, "copy.jpg", "other"),
+        ImageRef("test", 0, ids[0], label),
+        Grade.PHOTOGRAPH,
+        cosine=0.9,
+        points=40,
+        explained=0.97,
     )
     values: dict[str, Any] = {
         "images": 2 * len(ids),
@@ -245,6 +252,10 @@ def leaks_of(ids: Sequence[str], label: str, **fields: Any) -> Leaks:
         "small": {label: 3},
         "shortcuts": (Shortcut("file format", label, 0.9, 0.1, "PNG"),),
         "thumbnails": {one: jpeg.getvalue() for one in (pair.first, pair.second)},
+        "matched": {pair: np.array([[0.25, 0.5, 0.75, 0.5], [0.1, 0.2, 0.9, 0.2]])},
+        "candidates": 50,
+        "looked_at": 40,
+        "plain": 2,
     }
     return Leaks(**{**values, **fields})
 

@@ -111,6 +111,24 @@ def test_leaks_that_change_what_the_figure_means_are_cautions(
         assert any("240 images are 239 different ones, one of them 2 times" in t for t in shown)
 
 
+def test_test_images_are_told_apart_by_grade() -> None:
+    report = make()
+    ids = report.predictions[0].ids
+    report.leaks = leaks_of(ids, "daisy", leaked=(ids[0], ids[1]), leaked_scenes=(ids[1],))
+    first = wording.leaks(report.to_dict())[0]
+    assert "1 test image is also in the training set, as the same file or the same " in first
+    assert f"(such as {ids[0]})" in first
+    assert (
+        f"1 test image shows a scene that the training set shows, too (such as {ids[1]})" in first
+    )
+    report.leaks = leaks_of(ids, "daisy", leaked_scenes=(ids[0],))
+    assert wording.leaks(report.to_dict())[0].startswith("1 test image shows a scene")
+    assert any(
+        text == f"1 pair of one photograph, changed among {2 * len(ids):,} images."
+        for text in wording.leaks(report.to_dict())
+    )
+
+
 def test_a_learning_curve_has_an_outlook() -> None:
     found = make().findings.learning
     assert found is not None

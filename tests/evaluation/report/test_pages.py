@@ -18,7 +18,7 @@ from featx.evaluation.results import (
     MethodFailure,
     SkippedImage,
 )
-from tests.evaluation.report.conftest import HOSTILE, Page, saved
+from tests.evaluation.report.conftest import HOSTILE, Page, leaks_of, make, saved
 
 
 def test_evidence_stands_in_all_three_forms(build: Callable[..., Report], tmp_path: Path) -> None:
@@ -44,6 +44,25 @@ def test_evidence_stands_in_all_three_forms(build: Callable[..., Report], tmp_pa
     shown = [a["src"] for tag, a in page.tags if tag == "img"]
     assert shown.count("data:image/jpeg;base64," + found["images"][0]["jpeg"]) >= 3
     assert "gone" in page.text  # one of the four has no image any more
+
+
+def test_a_pair_shows_what_was_matched(tmp_path: Path) -> None:
+    report = make(evidence=False)
+    report.leaks = leaks_of(report.predictions[0].ids, "daisy")
+    text, _, data = saved(report, tmp_path)
+    section = text[text.index('<section id="leaks">') :]
+    section = section[: section.index("</section>")]
+    assert "same photograph" in section
+    assert "40 points agree, 97 % of the overlap" in section
+    page = Page(section)
+    circles = [(a["cx"], a["cy"], a["fill"]) for tag, a in page.tags if tag == "circle"]
+    places = data["leaks"]["matched"][0]["places"]
+    assert [circle[0] for circle in circles] == ["25.0%", "10.0%", "75.0%", "90.0%"]
+    assert len(places) == 2
+    # Equal colours belong together.
+    assert circles[0][2] == circles[2][2] != circles[1][2] == circles[3][2]
+    assert "40 of 50, the most promising first, pairs" in page.text
+    assert "2 of these images are too plain" in page.text
 
 
 def test_nothing_from_names_becomes_active(build: Callable[..., Report], tmp_path: Path) -> None:
