@@ -31,7 +31,15 @@ from featx.cli.options import (
     Weights,
     make_backbone,
 )
-from featx.cli.terminal import make_table, print_line, print_message, print_pairs, print_table
+from featx.cli.terminal import (
+    PrintableFormatter,
+    make_table,
+    open_standard_streams,
+    print_line,
+    print_message,
+    print_pairs,
+    print_table,
+)
 from featx.errors import CacheSpaceError, FeatxError
 from featx.formatting import file_size, pace, seconds
 
@@ -100,9 +108,7 @@ for command in (*report.COMMANDS, *model.COMMANDS):
 
 def main() -> None:
     """Run the command line and exit with its code: 0 success, 1 an error, 2 wrong usage."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # not a failure: a name that a terminal cannot show
-            stream.reconfigure(errors="backslashreplace")
+    open_standard_streams()
     # Asked to end: what is being written is finished or dropped, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     app(prog_name="featx")
@@ -125,9 +131,9 @@ def _common(
 ) -> None:
     hush_tensorflow()
     ctx.obj = not no_progress and sys.stderr.isatty()
-    logging.basicConfig(
-        level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr, force=True
-    )
+    log = logging.StreamHandler()
+    log.setFormatter(PrintableFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[log], force=True)
     logging.getLogger("featx").setLevel(logging.DEBUG if debug else logging.WARNING)
     if not debug:  # it advises against training several small networks in one process
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -213,8 +219,6 @@ def extract(
         suffix=suffix,
         follow_links=follow_links,
     )
-    for note in images.notes:
-        print_message(f"Note: {note}")
     options: dict[str, Any] = {"cache": cache, "batch_size": batch_size, "runtime": runtime}
     if dry_run:
         from featx.extraction.estimate import estimate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,37 @@ from rich.table import Table
 from rich.text import Text
 
 from featx.formatting import printable
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats log lines so that no name in them can steer a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line with control characters escaped."""
+        return printable(super().format(record), multiline=True)
+
+
+def open_standard_streams() -> None:
+    """Have standard input, output and error, whatever the caller closed.
+
+    A closed descriptor would be given to the next file that is opened, and what a library prints
+    would be written into that file.
+    """
+    closed = []
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free one: this
+            closed.append(descriptor)
+    # Open until the process ends.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not a failure: a name that a terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
+    if 1 in closed:
+        print_message("Standard output is closed: what would be printed there is lost.")
 
 
 def output() -> Console:

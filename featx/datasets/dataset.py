@@ -143,10 +143,9 @@ class Dataset:
             for path in paths
         ]
         notes += listing.notes(paths)
-        dataset = cls(items, _noted(items, notes), root)
-        for note in dataset.notes:
+        for note in notes:
             logger.warning("%s: %s", root, note)
-        return dataset
+        return cls(items, _noted(items, notes), root)
 
     @classmethod
     def from_table(
@@ -299,8 +298,11 @@ def as_dataset(
 
 
 def _noted(items: Iterable[Item], notes: Sequence[str] = ()) -> list[str]:
-    """Return the notes, and one on labels that look like slips of the pen."""
-    return [*notes, *notes_on(item.label for item in items)]
+    """Return the notes, and those on labels that look like slips of the pen, which are logged."""
+    found = notes_on(item.label for item in items)
+    for note in found:
+        logger.warning("%s", note)
+    return [*notes, *found]
 
 
 def _listed(index: int, entry: Any, base: Path) -> Item:

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import logging
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from rich.table import Table
 
 from featx.cli import terminal
@@ -77,3 +82,35 @@ def test_a_table_that_does_not_fit_becomes_sentences(
         "  accuracy 0.5",
         "the caption",
     ]
+
+
+@pytest.mark.parametrize("closed", ["1", "2", "0", "1 2"])
+def test_closed_streams_end_nothing(closed: str) -> None:
+    done = run_with_closed(closed, "backbones")
+    assert ("is lost" in done.stderr) == (closed == "1")
+    assert ("resnet50" in done.stdout) == ("1" not in closed)
+
+
+def test_no_file_takes_the_place_of_a_closed_stream(tmp_path: Path) -> None:
+    """The first file that is opened would get its descriptor, and what libraries print."""
+    folder = tmp_path / "images" / "a"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (40, 40), (200, 0, 0)).save(folder / "1.png")
+    options = ["-b", "mobilenet_v2", "--weights", "none", "--image-size", "32"]
+    command = ["extract", str(folder), *options, "--cache", str(tmp_path / "cache")]
+    run_with_closed("1 2", *command)
+    assert "cached    1" in run_with_closed("0", *command).stdout
+
+
+def run_with_closed(descriptors: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    shut = " ".join(f"{descriptor}>&-" for descriptor in descriptors.split())
+    command = ["sh", "-c", f'"$@" {shut}', "sh", sys.executable, "-m", "featx", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_names_in_the_log_steer_no_terminal() -> None:
+    record = logging.LogRecord("featx", logging.WARNING, "", 0, "%s", ("a\x1b[2J\rb",), None)
+    assert terminal.PrintableFormatter("%(message)s").format(record) == "a\\x1b[2J\\rb"
