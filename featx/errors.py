@@ -89,6 +89,13 @@ class ImageChangedError(ImageReadError):
     code = 8
 
 
+class ImageMemoryError(ImageError):
+    """There was not enough memory to decode the image; the failure is not cached."""
+
+    code = 10
+    permanent = False
+
+
 IMAGE_ERRORS: dict[int, type[ImageError]] = {
     error.code: error
     for error in (
@@ -101,6 +108,7 @@ IMAGE_ERRORS: dict[int, type[ImageError]] = {
         ImageReadError,
         ImageChangedError,
         MissingDecoderError,
+        ImageMemoryError,
     )
 }
 

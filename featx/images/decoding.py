@@ -22,6 +22,7 @@ from featx.errors import (
     ImageChangedError,
     ImageDecodeError,
     ImageError,
+    ImageMemoryError,
     ImageReadError,
     ImageTooLargeError,
     NotAnImageError,
@@ -55,6 +56,7 @@ _SCALED = "pillow; JPEG at the smallest of 8/8, 4/8, 2/8, 1/8 that is twice the 
 # O_NONBLOCK: opening a FIFO without a writer would otherwise wait for ever.
 _READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _QUIET = forking.lock()
+_ALONE = forking.lock()
 # EXIF tag 0x0112; values from the EXIF 2.3 standard, table of orientations.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -379,13 +381,53 @@ def _open_pil(image: Image.Image, max_pixels: int = MAX_PIXELS) -> _Opened:
 
 
 def _named(decode_it: Callable[[], T], content: bytes, name: str, max_pixels: int) -> T:
-    """Return what a decoder gives; each of its failures becomes an ImageError with a reason."""
+    """Return what a decoder gives; each of its failures becomes an ImageError with a reason.
+
+    What looks damaged is decoded once more, one image at a time: libjpeg, libwebp, libtiff and zlib
+    call it damage where they had no memory.
+    """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise ExtractionError(
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is True: truncated files would be filled "
             "with grey "
             "without a word. Set it to False; featx reports such files by name instead."
         )
+    try:
+        return _translated(decode_it, content, name, max_pixels)
+    except (ImageDecodeError, TruncatedImageError, ImageMemoryError):
+        with _ALONE:
+            _check_memory(content)
+            return _translated(decode_it, content, name, max_pixels)
+
+
+# Where no size is known, as much as a photograph of 32 megapixels is asked for.
+_UNKNOWN = (8192, 4096)
+
+
+def _check_memory(content: bytes) -> None:
+    """Raise ImageMemoryError if the memory that decoding an image can take is not to be had."""
+    try:
+        with Image.open(io.BytesIO(content), formats=formats.PILLOW_FORMATS) as image:
+            width, height = image.size
+    except Exception:  # libwebp cannot even tell the size without memory
+        width, height = _UNKNOWN
+    try:
+        # A progressive JPEG's coefficients take 6 bytes a pixel beside the 3 of the image, and
+        # libraries copy.
+        np.empty(12 * min(width * height, MAX_PIXELS) + (32 << 20), np.uint8)
+    except MemoryError as error:
+        known = (width, height) != _UNKNOWN
+        raise _no_memory(f" {width} x {height} pixels" if known else "") from error
+
+
+def _no_memory(what: str = "") -> ImageMemoryError:
+    return ImageMemoryError(
+        f"not enough memory to decode{what or ' it'} now; run again where there is more, or save a "
+        "smaller copy"
+    )
+
+
+def _translated(decode_it: Callable[[], T], content: bytes, name: str, max_pixels: int) -> T:
     try:
         try:
             return decode_it()
@@ -396,12 +438,20 @@ def _named(decode_it: Callable[[], T], content: bytes, name: str, max_pixels: in
                 warnings.simplefilter("ignore")
                 return decode_it()
     except Image.DecompressionBombError as error:
+        own = Image.MAX_IMAGE_PIXELS
+        if own is not None and 2 * own < max_pixels:
+            raise ImageReadError(
+                f"PIL.Image.MAX_IMAGE_PIXELS is {own:,} in this program, which keeps Pillow from "
+                "opening it; featx has a limit of its own"
+            ) from error
         raise ImageTooLargeError(
             f"over {max_pixels:,} pixels; not decoded. Save a smaller copy"
         ) from error
     except UnidentifiedImageError as error:
         raise formats.unidentified(content, _suffix(name)) from error
-    except (ImageError, MemoryError):
+    except MemoryError as error:
+        raise _no_memory() from error
+    except ImageError:
         raise
     # Damaged files make Pillow's plugins fail with OSError, SyntaxError, ValueError, struct.error,
     # IndexError, zlib.error and others: whatever it is, this image has no pixels.
