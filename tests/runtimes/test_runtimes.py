@@ -256,10 +256,15 @@ def test_the_next_call_gets_the_runtime_of_the_last(tmp_path: Path) -> None:
     assert start(TINY, 4, "keras", tmp_path) is first
     other = start(TINY, 2, "keras", tmp_path)
     assert (other is first, other.batch_size) == (False, 2)
-    # Only one is kept: networks are large.
-    assert start(TINY, 4, "keras", tmp_path) is not first
-    last = weakref.ref(start(TINY, 4, "keras", tmp_path))
-    del first, other
+    assert start(TINY, 4, "keras", tmp_path) is first, "threads in turn share what is in use"
+    # Only one is kept that nobody uses: networks are large.
+    left = weakref.ref(other)
+    del other
+    gc.collect()
+    assert left() is None
+    last = weakref.ref(first)
+    del first
+    assert last() is not None
     forget()
     gc.collect()
     assert last() is None
