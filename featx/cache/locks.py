@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import ModuleType
 
 from featx.errors import CacheSecurityError
+from featx.formatting import printable
 from featx.storage import folders
 
 fcntl: ModuleType | None
@@ -27,6 +30,8 @@ logger = logging.getLogger(__name__)
 # A lock that is requested without waiting answers at once; where a network's lock service is
 # dead, never.
 ANSWER_SECONDS = 2.0
+# How long others are waited for before it is said whom.
+SILENT_SECONDS = 5.0
 _BUSY = (errno.EWOULDBLOCK, errno.EACCES)
 
 
@@ -57,11 +62,15 @@ class Claims:
     ----------
     folder : Path
         The folder of the files; it may be removed at any time.
+    silent_seconds : float
+        How long others are waited for before it is said whom.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, silent_seconds: float = SILENT_SECONDS) -> None:
         self._folder = folder
+        self.silent_seconds = silent_seconds
         self._usable = fcntl is not None
+        self._suspended: set[_Holder] = set()
 
     def take(self, name: str) -> Claim | None:
         """Return the claim on a block, or None while another process has it."""
@@ -82,13 +91,33 @@ class Claims:
         except OSError as raised:
             error = raised
         if error is None:
+            _sign(descriptor)
             return Claim(path, descriptor)
         if descriptor >= 0 and not isinstance(error, TimeoutError):
             os.close(descriptor)
         if descriptor >= 0 and error.errno in _BUSY:
-            return None
+            return self._unless_suspended(path)
         logger.debug("no claims in %s: %s", self._folder, error)
         self._usable = False
+        return Claim()
+
+    def holder(self, name: str) -> str:
+        """Return in words which process has the claim on a block, as far as it can be told."""
+        found = _read_holder(self._folder / f"{name}.lock")
+        return "another process" if found is None else f"process {found.pid} on {found.host}"
+
+    def _unless_suspended(self, path: Path) -> Claim | None:
+        """Return None for a claim that a process works on, and one of ours if that is suspended."""
+        found = _read_holder(path)
+        if found is None or found.place != _place() or not _is_suspended(found.pid):
+            return None
+        if found not in self._suspended:
+            self._suspended.add(found)
+            logger.warning(
+                "process %d is suspended (Ctrl-Z?) and has blocks that are needed here: they are "
+                "computed again",
+                found.pid,
+            )
         return Claim()
 
     def wait(
@@ -107,6 +136,7 @@ class Claims:
         """
         missing = set(names)
         deadline = time.monotonic() + patience
+        silent_until = time.monotonic() + self.silent_seconds
         while missing and time.monotonic() < deadline:
             came = {name for name in missing if arrived(name)}
             if came:
@@ -119,7 +149,60 @@ class Claims:
                 claim.release()
                 if not arrived(min(missing)):
                     return
+            if time.monotonic() > silent_until:
+                silent_until = deadline + patience  # once
+                logger.warning(
+                    "waiting for %s, which computes %d blocks that are needed here",
+                    self.holder(min(missing)),
+                    len(missing),
+                )
             time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class _Holder:
+    """A process that has a claim: its number, and where that number is its own."""
+
+    pid: int
+    place: str
+    host: str
+
+
+def _sign(descriptor: int) -> None:
+    """Write into a claim's file whose it is; nothing depends on it."""
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()} {_place()} {socket.gethostname()}\n".encode())
+
+
+def _place() -> str:
+    """Return what tells apart machines, and containers in which processes are numbered anew."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}:{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return "-"
+
+
+def _read_holder(path: Path) -> _Holder | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            pid, place, host = os.read(descriptor, 512).decode().split()
+        finally:
+            os.close(descriptor)
+        return _Holder(int(pid), place, printable(host[:100]))
+    except (OSError, ValueError):
+        return None
+
+
+def _is_suspended(pid: int) -> bool:
+    """Return whether a process of this machine is stopped; the letters are those of proc(5)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError, ValueError):
+        return False
+    return state in ("T", "t")
 
 
 def _lock(descriptor: int) -> OSError | None:

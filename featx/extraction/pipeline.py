@@ -226,10 +226,18 @@ class Pipeline:
             return claim
         # It may hold the probe images by which this environment's next block is judged.
         deadline = time.monotonic() + self._settings.patience_seconds
+        silent_until = time.monotonic() + self._claims.silent_seconds
         while claim is None and not self._stopped and time.monotonic() < deadline:
             if self._store.load(name) or self._guard.wait(0.05):
                 break
             claim = self._claims.take(name)
+            if claim is None and time.monotonic() > silent_until:
+                silent_until = deadline  # once
+                logger.warning(
+                    "waiting for the first block of %s: it tells whether this machine computes "
+                    "the same",
+                    self._claims.holder(name),
+                )
         return claim
 
     def _missing(self, job: Job) -> np.ndarray:

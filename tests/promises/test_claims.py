@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -154,3 +158,61 @@ def test_a_claim_makes_no_cache_where_there_is_none(tmp_path: Path) -> None:
     assert claim is not None  # and the work goes on without it
     claim.release()
     assert not list(tmp_path.iterdir())
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from featx.cache.locks import Claims
+claim = Claims(Path(sys.argv[1])).take("block")
+print("taken" if claim is not None else "left", flush=True)
+time.sleep(300)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a process that has the claim on a block, and works."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "claims")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "taken\n"
+        yield process
+        process.kill()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="who is suspended is read there")
+def test_a_suspended_process_is_not_waited_for(
+    tmp_path: Path, holder: subprocess.Popen[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = Claims(tmp_path / "claims")
+    assert ours.take("block") is None
+    holder.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    while (claim := ours.take("block")) is None:
+        assert time.monotonic() < began + 60
+        time.sleep(0.05)
+    claim.release()
+    again = ours.take("block")
+    assert again is not None
+    assert [record.message for record in caplog.records] == [
+        f"process {holder.pid} is suspended (Ctrl-Z?) and has blocks that are needed here: they "
+        "are computed again"
+    ]
+    holder.send_signal(signal.SIGCONT)
+    while ours.take("block") is not None:
+        assert time.monotonic() < began + 120
+        time.sleep(0.05)
+
+
+def test_who_is_waited_for_is_said(
+    tmp_path: Path, holder: subprocess.Popen[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = Claims(tmp_path / "claims", silent_seconds=0.1)
+    ours.wait({"block"}, lambda name: False, patience=1.0)
+    name = f"process {holder.pid} on {socket.gethostname()}"
+    assert [record.message for record in caplog.records] == [
+        f"waiting for {name}, which computes 1 blocks that are needed here"
+    ]
+    (tmp_path / "claims" / "block.lock").write_bytes(b"\x1b]0;x\x07 \xff")
+    assert ours.holder("block") == ours.holder("no such") == "another process"
