@@ -22,6 +22,10 @@ from featx.storage.local import FolderStorage
 # A file changed within this time of its reading may be changed again without a trace in its
 # times: git's "racy" rule (git documentation, technical/racy-git).
 RACY_NS = 2_000_000_000
+# Change times that are multiples of this are a file system's of whole seconds (squashfs, ISO 9660,
+# FAT, sshfs, ext3) or of milliseconds, or were set by whoever built its image: the same may stand
+# beside other content. On others one file in a million has such a time, and is only read again.
+COARSE_NS = 1_000_000
 
 
 # What is known of a file, packed: as Python objects it would be 300 bytes more per file.
@@ -42,9 +46,12 @@ class KnownFiles:
 
     Notes
     -----
-    A file is believed to be unchanged if size, modification time, change time and inode are the
-    same, and both times are more than 2 s before its last reading. Everything else, a clock set
-    back included, makes it read again.
+    A file is believed to be unchanged if size, modification time, change time, inode and device
+    are the same, the change time is finer than a millisecond, and both times are more than 2 s
+    before its last reading. Everything else, a clock set back included, makes it read again.
+
+    That assumes a file system which sets the change time at each write, by a clock that is no more
+    than 2 s behind this machine's.
     """
 
     def __init__(self, root: Path, location: Path | None) -> None:
@@ -70,7 +77,7 @@ class KnownFiles:
         except OSError:
             return None
         *before, read_at, digest = _ENTRY.unpack(known)
-        safe = max(stat[1], stat[2]) < read_at - RACY_NS
+        safe = max(stat[1], stat[2]) < read_at - RACY_NS and stat[2] % COARSE_NS
         return digest if stat == tuple(before) and safe else None
 
     def remember(self, path: Path, stat: os.stat_result, read_at: int, digest: Digest) -> None:
@@ -156,4 +163,6 @@ def now_ns() -> int:
 def _stat(status: os.stat_result) -> _Stat:
     # Years after 2262 do not fit, and are never safe.
     modified, changed = (min(ns, MAX_INT64) for ns in (status.st_mtime_ns, status.st_ctime_ns))
-    return status.st_size, modified, changed, status.st_ino & MAX_INT64
+    # Of two mounts at one place, files have the same numbers; their devices differ most often.
+    place = (status.st_ino ^ (status.st_dev << 40)) & MAX_INT64
+    return status.st_size, modified, changed, place

@@ -190,6 +190,10 @@ def extract(
     batch_size: BatchSize = None,
     runtime: Runtime = "auto",
     on_error: OnError = "raise",
+    no_stat_cache: Annotated[
+        bool,
+        typer.Option("--no-stat-cache", help="Read every file, also those that look unchanged."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only estimate the cost, from a short trial.")
     ] = False,
@@ -225,7 +229,14 @@ def extract(
 
         _print_estimate(estimate(images, chosen, **options))
         return
-    features = featx.extract(images, chosen, **options, on_error=on_error, progress=ctx.obj)
+    features = featx.extract(
+        images,
+        chosen,
+        **options,
+        on_error=on_error,
+        progress=ctx.obj,
+        stat_cache=not no_stat_cache,
+    )
     if out is not None:
         features.save(out)
     _print_summary(features, out)

@@ -39,6 +39,7 @@ def extract(
     runtime: str | Runtime = "auto",
     on_error: str = "raise",
     progress: bool = True,
+    stat_cache: bool = True,
 ) -> Features:
     """Return the embeddings of a dataset; only images never seen before are computed.
 
@@ -62,6 +63,9 @@ def extract(
         "skip": bad images are left out and listed in ``features.failures``.
     progress : bool, default=True
         Whether a progress bar is shown while something is computed.
+    stat_cache : bool, default=True
+        Whether a file whose size, times and inode are those of its last reading is taken to be
+        unchanged; False reads every file again, to be sure on file systems that lie about times.
 
     Returns
     -------
@@ -94,6 +98,7 @@ def extract(
         runtime=runtime,
         on_error=on_error,
         progress=progress,
+        stat_cache=stat_cache,
     )
 
 
@@ -107,6 +112,7 @@ def extract_with(
     runtime: str | Runtime = "auto",
     on_error: str = "raise",
     progress: bool = True,
+    stat_cache: bool = True,
 ) -> Features:
     """Do what ``extract`` does with other settings than its own."""
     began = time.perf_counter()
@@ -125,7 +131,9 @@ def extract_with(
     )
     mark_used(store.folder)
     lazy = LazyRuntime(backbone, batch_size, runtime, store, dataset, settings)
-    ledger, features, statistics = _scanned(dataset, backbone, store, lazy, progress, settings)
+    ledger, features, statistics = _scanned(
+        dataset, backbone, store, lazy, progress, stat_cache, settings
+    )
     if ledger.failures and on_error == "raise":
         raise BadImagesError(ledger.failures, ledger.total)
     noticed = statistics.remarks.log(ledger.digests(), ledger.labels, ledger.ids)
@@ -162,6 +170,7 @@ def _scanned(
     store: Store,
     runtime: LazyRuntime,
     progress: bool,
+    stat_cache: bool,
     settings: Settings,
 ) -> tuple[Ledger, np.ndarray, Statistics]:
     """Scan until every good image has its embedding: hardly ever more than once.
@@ -187,6 +196,7 @@ def _scanned(
             scaled=backbone.scaled,
             claims=Claims(store.folder / "claims") if scans < _SCANS_WITH_CLAIMS else None,
             progress=progress,
+            stat_cache=stat_cache,
             settings=settings,
         )
         statistics.add(scan)

@@ -147,6 +147,7 @@ def scan_dataset(
     scaled: bool = False,
     claims: Claims | None = None,
     progress: bool = False,
+    stat_cache: bool = True,
     settings: Settings = DEFAULT,
 ) -> ScanResult:
     """Look each image up, compute those that are not cached, and publish their blocks.
@@ -170,6 +171,8 @@ def scan_dataset(
         Which blocks other processes compute; without, none is left to others.
     progress : bool, default=False
         Whether a progress bar is shown while something is computed.
+    stat_cache : bool, default=True
+        Whether a file that looks unchanged by its stat is not read again.
     settings : Settings, optional
 
     Raises
@@ -183,7 +186,7 @@ def scan_dataset(
     ledger = Ledger(dataset.known_length)
     # All that is needed to compute is gone when this returns: the embeddings are read next.
     outcome = _computed(
-        dataset, store, start, guard, ledger, side, scaled, claims, progress, settings
+        dataset, store, start, guard, ledger, side, scaled, claims, progress, stat_cache, settings
     )
     seconds = time.perf_counter() - began if outcome.computed else 0.0
     if outcome.shortage is None and ledger.too_many_bad():
@@ -203,10 +206,12 @@ def _computed(
     scaled: bool,
     claims: Claims | None,
     progress: bool,
+    stat_cache: bool,
     settings: Settings,
 ) -> Outcome:
     """Fill the ledger, and compute and publish what is not cached."""
-    lookup = _Lookup(store, KnownFiles(store.root, dataset.location), side, scaled)
+    known = KnownFiles(store.root, dataset.location if stat_cache else None)
+    lookup = _Lookup(store, known, side, scaled)
     threads = max(2, runtimes.cpu_count())
     pool = ThreadPoolExecutor(threads, thread_name_prefix="featx-read")
     bar = ProgressBar(dataset.known_length, progress)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import featx
+from featx.cache import stat_index
 from featx.cache.stat_index import RACY_NS, KnownFiles, known_sources, now_ns
+from featx.images import decoding
 from featx.images.content_hash import of_content
+from tests.conftest import draw_folder
+from tests.fakes import TINY, CountingRuntime
 
 
 def test_bytes_and_pixels() -> None:
@@ -78,3 +86,64 @@ def test_what_was_read_by_a_relative_path_is_found_from_anywhere(
     assert KnownFiles(tmp_path / "cache", Path()).find(Path("image")) == b"d" * 32
     monkeypatch.chdir("/")
     assert known_sources(tmp_path / "cache") == {b"d" * 32: tmp_path / "image"}
+
+
+@pytest.mark.parametrize(
+    ("changed_ns", "trusted"),
+    [(1_700_000_000_123_456_789, True), (1_700_000_000_000_000_000, False), (10**15, False)],
+)
+def test_coarse_change_times_are_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed_ns: int, trusted: bool
+) -> None:
+    real = stat_index._stat
+    monkeypatch.setattr(
+        stat_index, "_stat", lambda status: (*real(status)[:2], changed_ns, *real(status)[3:])
+    )
+    found = known(tmp_path, now_ns() + 2 * RACY_NS).find(tmp_path / "image")
+    assert (found is not None) == trusted
+
+
+def test_versions_of_a_read_only_image_mounted_at_one_place(tmp_path: Path) -> None:
+    """squashfs with clamped times: size, both times and inode are the same, the content is not."""
+    if os.getuid() != 0 or shutil.which("mksquashfs") is None:
+        pytest.skip("needs root and mksquashfs")
+    (tmp_path / "mounted").mkdir()
+    (tmp_path / "cache").mkdir()
+    stats = []
+    for version in ("one", "two"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "image").write_text(version)
+        image = tmp_path / f"{version}.sq"
+        make = ["mksquashfs", tmp_path / version, image, "-all-time", "1700000000", "-quiet"]
+        subprocess.run([*make, "-mkfs-time", "1700000000"], check=True, capture_output=True)
+        mount = ["mount", "-o", "loop,ro", image, tmp_path / "mounted"]
+        if subprocess.run(mount, check=False, capture_output=True).returncode:
+            pytest.skip("this machine mounts no squashfs")
+        try:
+            path = tmp_path / "mounted" / "image"
+            files = KnownFiles(tmp_path / "cache", tmp_path / "mounted")
+            assert files.find(path) is None
+            files.remember(path, os.stat(path), now_ns(), of_content(path.read_bytes()))
+            files.save()
+            stats.append(stat_index._stat(os.stat(path)))
+        finally:
+            subprocess.run(["umount", tmp_path / "mounted"], check=True)
+    assert stats[0] == stats[1]
+
+
+def test_nothing_is_known_where_it_is_not_wanted(tmp_path: Path) -> None:
+    folder = draw_folder(tmp_path / "images", 2)
+    runtime = CountingRuntime()
+    reads: list[Path] = []
+    read = decoding.read_with_stat
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding, "read_with_stat", lambda path: reads.append(path) or read(path))  # type: ignore[func-returns-value]
+        for path in folder.rglob("*.png"):
+            os.utime(path, (10**9, 10**9))
+        time.sleep(RACY_NS / 1e9 + 0.1)
+        for stat_cache, expected in ((True, 6), (True, 0), (False, 6)):
+            reads.clear()
+            featx.extract(
+                folder, TINY, cache=tmp_path / "cache", runtime=runtime, stat_cache=stat_cache
+            )
+            assert len(reads) == expected
