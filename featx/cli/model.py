@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -207,7 +210,13 @@ def serve(
         ) from error
     loaded = _loaded(model, sha256, weights, None)
     print_message(f"http://{host}:{port} (stop with Ctrl-C)")
-    run(loaded, host=host, port=port, k=top)
+    try:
+        run(loaded, host=host, port=port, k=top)
+    finally:
+        # A thread inside a decoder cannot be stopped, and Python would wait for it.
+        if any(thread.name.startswith("AnyIO") for thread in threading.enumerate()):
+            sys.stdout.flush()
+            os._exit(0)
 
 
 def _loaded(

@@ -74,8 +74,9 @@ class Answers:
         ImageError
             The bytes are not an image that can be used.
         """
+        # Not under the lock: an image that holds its decoder up holds up nobody else.
+        pixels = decoding.load(content, self._backbone.side, scaled=self._backbone.scaled)
         with self._lock:
-            pixels = decoding.load(content, self._backbone.side, scaled=self._backbone.scaled)
             features = np.asarray(self._runtime.run(pixels[None]))[:1]
             top = self._classifier.top(self._classifier.scores(features)[0], self._k)
             found: dict[str, Any] = {

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 from pathlib import Path
 from typing import Any
 
+from anyio import to_thread
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -35,6 +36,13 @@ TYPES = frozenset(
 """The content types that are accepted; the bytes decide what an image is."""
 
 _UPLOAD_SECONDS = 30
+# An image is decoded and computed in a fraction of a second; one that holds a decoder for longer
+# holds a thread, and nobody else.
+_ANSWER_SECONDS = 30
+# Bodies of 16 MiB that are in memory at a time.
+_UPLOADS = 32
+_CONNECTIONS = 1000
+_SHUTDOWN_SECONDS = 5
 _LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 _HERE = Path(__file__).parent
 _HEADERS = {
@@ -79,8 +87,8 @@ def create_app(classifier: Any, *, k: int = 5, host: str = "127.0.0.1") -> Starl
     k : int
         Number of classes, and of training images, in an answer.
     host : str
-        The host name of the server. If it is this machine's loopback name, requests for other
-        names are refused, so that a page from elsewhere cannot reach it by DNS rebinding.
+        The name or address that the server listens on. If only this machine reaches it, requests
+        for other names are refused, so that a page from elsewhere cannot reach it by DNS rebinding.
 
     Raises
     ------
@@ -90,14 +98,22 @@ def create_app(classifier: Any, *, k: int = 5, host: str = "127.0.0.1") -> Starl
         The weights on this machine are not those the classifier was trained with.
     """
     answers = Answers(classifier, k)
+    uploads = asyncio.Semaphore(_UPLOADS)
 
     async def predict(request: Request) -> Response:
-        content = await _upload(request)
         explain = request.query_params.get("explain") == "1"
-        try:
-            return JSONResponse(await run_in_threadpool(answers.answer, content, explain))
-        except ImageError as error:
-            raise HTTPException(422, f"this image cannot be used: {error}") from error
+        async with uploads:
+            content = await _upload(request)
+            # Its thread is left behind where it takes too long: a decoder cannot be stopped.
+            work = to_thread.run_sync(answers.answer, content, explain, abandon_on_cancel=True)
+            try:
+                return JSONResponse(await asyncio.wait_for(work, _ANSWER_SECONDS))
+            except ImageError as error:
+                raise HTTPException(422, f"this image cannot be used: {error}") from error
+            except TimeoutError as error:
+                raise HTTPException(
+                    503, f"no answer within {_ANSWER_SECONDS} seconds for this image"
+                ) from error
 
     async def metadata(request: Request) -> Response:
         return JSONResponse(answers.metadata())
@@ -105,7 +121,7 @@ def create_app(classifier: Any, *, k: int = 5, host: str = "127.0.0.1") -> Starl
     pages = {"/": "page.html", "/page.js": "page.js", "/page.css": "page.css"}
     routes = [Route(path, _file(name)) for path, name in pages.items()]
     routes += [Route("/metadata", metadata), Route("/predict", predict, methods=["POST"])]
-    known = [*_LOOPBACK, host] if host in _LOOPBACK else ["*"]
+    known = [*_LOOPBACK, host.casefold()] if is_loopback(host) else ["*"]
     return Starlette(
         routes=routes,
         middleware=[
@@ -116,8 +132,23 @@ def create_app(classifier: Any, *, k: int = 5, host: str = "127.0.0.1") -> Starl
     )
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches a server that listens on this name or address.
+
+    >>> [is_loopback(host) for host in ("127.0.0.2", "LOCALHOST", "[::1]", "0.0.0.0", "a.org")]
+    [True, True, True, False, False]
+    """
+    name = host.strip("[]").casefold().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
 def run(classifier: Any, *, host: str = "127.0.0.1", port: int = 8000, k: int = 5) -> None:
-    """Serve until interrupted.
+    """Serve until interrupted; requests that are answered then have 5 seconds left.
 
     Raises
     ------
@@ -126,14 +157,18 @@ def run(classifier: Any, *, host: str = "127.0.0.1", port: int = 8000, k: int = 
     """
     import uvicorn
 
+    from featx.serving.connections import DeadlineProtocol
+
     uvicorn.run(
         create_app(classifier, k=k, host=host),
         host=host,
         port=port,
+        http=DeadlineProtocol,
         log_level="warning",
         server_header=False,
-        limit_concurrency=32,
+        limit_concurrency=_CONNECTIONS,
         timeout_keep_alive=5,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
 
 

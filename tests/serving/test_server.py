@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import http.client
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +24,7 @@ import pytest
 from sklearn.linear_model import RidgeClassifier
 
 from featx import heads
-from featx.classifier.classifier import ImageClassifier
+from featx.classifier.classifier import ImageClassifier, load
 from featx.errors import HeadError
 from tests.classifier.file.test_model_file import trained
 from tests.conftest import draw_folder
@@ -34,6 +36,7 @@ pytest.importorskip("uvicorn")
 
 from featx.serving import create_app
 from featx.serving.answers import _text
+from featx.serving.connections import REQUEST_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 JPEG = "image/jpeg"
@@ -243,6 +246,111 @@ DROP = """(base64) => {
   data.items.add(new File([bytes], "x.png", {type: "image/png"}));
   return data;
 }"""
+
+
+def test_silent_connections_shut_nobody_out(server: Server) -> None:
+    """Forty of them once did, for as long as they liked; single bytes are silence, too."""
+    silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(60)]
+    for connection in silent[::2]:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\n")
+    began = time.monotonic()
+    try:
+        content = next(server.images.rglob("*.png")).read_bytes()
+        assert server.ask(body=content)[0] == 200
+        while silent and time.monotonic() < began + 5 * REQUEST_SECONDS:
+            for connection in list(silent):
+                connection.settimeout(0.01)
+                try:
+                    connection.sendall(b"X")
+                    closed = connection.recv(1) == b""
+                except TimeoutError:
+                    continue
+                except OSError:
+                    closed = True
+                if closed:
+                    connection.close()
+                    silent.remove(connection)
+            time.sleep(0.2)
+        assert not silent
+    finally:
+        for connection in silent:
+            connection.close()
+
+
+HOLD = """
+import sys, time
+from featx.cli.app import main
+from featx.serving import answers
+answers.decoding.load = lambda *_, **__: time.sleep(3600)  # as a hostile image holds its decoder
+sys.argv = ["featx", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_whatever_it_does(
+    sign: signal.Signals, server: Server, tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    model = server.log.parent / "m.featx"
+    words = [sys.executable, "-c", HOLD, "serve", str(model), "--port", str(port)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, env=environment)
+    try:
+        for _ in range(1200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None
+            time.sleep(0.25)
+        with socket.create_connection(("127.0.0.1", port)) as asking:
+            head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+            asking.sendall(head + b"Content-Length: 3\r\n\r\nabc")
+            time.sleep(1)
+            began = time.monotonic()
+            process.send_signal(sign)
+            process.wait(60)
+            assert time.monotonic() < began + 30
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("host", "asked", "allowed"),
+    [
+        ("127.0.0.1", "evil.example", False),
+        ("127.0.0.2", "evil.example", False),
+        ("127.0.0.2", "127.0.0.2", True),
+        ("LOCALHOST", "evil.example", False),
+        ("LOCALHOST", "localhost", True),
+        ("::1", "evil.example", False),
+        ("0.0.0.0", "evil.example", True),
+    ],
+)
+def test_whom_a_server_answers(host: str, asked: str, allowed: bool, server: Server) -> None:
+    app = create_app(load(server.log.parent / "m.featx"), host=host)
+    found: list[int] = []
+
+    async def ask() -> None:
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                found.append(message["status"])
+
+        scope = {
+            "type": "http", "method": "GET", "path": "/page.css", "raw_path": b"/page.css",
+            "query_string": b"", "headers": [(b"host", asked.encode())], "scheme": "http",
+            "http_version": "1.1", "server": (host, 80), "client": ("127.0.0.1", 1),
+        }  # fmt: skip
+        await app(scope, receive, send)
+
+    asyncio.run(ask())
+    assert found == [200 if allowed else 400]
 
 
 def test_the_page_in_a_browser(server: Server, tmp_path: Path) -> None:
