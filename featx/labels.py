@@ -15,6 +15,7 @@ from featx.errors import DatasetError
 Label = str | int | float | bool
 """A class name, or a number or boolean that was given as one."""
 
+_DECIMAL = re.compile(r"-?[0-9]{1,15}\.[0-9]{1,15}", re.ASCII)
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
 
 
@@ -84,7 +85,7 @@ def _kind(label: Any) -> str:
 
 def _plain(label: Any) -> Label:
     if isinstance(label, bytes):
-        label = label.decode()
+        label = label.decode("utf-8", "surrogateescape")
     if isinstance(label, str):
         return class_name(label)
     number: Label = np.asarray(label).item()
@@ -153,9 +154,20 @@ def as_targets(labels: np.ndarray) -> np.ndarray:
 
     scikit-learn sorts text by its characters, "10" before "9": whole numbers written as text are
     numbers to a head. ``targets.astype(labels.dtype)`` is the way back.
+
+    Raises
+    ------
+    DatasetError
+        The labels are numbers with a fraction, or infinite.
     """
     if labels.dtype.kind == "O":
         labels = labels.astype(str)
+    if labels.dtype.kind == "f" and not all(value.is_integer() for value in labels.tolist()):
+        example = next(value for value in labels.tolist() if not value.is_integer())
+        raise DatasetError(
+            f"labels such as {example!r} are real numbers, and featx trains classifiers. If they "
+            "are names of classes, give them as text: list(map(str, labels))."
+        )
     if labels.dtype.kind == "U" and _are_whole(set(labels.tolist())):
         return labels.astype(np.int64)
     return labels
@@ -196,12 +208,13 @@ def positions_in(classes: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _value(label: Label) -> Any:
+    if not isinstance(label, str):
+        return label
     if label in ("True", "False"):
         return label == "True"
-    try:
-        return float(label)
-    except ValueError:
-        return label
+    if _WHOLE.fullmatch(label):
+        return int(label)  # as a float, two long ones could be equal
+    return float(label) if _DECIMAL.fullmatch(label) else label
 
 
 def notes_on(labels: Iterable[Label | None]) -> list[str]:

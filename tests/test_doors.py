@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,23 @@ def paths(request: pytest.FixtureRequest, tmp_path: Path) -> list[Path]:
     return found
 
 
+class Stream:
+    """What featx uses of a tf.data.Dataset; each image is a batch of its own."""
+
+    def __init__(self, images: list[np.ndarray], y: list[Any] | None) -> None:
+        shape = type("Shape", (tuple,), {"rank": property(len)})
+        spec = type("Spec", (), {"shape": shape((None, None, None, 3))})
+        self.element_spec = spec if y is None else (spec, spec)
+        self._images, self._y = images, y
+
+    def cardinality(self) -> int:
+        return len(self._images)
+
+    def as_numpy_iterator(self) -> Iterator[Any]:
+        for number, image in enumerate(self._images):
+            yield image[None] if self._y is None else (image[None], np.array([self._y[number]]))
+
+
 def doors(paths: list[Path], y: list[Any] | None) -> dict[str, Any]:
     """Return the same images, with their labels where `y` has them, through each door."""
     labelled = [] if y is None else [y]
@@ -96,6 +113,7 @@ def doors(paths: list[Path], y: list[Any] | None) -> dict[str, Any]:
         "list of pixels": Dataset.from_paths([decoding.pixels(path) for path in paths], *labelled),
         "array": Dataset.from_array(np.stack([decoding.pixels(path) for path in paths]), *labelled),
         "table": Dataset.from_table(frame, label_column=label_column),
+        "stream": Dataset.from_tf(Stream([decoding.pixels(path) for path in paths], y)),
         "series": Dataset.from_paths(list(pd.Series(frame["path"])), *labelled),
     }
 

@@ -84,7 +84,7 @@ def test_labels_that_are_none(labels: Any, said: str) -> None:
         (["٣", "2"], ["2", "٣"]),  # digits of another script are text
         (["9" * 30, "1"], ["1", "9" * 30]),
         ([10, 9, 1], [1, 9, 10]),
-        ([0.5, 10.0, 9.0], [0.5, 9.0, 10.0]),
+        ([1.0, 10.0, 9.0], [1.0, 9.0, 10.0]),
         ([True, False], [False, True]),
     ],
 )
@@ -133,3 +133,17 @@ def test_names_that_look_like_slips_get_a_note() -> None:
     assert "' cat', 'Cat', 'cat'" in note
     assert "dog" not in note
     assert notes_on(["a", "b", 1, None]) == []
+
+
+@pytest.mark.parametrize("labels", [[0.5, 1.0], [1.0, float("inf")], np.float32([0.1, 2])])
+def test_real_numbers_are_not_classes(labels: Any) -> None:
+    with pytest.raises(DatasetError, match="are real numbers, and featx trains classifiers"):
+        as_targets(np.asarray(labels))
+
+
+def test_odd_text_and_long_numbers() -> None:
+    assert labelled([b"K\xfche", "x"]) == ["K\udcfche", "x"]
+    long = [str(2**53), str(2**53 + 1)]
+    arrays = np.array(long, object), np.array([2**53, 2**53 + 1])
+    assert positions_in(*arrays).tolist() == [0, 1]
+    assert positions_in(np.array(["1e1", "2"], object), np.array([10, 2])).tolist() == [-1, 1]

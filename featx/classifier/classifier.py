@@ -149,7 +149,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             No head has the name given.
         """
         head = heads.find(self.head)
-        images, features, labels, sources = self._training_set(X, y)
+        images, features, labels, sources = self._training_set(
+            X, y, sample_weight is not None or groups is not None
+        )
         targets = as_targets(labels)
         if groups is not None:
             groups = groups_of(groups, X, images)
@@ -171,7 +173,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _training_set(
-        self, X: Any, y: Any
+        self, X: Any, y: Any, by_position: bool
     ) -> tuple[Dataset | Features, Features, np.ndarray, Sequence[Any]]:
         """Return images, their features and labels, and what there is to show of each."""
         if isinstance(X, Features):
@@ -179,6 +181,11 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             labels = labels_of(X.y if y is None else label_array(as_labels(y, X.ids)))
             return X, X, labels, [None] * len(X)
         images = as_images(X, y)
+        if images.known_length is None and by_position:
+            raise DatasetError(
+                "sample_weight and groups belong to images by their position, and a stream has no "
+                "order that it promises. Give them beside a list, a table or an array."
+            )
         if images.known_length is None:
             passing = CopiedInPassing(images, wanted=self.examples > 0)
             features = self._extracted(Dataset(passing), self.on_error)

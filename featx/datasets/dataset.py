@@ -43,6 +43,7 @@ class Dataset:
             raise DatasetError(f"Dataset({items!r}): expected items; see Dataset.from_folder.")
         # What can be read only once is read now.
         self._items = list(items) if isinstance(items, Iterator) else items
+        self._passes = 0
         self.notes = tuple(notes)
         self.location = location
 
@@ -50,6 +51,11 @@ class Dataset:
     def items(self) -> Sequence[Item]:
         """All items; a stream is read once and kept in memory."""
         if not isinstance(self._items, Sequence):
+            if self._passes:
+                logger.warning(
+                    "a stream is read a second time, and may give other images or another order: "
+                    "labels and ids of the first time are those of the features"
+                )
             self._items = list(iter(self))  # `list(self)` would ask for the length
         return self._items
 
@@ -63,7 +69,9 @@ class Dataset:
 
     def __iter__(self) -> Iterator[Item]:
         if isinstance(self._items, Sequence | Stream):
+            self._passes += 1
             return iter(self._items)
+        self._passes += 1
         return not_endless(self._items)
 
     def __getitem__(self, index: int) -> Item:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from featx.images.formats import SUFFIXES
 _TRAIN = ("train", "training")
 _VALIDATION = ("val", "valid", "validation", "dev")
 _TEST = ("test", "testing")
+_ENDING = re.compile(r"[ _-]?(?:set|data|images)$")
+# Folders in which parts are looked for, too, such as images/train beside annotations/.
+_LOOKED_AT = 20
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,17 @@ class Parts:
         taken = f"trained on {train.name!r}"
         taken += f", tested on {test.name!r}" if test is not None else ", tested by folds of it"
         used = {train.name} | ({test.name} if test is not None else set())
-        left = [repr(name) for name in self.names if name not in used]
+        left = [repr(name) for name in _folders(self.root) if name not in used]
         out = f"; left out: {', '.join(left)}" if left else ""
         return [f"{self.root} holds parts of a data set: {taken}{out}."]
 
     def _named(self, wanted: tuple[str, ...]) -> Path | None:
-        return next((self.root / name for name in self.names if name.casefold() in wanted), None)
+        return next((self.root / name for name in self.names if _stem(name) in wanted), None)
+
+
+def _stem(name: str) -> str:
+    """Return "train" for "Train", "train_set" and "training-images" alike, more or less."""
+    return _ENDING.sub("", name.casefold())
 
 
 def parts_of(root: Path) -> Parts | None:
@@ -78,7 +87,7 @@ def parts_of(root: Path) -> Parts | None:
     training or testing, and one of them holds sub-folders.
     """
     every = (*_TRAIN, *_VALIDATION, *_TEST)
-    names = [name for name in _folders(root) if name.casefold() in every]
+    names = [name for name in _folders(root) if _stem(name) in every]
     if len(names) < 2 or not any(_folders(root / name) for name in names):
         return None
     return Parts(root, tuple(names))
@@ -86,8 +95,10 @@ def parts_of(root: Path) -> Parts | None:
 
 def refuse_parts(root: Path) -> None:
     """Raise DatasetError if a folder holds parts of a data set: they are not classes."""
-    found = parts_of(root)
+    inside = [root, *(root / name for name in _folders(root)[:_LOOKED_AT])]
+    found = next(filter(None, map(parts_of, inside)), None)
     if found is not None:
+        root = found.root
         train = found._named(_TRAIN) or root / found.names[0]
         raise DatasetError(
             f"{root} holds parts of a data set, not classes: {found.listed}. Pass one of them, "

@@ -70,9 +70,19 @@ def read_table(table: Any, columns: Columns) -> tuple[list[Any], list[Any] | Non
     if not paths:
         raise EmptyDatasetError("the table holds no image: it has a header and no rows.")
     labels = _labels(table, names, columns.label)
-    if all(isinstance(path, str) for path in paths):
-        paths = _resolved(paths, base, columns)
-    return paths, labels, base
+    return _resolved([_text(path, n) for n, path in enumerate(paths)], base, columns), labels, base
+
+
+def _text(path: Any, number: int) -> str:
+    """Return a path or a name in a table as text: ids are often numbers."""
+    if isinstance(path, str | os.PathLike) and os.fspath(path):
+        return os.fspath(path)
+    if isinstance(path, int | np.integer) and not isinstance(path, bool):
+        return str(path)
+    raise DatasetError(
+        f"row {number} of the table, counted from 0, has {path!r} as path; expected a path or a "
+        "name in each row."
+    )
 
 
 def _labels(
@@ -114,6 +124,11 @@ def read_csv(source: Path) -> Any:
         separator = max(",;\t", key=head.count)
         # As text: "NA" and "007" are labels like any other.
         return pd.read_csv(source, sep=separator, dtype=str, keep_default_na=False)
+    except UnicodeDecodeError as error:
+        raise DatasetError(
+            f"the table {source} is not UTF-8 ({error}): save it as CSV in UTF-8, or read it with "
+            "pandas.read_csv(..., encoding=...) and pass the DataFrame."
+        ) from error
     except (OSError, ValueError) as error:
         raise DatasetError(f"the table {source} cannot be read: {error}.") from error
 
@@ -121,7 +136,9 @@ def read_csv(source: Path) -> Any:
 def _check_column(names: Sequence[str], column: str, option: str, advice: str = "") -> None:
     if column in names:
         return
-    without = ", or None for images without labels" if option == "label_column" else ""
+    without = ""
+    if option == "label_column":
+        without = " (label_column=None, or none for `featx extract`, where there are no labels)"
     raise DatasetError(
         f"the table has no column {column!r}; it has {', '.join(map(repr, names))}."
         f"{did_you_mean(column, names)} Pass {option}=... to featx.Dataset.from_table, "
@@ -132,7 +149,7 @@ def _check_column(names: Sequence[str], column: str, option: str, advice: str = 
 def _of_one_hot(table: Any, names: Sequence[str]) -> list[str]:
     """Return the class of each image, of a table with one column per class."""
     try:
-        values = np.array([[float(value) for value in table[name]] for name in names]).T
+        values = np.array([[_number(value) for value in table[name]] for name in names]).T
     except (TypeError, ValueError) as error:
         raise DatasetError(
             f"the columns {', '.join(map(repr, names))} are taken as one per class, and hold "
@@ -146,6 +163,11 @@ def _of_one_hot(table: Any, names: Sequence[str]) -> list[str]:
             "on one class per image."
         )
     return [names[position] for position in values.argmax(axis=1)]
+
+
+def _number(value: Any) -> float:
+    text = str(value).casefold()
+    return float(text == "true") if text in ("true", "false") else float(value)
 
 
 def _one_hot_advice(table: Any, names: Sequence[str]) -> str:
@@ -166,12 +188,13 @@ def _one_hot_advice(table: Any, names: Sequence[str]) -> str:
 
 def _resolved(paths: Sequence[str], base: Path, columns: Columns) -> list[str]:
     """Return the paths with the suffix, Windows separators replaced where that finds the image."""
-    given = [f"{path}{columns.suffix}" if path else path for path in paths]
-    tried = [path for path in given if path][:_TRIED]
-    if any("\\" in path for path in tried) and not any((base / path).exists() for path in tried):
-        given = [PureWindowsPath(path).as_posix() for path in given]
-        tried = [path for path in given if path][:_TRIED]
-    if tried and not any(_may_exist(base / path) for path in tried):
+    given = [f"{path}{columns.suffix}" for path in paths]
+    given = [
+        PureWindowsPath(path).as_posix() if "\\" in path and not _may_exist(base / path) else path
+        for path in given
+    ]
+    tried = given[:_TRIED]
+    if not any(_may_exist(base / path) for path in tried):
         raise DatasetError(_nowhere(tried[0], len(tried), base, columns))
     return given
 

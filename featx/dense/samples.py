@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from featx.errors import DatasetError, OptionError
+from featx.labels import as_labels, label_array, positions_in
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -60,7 +60,7 @@ class Samples:
         classes, codes = np.unique(self.y, return_inverse=True)
         weight = np.ones(len(self.y)) if self.weight is None else self.weight
         if isinstance(class_weight, dict):
-            each = compute_class_weight(class_weight, classes=classes, y=self.y)
+            each = _by_label(class_weight, classes)
         else:
             each = weight.sum() / (len(classes) * np.bincount(codes, weights=weight))
         found = _checked_weights(weight * each[codes], len(weight))
@@ -76,6 +76,30 @@ class Samples:
         if self.weight is None or np.ptp(self.weight) == 0:
             return None
         return self.weight / self.weight.mean()
+
+
+def _by_label(class_weight: dict[Any, Any], classes: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the weight of each class; that of a class without one is 1.
+
+    Raises
+    ------
+    OptionError
+        A weight is for a label that is not there.
+    """
+    names = list(class_weight)
+    keys = label_array(as_labels(names, list(map(str, names)))) if names else None
+    weight = np.ones(len(classes))
+    if keys is None:
+        return weight
+    positions = positions_in(classes, keys)
+    if unknown := [name for name, position in zip(names, positions, strict=True) if position < 0]:
+        raise OptionError(
+            f"class_weight has weights for {', '.join(map(repr, unknown[:10]))}, which "
+            f"{'is not a class' if len(unknown) == 1 else 'are not classes'} here; the classes are "
+            f"{', '.join(map(repr, classes[:20].tolist()))}."
+        )
+    weight[positions] = [class_weight[name] for name in names]
+    return weight
 
 
 def samples_of(

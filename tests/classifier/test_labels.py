@@ -209,3 +209,21 @@ def test_a_folder_of_any_shape_is_predicted_whole(paths: list[Path], tmp_path: P
     table.to_csv(tmp_path / "t.csv", index=False)
     for source in (table, tmp_path / "t.csv"):
         assert model.predict(source).tolist() == ["a", "b", "c"]
+
+
+def test_weights_by_position_are_not_for_streams(tmp_path: Path) -> None:
+    stream = Shuffled(np.stack([shade(10 * n) for n in range(20)]), ["a", "b"] * 10)
+    for more in ({"sample_weight": np.ones(20)}, {"groups": list(range(20))}):
+        with pytest.raises(DatasetError, match="a stream has no order that it promises"):
+            classifier().fit(stream, **more)
+    assert stream.passes == 0
+
+
+def test_a_stream_that_is_read_again_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    dataset = featx.Dataset.from_tf(
+        Shuffled(np.stack([shade(10 * n) for n in range(20)]), ["a", "b"] * 10)
+    )
+    featx.extract(dataset, TINY, runtime=CountingRuntime())
+    assert not caplog.records
+    assert dataset.labels is not None
+    assert "a stream is read a second time" in caplog.text

@@ -30,6 +30,8 @@ def make(root: Path, *names: str) -> Path:
         ("training/a/1.png", "testing/a/1.png"),
         ("dev/a/1.png", "test/a/1.png", "others/1.png"),
         ("pets/train/cat/1.png", "pets/val/cat/1.png"),  # one folder deeper
+        ("training_set/cat/1.png", "test_set/cat/1.png"),
+        ("images/train/cat/1.png", "images/test/cat/1.png", "annotations/1.png"),
     ],
 )
 def test_parts_are_not_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
@@ -93,12 +95,17 @@ def test_numbered_folders_sort_by_value(tmp_path: Path) -> None:
     assert Dataset.from_folder(root).classes == ["007", "1", "10", "2", "9"]
 
 
+def test_classes_that_are_divided_themselves_stay_classes(tmp_path: Path) -> None:
+    root = make(tmp_path, "cat/train/1.png", "cat/test/2.png", "dog/train/1.png")
+    assert Dataset.from_folder(root).classes == ["cat", "dog"]
+
+
 def test_what_a_benchmark_takes_from_parts(tmp_path: Path) -> None:
-    names = ("train/a/1.png", "train/b/1.png", "Valid/a/1.png", "test/a/1.png")
+    names = ("train/a/1.png", "train/b/1.png", "Valid/a/1.png", "test/a/1.png", "unlabeled/1.png")
     root = make(tmp_path, *names)
     train, test, (note,) = splits.parts(root, None)
     assert (train, test) == (root / "train", root / "test")
-    assert "trained on 'train', tested on 'test'; left out: 'Valid'." in note
+    assert "trained on 'train', tested on 'test'; left out: 'Valid', 'unlabeled'." in note
     assert splits.parts(root, "other")[:2] == (root, "other")  # both were named
     assert splits.parts([1], None) == ([1], None, [])
 

@@ -192,3 +192,32 @@ def test_an_empty_table(aptos: Path) -> None:
         Dataset.from_table(write(aptos / "t.csv", ["path,label"]))
     with pytest.raises(DatasetError, match="not a folder, or does not exist"):
         Dataset.from_table(aptos / "train.csv", folder=aptos / "nowhere")
+
+
+def test_names_that_are_numbers_and_paths_of_several_kinds(aptos: Path) -> None:
+    for name in ("10", "11"):
+        Image.new("RGB", (8, 8)).save(aptos / "train_images" / f"{name}.png")
+    where: dict[str, Any] = {"folder": aptos / "train_images", "suffix": ".png"}
+    frame = pd.DataFrame({"path": [10, 11], "label": [0, 1]})
+    assert Dataset.from_table(frame, **where).ids == ["10.png", "11.png"]
+    frame = pd.DataFrame({"path": [Path("a1"), "b2"], "label": [0, 1]})
+    assert Dataset.from_table(frame, **where).ids == ["a1.png", "b2.png"]
+    mixed = write(
+        aptos / "t.csv", ["path,label", "train_images/a1.png,1", "train_images\\b2.png,2"]
+    )
+    assert Dataset.from_table(mixed).ids == ["train_images/a1.png", "train_images/b2.png"]
+    frame = pd.DataFrame({"path": ["a1", None], "label": [0, 1]})
+    with pytest.raises(DatasetError, match=r"row 1 of the table, counted from 0, has (None|nan)"):
+        Dataset.from_table(frame, **where)
+
+
+def test_one_hot_columns_of_words_and_other_encodings(aptos: Path) -> None:
+    lines = ["image,MEL,NV", "a1,True,False", "b2,FALSE,TRUE"]
+    found = Dataset.from_table(
+        write(aptos / "t.csv", lines), path_column="image", label_column="MEL,NV",
+        folder=aptos / "train_images", suffix=".png",
+    )  # fmt: skip
+    assert [item.label for item in found] == ["MEL", "NV"]
+    table = write(aptos / "t.csv", ["path,label", "train_images/a1.png,Kühe"], "latin-1")
+    with pytest.raises(DatasetError, match="not UTF-8.*save it as CSV in UTF-8"):
+        Dataset.from_table(table)

@@ -305,7 +305,7 @@ def test_a_stream_of_tensorflow_is_read_once() -> None:
     plain = extract(pixels)
     order = [int(np.flatnonzero((row == plain.X).all(axis=1))[0]) for row in batched.X]
     assert batched.y is not None
-    assert [str(i % 2) for i in order] == list(batched.y)
+    assert [i % 2 for i in order] == batched.y.tolist()
 
 
 @pytest.mark.parametrize(

@@ -311,3 +311,15 @@ def test_cross_validation_hands_on_weights_and_groups(head: Any) -> None:
     fit, score = next(iter(folds.split(X, y, groups)))
     alone = clone(head).fit(X[fit], y[fit], **{name: part[fit] for name, part in params.items()})
     assert found[0] == alone.score(X[score], y[score])
+
+
+@pytest.mark.parametrize("name", heads.HEADS)
+def test_weights_by_label_whatever_the_label_looks_like(name: str) -> None:
+    X = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    y = np.array(["9", "10"] * 20, dtype=object)
+    X[y == "9"] += 3
+    for weights in ({"9": 1, "10": 5}, {9: 1, 10: 5}):
+        head = heads.find(name).set_params(class_weight=weights)
+        assert head.fit(X, y).predict(X).tolist() == y.tolist()
+    with pytest.raises(OptionError, match="has weights for '11', which is not a class"):
+        heads.find(name).set_params(class_weight={"9": 1, "11": 5}).fit(X, y)

@@ -85,7 +85,6 @@ def test_a_cut_directory_does_no_harm(step: int) -> None:
         "lost+found/1.jpg",
         "cat/.@__thumb/s1001.jpg",
         "@Recycle/1.jpg",
-        "#snapshot/1/cat/1.jpg",
     ],
 )
 def test_an_image_in_a_systems_folder_is_refused_by_its_place(place: str, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def other_numbers_of_labels(variant: list[str]) -> None:
 
 
 @case(
-    74, DATASET, says="row 1 is (None|nan|''|NaT)|several kinds|a label of type list",
+    74, DATASET, says="counted from 0, is (None|nan|''|NaT)|several kinds|a label of type list",
     variants=(
         ["a", None], [1.0, float("nan")], ["a", ""], ["a", 7], ["a", pd.NaT], [["a"], ["b"]],
     ),

@@ -335,8 +335,10 @@ def test_whom_a_server_answers(host: str, asked: str, allowed: bool, server: Ser
     found: list[int] = []
 
     async def ask() -> None:
+        messages = [{"type": "http.request", "body": b"", "more_body": False}]
+
         async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": b"", "more_body": False}
+            return messages.pop() if messages else {"type": "http.disconnect"}
 
         async def send(message: Any) -> None:
             if message["type"] == "http.response.start":

@@ -168,7 +168,8 @@ def verify_parity(
     ExportError
         The head cannot be folded onto a network, or no runtime for the file is installed.
     """
-    dataset = as_images(images)
+    # Read twice below: by the extraction, and as pixels. A stream may not come again the same.
+    dataset = Dataset(as_images(images).items)
     X = classifier.features(dataset).X
     running = {name: getattr(classifier, name) for name in ("cache", "batch_size", "runtime")}
     return compare(

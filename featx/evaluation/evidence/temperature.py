@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
-from sklearn.metrics import log_loss
 
 from featx.evaluation.results import Predictions
 from featx.evaluation.scores import metrics
@@ -127,7 +126,7 @@ def _judged(
     answers: Predictions, proba: np.ndarray, value: float, source: str, classes: Sequence[str]
 ) -> Temperature:
     before = metrics.normalised(_known(answers))
-    y, names = answers.y_true, list(classes)
+    y = answers.y_true
     curve = metrics.reliability(y, proba, classes)
     return Temperature(
         backbone=answers.backbone,
@@ -136,7 +135,7 @@ def _judged(
         source=source,
         ece_before=metrics.calibration_error(metrics.reliability(y, before, classes)),
         ece_after=metrics.calibration_error(curve),
-        log_loss_before=float(log_loss(y, before, labels=names)),
-        log_loss_after=float(log_loss(y, metrics.normalised(proba), labels=names)),
+        log_loss_before=metrics.log_loss(y, before, classes),
+        log_loss_after=metrics.log_loss(y, metrics.normalised(proba), classes),
         calibration=tuple(curve),
     )

@@ -31,11 +31,12 @@ MOST_PAIRS = 30_000
 # Of the middle frequencies of plain images. 99 % of planted copies reach it; of specks on plain
 # steel that are different ones, and whose hashes agree, hardly any.
 LEAST_DETAIL = 0.9
-# Images, drawn at even steps, with which a pair that agrees in part is compared: what two thirds of
-# them show, too, is the background of the whole set (one camera, one print) and tells nothing.
+# Images, drawn at even steps, with which an image of a pair is compared: what two thirds of them
+# show, too, is the background of the whole set (one camera, one form, one print) and tells nothing.
 _DRAWN = 12
 _COMMON = 8
-# Pairs that agree less than this are asked for it.
+# A pair that agrees so far is a copy even where there is such a background, unless the background
+# alone explains as much: forms with other names in them.
 _ALL_AGREES = 0.95
 # Views that are held at once; 200 MB.
 _HELD = 1_500
@@ -275,7 +276,7 @@ def _judged(
     views: OrderedDict[int, View | None] = OrderedDict()
     found: list[Judged] = []
     plain: set[int] = set()
-    common: dict[int, bool] = {}
+    common: dict[int, float] = {}
     drawn: list[View] | None = None
     # Neighbours in turn, so that few images are made ready twice.
     turn = sorted(listed, key=lambda pair: (pair.first, pair.second))
@@ -292,7 +293,7 @@ def _judged(
             if one is not None and one.plain:
                 plain.add(n)
         judged = list(pool.map(partial(_judge, items=items, views=dict(views)), batch))
-        doubtful = [one for one in judged if one is not None and one[2] and one[3] < _ALL_AGREES]
+        doubtful = [one for one in judged if one is not None and one[2]]
         asked = sorted({one[0].first for one in doubtful} - common.keys())
         if asked and drawn is None:
             step = -(-len(items) // _DRAWN)
@@ -302,7 +303,7 @@ def _judged(
         found += [
             one
             for one in judged
-            if one is not None and not (one in doubtful and common[one[0].first])
+            if one is not None and not (one in doubtful and _tells_nothing(one, common))
         ]
         while len(views) > _HELD:
             views.popitem(last=False)
@@ -328,9 +329,22 @@ def _judge(pair: Candidate, items: Sequence[Item], views: dict[int, View | None]
     return pair, grade, aligned.points, seen.explained
 
 
-def _common(view: View | None, drawn: Sequence[View] | None) -> bool:
-    """Return whether most of the drawn images agree with an image in part."""
+def _tells_nothing(one: Judged, common: dict[int, float]) -> bool:
+    """Return whether a pair agrees in nothing but what most images of the set show."""
+    explained, background = one[3], common[one[0].first]
+    return background > 0 and (explained < _ALL_AGREES or background >= _ALL_AGREES)
+
+
+def _common(view: View | None, drawn: Sequence[View] | None) -> float:
+    """Return the share of an image that most of the drawn images explain; 0 for none of it."""
     if view is None or drawn is None:
-        return False
+        return 0.0
     others = [one for one in drawn if not np.array_equal(one.grey, view.grey)]
-    return sum(geometry.compare(view, one) is not None for one in others) >= _COMMON
+    explained: list[float] = []
+    for number, one in enumerate(others):
+        same = geometry.compare(view, one)
+        if same is not None:
+            explained.append(same[2].explained)
+        if len(explained) + len(others) - number - 1 < _COMMON:
+            return 0.0
+    return sorted(explained, reverse=True)[_COMMON - 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ from featx.evaluation.results import Images, SkippedImage
 from featx.features import Features
 from featx.formatting import capitalized, counted
 from featx.labels import as_text, class_order, labels_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +80,8 @@ def parts(train: Any, test: Any) -> tuple[Any, Any, list[str]]:
     if test is None and isinstance(train, str | Path) and Path(train).is_dir():
         found = parts_of(inner_folder(Path(train)))
         if found is not None:
+            for note in found.notes():
+                logger.warning("%s", note)
             return found.train, found.test, found.notes()
     return train, test, []
 

@@ -370,7 +370,11 @@ def leaks(document: Data) -> list[str]:
             for grade, words in _GRADES.items()
             if grades[grade]
         ]
-        sentences.append(f"{', '.join(of_grades)} among {found['images']:,} images.")
+        sentences.append(
+            f"{', '.join(of_grades)} among {found['images']:,} images; {found['looked_at']:,} of "
+            f"{found['candidates']:,} candidate pairs were looked at. leaks.groups of the report "
+            "has one group per image: give it as groups= to keep copies together elsewhere."
+        )
     of_folds = {CautionKind.FOLDS_DIVIDE_COPIES, CautionKind.COPIES}
     sentences += [
         _caution(one, document)

@@ -59,7 +59,7 @@ def scores(
     loss = error = None
     if proba is not None:
         rows = normalised(proba)
-        loss = float(sk.log_loss(y_true, rows, labels=list(classes)))
+        loss = log_loss(y_true, rows, classes)
         error = calibration_error(reliability(y_true, rows, classes))
     return Scores(
         accuracy=float(sk.accuracy_score(y_true, y_pred)),
@@ -68,6 +68,17 @@ def scores(
         log_loss=loss,
         ece=error,
     )
+
+
+def log_loss(y_true: np.ndarray, proba: np.ndarray, classes: Sequence[str]) -> float:
+    """Return scikit-learn's log loss of probabilities whose columns are in the order of `classes`.
+
+    scikit-learn itself takes the columns to be in the order of the names' characters, and "10"
+    comes after "9" here.
+    """
+    names = np.asarray(classes, dtype=str)
+    order = np.argsort(names)
+    return float(sk.log_loss(y_true.astype(str), proba[:, order], labels=names[order]))
 
 
 def _balanced(y_true: np.ndarray, y_pred: np.ndarray) -> float:

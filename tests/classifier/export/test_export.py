@@ -130,7 +130,7 @@ def test_trees_that_featx_does_not_know_are_not_exported(
     for name in ("onnx", "tf2onnx"):
         pytest.importorskip(name)
     model = trained(images, heads.xgboost(n_estimators=2), backbone=small)
-    features = model.features(images)
+    features = model.features(featx.Dataset.from_folder(images))
     model.head_.model_.set_params(num_parallel_tree=2)  # a forest in each round
     model.head_.model_.fit(features.X, np.searchsorted(model.classes_, features.y.astype(str)))
     with pytest.raises(ExportError, match=r"XGBoostHead cannot be exported.*parallel trees"):

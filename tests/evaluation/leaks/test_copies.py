@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from featx.datasets.dataset import Dataset, Item
 from featx.evaluation.leaks import candidates, copies, geometry
@@ -94,6 +94,25 @@ def test_what_all_images_show_makes_no_pair() -> None:
     assert [(p.first.id, p.second.id) for p in found.pairs] == [("3", "30")]
     assert found.test_groups is not None
     assert found.test_groups[-1] == found.groups[3]
+
+
+def test_forms_that_were_filled_in_differently_are_not_copies() -> None:
+    """All but the names agrees, so that one map explains nearly the whole of any two."""
+    forms = []
+    for number in range(20):
+        form = Image.new("RGB", (400, 300), "white")
+        draw = ImageDraw.Draw(form)
+        rng = np.random.default_rng(number)
+        for line in range(8):
+            draw.rectangle([20, 20 + 33 * line, 380, 48 + 33 * line], outline="black")
+            draw.text((25, 25 + 33 * line), f"{'ABCDEFGH'[line]}. Name and address", fill="black")
+            name = "".join(chr(97 + letter) for letter in rng.integers(0, 26, 18))
+            draw.text((190, 25 + 33 * line), name, fill="blue")
+        forms.append(form)
+    assert geometry.compare(seen(forms[0]), seen(forms[1])) is not None
+    found = copies.find(*sets(forms, np.ones((20, 4), np.float32), 12))
+    assert found.looked_at > 100
+    assert found.pairs == ()
 
 
 def test_the_most_promising_pairs_are_looked_at_within_the_budget() -> None:

@@ -100,3 +100,13 @@ def test_every_image_is_in_one_bin(n: int, seed: int) -> None:
     curve = metrics.reliability(truth, proba, CLASSES)
     assert sum(bin_.count for bin_ in curve) == n
     assert all(bin_.low <= bin_.confidence <= bin_.high + 1e-12 for bin_ in curve)
+
+
+def test_log_loss_of_classes_in_the_order_of_their_values() -> None:
+    """scikit-learn takes the columns to be in the order of the characters: "10" before "9"."""
+    y = np.array(["9", "10", "2", "9"], dtype=object)
+    classes = ("2", "9", "10")
+    proba = np.array([[0.1, 0.8, 0.1], [0.1, 0.2, 0.7], [0.9, 0.05, 0.05], [0.2, 0.6, 0.2]])
+    expected = -np.mean(np.log([0.8, 0.7, 0.9, 0.6]))
+    assert metrics.log_loss(y, proba, classes) == pytest.approx(expected)
+    assert metrics.scores(y, y, proba, classes).log_loss == pytest.approx(expected)
