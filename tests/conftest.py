@@ -20,10 +20,23 @@ WEIGHTS = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
 # Files and single tests that `-m "not slow"` leaves out: real networks trained or compared, many
 # processes killed, every failing call tried, browsers, exports. test_conftest.py checks the names.
 SLOW = (
+    "backbones/test_backbone.py::test_every_row_is_what_keras_builds",
     "benchmarks/test_published.py",
     "classifier/export/test_export.py",
+    "classifier/export/test_lower_precision.py",
+    "classifier/file/test_model_file.py::test_every_head_on_real_images_gives_the_same_bits_in_a_new_process",
+    "cli/test_app.py::test_a_cached_extraction_never_loads_tensorflow_and_a_new_one_is_quiet",
+    "cli/test_cache.py::test_one_network_that_cannot_be_read_does_not_hide_the_others",
     "demo/test_demo.py::test_whole_run_at_a_small_size",
+    "evaluation/leaks/test_leakage.py::test_planted_copies_of_real_images",
     "evaluation/report/test_browser.py",
+    "evaluation/test_groups.py::test_thirty_patients_with_labels_by_coin",
+    "extraction/test_api.py::test_each_option_of_the_backbone_misses",
+    "extraction/test_api.py::test_other_weights_miss",
+    "extraction/test_api.py::test_real_weights_on_real_images_reach_the_reference",
+    "heads/test_weights.py::test_adaboost",
+    "heads/test_weights.py::test_balanced_flowers",
+    "heads/test_weights.py::test_grid_search_over_class_weights_with_weights_of_samples",
     "evaluation/test_comparison.py::test_real_keras_from_images_to_report",
     "evaluation/test_comparison.py::test_flowers_with_real_weights",
     "cli/test_app.py::test_benchmark_with_a_test_set_and_the_baseline",
@@ -39,6 +52,8 @@ SLOW = (
     "promises/test_upkeep.py",
     "runtimes/test_runtimes.py",
     "serving/test_server.py",
+    "test_docs.py::test_readme_example",
+    "test_doors.py::test_every_door_gives_the_same_embeddings",
 )
 
 # Both are read when Keras and TensorFlow are first imported, hence here and not in a fixture.

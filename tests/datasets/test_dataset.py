@@ -45,7 +45,7 @@ def test_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"path_column": "x"}, "no column 'x'"), ({"label_column": "y"}, "or None for images")],
+    [({"path_column": "x"}, "no column 'x'"), ({"label_column": "y"}, "where there are no labels")],
 )
 def test_columns_that_are_not_there(options: dict[str, str], said: str) -> None:
     with pytest.raises(DatasetError, match=said):
