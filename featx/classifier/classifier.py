@@ -153,6 +153,12 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             X, y, sample_weight is not None or groups is not None
         )
         targets = as_targets(labels)
+        if targets.dtype.kind == "i" and class_order(labels.tolist()) != sorted(set(labels)):
+            logger.warning(
+                "class names are whole numbers, and sorted by value; scikit-learn's scorers of "
+                "probabilities (roc_auc, neg_log_loss) sort text by its characters: give the "
+                "labels as numbers for those"
+            )
         if groups is not None:
             groups = groups_of(groups, X, images)
         weight, groups = (

@@ -12,6 +12,7 @@ import numpy as np
 
 from featx.datasets.table import is_table, read_csv
 from featx.errors import DatasetError
+from featx.labels import class_name
 
 if TYPE_CHECKING:
     from featx.datasets.dataset import Dataset
@@ -49,7 +50,7 @@ def groups_of(groups: Any, source: Any, images: Dataset | Features) -> np.ndarra
     elif isinstance(groups, re.Pattern):
         found = [_matched(groups, name) for name in images.ids]
     elif callable(groups):
-        found = [groups(name) for name in images.ids]
+        found = [_called(groups, name) for name in images.ids]
     elif isinstance(groups, bytes) or not hasattr(groups, "__len__"):
         raise DatasetError(
             f"groups={groups!r:.80}: expected the name of a column of the table, a list with one "
@@ -68,7 +69,7 @@ def groups_of(groups: Any, source: Any, images: Dataset | Features) -> np.ndarra
             "image one; one that belongs to no group is a group of its own."
         )
     names = np.empty(len(found), dtype=object)
-    names[:] = [str(group) for group in found]
+    names[:] = [class_name(str(group)) for group in found]
     return names
 
 
@@ -90,6 +91,16 @@ def _column(name: str, source: Any) -> list[Any]:
             "the command line."
         )
     return list(table[name])
+
+
+def _called(function: Callable[[str], Any], name: str) -> Any:
+    try:
+        return function(name)
+    except Exception as error:
+        raise DatasetError(
+            f"the function given as groups fails for the id {name!r}: {type(error).__name__}: "
+            f"{error}."
+        ) from error
 
 
 def _matched(pattern: re.Pattern[str], name: str) -> str:

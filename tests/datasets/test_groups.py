@@ -71,3 +71,14 @@ def test_a_column_of_a_csv_file_and_of_a_data_frame(tmp_path: Path) -> None:
 def test_groups_that_cannot_be(groups: Any, message: str, images: Dataset) -> None:
     with pytest.raises(DatasetError, match=message):
         groups_of(groups, PATHS, images)
+
+
+def test_names_in_two_unicode_forms_are_one_group() -> None:
+    groups = ["Ren\u00e9", "Rene\u0301", "Ren\u00e9e"]
+    found = groups_of(groups, PATHS, Dataset.from_paths(PATHS))
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_function_that_fails_is_named_with_the_id() -> None:
+    with pytest.raises(DatasetError, match="fails for the id 'benign/.*IndexError"):
+        groups_of(lambda name: name.split("/")[5], PATHS, Dataset.from_paths(PATHS))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from featx.errors import FeatxError
+from featx.errors import FeatxError, OptionError
 from featx.evaluation.protocol.splits import Split
 from featx.evaluation.results import (
     ExtractionCost,
@@ -137,8 +137,13 @@ def methods(
     HeadError
         A name that is not in `featx.HEADS`.
     FeatxError
-        Two heads of one name.
+        Two heads of one name; a `class_weight` that is none.
     """
+    if not (class_weight is None or class_weight == "balanced" or isinstance(class_weight, dict)):
+        raise OptionError(
+            f"class_weight={class_weight!r}: expected None, 'balanced', or a dict of weights by "
+            "label."
+        )
     if isinstance(heads, str):
         heads = [heads]
     named: list[tuple[str, Any]]

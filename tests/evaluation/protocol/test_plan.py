@@ -18,6 +18,7 @@ from tests.evaluation.seam import TEST, TINY, TRAIN, Seam, images
     [
         ({"heads": ["logistik"]}, "no head 'logistik'. Did you mean 'logistic'"),
         ({"heads": ["nearest", "nearest"]}, "two heads are called 'nearest'"),
+        ({"class_weight": "even"}, "class_weight='even': expected None, 'balanced'"),
         ({"seeds": 0}, "seeds must be 1 or more"),
         ({"seeds": [1, 1]}, "different whole numbers"),
         ({"heads": [], "baseline": False}, "nothing to compare"),
