@@ -45,8 +45,11 @@ class Claim:
     def release(self) -> None:
         """Release the claim. A process that opened the file before may still lock it: harmless."""
         if self._path is not None:
-            with suppress(OSError):
-                os.unlink(self._path)
+            with (
+                suppress(OSError),
+                folders.entered(self._path.parent.parent, self._path.parent) as at,
+            ):
+                os.unlink(self._path if at is None else self._path.name, dir_fd=at)
             with suppress(OSError):
                 os.close(self._descriptor)
             self._path = None

@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -92,7 +93,7 @@ def remove(root: Path, pieces: Iterable[Piece]) -> tuple[int, list[str]]:
         try:
             folders.refuse_links_between(root, piece.path)
             if piece.still():
-                _remove(piece.path)
+                _remove(root, piece.path)
                 freed += piece.bytes
         except FileNotFoundError:
             continue  # another process was faster
@@ -149,13 +150,18 @@ def _inside(folder: Path) -> list[Path]:
     return []
 
 
-def _remove(path: Path) -> None:
-    if not path.is_dir() or path.is_symlink():
-        path.unlink()
-        return
-    # Out of sight in one step: whoever uses the key now finds it empty, not half removed.
-    if not path.name.startswith(_TRASH):
-        trash = path.with_name(_TRASH + secrets.token_hex(8))
-        path.rename(trash)
-        path = trash
-    shutil.rmtree(path)
+def _remove(root: Path, path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; a link is removed and not followed."""
+    name = path.name
+    with folders.entered(root, path.parent) as at:
+        where = path.parent / name if at is None else name  # with a descriptor, the name alone
+        if not stat.S_ISDIR(os.lstat(where, dir_fd=at).st_mode):
+            os.unlink(where, dir_fd=at)
+            return
+        # Out of sight in one step: whoever uses the key now finds it empty, not half removed.
+        if not name.startswith(_TRASH):
+            trash = _TRASH + secrets.token_hex(8)
+            target = path.parent / trash if at is None else trash
+            os.rename(where, target, src_dir_fd=at, dst_dir_fd=at)
+            where = target
+        shutil.rmtree(where, dir_fd=at)

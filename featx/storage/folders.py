@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from featx.errors import CacheSecurityError
@@ -31,6 +32,38 @@ def refuse_links_between(root: Path, path: Path) -> None:
     """Raise CacheSecurityError if a folder on the way from a root down to a path is a link."""
     above = [folder for folder in path.parents if folder != root and folder.is_relative_to(root)]
     refuse_links(*reversed(above))
+
+
+@contextmanager
+def entered(root: Path, folder: Path) -> Iterator[int | None]:
+    """Open a folder below a root, link by no link, for calls that name what is in it.
+
+    A path that was looked at may lead elsewhere when it is used: somebody who may write to the
+    cache swaps a folder for a link in between. A descriptor stays with the folder that was opened.
+
+    Yields
+    ------
+    int or None
+        For the `dir_fd` of calls of `os`; None where the platform has none.
+
+    Raises
+    ------
+    OSError
+        A folder on the way is a link, or not there.
+    """
+    if os.unlink not in os.supports_dir_fd:  # Windows
+        yield None
+        return
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    descriptor = os.open(root, flags)  # the root itself may be a link: its user names it
+    try:
+        for part in folder.relative_to(root).parts:
+            inner = os.open(part, flags | os.O_NOFOLLOW, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = inner
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def make(folder: Path) -> None:

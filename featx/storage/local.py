@@ -54,8 +54,9 @@ class FolderStorage(Storage):
         atomic.replace(self._path(name), content)
 
     def remove(self, name: str) -> None:
-        with suppress(FileNotFoundError):
-            os.unlink(self._path(name))
+        path = self._path(name)
+        with suppress(FileNotFoundError), folders.entered(self._root, path.parent) as at:
+            os.unlink(path if at is None else path.name, dir_fd=at)
 
     def quarantine(self, name: str, stat: Stat, folder: str) -> str | None:
         moved = atomic.quarantine(self._path(name), stat, self._path(folder))

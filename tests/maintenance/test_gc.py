@@ -134,13 +134,41 @@ def test_what_cannot_be_removed_is_reported(root: Path, monkeypatch: pytest.Monk
     (root / f".tmp-{'0' * 8}-1-00").touch()
     os.utime(root / f".tmp-{'0' * 8}-1-00", (0, 0))
 
-    def refuse(self: Path) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(os, "unlink", refuse)
     freed, (sentence,) = gc.remove(root, gc.find(root))
     assert freed == 0
     assert "Permission denied" in sentence
+
+
+@pytest.mark.parametrize("inside", ["quarantine", "shards", "claims"])
+def test_a_folder_that_is_swapped_for_a_link_leads_nowhere(
+    inside: str, root: Path, tmp_path: Path
+) -> None:
+    """Between the look and the removal: what the link leads to stays."""
+    (key,) = key_folders(root)
+    (tmp_path / "precious").mkdir()
+    for folder in (key / inside, tmp_path / "precious"):
+        folder.mkdir(exist_ok=True)
+        (folder / "x").write_text("x")
+        (folder / "deep" / "deeper").mkdir(parents=True)
+
+    def swap() -> bool:
+        (key / inside).rename(tmp_path / "moved")
+        (key / inside).symlink_to(tmp_path / "precious")
+        return True
+
+    for name in ("x", "deep"):
+        freed, refused = gc.remove(root, [gc.Piece(key / inside / name, "x", 1, swap)])
+        assert freed == 0
+        assert len(refused) == 1
+        assert sorted(path.name for path in (tmp_path / "precious").iterdir()) == ["deep", "x"]
+        (key / inside).unlink()
+        (tmp_path / "moved").rename(key / inside)
+    assert gc.remove(root, [gc.Piece(key / inside / "deep", "x", 1)]) == (1, [])
+    assert not (key / inside / "deep").exists()
 
 
 def test_gone_meanwhile_is_no_failure(root: Path) -> None:

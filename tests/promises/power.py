@@ -117,9 +117,16 @@ class Recorder:
         if inside is not None:
             self.steps.append(lambda disk: disk.add(inside, None))
 
-    def _do_rename(self, source: Any, target: Any) -> None:
-        os.replace(source, target)
-        old, new = self._inside(source), self._inside(target)
+    def _do_rename(
+        self,
+        source: Any,
+        target: Any,
+        *,
+        src_dir_fd: int | None = None,
+        dst_dir_fd: int | None = None,
+    ) -> None:
+        os.replace(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+        old, new = self._inside(source, src_dir_fd), self._inside(target, dst_dir_fd)
         assert old is not None
         assert new is not None
         self.steps.append(lambda disk: disk.move(old, new))
