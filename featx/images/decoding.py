@@ -507,6 +507,8 @@ def _decoded(
             formats.check_jpeg(content)
             if least is not None:
                 image.draft(None, (least, least))
+        elif format == "TIFF":
+            formats.check_tiff(getattr(image, "tag_v2", {}), image.size)
         elif format == "JPEG2000":
             formats.check_jpeg2000(content, image.size)
         elif format == "PPM":

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import features
 
@@ -305,6 +307,39 @@ def check_jpeg2000(content: bytes, size: tuple[int, int]) -> None:
             f"the image is damaged: its header says {size[0]} x {size[1]} pixels, its data "
             f"{right - left} x {bottom - top}"
         )
+
+
+# Tags 322 and 323 of TIFF 6.0, section 15.
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
+# Pixels of tiles beyond four times those of the image: small images have tiles of 256 x 256.
+_SPARE_PIXELS = 2**24
+
+
+def check_tiff(tags: Mapping[int, Any], size: tuple[int, int]) -> None:
+    """Refuse tiles that are far larger than the image: each is decoded whole.
+
+    100 x 100 pixels in tiles of a gigabyte took hours, and 2 GB.
+
+    Parameters
+    ----------
+    tags : mapping of int
+        As Pillow has them in ``tag_v2``.
+    """
+    across, down = (_number(tags.get(tag)) for tag in (_TILE_WIDTH, _TILE_LENGTH))
+    if not across or not down:
+        return
+    width, height = size
+    pixels = -(-width // across) * across * -(-height // down) * down
+    if pixels > 4 * width * height + _SPARE_PIXELS:
+        raise ImageTooLargeError(
+            f"tiles of {across} x {down} pixels for an image of {width} x {height}: not decoded. "
+            "Save it as TIFF without tiles, PNG or JPEG"
+        )
+
+
+def _number(value: Any) -> int:
+    found = value[0] if isinstance(value, tuple) and value else value
+    return int(found) if isinstance(found, int) else 0
 
 
 MAX_TEXT_BYTES = 8 * 1024 * 1024
