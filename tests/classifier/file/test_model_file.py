@@ -459,6 +459,35 @@ def test_parameters_that_lie_apart_are_those_of_their_class(
     assert {"calibration": again[1], "scaler": again[0]}[part].get_params()[absent] == known
 
 
+LOAD = """
+import sys, featx
+for path in sys.argv[1:]:
+    featx.load(path)
+print("loaded", len(sys.argv) - 1)
+"""
+
+
+@pytest.mark.skipif(
+    os.environ.get("FEATX_PROMISES") != "long", reason="only in the long form: FEATX_PROMISES=long"
+)
+@pytest.mark.parametrize("core", ["Haswell", "Zen", "SkylakeX", "Sandybridge", "Nehalem"])
+def test_models_load_on_other_processors(core: str, tmp_path: Path) -> None:
+    """OpenBLAS takes the kernels of the processor that it is told."""
+    paths = []
+    for n_classes in (2, 4):
+        for name, make in SMALL_HEADS.items():
+            paths.append(str(tmp_path / f"{name}-{n_classes}.featx"))
+            trained(make(), n_classes).save(paths[-1])
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, *paths],
+        env={**os.environ, "OPENBLAS_CORETYPE": core},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == f"loaded {len(paths)}", done.stderr
+
+
 @pytest.mark.parametrize("kind", SMALL_HEADS)
 def test_a_file_steers_no_machine(kind: str, tmp_path: Path) -> None:
     """A file of 150 kB that asked for 20,000 threads got them."""
