@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-@dataclass
+@dataclass(repr=False)
 class Report(Outcome):
     """What a comparison found; everything shown is rendered from its document, `to_dict()`.
 
@@ -24,6 +24,9 @@ class Report(Outcome):
     >>> report = featx.benchmark("flowers/train", "flowers/test")  # doctest: +SKIP
     >>> report.save("report")                                      # doctest: +SKIP
     """
+
+    def __repr__(self) -> str:
+        return f"<featx.Report: {self.verdict.headline}>"
 
     @cached_property
     def verdict(self) -> wording.Verdict:

@@ -130,6 +130,11 @@ def test_test_images_are_told_apart_by_grade() -> None:
     )
 
 
+def test_a_report_shows_its_verdict_alone() -> None:
+    report = make()
+    assert repr(report) == f"<featx.Report: {report.verdict.headline}>"
+
+
 def test_a_learning_curve_has_an_outlook() -> None:
     found = make().findings.learning
     assert found is not None
