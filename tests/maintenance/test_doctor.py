@@ -147,7 +147,7 @@ def test_a_full_disk_is_reported_once(tmp_path: Path, monkeypatch: pytest.Monkey
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(doctor, "_write_new", full)
     (finding,) = doctor._in_trial(tmp_path)
     assert (finding.name, finding.state) == ("write", POOR)
     assert "Free some space" in finding.text
