@@ -100,7 +100,7 @@ BACKBONES: dict[str, Architecture] = {
 }  # fmt: skip
 
 # What identifies the file of each name: the `file_hash` with which Keras 3.15.1 fetches it
-# (keras/src/applications), an MD5 or, of 64 digits, a sha256. A test compares them with Keras's own.
+# (keras/src/applications): an MD5 or, of 64 digits, a sha256. A test compares them with its own.
 # Keras has none for mobilenet and mobilenet_v2.
 FILE_HASHES: dict[str, str] = {
     f"vgg16{_TF}_notop.h5": "6d6bbae143d832006294945121d1f1fc",

@@ -145,15 +145,12 @@ def _weights() -> Generator[Finding, None, None]:
     found = sorted(name for name, path in paths.items() if path.is_file())
     home = next(iter(paths.values())).parent
     if found:
-        shown = ", ".join(found[:6]) + (f" and {len(found) - 6} more" if len(found) > 6 else "")
+        shown = ", ".join(
+            f"{name} (sha256 {Backbone(name).weights_digest()[:12]})" for name in found[:6]
+        ) + (f" and {len(found) - 6} more" if len(found) > 6 else "")
         yield Finding("weights", GOOD, f"{len(found)} of {len(paths)} in {home}: {shown}")
-        digests = []
-        for name in found:
-            note, digest = Backbone(name).weights_note(), Backbone(name).weights_digest()[:12]
-            digests.append(f"{name} {digest}")
-            if note:
-                yield Finding("weights", FAIR, note)
-        yield Finding("sha256 of weights", GOOD, ", ".join(digests))
+        for note in filter(None, (Backbone(name).weights_note() for name in found)):
+            yield Finding("weights", FAIR, note)
     else:
         yield Finding(
             "weights", FAIR, f"none in {home}; Keras fetches them when they are first needed"
@@ -241,7 +238,7 @@ def _locks(trial: Path, patience: float = 6.0) -> Finding:
     harmless = "embeddings are right all the same, but processes may compute a block twice"
     if atomic.fcntl is None:
         return Finding("flock", FAIR, f"not on this system: {harmless}")
-    (trial / "lock").touch()
+    _write_new(trial / "lock", b"")
     holders = [
         subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _HOLDER, trial / "lock", str(HOLDS)],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import threading
 import time
@@ -188,3 +189,17 @@ def test_a_trial_that_was_killed_is_in_nobodys_way(tmp_path: Path) -> None:
         assert gc.remove(cache, [piece])[1] == []
         assert not trial.exists()
         trial.mkdir()
+
+
+def test_weights_are_named_with_their_digest_and_others_are_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (tmp_path / "models").mkdir()
+    for name in ("mobilenet_v2", "vgg16"):
+        Backbone(name).weights_path().write_bytes(b"other weights")
+    named, noted = doctor._weights()
+    digest = hashlib.sha256(b"other weights").hexdigest()[:12]
+    assert f"mobilenet_v2 (sha256 {digest}), vgg16 (sha256 {digest})" in named.text
+    assert (noted.name, noted.state) == ("weights", FAIR)
+    assert "vgg16_weights" in noted.text
