@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from featx.backbones.backbone import Backbone
 from featx.cache.location import MARKER, find_root
 from featx.errors import CacheError
 from featx.maintenance import doctor, gc
