@@ -14,7 +14,7 @@ from fuse import FUSE, Operations  # type: ignore[import-not-found]
 STAT = ("st_atime", "st_gid", "st_ino", "st_mode", "st_nlink", "st_size", "st_uid")
 
 
-class Coarse(Operations):  # type: ignore[misc]
+class Coarse(Operations):
     """Reading and writing of the files of a folder."""
 
     def __init__(self, folder: str) -> None:

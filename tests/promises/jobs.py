@@ -153,7 +153,7 @@ def in_folder(dataset: str, work: str, uid: int, name: bool = False) -> int:
         os.setuid(uid)
     warnings.simplefilter("ignore", featx.errors.CacheCorruptWarning)
     try:
-        stub.extract(Path(dataset), Path("cache") if name else None)  # type: ignore[arg-type]
+        stub.extract(Path(dataset), Path("cache") if name else None)
     except featx.errors.CacheOwnershipError:
         return 3
     return 0
