@@ -332,6 +332,7 @@ def _print_summary(features: Features, out: Path | None) -> None:
         "cached": f"{done.cached:,}",
         "failures": f"{len(features.failures):,}",
         "features": f"{len(features):,} x {features.X.shape[1]:,}",
+        "weights": str(features.spec["weights"])[:12],
         "seconds": f"{done.seconds:.1f}",
         "images/s": speed,
         "cache": str(done.cache),
