@@ -29,6 +29,7 @@ from featx.datasets.groups import groups_of
 from featx.errors import DatasetError, ModelFormatError
 from featx.extraction.api import extract
 from featx.features import Features
+from featx.formatting import counted
 from featx.heads import HEADS, fitting
 from featx.labels import (
     as_labels,
@@ -153,6 +154,13 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             X, y, sample_weight is not None or groups is not None
         )
         targets = as_targets(labels)
+        if len(set(labels.tolist())) == 1:
+            many = counted(len(labels), "image", "images")
+            raise DatasetError(
+                f"the training set has one class only, {labels[0]!r} ({many}); a classifier needs "
+                "at least two. A folder data set has one sub-folder per class: did you mean the "
+                "parent folder?"
+            )
         if targets.dtype.kind == "i" and class_order(labels.tolist()) != sorted(set(labels)):
             logger.warning(
                 "class names are whole numbers, and sorted by value; scikit-learn's scorers of "

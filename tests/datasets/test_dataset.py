@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +130,25 @@ def test_an_iterable_without_a_length_is_read_once() -> None:
     assert "a stream of" in repr(dataset)
     assert len(dataset) == len(dataset.ids) == 2
     assert source.begun == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("https://example.org/photos.zip", "dataset https://example.org/photos.zip is an address"),
+        ("s3://bucket/photos", "s3://bucket/photos is an address: nothing is downloaded"),
+        ("photos.zip", "is an archive: unpack it first"),
+        ("photos.tar.gz", "is an archive: unpack it first"),
+        ("photo.JPG", "is a single image: give the folder that it is in, or a list with its path"),
+        ("notes.txt", "is a file, not a folder"),
+        ("absent.zip", "does not exist"),
+    ],
+)
+def test_what_is_no_folder_is_named_as_what_it_is(
+    given: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if "//" not in given and given != "absent.zip":
+        Path(given).write_bytes(b"x")
+    with pytest.raises(DatasetError, match=re.escape(words)):
+        as_dataset(given)

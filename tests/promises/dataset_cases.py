@@ -47,7 +47,7 @@ def missing_folder(tmp_path: Path) -> None:
     extract(tmp_path / "nothing")
 
 
-@case(69, DATASET, says="is a file, not a folder")
+@case(69, DATASET, says="is a single image")
 def a_file_for_a_folder(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(made.png())
     extract(tmp_path / "x.png")
