@@ -158,9 +158,9 @@ def test_scikit_learns_classifiers_take_weights_of_numbers_written_as_text(kind:
     by_name = ImageClassifier(TINY, named).fit(features, ["ab"[len(t) - 1] for t in text])
     renamed = {"9": "a", "10": "b"}
     assert [renamed[one] for one in as_text.predict(features)] == by_name.predict(features).tolist()
+    odd = ImageClassifier(TINY, LogisticRegression(class_weight={"9": 1, "11": 8}))
     with pytest.raises(OptionError, match="weights for '11', which is not a class here"):
-        odd = LogisticRegression(class_weight={"9": 1, "11": 8})
-        ImageClassifier(TINY, odd).fit(features, text)
+        odd.fit(features, text)
 
 
 def test_weights_by_whole_numbers_as_labels(tmp_path: Path) -> None:

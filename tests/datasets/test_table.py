@@ -72,6 +72,38 @@ def test_the_error_says_what_lies_near(
     assert said.format(aptos) in message
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "C:\\photos\\train_images\\a1.png",
+            "{}/train_images/a1.png does: the table's paths are those of another machine or "
+            "folder. Keep the last 2 parts of each, in Python with "
+            "[\"/\".join(PureWindowsPath(path).parts[-2:]) for path in table['path']].",
+        ),
+        (
+            "C:\\photos\\a1.png",
+            "{}/train_images/a1.png does: the table's paths are those of another machine or "
+            "folder. Keep the last part of each, in Python with "
+            "[\"/\".join(PureWindowsPath(path).parts[-1:]) for path in table['path']], and pass "
+            "folder='{}/train_images' to featx.Dataset.from_table (--image-folder "
+            "{}/train_images on the command line).",
+        ),
+        ("\\\\nas\\share\\a1.png", "Keep the last part of each"),
+        ("/home/anna/photos/a1", "pass folder='{}/train_images', suffix='.png' to"),
+        ("old/train_images/b2.png", "{}/train_images/b2.png does: the table's paths are"),
+        ("C:\\photos\\gone.png", "In {} are: t.csv, train.csv, train_images. Pass folder=..."),
+    ],
+)
+def test_the_error_says_what_lies_near_for_paths_of_another_machine(
+    aptos: Path, name: str, said: str
+) -> None:
+    table = write(aptos / "t.csv", ["path,label", f"{name},1"])
+    with pytest.raises(DatasetError) as raised:
+        Dataset.from_table(table)
+    assert said.format(*[aptos] * 3) in str(raised.value)
+
+
 def test_some_missing_images_are_left_to_the_extraction(aptos: Path) -> None:
     table = write(aptos / "t.csv", ["path,label", "gone.png,x", "train_images/a1.png,y"])
     assert len(Dataset.from_table(table)) == 2
