@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from featx.errors import DatasetError, EmptyDatasetError
-from featx.formatting import did_you_mean
+from featx.formatting import counted, did_you_mean
 
 # A table whose first paths are all missing is refused before any work; so many are looked at.
 _TRIED = 20
@@ -158,7 +158,8 @@ def _of_one_hot(table: Any, names: Sequence[str]) -> list[str]:
     wrong = np.flatnonzero(~(np.isin(values, (0.0, 1.0)).all(axis=1) & (values.sum(axis=1) == 1)))
     if len(wrong):
         raise DatasetError(
-            f"{len(wrong)} rows do not have one 1 and else 0 in the columns "
+            f"{counted(len(wrong), 'row does', 'rows do')} not have one 1 and else 0 in the "
+            "columns "
             f"{', '.join(map(repr, names))} (such as row {wrong[0]}, counted from 0). featx trains "
             "on one class per image."
         )

@@ -10,6 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from featx.errors import DatasetError, OptionError
+from featx.formatting import counted
 from featx.labels import as_labels, label_array, positions_in
 
 if TYPE_CHECKING:
@@ -212,7 +213,8 @@ def features_and_labels(
     missing = [i for i, label in enumerate(labels) if label is None]
     if missing:
         raise DatasetError(
-            f"{len(missing)} labels are missing (label {missing[0]} is None); expected a class "
+            f"{counted(len(missing), 'label is', 'labels are')} missing (label "
+            f"{missing[0]} is None); expected a class "
             "name or number for each embedding. Leave out those without."
         )
     check_classification_targets(labels)
@@ -268,7 +270,8 @@ def _checked_groups(given: ArrayLike, n: int) -> NDArray[np.intp]:
     missing = [i for i, group in enumerate(groups) if group is None or group != group]
     if missing:
         raise DatasetError(
-            f"{len(missing)} groups are missing (group {missing[0]} is {groups[missing[0]]}); "
+            f"{counted(len(missing), 'group is', 'groups are')} missing (group "
+            f"{missing[0]} is {groups[missing[0]]}); "
             "expected a name or number for each sample."
         )
     return np.unique(groups.astype(str), return_inverse=True)[1]

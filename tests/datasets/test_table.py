@@ -160,9 +160,9 @@ def test_one_column_per_class(aptos: Path, column: Any, frame: bool) -> None:
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (["image,MEL,NV", "a1,1,1"], "1 rows do not have one 1"),
-        (["image,MEL,NV", "a1,0,0"], "1 rows do not have one 1"),
-        (["image,MEL,NV", "a1,0.5,0.5"], "1 rows do not have one 1"),
+        (["image,MEL,NV", "a1,1,1"], "1 row does not have one 1"),
+        (["image,MEL,NV", "a1,0,0"], "1 row does not have one 1"),
+        (["image,MEL,NV", "a1,0.5,0.5"], "1 row does not have one 1"),
         (["image,MEL,NV", "a1,yes,no"], "other values than 0 and 1"),
     ],
 )
@@ -195,7 +195,7 @@ def test_labels_of_a_table(aptos: Path) -> None:
     flags = frame.assign(label=[True, False, True])
     assert Dataset.from_table(flags, **where).classes == [False, True]
     missing = frame.assign(label=pd.array([1, None, 2], dtype="Int64"))
-    with pytest.raises(DatasetError, match="1 labels are missing"):
+    with pytest.raises(DatasetError, match="1 label is missing"):
         Dataset.from_table(missing, **where)
     text = write(aptos / "t.csv", ["path,label", "a1,007", "b2,NA", "c3,nan"])
     assert Dataset.from_table(text, **where).classes == ["007", "NA", "nan"]
@@ -207,7 +207,7 @@ def test_polars_frames(aptos: Path) -> None:
     frame = polars.DataFrame({"path": IDS, "label": [3, 2, 1]})
     assert Dataset.from_table(frame, **where).classes == [1, 2, 3]
     assert [item.label for item in as_dataset(frame["path"].to_list(), frame["label"])] == [3, 2, 1]
-    with pytest.raises(DatasetError, match="1 labels are missing"):
+    with pytest.raises(DatasetError, match="1 label is missing"):
         Dataset.from_table(polars.DataFrame({"path": IDS, "label": [3, None, 1]}), **where)
 
 

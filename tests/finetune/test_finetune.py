@@ -477,3 +477,24 @@ def test_batches_of_pil_images_are_those_of_their_files(name: str, tmp_path: Pat
         )
     assert by_path.any()
     np.testing.assert_array_equal(by_image, by_path)
+
+
+@pytest.mark.parametrize(("level", "said"), [("3", False), ("0", True)])
+def test_many_models_predict_without_a_warning_of_tracing(
+    level: str, said: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("the warning is TensorFlow's")
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", level)
+    layers = keras.layers
+    for _ in range(6):
+        model = FineTuned("small", SHORT)
+        model.model_ = keras.Sequential(
+            [keras.Input((SIDE, SIDE, 3)), layers.GlobalAveragePooling2D(), layers.Dense(2)]
+        )
+        model.classes_ = np.array(["a", "b"])
+        assert model.predict(np.zeros((3, SIDE, SIDE, 3), np.uint8)).shape == (3,)
+    traced = [one for one in caplog.records if one.name == "tensorflow"]
+    assert bool(traced) == said
