@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from featx.datasets.dataset import Dataset, Item
 from featx.evaluation.leaks import candidates, copies, geometry
@@ -65,6 +65,30 @@ def test_different_photographs_are_nothing() -> None:
     views = [seen(photograph(n)) for n in range(6)]
     for n, first in enumerate(views):
         assert all(geometry.compare(first, second) is None for second in views[n + 1 :])
+
+
+def smooth(seed: int) -> Image.Image:
+    """Return 128 x 128 pixels of grey with hardly any contrast, as of rolled steel."""
+    rng = np.random.default_rng(seed)
+    total = np.linspace(105, 135, 128)[None, :] + np.zeros((128, 128))
+    for step, strength in ((1, 1.5), (4, 2), (8, 5)):
+        coarse = rng.normal(size=(128 // step + 2,) * 2).astype(np.float32)
+        total = total + strength * np.asarray(Image.fromarray(coarse).resize((128, 128), 3))
+    return Image.fromarray(np.clip(total, 0, 255).astype(np.uint8)).convert("RGB")
+
+
+def test_what_is_smooth_is_no_fill() -> None:
+    whole = seen(smooth(0))
+    quarter = seen(smooth(0).crop((20, 30, 84, 94)))
+    for view in (whole, quarter):
+        assert view.inside.mean() > 0.9
+        assert not view.plain
+    for colour in ("black", "white", (60, 70, 60)):
+        framed = seen(ImageOps.expand(smooth(0), 12, colour))
+        assert abs(framed.inside.mean() - (128 / 152) ** 2) < 0.08
+        found = geometry.compare(whole, framed)
+        assert found is not None
+        assert found[0] is Grade.PHOTOGRAPH
 
 
 def test_a_mirrored_copy_is_laid_on_its_original() -> None:
