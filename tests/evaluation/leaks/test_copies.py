@@ -120,6 +120,25 @@ def test_what_all_images_show_makes_no_pair() -> None:
     assert found.test_groups[-1] == found.groups[3]
 
 
+def test_images_that_share_a_part_of_a_template_are_not_copies() -> None:
+    """Six show more of it than a pair must agree in, most show less."""
+    images = []
+    for n in range(18):
+        image, shared = photograph(n + 1), 0.72 if n < 6 else 0.5
+        image.paste(photograph(0).crop((0, 0, int(320 * shared), 240)))
+        images.append(image)
+    X = np.random.default_rng(0).normal(size=(18, 8)).astype(np.float32)
+    first = geometry.compare(seen(images[0]), seen(images[1]))
+    assert first is not None
+    assert first[0] is Grade.SCENE
+    found = copies.find(*sets(images, X, 9))
+    assert found.pairs == ()
+    # A copy among them agrees in all.
+    images[17] = images[0].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    (pair,) = copies.find(*sets(images, X, 9)).pairs
+    assert (pair.first.id, pair.second.id, pair.grade) == ("0", "17", Grade.PHOTOGRAPH)
+
+
 def test_forms_that_were_filled_in_differently_are_not_copies() -> None:
     """All but the names agrees, so that one map explains nearly the whole of any two."""
     forms = []
