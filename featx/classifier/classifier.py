@@ -322,7 +322,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             ),
         )
 
-    def export(self, path: str | os.PathLike[str], format: str | None = None) -> None:
+    def export(self, path: str | os.PathLike[str], format: str | None = None) -> dict[str, Any]:
         """Write network and head as one network for other runtimes; see `export.formats.write`.
 
         It computes in float32. Where the head was trained on embeddings of lower precision, a
@@ -332,6 +332,12 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         ----------
         format : {"keras", "savedmodel", "onnx", "tflite"}, optional
             By the path's suffix unless given.
+
+        Returns
+        -------
+        dict
+            What the file takes and gives (`input`, `output`), and a `snippet` of Python that runs
+            it in its own runtime; the same stands beside the file (`<file>.json`) and inside it.
 
         Raises
         ------
@@ -343,9 +349,10 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         backbone = find_backbone(self.backbone)
         check_same_network(self.spec_, self.dim_, backbone)
-        formats.write(path, backbone, self.head_, format)
+        facts = formats.write(path, backbone, self.head_, format)
         if backbone.precision != "float32":
             logger.warning("%s", parity.exported_in_float32(self))
+        return facts
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
