@@ -78,7 +78,7 @@ def a_class_with_one_image(tmp_path: Path) -> None:
     featx.benchmark(folder, backbones=[TINY], baseline=False, progress=False)
 
 
-@case(73, DATASET, says="[13] labels for 2 images", variants=(["a"], ["a", "b", "c"]))
+@case(73, DATASET, says="[13] labels? for 2 images", variants=(["a"], ["a", "b", "c"]))
 def other_numbers_of_labels(variant: list[str]) -> None:
     as_dataset(["x.png", "y.png"], variant)
 
