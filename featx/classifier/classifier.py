@@ -79,6 +79,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         The width of an embedding.
     n_images_ : int
         Images trained on.
+    failures_ : list of Failure
+        Images that were left out of the training (`on_error="skip"`); empty in a loaded model.
     examples_ : Examples
         Training images that are stored with the model.
     probes_ : ndarray of shape (n, dim)
@@ -181,6 +183,14 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.spec_ = spec_of(features)
         self.dim_ = int(features.X.shape[1])
         self.n_images_ = len(features)
+        self.failures_ = list(features.failures)
+        if self.failures_:
+            logger.warning(
+                "%s could not be used and %s not trained on (such as %s)",
+                counted(len(self.failures_), "image", "images"),
+                "was" if len(self.failures_) == 1 else "were",
+                self.failures_[0],
+            )
         spread = np.linspace(0, len(labels) - 1, min(model.PROBES, len(labels))).astype(int)
         self.probes_ = np.array(features.X[spread], np.float32)
         self.examples_ = choose(self.examples, features, labels, sources)
@@ -423,7 +433,7 @@ def load(
     model.head_ = parts.head
     model.classes_, model.spec_, model.dim_ = parts.classes, parts.spec, parts.dim
     model.probes_, model.examples_ = parts.probes, parts.examples
-    model.n_images_ = parts.examples.of
+    model.n_images_, model.failures_ = parts.examples.of, []
     return model
 
 

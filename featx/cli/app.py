@@ -23,6 +23,7 @@ from featx.cli.options import (
     Cache,
     Dataset,
     FollowLinks,
+    Force,
     ImageFolder,
     ImageSize,
     OnError,
@@ -200,10 +201,11 @@ def extract(
         bool, typer.Option("--dry-run", help="Only estimate the cost, from a short trial.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Also write one HDF5 file.")] = None,
+    force: Force = False,
 ) -> None:
     """Compute the embedding of each image once, and cache it."""
     from featx.datasets.dataset import as_dataset
-    from featx.storage.output import check_target
+    from featx.storage.output import check_new, check_target
 
     chosen = make_backbone(
         backbone,
@@ -216,6 +218,7 @@ def extract(
     )
     if out is not None:
         check_target(out)  # before the work, not after it
+        check_new(out, "the feature file", force)
     labels = None if label_column == "none" else label_column
     images = as_dataset(
         dataset,
