@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from featx.errors import ImageError
+from featx.images import worker
 from featx.serving.answers import Answers
 
 logger = logging.getLogger(__name__)
@@ -36,8 +37,8 @@ TYPES = frozenset(
 """The content types that are accepted; the bytes decide what an image is."""
 
 _UPLOAD_SECONDS = 30
-# An image is decoded and computed in a fraction of a second; one that holds a decoder for longer
-# holds a thread, and nobody else.
+# An image is decoded and computed in a fraction of a second. One that holds a decoder up is stopped
+# at the limits of `images.worker`; what else takes longer holds a thread, and nobody else.
 _ANSWER_SECONDS = 30
 # Bodies of 16 MiB that are in memory at a time.
 _UPLOADS = 32
@@ -104,7 +105,7 @@ def create_app(classifier: Any, *, k: int = 5, host: str = "127.0.0.1") -> Starl
         explain = request.query_params.get("explain") == "1"
         async with uploads:
             content = await _upload(request)
-            # Its thread is left behind where it takes too long: a decoder cannot be stopped.
+            # Its thread is left behind where it takes too long: it cannot be stopped.
             work = to_thread.run_sync(answers.answer, content, explain, abandon_on_cancel=True)
             try:
                 return JSONResponse(await asyncio.wait_for(work, _ANSWER_SECONDS))
@@ -159,17 +160,20 @@ def run(classifier: Any, *, host: str = "127.0.0.1", port: int = 8000, k: int = 
 
     from featx.serving.connections import DeadlineProtocol
 
-    uvicorn.run(
-        create_app(classifier, k=k, host=host),
-        host=host,
-        port=port,
-        http=DeadlineProtocol,
-        log_level="warning",
-        server_header=False,
-        limit_concurrency=_CONNECTIONS,
-        timeout_keep_alive=5,
-        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-    )
+    try:
+        uvicorn.run(
+            create_app(classifier, k=k, host=host),
+            host=host,
+            port=port,
+            http=DeadlineProtocol,
+            log_level="warning",
+            server_header=False,
+            limit_concurrency=_CONNECTIONS,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        )
+    finally:
+        worker.close()  # what is being decoded then is given up
 
 
 def _file(name: str) -> Any:
