@@ -58,6 +58,16 @@ class _Limits:
         """Set no limit of time."""
         self._set_time(0)
 
+    def are_worn(self, held: int) -> bool:
+        """Return whether earlier images left so much behind that later ones would lack it.
+
+        Parameters
+        ----------
+        held : int
+            Bytes that the present image still has.
+        """
+        return _address_space() > self._own + held + _LEFT_BEHIND
+
     def _set_time(self, seconds: float) -> None:
         # Of the processor, so that a busy machine is not the image's fault; the signal, left as it
         # is, ends the process wherever it is.
@@ -71,6 +81,10 @@ class _Limits:
         if self._caller[0] != resource.RLIM_INFINITY:  # a limit of the caller's stays one
             soft = min(soft, self._caller[0])
         resource.setrlimit(resource.RLIMIT_AS, (soft, self._caller[1]))
+
+
+# An allocator keeps some of what it was given back.
+_LEFT_BEHIND = 100 << 20
 
 
 def _address_space() -> int:
@@ -89,7 +103,7 @@ def _answer(request: dict[str, Any], content: bytes, limits: _Limits) -> tuple[d
             content, wanted, know_size=limits.know_size, doubt=limits.doubt
         )
         pixels = np.ascontiguousarray(np.asarray(found.upright))
-        return {"shape": pixels.shape, "remarks": found.remarks}, pixels
+        return {"shape": pixels.shape, "remarks": found.remarks}, pixels.data.cast("B")
     except (MemoryError, ImageMemoryError):
         error: ImageError = ImageMemoryError(
             f"not enough memory to decode it now, or more than the {limits.memory / 1e6:,.0f} MB "
@@ -118,7 +132,9 @@ def main() -> None:
             request, content = worker.read(questions)
         except EOFError:
             return
-        worker.write(answers, *_answer(request, bytes(content), limits))
+        answer, pixels = _answer(request, bytes(content), limits)
+        last = limits.are_worn(2 * len(content) + len(pixels))
+        worker.write(answers, {**answer, "last": last}, pixels)
 
 
 if __name__ == "__main__":

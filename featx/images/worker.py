@@ -211,7 +211,7 @@ def ask(request: Mapping[str, Any], content: bytes) -> Answer:
         worker.close()
         raise
     with _lock:
-        if worker in _workers and not worker.late:
+        if worker in _workers and not (worker.late or answer[0]["last"]):
             _idle.append(worker)
             return answer
         _workers.discard(worker)
