@@ -32,8 +32,10 @@ MEGABYTES = 600
 """Memory that decoding an image may take, in MB, and ..."""
 MEGABYTES_A_MEGAPIXEL = 24
 """... as much more by its size: a WebP with alpha takes five copies of four bytes a pixel."""
-CLOCK_SECONDS = 60.0
-"""An image that is not decoded by then, by the clock, is given up: its process may be suspended."""
+CLOCK_SECONDS = 120.0
+"""An image that is not decoded by then, by the clock, is given up: its process may be suspended.
+
+On a busy machine the limit above takes many times as long by the clock."""
 
 Answer = tuple[dict[str, Any], bytearray]
 

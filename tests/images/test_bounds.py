@@ -14,6 +14,15 @@ from PIL import Image, PngImagePlugin
 from featx.errors import ImageDecodeError, ImageError
 from featx.images import bounds, decoding, formats, worker
 from tests.promises import images as made
+from tests.promises.hostile_images import (
+    bmp,
+    gif_with,
+    jpeg_with,
+    png_with,
+    profile_as_text,
+    scans_behind,
+    segment,
+)
 
 RGB = made.pixels()
 SMALL = Image.fromarray(RGB)
@@ -25,28 +34,6 @@ def with_exif(form: str, tags: int = 1, **options: Any) -> bytes:
     for tag in range(tags):
         exif[0x9C9B + tag] = b"x"
     return made.encoded(RGB, form, exif=exif, **options)
-
-
-def segments(*parts: bytes) -> bytes:
-    """Return a JPEG with these before everything else."""
-    whole = made.jpeg()
-    return whole[:2] + b"".join(parts) + whole[2:]
-
-
-def segment(kind: int, body: bytes) -> bytes:
-    return struct.pack(">BBH", 0xFF, kind, len(body) + 2) + body
-
-
-def png_with(*chunks: bytes) -> bytes:
-    whole = made.png()
-    return whole[:33] + b"".join(chunks) + whole[33:]
-
-
-def bmp(width: int, height: int, compression: int, body: bytes) -> bytes:
-    head = struct.pack(
-        "<IiiHHIIiiII", 40, width, height, 1, 8, compression, len(body), 0, 0, 256, 0
-    )
-    return b"BM" + struct.pack("<IHHI", 1078 + len(body), 0, 0, 1078) + head + bytes(1024) + body
 
 
 def tiff(**changed: int) -> bytes:
@@ -61,13 +48,6 @@ def tiff(**changed: int) -> bytes:
         tag = {"height": 257, "compression": 259, "rows": 278, "bytes": 279}[name]
         struct.pack_into("<HII", content, places[tag] + 2, 4, 1, value)
     return bytes(content)
-
-
-def gif_with(*blocks: bytes) -> bytes:
-    """Return a GIF whose first frame has these parts of an extension before it."""
-    whole = made.encoded(SMALL.quantize(64), "GIF")
-    table = 13 + 3 * 2 ** ((whole[10] & 7) + 1)
-    return whole[:table] + b"!\xfe" + b"".join(blocks) + b"\0" + whole[table:]
 
 
 def text(key: str, value: str, zip: bool = False) -> bytes:
@@ -116,15 +96,15 @@ UNBOUNDED: dict[str, bytes] = {
     "jpeg.tif": made.encoded(RGB, "TIFF", compression="jpeg"),
     "g4.tif": made.encoded(SMALL.convert("1"), "TIFF", compression="group4"),
     # good or nearly good files with something without end
-    "segments.jpg": segments(*[segment(0xE5, b"")] * 300),
-    "exif twice.jpg": segments(*[segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0\0\0")] * 2),
-    "exif of many tags.jpg": segments(
+    "segments.jpg": jpeg_with(*[segment(0xE5, b"")] * 300),
+    "exif twice.jpg": jpeg_with(*[segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0\0\0")] * 2),
+    "exif of many tags.jpg": jpeg_with(
         segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 5000) + bytes(60_000))
     ),
-    "fill bytes.jpg": segments(b"\xff" * 9),
-    "end markers.jpg": segments(b"\xff\xd9" * 9),
-    "other bytes.jpg": segments(bytes(9)),
-    "header.jpg": segments(*[segment(0xE2, bytes(60_000))] * 20),
+    "fill bytes.jpg": jpeg_with(b"\xff" * 9),
+    "end markers.jpg": jpeg_with(b"\xff\xd9" * 9),
+    "other bytes.jpg": jpeg_with(bytes(9)),
+    "header.jpg": jpeg_with(*[segment(0xE2, bytes(60_000))] * 20),
     "arithmetic.jpg": made.jpeg().replace(b"\xff\xc0\0\x11", b"\xff\xc9\0\x11"),
     "cut.jpg": made.jpeg()[:100],
     "chunks.png": png_with(*[made.chunk(b"teSt", b"")] * 100),
@@ -218,13 +198,6 @@ def test_another_frame_is_decoded_by_a_process(asked: list[str]) -> None:
     assert len(asked) == 1
 
 
-def scans_behind(marker: bytes, count: int) -> bytes:
-    """Return a progressive JPEG with many scans, each behind bytes that a decoder passes over."""
-    whole = made.encoded(Image.new("L", (64, 64), 90), "JPEG", progressive=True)
-    last = whole.rindex(b"\xff\xda")
-    return whole[:last] + (marker + whole[last:-2]) * count + whole[-2:]
-
-
 @pytest.mark.parametrize(
     "marker",
     [b"", b"\xff\x01", b"\xff\xd3", b"\xff\xff\xff", b"junk", b"\xff\0", b"\xff\xfe\0\x02"],
@@ -253,14 +226,12 @@ def test_megabytes_of_markers(filler: bytes) -> None:
 def test_a_flood_of_exif_blocks_is_refused() -> None:
     block = segment(0xE1, b"Exif\0\0x")
     with pytest.raises(ImageDecodeError, match="4,096 segments"):
-        decoding.decode(segments(*[block] * 100_000))
+        decoding.decode(jpeg_with(*[block] * 100_000))
 
 
 def test_a_png_whose_text_is_an_exif_block_of_many_values() -> None:
     """Entries of a directory may all have the same bytes as their value."""
-    entries = b"".join(struct.pack("<HHII", tag, 2, 400_000, 8) for tag in range(1000, 20_000))
-    block = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 19_000) + entries + bytes(200_000)
-    content = text("Raw profile type exif", "\nexif\n    9\n" + block.hex(), zip=True)
+    content = profile_as_text(19_000, 200_000)
     assert len(content) < 1 << 20
     assert not bounds.holds(content)
     assert decoding.decode(content).shape == RGB.shape

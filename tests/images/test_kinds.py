@@ -216,12 +216,6 @@ def test_a_jpeg2000_whose_data_is_larger_than_it_says() -> None:
         decoding.decode(bytes(content))
 
 
-def test_a_large_jpeg2000_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "MAX_JPEG2000_PIXELS", 4799)
-    with pytest.raises(ImageTooLargeError, match="80 x 60 pixels of JPEG 2000"):
-        decoding.decode_here(EXACT["x.jp2"][0], decoding.Wanted())
-
-
 def test_a_large_image_in_digits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "MAX_TEXT_BYTES", 1000)
     with pytest.raises(ImageTooLargeError, match="written in digits"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import struct
 import subprocess
 import sys
 import threading
@@ -17,8 +16,8 @@ import pytest
 
 from featx.errors import ImageLimitError, ImageMemoryError, ImageReadError
 from featx.images import decoding, worker
-from tests.images.test_bounds import bmp
 from tests.promises import images as made
+from tests.promises.hostile_images import HOSTILE
 
 ROOT = Path(__file__).resolve().parents[2]
 RGB = made.pixels()
@@ -31,31 +30,10 @@ def none_before() -> None:
     worker.close()
 
 
-def slow() -> bytes:
-    """Return a BMP of one pixel that says ten million times to go no further."""
-    return bmp(1, 1, 1, b"\0\2\0\0" * 10_000_000)
-
-
-def hungry() -> bytes:
-    """Return a TIFF of one pixel whose EXIF directory has 30 million numbers as a tuple."""
-    count = 30_000_000
-    entries = [(256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
-    entries += [(273, 4, 1, 8), (277, 3, 1, 1), (278, 3, 1, 1), (279, 4, 1, 1), (34665, 4, 1, 120)]
-    main = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *e) for e in entries)
-    start = b"II*\0" + struct.pack("<I", 10) + b"\x80\0"
-    behind = (start + main + bytes(4)).ljust(200, b"\0")
-    at = len(behind)
-    exif = struct.pack("<HHHII", 1, 0x927C, 3, count, at + 18) + bytes(4)
-    behind = behind.replace(
-        struct.pack("<HHII", 34665, 4, 1, 120), struct.pack("<HHII", 34665, 4, 1, at)
-    )
-    return behind + exif + b"\x39\x30" * count
-
-
 @on_linux
 def test_an_image_that_takes_too_long_is_stopped_and_the_next_is_decoded() -> None:
     with pytest.raises(ImageLimitError, match="decoding takes longer than an image of its size"):
-        decoding.decode(slow())
+        decoding.decode(HOSTILE["runs of a BMP"]["going nowhere.bmp"].make())
     assert not ImageLimitError.permanent
     np.testing.assert_array_equal(decoding.decode(GOOD), RGB)
 
@@ -63,7 +41,7 @@ def test_an_image_that_takes_too_long_is_stopped_and_the_next_is_decoded() -> No
 @on_linux
 def test_an_image_that_takes_too_much_memory_is_named_and_the_next_is_decoded() -> None:
     with pytest.raises(ImageMemoryError, match="more than the 600 MB that an image of its size"):
-        decoding.decode(hungry())
+        decoding.decode(HOSTILE["EXIF"]["30 million numbers.tif"].make())
     np.testing.assert_array_equal(decoding.decode(GOOD), RGB)
 
 
