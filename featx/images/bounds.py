@@ -103,7 +103,9 @@ def _jpeg(content: bytes) -> bool:
         return False
     if not progressive and content[at + 4] == components:
         return True
-    return width * height * formats.jpeg_scans(content) <= MAX_PASSES
+    # No more than so many scans are decoded in either place, so most need not be counted here.
+    few = width * height * formats.MAX_SCANS <= MAX_PASSES
+    return few or width * height * formats.jpeg_scans(content) <= MAX_PASSES
 
 
 def _png(content: bytes) -> bool:
@@ -221,7 +223,9 @@ def _tiff(content: bytes) -> bool:
         if number > MAX_STRIPS:
             raise IndexError
         form = {3: "H", 4: "I"}.get(kind)
-        return struct.unpack_from(f"{order}{number}{form}", content, place) if form else (default,)
+        if not form or not number:
+            return (default,)
+        return struct.unpack_from(f"{order}{number}{form}", content, place)
 
     for pointer in _SUBDIRECTORIES & tags.keys():
         if _directory(content, order, numbers(pointer, 0)[0], MAX_EXIF) is None:

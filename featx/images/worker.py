@@ -26,8 +26,8 @@ from featx.errors import ImageError, ImageLimitError, ImageReadError
 
 SECONDS = 2.0
 """Seconds of a processor that decoding an image may take, and ..."""
-SECONDS_A_MEGAPIXEL = 0.25
-"""... as many more by its size: JPEG 2000, the slowest format, takes 0.1 s a megapixel."""
+SECONDS_A_MEGAPIXEL = 0.6
+"""... as many more by its size: JPEG 2000 without loss, the slowest, takes up to 0.5 s each."""
 MEGABYTES = 600
 """Memory that decoding an image may take, in MB, and ..."""
 MEGABYTES_A_MEGAPIXEL = 24

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,9 @@ from tests.promises.hostile_images import (
     scans_behind,
     segment,
 )
+from tests.promises.mutations import mutant
 
+SEED = int(os.environ["FEATX_SEED"])
 RGB = made.pixels()
 SMALL = Image.fromarray(RGB)
 
@@ -189,6 +192,15 @@ def test_any_beginning_of_a_file_is_judged() -> None:
     for content in (*made.seeds(), *made.heic()):
         for end in range(2, len(content), 1 + len(content) // 300):
             assert bounds.holds(content[:end]) in (True, False)
+
+
+def test_any_mutant_is_judged() -> None:
+    """One had a tag of no values."""
+    seeds = made.seeds() + made.heic()
+    for number in range(3_000):
+        content = mutant(seeds, SEED, number)
+        assert bounds.holds(content) in (True, False), f"FEATX_SEED={SEED}: mutant {number}"
+    assert bounds.holds(mutant(seeds, 20261129, 4461)) in (True, False)
 
 
 def test_another_frame_is_decoded_by_a_process(asked: list[str]) -> None:
