@@ -127,5 +127,5 @@ def _break_locks(how: str) -> None:
     class _Fcntl:
         LOCK_EX, LOCK_NB = 2, 4
 
-    _Fcntl.flock = staticmethod(flock)  # type: ignore[attr-defined]
+    _Fcntl.flock = staticmethod(flock)
     claims.fcntl = _Fcntl  # type: ignore[assignment]

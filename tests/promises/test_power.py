@@ -74,7 +74,8 @@ def test_t6_after_a_loss_of_power(
     losses = scale(120, 1000)
     for _ in range(losses):
         moment = rng.randrange(len(recorder.steps) + 1)
-        disk, promised = Disk(), {}
+        disk = Disk()
+        promised: dict[Any, Any] = {}
         for step in recorder.steps[:moment]:
             if callable(step):
                 step(disk)

@@ -17,7 +17,8 @@ from featx.cache import shards
 from featx.cache.location import MARKER, find_root
 from featx.cache.shards import EMBEDDING, Block
 from featx.cache.store import Store
-from featx.datasets.dataset import Dataset, Item
+from featx.datasets.dataset import Dataset
+from featx.datasets.items import Item
 from featx.extraction import api
 from featx.storage.interface import Stat, Storage
 from featx.storage.local import FolderStorage

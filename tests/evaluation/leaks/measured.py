@@ -202,7 +202,7 @@ def main() -> None:
             if name in SETS:
                 paths, groups = originals(options.datasets, name, options.originals, options.chosen)
                 made = copied.augmented(paths, folder, 32, seed)
-                splits = ("random", "by original", "one copy in training")
+                splits: tuple[str, ...] = ("random", "by original", "one copy in training")
             else:
                 paths = copied.distinct(name, folder, 144, seed)
                 made = [(path, number, "different") for number, path in enumerate(paths)]

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from featx.datasets.dataset import Dataset, Item
+from featx.datasets.dataset import Dataset
+from featx.datasets.items import Item
 from featx.evaluation.leaks import candidates, copies, geometry
 from featx.evaluation.leaks.geometry import Grade
+from featx.evaluation.protocol.splits import EmbeddedImages
 from tests.evaluation.leaks import planted
 from tests.evaluation.seam import embedded
 
@@ -34,7 +36,7 @@ def seen(image: Image.Image) -> geometry.View:
     return view
 
 
-def sets(images: Sequence[Image.Image], X: np.ndarray, cut: int) -> list:
+def sets(images: Sequence[Image.Image], X: np.ndarray, cut: int) -> list[EmbeddedImages]:
     items = [Item(str(n), "a", planted.encoded(one, 85)) for n, one in enumerate(images)]
     return [
         embedded(Dataset(items[:cut]), X[:cut]),
@@ -165,7 +167,7 @@ def test_opencv_has_its_threads_again() -> None:
 
 @pytest.mark.parametrize("kind", planted.SYNTHETIC)
 def test_different_images_on_one_background_are_nothing(kind: str, tmp_path: object) -> None:
-    paths = planted.distinct(kind, tmp_path, 24, 3)  # type: ignore[arg-type]
+    paths = planted.distinct(kind, tmp_path, 24, 3)
     images = [Image.open(path) for path in paths]
     pixels = np.stack([np.asarray(one.convert("L").resize((16, 16)), np.float32) for one in images])
     found = copies.find(*sets(images, pixels.reshape(24, -1), 12))
