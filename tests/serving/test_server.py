@@ -95,7 +95,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(words, stdout=log, stderr=log, env=environment)
     try:
-        for _ in range(1200):
+        for _ in range(4800):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
@@ -104,7 +104,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield Server(port, process.pid, images, known, folder / "log")
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 def test_a_head_without_probabilities_is_refused_at_the_start() -> None:
@@ -344,7 +344,7 @@ def test_t38_a_signal_ends_it_whatever_it_does(
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL, env=environment)
     try:
-        for _ in range(1200):
+        for _ in range(4800):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
