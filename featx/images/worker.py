@@ -169,9 +169,7 @@ class _Worker:
 
 def _environment() -> dict[str, str]:
     """Return the environment of a worker: it finds what this process found, and has one thread."""
-    from featx import __file__ as package
-
-    own = str(Path(package).resolve().parents[1])
+    own = str(Path(__file__).resolve().parents[2])
     paths = [path for path in sys.path if os.path.isabs(path)]
     found = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
     return {
