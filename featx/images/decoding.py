@@ -589,6 +589,9 @@ def _file(
     known = ("TGA",) if nameless else formats.PILLOW_FORMATS
     if content.startswith(b"\xff\xd8\xff"):
         formats.check_jpeg(content)
+    elif size := formats.webp_size(content):
+        _check_size(size, max_pixels)
+        know_size(size[0] * size[1])
     with Image.open(io.BytesIO(content), formats=known) as image:
         _check_size(image.size, max_pixels)
         know_size(image.width * image.height)

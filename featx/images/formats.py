@@ -311,6 +311,26 @@ def check_jpeg(content: bytes) -> None:
         )
 
 
+def webp_size(content: bytes) -> tuple[int, int] | None:
+    """Return width and height of a WebP by its first chunk; libwebp takes memory to tell them.
+
+    Fields as in RFC 9649: sections 2.5 (lossy), 3.4 (lossless) and 2.7 (extended).
+    """
+    if content[:4] != b"RIFF" or content[8:12] != b"WEBP" or len(content) < 30:
+        return None
+    kind = content[12:16]
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", content, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    if kind == b"VP8L":
+        (both,) = struct.unpack_from("<I", content, 21)
+        return 1 + (both & 0x3FFF), 1 + (both >> 14 & 0x3FFF)
+    if kind == b"VP8X":
+        right, bottom = content[24:27], content[27:30]
+        return 1 + int.from_bytes(right, "little"), 1 + int.from_bytes(bottom, "little")
+    return None
+
+
 def check_jpeg2000(content: bytes, size: tuple[int, int]) -> None:
     """Refuse a codestream of another size than its file declares.
 

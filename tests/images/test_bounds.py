@@ -203,6 +203,17 @@ def test_any_mutant_is_judged() -> None:
     assert bounds.holds(mutant(seeds, 20261129, 4461)) in (True, False)
 
 
+def test_the_size_of_a_webp_is_told_without_decoding() -> None:
+    for content in (
+        made.encoded(RGB, "WEBP"),
+        made.encoded(RGB, "WEBP", lossless=True),
+        made.animated("WEBP"),
+    ):
+        assert formats.webp_size(content) == SMALL.size
+        assert formats.webp_size(content[:20]) is None
+    assert formats.webp_size(made.png()) is None
+
+
 def test_another_frame_is_decoded_by_a_process(asked: list[str]) -> None:
     image = Image.open(io.BytesIO(made.tiff_pages()))
     image.seek(1)

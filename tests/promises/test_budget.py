@@ -79,7 +79,7 @@ SHORT = """
 import resource, sys
 from pathlib import Path
 from tests.promises import stub
-stub.extract(Path(sys.argv[2]), Path(sys.argv[1]) / "warm")  # what is loaded once is loaded now
+stub.extract(Path(sys.argv[2]), Path(sys.argv[1]) / "w")  # what is loaded once is loaded now
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 hard = resource.getrlimit(resource.RLIMIT_AS)[1]
 resource.setrlimit(resource.RLIMIT_AS, (used + 250_000_000, hard))
