@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,7 @@ def create_app(classifier: Any, *, k: int = 5, host: str = "127.0.0.1") -> Starl
     known = [*_LOOPBACK, host.casefold()] if is_loopback(host) else ["*"]
     return Starlette(
         routes=routes,
+        lifespan=_until_shutdown,
         middleware=[
             Middleware(_SecurityHeaders),
             Middleware(TrustedHostMiddleware, allowed_hosts=known, www_redirect=False),
@@ -160,20 +163,23 @@ def run(classifier: Any, *, host: str = "127.0.0.1", port: int = 8000, k: int = 
 
     from featx.serving.connections import DeadlineProtocol
 
-    try:
-        uvicorn.run(
-            create_app(classifier, k=k, host=host),
-            host=host,
-            port=port,
-            http=DeadlineProtocol,
-            log_level="warning",
-            server_header=False,
-            limit_concurrency=_CONNECTIONS,
-            timeout_keep_alive=5,
-            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-        )
-    finally:
-        worker.close()  # what is being decoded then is given up
+    uvicorn.run(
+        create_app(classifier, k=k, host=host),
+        host=host,
+        port=port,
+        http=DeadlineProtocol,
+        log_level="warning",
+        server_header=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+
+
+@asynccontextmanager
+async def _until_shutdown(app: Starlette) -> AsyncIterator[None]:
+    yield
+    worker.close()  # what is being decoded now is given up
 
 
 def _file(name: str) -> Any:

@@ -309,9 +309,11 @@ def test_t38_a_hostile_image_is_answered_and_holds_up_nobody(
         assert server.ask(body=good)[0] == 200
         for one in hostile:
             status, answer, _ = one.result()
-            assert status in (200, 422), answer  # a good image where the machine is fast enough
-            if status == 422:
-                assert "this image cannot be used: " in answer["error"]
+            # 200: a good image, where the machine is fast enough; 503: a busy machine.
+            assert status in (200, 422, 503), answer
+            if status != 200:
+                said = "this image cannot be used: " if status == 422 else "no answer within 30 s"
+                assert said in answer["error"]
     assert server.ask(body=good)[0] == 200
 
 
