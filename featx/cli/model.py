@@ -184,8 +184,22 @@ def export(
     weights: WeightsFile = None,
 ) -> None:
     """Write network and head as one network, from uint8 images to class probabilities."""
-    _loaded(model, sha256, weights, None).export(out, format)
-    print_line(f"Written: {out}")
+    facts = _loaded(model, sha256, weights, None).export(out, format)
+    given = facts["input"]
+    print_pairs(
+        {
+            "file": str(out),
+            "facts": f"{out}.json",
+            "input": f"{given['shape']} {given['dtype']}, {given['channels']}",
+            "range": given["range"],
+            "geometry": f"{given['image']['geometry']}, {given['image']['resize']}",
+            "EXIF": "images are turned upright first",
+            "output": ", ".join(facts["output"]["classes"]),
+        }
+    )
+    print_line("")
+    for line in facts["snippet"].split("\n"):
+        print_line(line)
 
 
 def serve(

@@ -146,7 +146,8 @@ def decode(content: bytes, name: str = "", *, max_pixels: int = MAX_PIXELS) -> n
     content : bytes
         A file of one of `formats.FORMATS`; the content decides, not a name.
     name : str
-        The file's name, without which no TGA file is read: nothing in it tells its format.
+        The file's name, without which no TGA file of version 1 is read: nothing in it tells its
+        format.
     max_pixels : int, optional
         The largest image that is decoded; by default ``MAX_PIXELS``.
 
@@ -583,7 +584,9 @@ def _file(
         _check_size(image.size, max_pixels)
         yield _File(image, "HEIF")
         return
-    nameless = suffix == ".tga" and not formats.is_image(content[:256])
+    nameless = not formats.is_image(content[:256]) and (
+        suffix == ".tga" or content.endswith(formats.TGA_FOOTER)
+    )
     if nameless and not formats.is_tga(content):
         raise formats.unidentified(content, suffix)
     known = ("TGA",) if nameless else formats.PILLOW_FORMATS

@@ -24,8 +24,8 @@ from featx.errors import (
 # Pillow's advice for untrusted files: name the formats. Among those left out is EPS, which
 # would start Ghostscript. These are told by their first bytes.
 PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
-# A TGA file has no first bytes of its own, and is one only where its name says so; a HEIF file
-# is read by a package of its own.
+# A TGA file has no first bytes of its own, and is one where its name or its footer says so; a HEIF
+# file is read by a package of its own.
 FORMATS = (*PILLOW_FORMATS, "TGA", "HEIF")
 FORMAT_OF_SUFFIX = {
     ".jpg": "JPEG",
@@ -43,7 +43,6 @@ FORMAT_OF_SUFFIX = {
     ".pgm": "PPM",
     ".pbm": "PPM",
     ".pnm": "PPM",
-    ".pfm": "PPM",
     ".tga": "TGA",
     ".jp2": "JPEG2000",
     ".j2k": "JPEG2000",
@@ -98,6 +97,7 @@ UNREAD = (
     Unread("QOI", (".qoi",), (b"qoif",)),
     Unread("SGI", (".sgi",), (b"\x01\xda",)),
     Unread("PAM", (".pam",), (b"P7\n",)),
+    Unread("PFM", (".pfm",), (b"PF\n", b"Pf\n")),  # floating-point numbers
     Unread("BPG", (".bpg",), (b"BPG\xfb",)),
     Unread("FLIF", (".flif",), (b"FLIF",)),
     Unread("DjVu", (".djvu", ".djv"), (b"AT&TFORM",)),
@@ -227,9 +227,16 @@ def unidentified(content: bytes, suffix: str = "") -> ImageError:
         found = f"the path {text!r} as bytes (pass paths as text: path.decode())"
     return NotAnImageError(
         f"not an image: the content is {found or f'{len(content):,} bytes of another kind'}; "
-        f"expected one of {', '.join(FORMATS)}"
-        + (" (its header is not that of a TGA file)" if suffix == ".tga" else "")
+        f"expected one of {', '.join(FORMATS)}" + _about_tga(content, suffix)
     )
+
+
+def _about_tga(content: bytes, suffix: str) -> str:
+    if suffix == ".tga":
+        return " (its header is not that of a TGA file)"
+    if is_tga(content):
+        return " (if it is a TGA file without a footer, only a name that ends in .tga tells it)"
+    return ""
 
 
 def _missing_codec(content: bytes) -> MissingDecoderError | None:
@@ -392,6 +399,10 @@ def check_pnm(content: bytes) -> None:
             f"an image of {len(content):,} bytes written in digits; the limit is "
             f"{MAX_TEXT_BYTES:,}. Save it as PNG"
         )
+
+
+TGA_FOOTER = b"TRUEVISION-XFILE.\0"
+"""What a TGA file of version 2 (1989) ends with; one of version 1 has nothing of the kind."""
 
 
 def is_tga(content: bytes) -> bool:

@@ -331,6 +331,19 @@ def test_backbones_lists_every_network_uncut() -> None:
     assert not any("…" in line for line in lines)
 
 
+def test_backbones_helps_to_choose() -> None:
+    def listed(*options: str) -> list[dict[str, Any]]:
+        return json.loads(run("backbones", "--json", *options).stdout)
+
+    names = [one["name"] for one in listed("mobilenet", "--sort", "top1")]
+    assert names[:2] == ["mobilenet_v2", "mobilenet"]  # 71.3 and 70.4 percent
+    sizes = [one["size_mb"] for one in listed("--sort", "size")]
+    known = [size for size in sizes if size is not None]
+    assert known == sorted(known)
+    assert sizes[len(known) :] == [None, None], "MobileNetV3, of which Keras publishes no line"
+    assert all(one["on_disk"] for one in listed("--on-disk"))
+
+
 def test_cache_ls_of_an_empty_cache() -> None:
     result = run("cache", "ls")
     assert result.exit_code == 0

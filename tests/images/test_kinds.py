@@ -77,8 +77,7 @@ def test_the_pixels_are_those_that_were_written(name: str, tmp_path: Path) -> No
     off = 3 if name.endswith(".avif") else 0  # its colours pass through YCbCr
     assert by_path.shape == expected.shape
     assert np.abs(by_path.astype(int) - expected).max() <= off
-    if not name.lower().endswith(".tga"):
-        np.testing.assert_array_equal(decoding.decode(content), by_path)
+    np.testing.assert_array_equal(decoding.decode(content), by_path)
     decoded = decoding.at_side_with_remarks(content, 60, name)
     np.testing.assert_array_equal(decoded.pixels, decoding.resize(by_path, 60))
     assert "misnamed" not in decoded.remarks
@@ -222,11 +221,16 @@ def test_a_large_image_in_digits_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         decoding.decode_here(EXACT["P3.ppm"][0], decoding.Wanted())
 
 
-def test_a_tga_is_one_only_by_its_name() -> None:
+@pytest.mark.parametrize("name", ["", "x.bin", "x.jpg"])
+def test_a_tga_is_one_by_its_footer_or_its_name(name: str) -> None:
     content = EXACT["x.tga"][0]
-    for name in ("", "x.bin", "x.jpg"):
-        with pytest.raises(NotAnImageError):
-            decoding.decode(content, name)
+    np.testing.assert_array_equal(decoding.decode(content, name), RGB)
+    without = content[: -len(formats.TGA_FOOTER) - 8]
+    np.testing.assert_array_equal(decoding.decode(without, "x.tga"), RGB)
+    with pytest.raises(NotAnImageError, match="TGA file without a footer, only a name that ends"):
+        decoding.decode(without, name)
+    with pytest.raises(NotAnImageError, match="bytes of another kind"):
+        decoding.decode(b"no header at all" + formats.TGA_FOOTER, name)
     np.testing.assert_array_equal(decoding.decode(made.png(), "x.tga"), RGB)  # the content decides
 
 
@@ -253,6 +257,7 @@ UNREAD: dict[str, tuple[bytes, str]] = {
     "x.dcm": (bytes(128) + b"DICM" + bytes(99), "DICOM"),
     "x.exr": (b"v/1\x01" + bytes(99), "OpenEXR"),
     "x.qoi": (b"qoif" + bytes(99), "QOI"),
+    "colour.pfm": (b"PF\n2 2\n-1.0\n" + bytes(48), "PFM"),
 }
 
 

@@ -259,7 +259,8 @@ def test_a_good_shard_that_comes_as_a_damaged_one_goes_stays(
 
     state = atomic.stat_of(shard)
     with faults.in_place(faults.FaultyOs(hook)):
-        assert atomic.quarantine(shard, state, shard.parents[1] / "quarantine") is None
+        quarantine = shard.parents[1] / "quarantine"
+        assert atomic.quarantine(tmp_path / "cache", shard, state, quarantine) is None
     assert shard.read_bytes() == good
     assert len(list((tmp_path / "cache").rglob("quarantine/*"))) == again
     runtime = stub.Thumbnail()
