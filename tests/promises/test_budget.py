@@ -1,4 +1,4 @@
-"""T36 and T37: what decoding an image may take is bounded, whatever its file says."""
+"""T40 and T41: what decoding an image may take is bounded, whatever its file says."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_t36_an_image_takes_no_more_than_one_of_its_size_may(
     megabytes = worker.MEGABYTES + worker.MEGABYTES_A_MEGAPIXEL * hostile.megapixels
     assert found["rss_mb"] < 2 * megabytes + START_MEGABYTES
     note(
-        f"T36 ({kind}: {name})", outcome=found["outcome"], seconds=round(found["seconds"], 2),
+        f"T40 ({kind}: {name})", outcome=found["outcome"], seconds=round(found["seconds"], 2),
         rss_mb=round(found["rss_mb"]),
     )  # fmt: skip
 
@@ -104,4 +104,4 @@ def test_t37_an_image_that_does_not_fit_is_named_and_the_run_goes_on(
     count, *errors = done.stdout.split()
     assert int(count) == 2000
     assert errors == [ImageMemoryError.__name__] * 2
-    note("T37", images=2002, embeddings=int(count), named=len(errors))
+    note("T41", images=2002, embeddings=int(count), named=len(errors))

@@ -297,7 +297,7 @@ def posted(kind: str, name: str) -> bytes:
 
 
 @pytest.mark.parametrize(("kind", "name"), POSTED)
-def test_t38_a_hostile_image_is_answered_and_holds_up_nobody(
+def test_t42_a_hostile_image_is_answered_and_holds_up_nobody(
     kind: str, name: str, server: Server
 ) -> None:
     good = next(server.images.rglob("*.png")).read_bytes()
@@ -334,7 +334,7 @@ main()
 
 @pytest.mark.parametrize("body", [b"abc", None], ids=["held", "slow image"])
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
-def test_t38_a_signal_ends_it_whatever_it_does(
+def test_t42_a_signal_ends_it_whatever_it_does(
     sign: signal.Signals, body: bytes | None, server: Server
 ) -> None:
     body = body or posted(*SLOW)
