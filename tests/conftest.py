@@ -42,6 +42,8 @@ SLOW = (
     "evaluation/test_comparison.py::test_real_keras_from_images_to_report",
     "evaluation/test_comparison.py::test_flowers_with_real_weights",
     "finetune/test_finetune.py",
+    "images/test_worker.py",
+    "promises/test_budget.py",
     "promises/test_crash.py",
     "promises/test_faults.py",
     "promises/test_limits.py",
