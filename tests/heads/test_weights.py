@@ -288,8 +288,11 @@ def test_balanced_flowers(datasets: Any) -> None:
     X, y = train.X[keep], train.y[keep]
 
     def recall(name: str, **options: Any) -> float:
-        head = heads.HEADS[name](**options).fit(X, y)
-        return float((head.predict(test.X)[test.y == rare] == rare).mean())
+        # Six images are few: one draw of XGBoost's columns finds 3 of 50 again, another 7.
+        draws = [{"random_state": seed} for seed in range(4)] if name == "xgboost" else [{}]
+        fitted = [heads.HEADS[name](**options, **draw).fit(X, y) for draw in draws]
+        found = [head.predict(test.X)[test.y == rare] == rare for head in fitted]
+        return float(np.mean(found))
 
     for name in ("logistic", "xgboost", "nearest"):
         assert recall(name, class_weight="balanced") > recall(name), name
