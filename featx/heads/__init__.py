@@ -14,6 +14,7 @@ from featx.formatting import did_you_mean
 from featx.heads.boosting.xgboost_head import XGBoostHead
 from featx.heads.folds import StratifiedFolds
 from featx.heads.logistic_head import LogisticHead
+from featx.heads.ridge_head import RidgeHead
 from featx.heads.sklearn_heads import CalibratedHead, MLPHead, NearestHead, ScaledHead
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "LogisticHead",
     "MLPHead",
     "NearestHead",
+    "RidgeHead",
     "ScaledHead",
     "StratifiedFolds",
     "XGBoostHead",
@@ -32,6 +34,7 @@ __all__ = [
     "logistic",
     "mlp",
     "nearest",
+    "ridge",
     "xgboost",
 ]
 
@@ -151,8 +154,24 @@ def linear_svm(
     return ScaledHead(steps, class_weight=class_weight)
 
 
+def ridge(shrinkage: float | None = None, *, class_weight: Any = None) -> RidgeHead:
+    """Return a linear discriminant with a ridge, in closed form from one pass over the rows.
+
+    For many rows and many classes, and where images keep arriving: `partial_fit` adds them.
+
+    Parameters
+    ----------
+    shrinkage : float, optional
+        0 < shrinkage <= 1, how far the covariance is drawn to a multiple of the identity; chosen
+        by held-out rows unless given.
+    class_weight : None, "balanced" or dict
+        As in `logistic`.
+    """
+    return RidgeHead(shrinkage, class_weight=class_weight)
+
+
 HEADS: dict[str, Callable[..., Any]] = {
-    head.__name__: head for head in (logistic, mlp, xgboost, dense, nearest, linear_svm)
+    head.__name__: head for head in (logistic, ridge, mlp, xgboost, dense, nearest, linear_svm)
 }
 """Every head by name; each takes `random_state=` where it draws random numbers."""
 

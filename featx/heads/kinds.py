@@ -14,6 +14,7 @@ from featx.heads import (
     LogisticHead,
     MLPHead,
     NearestHead,
+    RidgeHead,
     ScaledHead,
     StratifiedFolds,
 )
@@ -23,7 +24,7 @@ from featx.heads.boosting.xgboost_head import XGBoostHead
 def kind_of(head: Any) -> str | None:
     """Return the name of a head that featx ships, or None for any other classifier."""
     kinds = {LogisticHead: "logistic", XGBoostHead: "xgboost", DenseClassifier: "dense"}
-    kinds[NearestHead] = "nearest"
+    kinds |= {NearestHead: "nearest", RidgeHead: "ridge"}
     scaled = type(head) in (ScaledHead, Pipeline)
     if scaled and len(head.steps) == 2 and type(head[0]) is StandardScaler:
         if type(head[1]) is MLPHead:
