@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
 
 from featx.dense import DenseClassifier, Recipe
 from featx.errors import HeadError
@@ -14,6 +13,7 @@ from featx.formatting import did_you_mean
 from featx.heads.boosting.xgboost_head import XGBoostHead
 from featx.heads.folds import StratifiedFolds
 from featx.heads.logistic_head import LogisticHead
+from featx.heads.primal_svm import PrimalSVC
 from featx.heads.ridge_head import RidgeHead
 from featx.heads.sklearn_heads import CalibratedHead, MLPHead, NearestHead, ScaledHead
 
@@ -23,6 +23,7 @@ __all__ = [
     "LogisticHead",
     "MLPHead",
     "NearestHead",
+    "PrimalSVC",
     "RidgeHead",
     "ScaledHead",
     "StratifiedFolds",
@@ -147,7 +148,7 @@ def linear_svm(
     class_weight : None, "balanced" or dict
         As in `logistic`.
     """
-    machine = LinearSVC(C=C, random_state=random_state, max_iter=5000)
+    machine = PrimalSVC(C=C, random_state=random_state, max_iter=5000)
     folds = StratifiedFolds(5, random_state)
     calibrated = CalibratedHead(machine, method="temperature", cv=folds, ensemble=False)
     steps = [("scale", StandardScaler()), ("svm", calibrated)]

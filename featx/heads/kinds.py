@@ -14,6 +14,7 @@ from featx.heads import (
     LogisticHead,
     MLPHead,
     NearestHead,
+    PrimalSVC,
     RidgeHead,
     ScaledHead,
     StratifiedFolds,
@@ -29,7 +30,7 @@ def kind_of(head: Any) -> str | None:
     if scaled and len(head.steps) == 2 and type(head[0]) is StandardScaler:
         if type(head[1]) is MLPHead:
             return "mlp"
-        fits = type(head[1]) is CalibratedHead and type(head[1].estimator) is LinearSVC
+        fits = type(head[1]) is CalibratedHead and type(head[1].estimator) in (PrimalSVC, LinearSVC)
         fits = fits and type(head[1].cv) is StratifiedFolds and not head[1].ensemble
         return "linear_svm" if fits and head[1].method == "temperature" else None
     return kinds.get(type(head))

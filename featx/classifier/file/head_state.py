@@ -13,7 +13,6 @@ from sklearn.calibration import _CalibratedClassifier, _TemperatureScaling
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelBinarizer, StandardScaler
-from sklearn.svm import LinearSVC
 
 from featx.classifier.file import names, recipes
 from featx.dense import DEFAULT_RECIPE, DenseClassifier
@@ -23,6 +22,7 @@ from featx.heads import (
     LogisticHead,
     MLPHead,
     NearestHead,
+    PrimalSVC,
     RidgeHead,
     ScaledHead,
     StratifiedFolds,
@@ -209,7 +209,7 @@ def _svm_state(head: Pipeline) -> HeadState:
 
 def _svm(state: HeadState, shape: Shape) -> Pipeline:
     outputs = _outputs(shape)
-    machine = _fitted(made(LinearSVC, state.metadata["parameters"]), shape)
+    machine = _fitted(made(PrimalSVC, state.metadata["parameters"]), shape)
     machine.coef_ = need(state, "coef", outputs, shape.dim)
     machine.intercept_ = need(state, "intercept", outputs)
     machine.n_iter_ = int(number(state, "iterations"))
@@ -217,7 +217,7 @@ def _svm(state: HeadState, shape: Shape) -> Pipeline:
     temperature.beta_ = float(need(state, "beta", 1)[0])
     folds = made(StratifiedFolds, state.metadata["folds"])
     calibration = made(dict, state.metadata["calibration"], "CalibratedHead")
-    unfitted = made(LinearSVC, state.metadata["parameters"])
+    unfitted = made(PrimalSVC, state.metadata["parameters"])
     head = _fitted(CalibratedHead(unfitted, cv=folds, **calibration), shape)
     if head.method != "temperature" or head.ensemble:
         raise ModelFormatError("a calibration of another kind.")
