@@ -13,7 +13,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from featx import heads
-from featx.dense import BatchNorm, DenseClassifier, Recipe
+from featx.dense import DEFAULT_RECIPE, BatchNorm, DenseClassifier, Recipe
+from featx.dense.classifier import default_recipe
 from featx.errors import DatasetError
 from tests.heads.blobs import blobs
 
@@ -167,3 +168,10 @@ def test_grid_search(name: str, grid: dict[str, list[Any]]) -> None:
     X, y = blobs()
     search = GridSearchCV(clone(SMALL[name]), grid, cv=2).fit(X, y)
     assert search.best_score_ > 0.8
+
+
+def test_batches_of_the_default_layers_grow_with_the_samples() -> None:
+    sizes = [default_recipe(n).batch_size for n in (600, 4_799, 9_600, 50_000, 10**6)]
+    assert sizes == [32, 32, 64, 256, 512]
+    assert default_recipe(600) == DEFAULT_RECIPE
+    assert default_recipe(50_000).learning_rate == pytest.approx(1e-3 * 8**0.5)

@@ -12,7 +12,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import log_loss
 
 from featx import heads
-from featx.errors import DatasetError, HeadError, OptionError
+from featx.classifier.file import head_state
+from featx.errors import DatasetError, HeadError, ModelFormatError, OptionError
 from featx.heads import ridge_head
 from featx.heads.linear import rows as rows_module
 from tests.heads.blobs import blobs
@@ -95,6 +96,37 @@ def test_few_of_many_rows_are_kept_whatever_their_order(monkeypatch: pytest.Monk
     groups = np.arange(400) // 10
     grouped = heads.ridge().fit(X, y, groups=groups)
     assert grouped.losses_ != one.losses_
+
+
+def test_a_saved_head_goes_on_learning() -> None:
+    X, y = blobs(200, dim=30, noise=3.0)
+    head = heads.ridge().partial_fit(X[:100], y[:100])
+    shape = head_state.Shape(30, head.classes_)
+    again = head_state.head_of(head_state.state_of(head), shape)
+    np.testing.assert_array_equal(again.predict_proba(X), head.predict_proba(X))
+    one, two = (found.partial_fit(X[100:], y[100:]).predict_proba(X) for found in (head, again))
+    np.testing.assert_array_equal(one, two)
+    fitted = head_state.state_of(heads.ridge().fit(X, y))
+    assert set(fitted.arrays) == {"coef", "intercept"}, "sums that nobody asked for"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("kept_codes", np.full(100, 3)),
+        ("kept_codes", np.full(99, 0)),
+        ("squares", np.zeros(30)),
+        ("sums", np.zeros((4, 30))),
+        ("kept_order", np.zeros(100)),
+    ],
+)
+def test_saved_sums_that_cannot_be(name: str, value: np.ndarray) -> None:
+    X, y = blobs(100, dim=30)
+    head = heads.ridge().partial_fit(X, y)
+    state = head_state.state_of(head)
+    state.arrays[name] = value
+    with pytest.raises(ModelFormatError):
+        head_state.head_of(state, head_state.Shape(30, head.classes_))
 
 
 def test_many_classes() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import scipy.linalg
@@ -98,7 +98,7 @@ class Preconditioner:
         """Return the step that would lead to the optimum if the bound were the Hessian."""
         return -self._solved(self._solved(gradient, trans=1))
 
-    def _solved(self, values: NDArray[np.float64], trans: int = 0) -> NDArray[np.float64]:
+    def _solved(self, values: NDArray[np.float64], trans: Literal[0, 1] = 0) -> NDArray[np.float64]:
         return scipy.linalg.solve_triangular(self._factor, values, trans=trans, check_finite=False)
 
 
@@ -210,7 +210,8 @@ def solve(
             value, gradient = known.pop() if known else objective(point * unit)
             return value, gradient * unit
 
-        minimize(
+        search: Any = minimize  # its stubs know no options of a method
+        search(
             scaled,
             begin / unit,
             jac=True,
