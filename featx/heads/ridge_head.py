@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -206,13 +207,18 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
             raise OptionError(
                 f"shrinkage={self.shrinkage!r}: expected 0 < shrinkage <= 1, or None."
             )
-        asked = SHRINKAGES if self.shrinkage is None else (self.shrinkage,)
-        scored, truth, weight = self._held_out(sums, kept, scale, width, asked)
         best, inverse = UNTUNED if self.shrinkage is None else (self.shrinkage, UNTUNED[1])
-        if len(truth) and len(np.unique(truth)) > 1:
-            found = {s: _temperature(scores, truth, weight) for s, scores in scored.items()}
-            self.losses_ = {s: loss for s, (_, loss) in found.items()}
-            best = min(self.losses_, key=lambda s: (self.losses_[s], -s))
+        held = self._held_out(sums, kept, scale, width)
+        truth = np.concatenate([one.codes for one in held]) if held else np.empty(0, np.intp)
+        if len(np.unique(truth)) > 1:
+            weight = np.concatenate([one.weight for one in held])
+            found = {}
+            for shrinkage in SHRINKAGES if self.shrinkage is None else (self.shrinkage,):
+                # One at a time: of 10,000 classes the scores of all would be gigabytes.
+                scores = np.concatenate([one.scores(shrinkage) for one in held])
+                found[shrinkage] = _temperature(scores, truth, weight)
+            self.losses_ = {one: loss for one, (_, loss) in found.items()}
+            best = min(self.losses_, key=lambda one: (self.losses_[one], -one))
             inverse = found[best][0]
         coef, intercept = whole.weights(best)
         if len(self.classes_) == 2:
@@ -226,21 +232,15 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
         self.intercept_ = inverse * intercept - self.coef_ @ mean
 
     def _held_out(
-        self,
-        sums: Sums,
-        kept: Kept,
-        scale: NDArray[np.float64],
-        width: int,
-        asked: tuple[float, ...],
-    ) -> tuple[dict[float, NDArray[Any]], NDArray[np.intp], NDArray[np.float64]]:
-        """Return the scores of held-out rows by shrinkage, their classes and their weights."""
+        self, sums: Sums, kept: Kept, scale: NDArray[np.float64], width: int
+    ) -> list[_HeldOut]:
+        """Return parts of the kept rows, with the discriminants of all rows but these."""
         # By the low digits: the rows were chosen by the high ones.
         folds = (kept.order % np.uint64(5)).astype(np.intp)
-        scored: dict[float, list[NDArray[Any]]] = {s: [] for s in asked}
-        truths, weights, validated = [], [], 0
+        parts: list[_HeldOut] = []
         for number in range(5):
             held = np.flatnonzero(folds == number)
-            if validated >= self.enough_validation or not len(held):
+            if not len(held) or sum(len(part.codes) for part in parts) >= self.enough_validation:
                 continue
             rest = sums.without(kept.X[held], kept.codes[held], kept.weight[held])
             there = rest.counts > 1e-9 * sums.counts
@@ -248,17 +248,10 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
             if there.sum() < 2 or not len(held):
                 continue
             moments = rest.moments()
-            part = _Discriminant(moments, scale, width, there)
+            found = _Discriminant(moments, scale, width, there)
             values = (kept.X[held] - moments.mean) / scale
-            for s, scores in part.scores(values, asked):
-                scored[s].append(scores)
-            truths.append(kept.codes[held])
-            weights.append(kept.weight[held])
-            validated += len(held)
-        if not truths:
-            return {}, np.empty(0, np.intp), np.empty(0)
-        joined = {s: np.concatenate(parts) for s, parts in scored.items()}
-        return joined, np.concatenate(truths), np.concatenate(weights)
+            parts.append(_HeldOut(found, values, kept.codes[held], kept.weight[held]))
+        return parts
 
     def decision_function(self, X: ArrayLike) -> NDArray[Any]:
         """Return scores (n, n_classes), or (n,) for two classes, above 0 for the second."""
@@ -312,22 +305,36 @@ class _Discriminant:
         coef = scipy.linalg.solve(shrunk, self._means.T, assume_a="pos", check_finite=False).T
         return coef, self._prior - 0.5 * np.sum(coef * self._means, axis=1)
 
-    def scores(
-        self, values: NDArray[np.float64], shrinkages: tuple[float, ...]
-    ) -> list[tuple[float, NDArray[np.float64]]]:
-        """Return the scores (m, n_classes) of rows by each shrinkage."""
-        if len(shrinkages) == 1:
-            coef, intercept = self.weights(shrinkages[0])
-            return [(shrinkages[0], values @ coef.T + intercept)]
+    @cached_property
+    def axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """The variances along the eigenvectors, these vectors, and the means along them."""
         variances, axes = scipy.linalg.eigh(self._within, check_finite=False)
-        variances = np.maximum(variances, 0)
-        turned, means = values @ axes, self._means @ axes
-        found = []
-        for s in shrinkages:
-            coef = means / ((1 - s) * variances + s * self._level)
-            intercept = self._prior - 0.5 * np.sum(coef * means, axis=1)
-            found.append((s, turned @ coef.T + intercept))
-        return found
+        return np.maximum(variances, 0), axes, self._means @ axes
+
+    def scores(self, turned: NDArray[np.float64], shrinkage: float) -> NDArray[np.float64]:
+        """Return the scores (m, n_classes) of rows along the eigenvectors."""
+        variances, _, means = self.axes
+        coef = means / ((1 - shrinkage) * variances + shrinkage * self._level)
+        return turned @ coef.T + self._prior - 0.5 * np.sum(coef * means, axis=1)
+
+
+class _HeldOut:
+    """Held-out rows, and the discriminant of the others."""
+
+    def __init__(
+        self,
+        found: _Discriminant,
+        values: NDArray[np.float64],
+        codes: NDArray[np.intp],
+        weight: NDArray[np.float64],
+    ) -> None:
+        self.codes, self.weight = codes, weight
+        self._found = found
+        self._turned = values @ found.axes[1]
+
+    def scores(self, shrinkage: float) -> NDArray[np.float64]:
+        """Return the scores of the rows by one shrinkage."""
+        return self._found.scores(self._turned, shrinkage)
 
 
 def _temperature(
