@@ -86,6 +86,9 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
         Those used. Scores are divided by the temperature, in `coef_` and `intercept_` already.
     losses_ : dict of float to float
         Mean log loss of held-out rows by shrinkage, each at its best temperature.
+    arriving_ : bool
+        Whether `partial_fit` was used: a file then holds what it goes on from (some 17 MB for
+        1,280 features).
     coef_ : ndarray of shape (n_classes, n_features), (1, n_features) for two classes
         Weights for features as they come: the scaling is inside.
     intercept_ : ndarray of shape (n_classes,), (1,) for two classes
@@ -110,7 +113,7 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
     ) -> RidgeHead:
         """Sum over all samples, choose the shrinkage and the temperature, and solve.
 
-        The sums are not kept; a head that is to learn from later images is fitted by `partial_fit`.
+        `partial_fit` may follow; what it needs is saved in a file only where it was used before.
 
         Parameters
         ----------
@@ -130,15 +133,19 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
         found = samples_of(self, X, y, sample_weight, groups).weighted(self.class_weight)
         self.classes_, codes = np.unique(found.y, return_inverse=True)
         with limited_threads(found.X):
-            rows = Rows(found.X, None, found.relative)
+            rows = Rows(found.X, None, found.weight)
             kept = _kept(rows, codes, found.groups, self.kept)
-            few = Few(found.X, rows.weight) if len(kept.codes) == rows.n < rows.width else None
-            if few is not None:
+            self.kept_: Kept | None = kept
+            self.sums_: Sums | None = None
+            if len(kept.codes) == rows.n < rows.width:
+                few = Few(found.X, rows.weight)
                 rows = Rows(few.values, None, rows.weight)
-                kept = replace(kept, X=few.values)
-            self._solve(sums_of(rows, codes, len(self.classes_)), kept, few)
-        self.sums_: Sums | None = None
-        self.kept_: Kept | None = None
+                sums = sums_of(rows, codes, len(self.classes_))
+                self._solve(sums, replace(kept, X=few.values), few)
+            else:
+                self.sums_ = sums_of(rows, codes, len(self.classes_))
+                self._solve(self.sums_, kept)
+        self.arriving_ = False
         return self
 
     def partial_fit(
@@ -158,7 +165,7 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
         Raises
         ------
         HeadError
-            The head was fitted by `fit`, which keeps no sums.
+            The head was fitted by `fit` and saved, and a file keeps no sums then.
         DatasetError
             Features are not finite, weights are not as in `fit`, or a label is not in `classes`.
         """
@@ -167,12 +174,8 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
                 "class_weight='balanced' needs all samples at once: use fit, or give partial_fit a "
                 "dict of weights by label."
             )
-        first = not hasattr(self, "sums_")
-        if not first and self.sums_ is None:
-            raise HeadError(
-                "this head was fitted by fit, which keeps no sums to add to. Fit a new one by "
-                "partial_fit from the first samples on."
-            )
+        first = not hasattr(self, "kept_")
+        before = None if first else self._before()
         found = samples_of(self, X, y, sample_weight, batch=True, reset=first)
         if classes is not None and not np.isin(found.y, np.asarray(classes)).all():
             odd = found.y[~np.isin(found.y, np.asarray(classes))][0]
@@ -185,17 +188,30 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
         codes = np.searchsorted(every, found.y)
         rows = Rows(found.X, None, found.weight)
         with limited_threads(found.X):
-            new = sums_of(rows, codes, len(every), None if first else self.sums_)
+            new = sums_of(rows, codes, len(every), before and before[0])
             kept = _kept(rows, codes, None, self.kept)
-            if not first:
-                new.take(self.sums_, np.searchsorted(every, self.classes_))
-                moved = np.searchsorted(every, self.classes_)[self.kept_.codes]
-                old = Kept(self.kept_.X, moved, self.kept_.weight, self.kept_.order)
-                kept = old.joined(kept, self.kept)
+            if before is not None:
+                moved = np.searchsorted(every, self.classes_)
+                new.take(before[0], moved)
+                kept = replace(before[1], codes=moved[before[1].codes]).joined(kept, self.kept)
             self.sums_, self.kept_, self.classes_ = new, kept, every
+            self.arriving_ = True
             if len(every) > 1:
                 self._solve(new, kept)
         return self
+
+    def _before(self) -> tuple[Sums, Kept]:
+        """Return the sums of all samples so far, and those that are kept."""
+        if self.kept_ is None:
+            raise HeadError(
+                "this head was saved after fit, without the sums that partial_fit adds to. Fit one "
+                "by partial_fit before it is saved."
+            )
+        if self.sums_ is not None:
+            return self.sums_, self.kept_
+        # Fewer rows than columns: all of them are kept.
+        rows = Rows(self.kept_.X, None, self.kept_.weight)
+        return sums_of(rows, self.kept_.codes, len(self.classes_)), self.kept_
 
     def _solve(self, sums: Sums, kept: Kept, few: Few | None = None) -> None:
         moments = sums.moments()

@@ -96,7 +96,7 @@ class ScaledHead(Pipeline):
             There is one class only, features are not finite, or weights are not as above.
         """
         last = self.steps[-1][0]
-        given = {_WEIGHT: sample_weight, "groups": groups}
+        given: dict[str, Any] = {_WEIGHT: sample_weight, "groups": groups}
         for name in given:
             own = parameters.pop(f"{last}__{name}", None)
             given[name] = own if given[name] is None else given[name]
@@ -331,13 +331,12 @@ class CalibratedHead(CalibratedClassifierCV):
             groups = None
             if found.groups is not None:
                 groups = apart_where_alone(labels, found.groups[repeated])
-            # As a list, since groups cannot be handed on.
-            self.cv = splits = list(cv.split(values, labels, groups))
+            splits = list(cv.split(values, labels, groups))
             enough = -(-self.enough_validation // len(splits[0][1]))
             one_number = self.method == "temperature" and not self.ensemble
             if one_number and enough < len(splits):
-                self.cv = cv
                 return self._by_some(splits[:enough], values, labels, weight)
+            self.cv = splits
         try:
             return super().fit(values, labels, sample_weight=weight)
         finally:

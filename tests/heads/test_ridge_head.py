@@ -46,6 +46,17 @@ def test_images_that_arrive_give_what_all_at_once_would(cuts: list[int]) -> None
     np.testing.assert_allclose(head.predict_proba(X), whole.predict_proba(X), atol=1e-5)
 
 
+@pytest.mark.parametrize("dim", [40, 200], ids=["more rows than columns", "fewer"])
+def test_fit_may_go_on_by_partial_fit(dim: int) -> None:
+    X, y = blobs(150, dim=dim, noise=3.0)
+    weight = np.random.default_rng(0).integers(1, 3, 150)
+    head = heads.ridge().fit(X[:90], y[:90], sample_weight=weight[:90])
+    head.partial_fit(X[90:], y[90:], sample_weight=weight[90:])
+    whole = heads.ridge(head.shrinkage_).fit(X, y, sample_weight=weight)
+    scores, expected = (one.decision_function(X) * one.temperature_ for one in (head, whole))
+    np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_a_class_that_comes_later() -> None:
     X, y = blobs(120, dim=40)
     early = y != "birch"
@@ -65,8 +76,10 @@ def test_a_class_that_comes_later() -> None:
 
 def test_what_cannot_be_added_to() -> None:
     X, y = blobs(60)
-    with pytest.raises(HeadError, match="fitted by fit, which keeps no sums"):
-        heads.ridge().fit(X, y).partial_fit(X, y)
+    state = head_state.state_of(heads.ridge().fit(X, y))
+    loaded = head_state.head_of(state, head_state.Shape(100, np.unique(y)))
+    with pytest.raises(HeadError, match="saved after fit, without the sums"):
+        loaded.partial_fit(X, y)
     with pytest.raises(OptionError, match="needs all samples at once"):
         heads.ridge(class_weight="balanced").partial_fit(X, y)
     with pytest.raises(OptionError, match="expected 0 < shrinkage <= 1"):

@@ -86,11 +86,11 @@ def _logistic(state: HeadState, shape: Shape) -> LogisticHead:
 
 
 def _ridge_state(head: RidgeHead) -> HeadState:
-    metadata = {"kind": "ridge", "parameters": parameters(head)}
+    metadata: dict[str, Any] = {"kind": "ridge", "parameters": parameters(head)}
     metadata |= {"shrinkage": head.shrinkage_, "temperature": head.temperature_}
     metadata["losses"] = [[s, loss] for s, loss in head.losses_.items()]
-    arrays = {"coef": head.coef_, "intercept": head.intercept_}
-    if head.sums_ is not None and head.kept_ is not None:
+    arrays: dict[str, np.ndarray] = {"coef": head.coef_, "intercept": head.intercept_}
+    if head.arriving_ and head.sums_ is not None and head.kept_ is not None:
         # What partial_fit goes on from.
         sums, kept = head.sums_, head.kept_
         upper = sums.squares[np.triu_indices(len(sums.origin))]
@@ -109,7 +109,8 @@ def _ridge(state: HeadState, shape: Shape) -> RidgeHead:
     head.temperature_ = float(number(state, "temperature"))
     head.losses_ = {float(s): float(loss) for s, loss in state.metadata["losses"]}
     head.sums_, head.kept_ = None, None
-    if "origin" in state.arrays:
+    head.arriving_ = "origin" in state.arrays
+    if head.arriving_:
         sums = Sums(need(state, "origin", d).astype(np.float64), k)
         sums.squares[np.triu_indices(d)] = need(state, "squares", d * (d + 1) // 2)
         sums.classes += need(state, "sums", k, d)
