@@ -130,7 +130,8 @@ PREDICTED_AT_ONCE = 4096
 
 
 def _in_blocks(predict: Any, X: Any, parameters: dict[str, Any]) -> NDArray[Any]:
-    if np.ndim(X) != 2 or len(X) <= PREDICTED_AT_ONCE:
+    rows = isinstance(X, np.ndarray) or hasattr(X, "iloc")  # what can be cut
+    if not rows or np.ndim(X) != 2 or len(X) <= PREDICTED_AT_ONCE:
         return predict(X, **parameters)
     step = PREDICTED_AT_ONCE
     parts = [predict(X[begin : begin + step], **parameters) for begin in range(0, len(X), step)]

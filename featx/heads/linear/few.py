@@ -25,12 +25,17 @@ class Few:
     X : ndarray of shape (n, n_features)
     weight : ndarray of shape (n,), optional
         For the mean and the scale by which rows are standardised first.
+    least : float
+        No scale is below this share of their median.
     """
 
-    def __init__(self, X: NDArray[Any], weight: NDArray[np.float64] | None) -> None:
+    def __init__(
+        self, X: NDArray[Any], weight: NDArray[np.float64] | None, least: float = 0.0
+    ) -> None:
         scaler = StandardScaler().fit(X, sample_weight=weight)
-        self.mean, self.scale = scaler.mean_, scaler.scale_
-        X = scaler.transform(X).astype(np.float64)
+        self.mean = scaler.mean_
+        self.scale = np.maximum(scaler.scale_, least * np.median(scaler.scale_))
+        X = (X - self.mean) / self.scale
         products = X @ X.T
         least = len(X) * np.finfo(np.float64).eps * max(float(products.diagonal().max()), 1e-300)
         factor, pivots, rank, _ = scipy.linalg.lapack.dpstrf(products, tol=least)
