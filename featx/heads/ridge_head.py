@@ -31,10 +31,10 @@ LEAST_SCALE = 0.1
 """The least scale that a column is divided by, as a share of the median of all columns.
 
 A column that is 0 in nearly all training images has a deviation near 0: one test image in which it
-is not 0 would outweigh all else (on magnetic tiles 4 of 208 got a probability of 0)."""
+is not 0 would outweigh all else."""
 
-UNTUNED = (0.5, 1.0)
-"""Shrinkage and temperature where no sample can be held out."""
+UNTUNED = (0.5, 10.0)
+"""Shrinkage, and by what scores are multiplied, where no sample can be held out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,13 +64,14 @@ class Kept:
 
 
 class RidgeHead(ClassifierMixin, BaseEstimator):
-    """Linear discriminant analysis with a ridge, on standardised features, in closed form.
+    """Ridge regression to the classes, on standardised features, in closed form.
 
-    The classes have means of their own and one covariance, shrunk towards a multiple of the
-    identity: (1 - shrinkage) S + shrinkage tr(S)/d, as in scikit-learn's
-    `LinearDiscriminantAnalysis(solver="lsqr")`. All of it comes from sums of one pass over the
-    rows, which may be a memory map larger than the memory, and images that arrive later are added
-    to the sums by `partial_fit`: the weights are those of a fit of all of them.
+    Each class is regressed as 1 for its own samples and 0 for others, with one penalty: that of
+    `sklearn.linear_model.Ridge`, as a share of the features' own variance. All of it comes from
+    sums of one pass over the rows, which may be a memory map larger than the memory, and images
+    that arrive later are added to the sums by `partial_fit`: the weights are those of a fit of all
+    of them. A linear discriminant of the same sums was as accurate on four data sets, but gave
+    images of a rare class a probability of 0 (log loss 0.80 against 0.26 on magnetic tiles).
 
     The shrinkage and a temperature of the probabilities (Guo et al. 2017) are chosen by the log
     loss of held-out rows: `kept` rows are kept, the sums without a part of them give the weights
@@ -79,7 +80,8 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     shrinkage : float or None
-        0 < shrinkage <= 1; None chooses it among `SHRINKAGES`.
+        0 < shrinkage < 1; None chooses it among `SHRINKAGES`. The penalty is shrinkage /
+        (1 - shrinkage) times the mean variance of a feature.
     class_weight : None, "balanced" or dict
         Multiplies the weights of the samples; "balanced" gives every class the same sum, and needs
         `fit`, which sees all of them.
@@ -225,12 +227,10 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
         if few is None:
             scale = np.maximum(moments.scale, LEAST_SCALE * np.median(moments.scale))
         width = len(scale) if few is None else len(few.scale)
-        whole = _Discriminant(moments, scale, width)
+        whole = _Regression(moments, scale, width)
         self.losses_: dict[float, float] = {}
-        if self.shrinkage is not None and not 0 < self.shrinkage <= 1:
-            raise OptionError(
-                f"shrinkage={self.shrinkage!r}: expected 0 < shrinkage <= 1, or None."
-            )
+        if self.shrinkage is not None and not 0 < self.shrinkage < 1:
+            raise OptionError(f"shrinkage={self.shrinkage!r}: expected 0 < shrinkage < 1, or None.")
         best, inverse = UNTUNED if self.shrinkage is None else (self.shrinkage, UNTUNED[1])
         held = self._held_out(sums, kept, scale, width)
         truth = np.concatenate([one.codes for one in held]) if held else np.empty(0, np.intp)
@@ -258,7 +258,7 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
     def _held_out(
         self, sums: Sums, kept: Kept, scale: NDArray[np.float64], width: int
     ) -> list[_HeldOut]:
-        """Return parts of the kept rows, with the discriminants of all rows but these."""
+        """Return parts of the kept rows, with the regressions of all rows but these."""
         # By the low digits: the rows were chosen by the high ones.
         folds = (kept.order % np.uint64(5)).astype(np.intp)
         parts: list[_HeldOut] = []
@@ -272,7 +272,7 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
             if there.sum() < 2 or not len(held):
                 continue
             moments = rest.moments()
-            found = _Discriminant(moments, scale, width, there)
+            found = _Regression(moments, scale, width, there)
             values = (kept.X[held] - moments.mean) / scale
             parts.append(_HeldOut(found, values, kept.codes[held], kept.weight[held]))
         return parts
@@ -297,8 +297,8 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
         return self.classes_[best]
 
 
-class _Discriminant:
-    """The eigenvectors of the shared covariance, which serve every shrinkage."""
+class _Regression:
+    """The covariance of the features, whose eigenvectors serve every penalty."""
 
     # width: the columns of the features as they come, of which there may be more.
     def __init__(
@@ -308,46 +308,42 @@ class _Discriminant:
         width: int,
         there: NDArray[np.bool_] | None = None,
     ) -> None:
-        counts = moments.counts
-        self._there = counts > 0 if there is None else there
-        safe = np.where(self._there, counts, 1.0)
-        sums = np.where(self._there[:, None], moments.classes, 0.0)
-        self._means = sums / safe[:, None] / scale
-        with np.errstate(divide="ignore"):
-            self._prior = np.where(self._there, np.log(safe / moments.total), -np.inf)
-        weighted = sums / np.sqrt(safe)[:, None]
-        within = moments.scatter - weighted.T @ weighted
-        within /= np.outer(scale, scale) * moments.total
-        self._within = within
-        # Of 1, the variance of all classes together; a class of one sample has none of its own.
-        self._level = max(float(np.trace(within)) / width, 1e-8)
+        self._targets = moments.classes / moments.total / scale
+        # A class that is not there can never be the answer.
+        share = moments.counts / moments.total
+        self._share = share if there is None else np.where(there, share, -np.inf)
+        self._spread = moments.scatter / (np.outer(scale, scale) * moments.total)
+        # The mean variance; of features without any, all penalties are alike.
+        self._level = max(float(np.trace(self._spread)) / width, 1e-8)
 
     def weights(self, shrinkage: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the weights (n_classes, n_features) and intercepts for standardised features."""
-        shrunk = (1 - shrinkage) * self._within
-        shrunk[np.diag_indices_from(shrunk)] += shrinkage * self._level
-        coef = scipy.linalg.solve(shrunk, self._means.T, assume_a="pos", check_finite=False).T
-        return coef, self._prior - 0.5 * np.sum(coef * self._means, axis=1)
+        penalised = self._spread.copy()
+        penalised[np.diag_indices_from(penalised)] += self._penalty(shrinkage)
+        coef = scipy.linalg.solve(penalised, self._targets.T, assume_a="pos", check_finite=False)
+        return coef.T, self._share
+
+    def _penalty(self, shrinkage: float) -> float:
+        return shrinkage / (1 - shrinkage) * self._level
 
     @cached_property
     def axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """The variances along the eigenvectors, these vectors, and the means along them."""
-        variances, axes = scipy.linalg.eigh(self._within, check_finite=False)
-        return np.maximum(variances, 0), axes, self._means @ axes
+        """The variances along the eigenvectors, these vectors, and the targets along them."""
+        variances, axes = scipy.linalg.eigh(self._spread, check_finite=False)
+        return np.maximum(variances, 0), axes, self._targets @ axes
 
     def scores(self, turned: NDArray[np.float64], shrinkage: float) -> NDArray[np.float64]:
         """Return the scores (m, n_classes) of rows along the eigenvectors."""
-        variances, _, means = self.axes
-        coef = means / ((1 - shrinkage) * variances + shrinkage * self._level)
-        return turned @ coef.T + self._prior - 0.5 * np.sum(coef * means, axis=1)
+        variances, _, targets = self.axes
+        return turned @ (targets / (variances + self._penalty(shrinkage))).T + self._share
 
 
 class _HeldOut:
-    """Held-out rows, and the discriminant of the others."""
+    """Held-out rows, and the regression of the others."""
 
     def __init__(
         self,
-        found: _Discriminant,
+        found: _Regression,
         values: NDArray[np.float64],
         codes: NDArray[np.intp],
         weight: NDArray[np.float64],
@@ -372,8 +368,8 @@ def _temperature(
         scaled = np.exp(exponent) * finite
         return float(np.average(logsumexp(scaled, axis=1) - scaled[rows, truth], weights=weight))
 
-    # The scores of few rows are too sure by up to some hundreds.
-    found = minimize_scalar(loss, bounds=(-7, 3), method="bounded")
+    # Scores are between 0 and 1, more or less; on four data sets they were multiplied by 8 to 13.
+    found = minimize_scalar(loss, bounds=(-3, 7), method="bounded")
     return float(np.exp(found.x)), float(found.fun)
 
 

@@ -1,4 +1,4 @@
-"""RidgeHead: scikit-learn's discriminant, in one pass, and again when images arrive."""
+"""RidgeHead: scikit-learn's ridge regression, in one pass, and again when images arrive."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.special import softmax
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import Ridge
 from sklearn.metrics import log_loss
 
 from featx import heads
@@ -21,17 +21,20 @@ from tests.heads.blobs import blobs
 
 @pytest.mark.parametrize("k", [2, 3])
 @pytest.mark.parametrize("n", [60, 300], ids=["fewer rows than columns", "more"])
-def test_ridge_is_a_shrunk_discriminant(n: int, k: int) -> None:
+def test_ridge_is_ridge_regression(n: int, k: int) -> None:
     X, y = blobs(n, k=k, noise=3.0)
     X, y = X[5:].astype(np.float64), y[5:]  # uneven classes
     head = heads.ridge(0.3).fit(X, y)
     standardised = (X - X.mean(axis=0)) / X.std(axis=0)
-    exact = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.3).fit(standardised, y)
-    theirs = exact.decision_function(standardised) / head.temperature_
+    targets = np.eye(k)[np.unique(y, return_inverse=True)[1]]
+    variance = standardised.var(axis=0).mean()
+    exact = Ridge(alpha=0.3 / 0.7 * variance * len(y)).fit(standardised, targets)
+    theirs = exact.predict(standardised) / head.temperature_
+    if k == 2:
+        theirs = theirs[:, 1] - theirs[:, 0]
     np.testing.assert_allclose(head.decision_function(X), theirs, rtol=1e-6, atol=1e-7)
     if k == 3:
-        expected = softmax(theirs, axis=1)
-        np.testing.assert_allclose(head.predict_proba(X), expected, atol=1e-7)
+        np.testing.assert_allclose(head.predict_proba(X), softmax(theirs, axis=1), atol=1e-7)
 
 
 @pytest.mark.parametrize("cuts", [[100], [7, 20, 130], [1, 2, 3]])
@@ -82,7 +85,7 @@ def test_what_cannot_be_added_to() -> None:
         loaded.partial_fit(X, y)
     with pytest.raises(OptionError, match="needs all samples at once"):
         heads.ridge(class_weight="balanced").partial_fit(X, y)
-    with pytest.raises(OptionError, match="expected 0 < shrinkage <= 1"):
+    with pytest.raises(OptionError, match="expected 0 < shrinkage < 1"):
         heads.ridge(shrinkage=2).fit(X, y)
 
 
