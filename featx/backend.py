@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import logging
 import os
 import re
 import sys
@@ -66,6 +67,24 @@ def hush_tensorflow() -> None:
     level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if level != "0" and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
+
+
+@contextmanager
+def tracing_unsaid() -> Iterator[None]:
+    """Hold back TensorFlow's warning that a function was traced again and again.
+
+    Keras traces a function for each model that predicts, once, as it must; from the fifth model on
+    TensorFlow takes that for a mistake of the caller's. Errors are logged as ever, and
+    TF_CPP_MIN_LOG_LEVEL=0 shows all.
+    """
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "0":
+        logger.setLevel(max(level, logging.ERROR))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class _Finder(importlib.abc.MetaPathFinder):

@@ -96,6 +96,13 @@ class ImageMemoryError(ImageError):
     permanent = False
 
 
+class ImageLimitError(ImageError):
+    """Decoding the image was stopped at a limit, or its decoder crashed; that is not cached."""
+
+    code = 11
+    permanent = False
+
+
 IMAGE_ERRORS: dict[int, type[ImageError]] = {
     error.code: error
     for error in (
@@ -109,6 +116,7 @@ IMAGE_ERRORS: dict[int, type[ImageError]] = {
         ImageChangedError,
         MissingDecoderError,
         ImageMemoryError,
+        ImageLimitError,
     )
 }
 

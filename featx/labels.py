@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from featx.errors import DatasetError
+from featx.formatting import counted
 
 Label = str | int | float | bool
 """A class name, or a number or boolean that was given as one."""
@@ -41,11 +42,15 @@ def as_labels(labels: Any, ids: Sequence[str]) -> list[Label]:
         values = values[:, 0]
     values = list(values)
     if len(values) != len(ids):
-        raise DatasetError(f"{len(values)} labels for {len(ids)} images; expected one each.")
+        raise DatasetError(
+            f"{counted(len(values), 'label', 'labels')} for "
+            f"{counted(len(ids), 'image', 'images')}; expected one each."
+        )
     missing = [number for number, label in enumerate(values) if _is_missing(label)]
     if missing:
         raise DatasetError(
-            f"{len(missing)} labels are missing (that of image {ids[missing[0]]!r}, number "
+            f"{counted(len(missing), 'label is', 'labels are')} missing (that of image "
+            f"{ids[missing[0]]!r}, number "
             f"{missing[0]} counted from 0, is {values[missing[0]]!r}). Leave those images out, or "
             "give each a label."
         )

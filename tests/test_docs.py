@@ -98,7 +98,7 @@ def _commands() -> list[str]:
 @pytest.mark.parametrize("line", _commands())
 def test_readme_commands_exist_with_these_options(line: str) -> None:
     words = shlex.split(line)
-    command = typer.main.get_command(app.app).commands[words[1]]  # type: ignore[attr-defined]
+    command = typer.main.get_command(app.app).commands[words[1]]
     known = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in words[2:] if word.startswith("-")} <= known
 

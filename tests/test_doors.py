@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, features
 from typer.testing import CliRunner
 
 import featx
@@ -21,6 +22,9 @@ from featx.errors import BadImagesError, DatasetError
 from featx.images import decoding
 from featx.serving.answers import Answers
 from tests.fakes import TINY, CountingRuntime
+from tests.promises import images as made
+
+HEIC = Path(__file__).parent / "data" / "heic"
 
 
 def colour(number: int) -> Image.Image:
@@ -57,26 +61,51 @@ IMAGES: dict[str, tuple[str, Callable[[Image.Image], Image.Image]]] = {
     "bmp": (".bmp", lambda image: image),
     "tiff": (".tif", lambda image: image),
     "pnm": (".ppm", lambda image: image),
+    "16 bits, grey map": (".pgm", _deep),
+    "tga": (".tga", lambda image: image),
+    "jpeg 2000": (".j2k", lambda image: image),
+    "jp2": (".jp2", lambda image: image),
+    "avif": (".avif", lambda image: image),
+    "animated gif": (".gif", _palette),
+    "animated webp": (".webp", lambda image: image),
+    "pages": (".tif", lambda image: image),
 }
+# Written with more frames, of which the first one counts.
+_SEVERAL = {"animated gif", "animated webp", "pages"}
+_CODECS = {"avif": "avif", "jpeg 2000": "jpg_2000", "jp2": "jpg_2000"}
 LABELS: dict[str, tuple[Any, Any]] = {
     "text": ("cat", "dog"),
     "codes": ("007", "7"),
     "integers": (3, 12),
     "floats": (0.0, 1.0),
     "booleans": (False, True),
+    "numbers as text": ("3", "12"),
+    "decomposed": ("Cafe\u0301", "The\u0301"),
+    "spaces": (" cat", "cat"),
+    "case": ("Cat", "cat"),
+    "numpy's integers": (np.int64(3), np.int64(12)),
+    "numpy's booleans": (np.False_, np.True_),
+    "negative": (-1, 1),
 }
+# What the labels are where they are not what was given: Unicode's NFC.
+EXPECTED = {"decomposed": ("Caf\u00e9", "Th\u00e9")}
 N = 8
 
 
 @pytest.fixture(params=IMAGES)
 def paths(request: pytest.FixtureRequest, tmp_path: Path) -> list[Path]:
     suffix, change = IMAGES[request.param]
+    if request.param in _CODECS and not features.check(_CODECS[request.param]):
+        pytest.skip(f"Pillow was built without {_CODECS[request.param]}")
     found = []
     for number in range(N):
         path = tmp_path / "images" / f"{number}{suffix}"
         path.parent.mkdir(exist_ok=True)
         image = change(colour(number))
-        image.save(path, exif=image.getexif())
+        more: dict[str, Any] = {}
+        if request.param in _SEVERAL:
+            more = {"save_all": True, "append_images": [change(colour(number + 1))]}
+        image.save(path, exif=image.getexif(), **more)
         found.append(path)
     return found
 
@@ -157,21 +186,22 @@ def test_every_door_gives_the_same_embeddings(
 
 @pytest.mark.parametrize("kind", LABELS)
 def test_every_door_keeps_labels(tmp_path: Path, kind: str) -> None:
-    values = LABELS[kind]
+    given, values = LABELS[kind], EXPECTED.get(kind, LABELS[kind])
     y = [values[number % 2] for number in range(N)]
     paths = []
     for number in range(N):
         path = tmp_path / f"{number}.png"
         colour(number).save(path)
         paths.append(path)
-    for door, dataset in doors(paths, y).items():
-        features = extract(dataset)
-        assert features.y is not None
-        assert features.y.tolist() == y, door
+    for door, dataset in doors(paths, [given[number % 2] for number in range(N)]).items():
+        embedded = extract(dataset)
+        assert embedded.y is not None
+        assert embedded.y.tolist() == y, door
+        assert list(map(type, embedded.y.tolist())) == [type(np.array(one).item()) for one in y]
         model = ImageClassifier(TINY, "nearest", runtime=CountingRuntime()).fit(dataset)
         assert model.classes_.tolist() == list(values), door
         assert model.predict(paths).tolist() == y, door
-        assert model.score(dataset) == model.score(paths, y) == model.score(features) == 1.0, door
+        assert model.score(dataset) == model.score(paths, y) == model.score(embedded) == 1.0, door
     pd.DataFrame({"path": list(map(str, paths)), "label": y}).to_csv(tmp_path / "t.csv")
     by_file = extract(tmp_path / "t.csv")
     assert by_file.classes == sorted(map(str, values), key=lambda text: (len(text), text)) or (
@@ -185,6 +215,8 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "text": (".jpg", b"not an image at all", "NotAnImageError"),
     "floating point": (".tif", b"", "UnsupportedImageError"),
     "a path": (".jpg", b"folder/images/1.jpg", "NotAnImageError"),
+    "another kind": (".psd", b"8BPS\0\1" + bytes(99), "UnsupportedImageError"),
+    "RAW": (".nef", made.raw_photograph(made.MAKE, made.SUBIFDS), "UnsupportedImageError"),
 }
 
 
@@ -220,11 +252,13 @@ def test_every_door_names_a_bad_image(tmp_path: Path, kind: str) -> None:
             pd.DataFrame({"path": [*map(str, paths), str(broken)]}), label_column=None
         ),
     }
+    if kind == "RAW":  # beside readable images one note, and no bad file
+        assert Dataset.from_folder(sources.pop("folder")).notes[0].startswith("1 RAW photograph ")
     if kind in ("truncated", "floating point"):  # Pillow itself opens no others
         sources["PIL images"] = [Image.open(io.BytesIO(content)) for content in contents]
     for door, source in sources.items():
-        features = extract(source, on_error="skip")
-        assert (len(features), [f.error for f in features.failures]) == (4, [error]), door
+        found = extract(source, on_error="skip")
+        assert (len(found), [f.error for f in found.failures]) == (4, [error]), door
         with pytest.raises(BadImagesError, match=error):
             extract(source)
     if kind == "a path":
@@ -264,3 +298,22 @@ def test_what_is_not_a_door_says_so() -> None:
     for source in (3, None, {"a": 1}, {1, 2}, (n for n in "ab")):
         with pytest.raises(DatasetError, match="a dataset cannot be made of"):
             extract(source)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pi_heif") is None, reason="pip install '.[heic]'")
+def test_every_door_takes_the_photographs_of_an_iphone(
+    tmp_path: Path, served: ImageClassifier
+) -> None:
+    """The files were written without losses by an encoder that featx does not install."""
+    paths = [HEIC / "upright.heic", HEIC / "upright.heic"]
+    expected = extract([decoding.pixels(path) for path in paths]).X
+    for door, dataset in doors(paths, None).items():
+        if door != "list of PIL images":  # Pillow alone opens none
+            np.testing.assert_allclose(extract(dataset).X, expected, rtol=1e-5, err_msg=door)
+    folder = tmp_path / "heic" / "a"
+    folder.mkdir(parents=True)
+    (folder / "IMG_1.HEIC").write_bytes(paths[0].read_bytes())
+    np.testing.assert_array_equal(extract(folder.parent).X, expected[:1])
+    ((label, probability), *_) = served.predict_top_k(paths[0], 1)[0]
+    (answer,) = Answers(served, 1).answer(paths[0].read_bytes())["top"]
+    assert (answer["label"], answer["probability"]) == (label, pytest.approx(probability, abs=1e-3))

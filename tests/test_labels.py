@@ -54,7 +54,7 @@ def test_labels_keep_their_type(labels: Any, expected: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (["a", None], "1 labels are missing .that of image '1'.* is None"),
+        (["a", None], "1 label is missing .that of image '1'.* is None"),
         (["a", ""], "is ''"),
         ([1.0, float("nan")], "is nan"),
         (pd.Series(["a", None], dtype="string"), "is <NA>"),
@@ -65,7 +65,7 @@ def test_labels_keep_their_type(labels: Any, expected: list[Any]) -> None:
         ([[0, 1], [1, 0]], "one-hot"),
         (np.eye(2), "one-hot"),
         ([1j, 2j], "type complex"),
-        (["a"], "1 labels for 2 images"),
+        (["a"], "1 label for 2 images"),
     ],
 )
 def test_labels_that_are_none(labels: Any, said: str) -> None:

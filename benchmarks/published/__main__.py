@@ -71,7 +71,7 @@ def _log(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
-def _params(systems: list[running.System]) -> str:
+def _params(systems: list[System]) -> str:
     rows = [
         (
             system.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -221,12 +222,25 @@ class Backbone:
             return weight_files.model_digest(_OWN[self.name].config, _OWN[self.name].model)
         if self.weights is None:
             return keras_models.UNTRAINED
-        path = self.weights_path()
-        if not path.is_file():
+        if not self.weights_path().is_file():
             self._network()  # Keras's own loader fetches the file, or raises the reason
+        return self._of_file(weight_files.file_digest)
+
+    def weights_note(self) -> str:
+        """Return a sentence on weights that only have a published file's name, or "".
+
+        Keras publishes no digest of some files, such as mobilenet_v2's: there is none of those.
+        """
+        if self.weights is None or self.name in _OWN or not self.weights_path().is_file():
+            return ""
+        return self._of_file(weight_files.note)
+
+    def _of_file(self, ask: Callable[..., str]) -> str:
+        """Return what is found in the weights file, asked anew when its size or times changed."""
+        path = self.weights_path()
         try:
             stat = path.stat()
-            return weight_files.file_digest(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+            return ask(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
         except OSError as error:
             raise WeightsUnavailableError(
                 f"the weights at {path} cannot be read: {error.strerror}."
@@ -296,11 +310,20 @@ class Backbone:
         return (
             f"{self.name}: RGB {self.side} x {self.side} -> {width} numbers "
             f"(layer {self.layer or 'last'}, pooling {self.pooling or 'none: flattened'})\n"
-            f"preprocessing {self.preprocessing}, {self.precision}, weights "
-            f"{'untrained' if not self.trained else self.weights or 'its own'}\n"
+            f"preprocessing {self.preprocessing}, {self.precision}, "
+            f"weights {self._weights_text()}\n"
             f"parameters: {count['total']:,} total, {count['trainable']:,} trainable, "
             f"{count['non_trainable']:,} non-trainable"
         )
+
+    def _weights_text(self) -> str:
+        """Return whose weights these are, with the digest of a file that is there."""
+        if not self.trained:
+            return "untrained"
+        if self.name in _OWN or not self.weights_path().is_file():
+            return str(self.weights or "its own")
+        digest, note = self.weights_digest()[:12], self.weights_note()
+        return f"{self.weights}, sha256 {digest}" + (f"\nnote: {note}" if note else "")
 
     def _network(self) -> Any:
         """Return Keras's model without its top, weights loaded, not yet cut."""

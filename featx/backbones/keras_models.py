@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from featx.backbones.architectures import Architecture
+from featx.backbones.weights import refuse_unlearned
 from featx.errors import BackboneError, WeightsIntegrityError, WeightsUnavailableError
 from featx.formatting import did_you_mean
 
@@ -116,7 +117,7 @@ def _fetched(builder: Any, options: dict[str, Any], architecture: Architecture, 
     try:
         # Keras reports the download on standard output, where a command prints its result.
         with _impatient(), redirect_stdout(sys.stderr):
-            return builder(weights="imagenet", **options)
+            network = builder(weights="imagenet", **options)
     except ValueError as error:
         raise BackboneError(
             f"{architecture.name} with {options['input_shape']}: {error}"
@@ -127,6 +128,8 @@ def _fetched(builder: Any, options: dict[str, Any], architecture: Architecture, 
             f"({error}). Place the file {path.name} in {path.parent} (KERAS_HOME decides that "
             "folder), pass weights=PATH, or weights=None (--weights none) for an untrained network."
         ) from error
+    refuse_unlearned(network, path)
+    return network
 
 
 def _draw_weights(network: Any) -> None:
@@ -154,6 +157,7 @@ def _load_weights(network: Any, path: Path) -> None:
             f"{path} does not hold weights of this network without its top: {error} "
             "If the file is damaged, delete it and fetch it again."
         ) from error
+    refuse_unlearned(network, path)
 
 
 @contextmanager

@@ -19,9 +19,11 @@ INSIDE = ("shards", "quarantine", "claims")
 def mark_used(folder: Path) -> None:
     """Record on a key's folder that it is used now, as the time of key.json."""
     path = folder / "key.json"
-    with suppress(OSError):
-        if os.access(path, os.W_OK):  # else nothing is cached yet, or the cache is read-only
-            os.utime(path, follow_symlinks=False)
+    with suppress(OSError), folders.entered(folder.parent, folder) as at:
+        name = folders.named(path, at)
+        # Else nothing is cached yet, or the cache is read-only.
+        if os.access(name, os.W_OK, dir_fd=at):
+            os.utime(name, dir_fd=at, follow_symlinks=False)
 
 
 def refuse_links_in(folder: Path) -> None:
@@ -44,7 +46,10 @@ def key_folder(root: Path, key: str) -> Path:
 def drop_if_empty(folder: Path) -> None:
     """Remove the folder of a key without embeddings."""
     with suppress(OSError):  # a shard came meanwhile, or the folder is not ours: it stays
-        if set(os.listdir(folder)) == {"key.json", "shards"}:
-            os.rmdir(folder / "shards")
-            os.unlink(folder / "key.json")
-            os.rmdir(folder)
+        with folders.entered(folder.parent, folder) as at:
+            if set(os.listdir(folder if at is None else at)) != {"key.json", "shards"}:
+                return
+            os.rmdir(folders.named(folder / "shards", at), dir_fd=at)
+            os.unlink(folders.named(folder / "key.json", at), dir_fd=at)
+        with folders.entered(folder.parent, folder.parent) as at:
+            os.rmdir(folders.named(folder, at), dir_fd=at)

@@ -95,7 +95,7 @@ def _check_owner(root: Path, cache: str | os.PathLike[str] | None) -> None:
     if cache is None and not os.environ.get("FEATX_CACHE"):
         ownership.refuse_strangers(root, MARKER)
     else:
-        ownership.note_strangers(root, MARKER)
+        ownership.note_once(root, MARKER)
 
 
 def _check(root: Path) -> None:

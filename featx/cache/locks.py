@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import socket
+import stat
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -36,7 +37,15 @@ _BUSY = (errno.EWOULDBLOCK, errno.EACCES)
 
 
 class Claim:
-    """The right to compute one block while other processes compute others; released once."""
+    """The right to compute one block while other processes compute others; released once.
+
+    Parameters
+    ----------
+    path : Path, optional
+        Its file, two folders below the cache folder.
+    descriptor : int
+        The file, open and locked.
+    """
 
     def __init__(self, path: Path | None = None, descriptor: int = -1) -> None:
         self._path = path
@@ -47,9 +56,9 @@ class Claim:
         if self._path is not None:
             with (
                 suppress(OSError),
-                folders.entered(self._path.parent.parent, self._path.parent) as at,
+                folders.entered(self._path.parents[2], self._path.parent) as at,
             ):
-                os.unlink(self._path if at is None else self._path.name, dir_fd=at)
+                os.unlink(folders.named(self._path, at), dir_fd=at)
             with suppress(OSError):
                 os.close(self._descriptor)
             self._path = None
@@ -64,7 +73,7 @@ class Claims:
     Parameters
     ----------
     folder : Path
-        The folder of the files; it may be removed at any time.
+        The folder of the files, in a key's folder; it may be removed at any time.
     silent_seconds : float
         How long others are waited for before it is said whom.
     """
@@ -83,11 +92,7 @@ class Claims:
         descriptor = -1
         try:
             folders.refuse_links(self._folder.parent, self._folder)
-            # Not its parents: a cache that was removed is not made again for a claim.
-            with suppress(FileExistsError):
-                os.mkdir(self._folder, 0o700)
-            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK
-            descriptor = os.open(path, flags, 0o600)
+            descriptor = self._opened(path)
             error = _lock(descriptor)
         except CacheSecurityError as raised:
             error = OSError(errno.ELOOP, str(raised))
@@ -103,6 +108,16 @@ class Claims:
         logger.debug("no claims in %s: %s", self._folder, error)
         self._usable = False
         return Claim()
+
+    def _opened(self, path: Path) -> int:
+        """Return the descriptor of a claim's file, made if need be."""
+        root = self._folder.parents[1]
+        # Not its parents: a cache that was removed is not made again for a claim.
+        with folders.entered(root, self._folder.parent) as at, suppress(FileExistsError):
+            os.mkdir(folders.named(self._folder, at), 0o700, dir_fd=at)
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK
+        with folders.entered(root, self._folder) as at:
+            return os.open(folders.named(path, at), flags, 0o600, dir_fd=at)
 
     def holder(self, name: str) -> str:
         """Return in words which process has the claim on a block, as far as it can be told."""
@@ -174,6 +189,9 @@ class _Holder:
 def _sign(descriptor: int) -> None:
     """Write into a claim's file whose it is; nothing depends on it."""
     with suppress(OSError):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            return  # a hard link to a file that is not featx's would be emptied
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()} {_place()} {socket.gethostname()}\n".encode())
 

@@ -1,7 +1,8 @@
 """Whose a cache is: one that was found, and not named, must be the user's own.
 
-As git does with ``safe.directory``: a folder that somebody else may write to can hold embeddings,
-and a compiled network, that were made to be believed.
+As git does with ``safe.directory``: what somebody else wrote, or may write, can be embeddings and
+a compiled network that were made to be believed. One rule holds for all that lies in a cache:
+folders and files, embeddings, indexes, digests of files and networks.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import logging
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 
 from featx.errors import CacheOwnershipError
@@ -17,6 +21,7 @@ from featx.errors import CacheOwnershipError
 logger = logging.getLogger(__name__)
 
 _noted: set[Path] = set()
+_looked_at: set[Path] = set()
 
 
 def refuse_strangers(root: Path, marker: str) -> None:
@@ -31,7 +36,7 @@ def refuse_strangers(root: Path, marker: str) -> None:
     Raises
     ------
     CacheOwnershipError
-        A folder or the marker belongs to somebody else, or everybody may write to it.
+        A folder or a file of it belongs to somebody else, or everybody may write to it.
     """
     for path, why in _doubts(root, marker):
         raise CacheOwnershipError(
@@ -43,9 +48,19 @@ def refuse_strangers(root: Path, marker: str) -> None:
         _once(root, f"the cache {root} is writable for its group, which can change what it holds.")
 
 
+def note_once(root: Path, marker: str) -> None:
+    """Log what ``note_strangers`` finds, once in a process: a named cache is used either way."""
+    if root not in _looked_at:
+        _looked_at.add(root)
+        note_strangers(root, marker)
+
+
 def note_strangers(root: Path, marker: str) -> list[str]:
-    """Return, and log once, what makes a cache that was named not the user's alone."""
-    notes = [f"{path} {why}" for path, why in _doubts(root, marker)]
+    """Return, and log once, what makes a cache that was named not the user's alone: three at most.
+
+    A cache of another user has as many doubts as files.
+    """
+    notes = [f"{path} {why}" for path, why in islice(_doubts(root, marker), 3)]
     if notes:
         _once(root, f"the cache {root} was named, and is used: {notes[0]}.")
     return notes
@@ -57,7 +72,7 @@ def _once(root: Path, note: str) -> None:
         logger.warning("%s", note)
 
 
-def _doubts(root: Path, marker: str) -> Iterator[tuple[Path, str]]:
+def _doubts(root: Path, marker: str) -> Iterator[tuple[str, str]]:
     """Yield each part of a cache that others own or may write to, and which of the two."""
     if not hasattr(os, "getuid"):  # Windows has no owners that `stat` tells
         return
@@ -65,29 +80,41 @@ def _doubts(root: Path, marker: str) -> Iterator[tuple[Path, str]]:
     if os.getuid() == 0:
         # In a container, the user of a checkout that is mounted into it is often root.
         trusted.add(os.stat(Path.cwd()).st_uid)
-    for path in _parts(root, marker):
-        try:
-            status = os.lstat(path)
-        except OSError:  # it is being made, or was removed
-            continue
+    for path, status in _parts(root, marker):
         if status.st_uid not in trusted:
             yield path, f"belongs to another user (uid {status.st_uid})"
         elif status.st_mode & stat.S_IWOTH and not stat.S_ISLNK(status.st_mode):
             yield path, "is writable for everybody"
 
 
-def _parts(root: Path, marker: str) -> Iterator[Path]:
-    """Yield a cache's folder, its marker and the folders in it; embeddings are in the deepest."""
-    yield from (root, root / marker)
+# How deep embeddings are below a cache's folder: k-*/shards/*.h5.
+_DEPTH = 3
+
+
+def _parts(root: Path, marker: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield a cache's folder, its marker and, sorted, all that is in its folders; links as links.
+
+    What lies beside the folders, such as a README, featx does not read.
+    """
+    for path in (root, root / marker):
+        with suppress(OSError):  # it is being made, or was removed
+            yield os.fspath(path), os.lstat(path)
+    with suppress(OSError), os.scandir(root) as entries:
+        for entry in sorted(entries, key=attrgetter("name")):
+            if entry.is_dir():
+                yield from _below(entry, _DEPTH - 1)
+
+
+def _below(entry: os.DirEntry[str], depth: int) -> Iterator[tuple[str, os.stat_result]]:
     try:
-        with os.scandir(root) as entries:
-            folders = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
-        for folder in sorted(folders):
-            yield folder
-            with os.scandir(folder) as entries:
-                yield from (Path(entry.path) for entry in entries if entry.is_dir())
+        status = entry.stat(follow_symlinks=False)
     except OSError:
         return
+    yield entry.path, status
+    if depth and stat.S_ISDIR(status.st_mode):
+        with suppress(OSError), os.scandir(entry.path) as entries:
+            for each in sorted(entries, key=attrgetter("name")):
+                yield from _below(each, depth - 1)
 
 
 def _is_writable_for_group(root: Path) -> bool:

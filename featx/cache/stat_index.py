@@ -104,7 +104,7 @@ class KnownFiles:
         }
         with suppress(OSError):  # it exists, or may not be made
             os.mkdir(self._path.parent, 0o700)
-        _storage(self._path).try_replace(self._path.name, pack(arrays))
+        _storage(self._path).try_replace(_name(self._path), pack(arrays))
 
     def _load(self) -> None:
         if self._path is not None:
@@ -112,7 +112,7 @@ class KnownFiles:
 
 
 def _loaded(path: Path) -> dict[str, bytes]:
-    content = _storage(path).try_read(path.name)
+    content = _storage(path).try_read(_name(path))
     known: dict[str, bytes] = {}
     if content is None:
         return known
@@ -136,7 +136,11 @@ def _loaded(path: Path) -> dict[str, bytes]:
 
 
 def _storage(path: Path) -> FolderStorage:
-    return FolderStorage(path.parent)
+    return FolderStorage(path.parents[1])
+
+
+def _name(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
 
 
 def known_sources(root: Path) -> dict[Digest, Path]:

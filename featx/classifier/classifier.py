@@ -29,6 +29,7 @@ from featx.datasets.groups import groups_of
 from featx.errors import DatasetError, ModelFormatError
 from featx.extraction.api import extract
 from featx.features import Features
+from featx.formatting import counted
 from featx.heads import HEADS, fitting
 from featx.labels import (
     as_labels,
@@ -78,6 +79,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         The width of an embedding.
     n_images_ : int
         Images trained on.
+    failures_ : list of Failure
+        Images that were left out of the training (`on_error="skip"`); empty in a loaded model.
     examples_ : Examples
         Training images that are stored with the model.
     probes_ : ndarray of shape (n, dim)
@@ -153,6 +156,13 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             X, y, sample_weight is not None or groups is not None
         )
         targets = as_targets(labels)
+        if len(set(labels.tolist())) == 1:
+            many = counted(len(labels), "image", "images")
+            raise DatasetError(
+                f"the training set has one class only, {labels[0]!r} ({many}); a classifier needs "
+                "at least two. A folder data set has one sub-folder per class: did you mean the "
+                "parent folder?"
+            )
         if targets.dtype.kind == "i" and class_order(labels.tolist()) != sorted(set(labels)):
             logger.warning(
                 "class names are whole numbers, and sorted by value; scikit-learn's scorers of "
@@ -173,6 +183,14 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.spec_ = spec_of(features)
         self.dim_ = int(features.X.shape[1])
         self.n_images_ = len(features)
+        self.failures_ = list(features.failures)
+        if self.failures_:
+            logger.warning(
+                "%s could not be used and %s not trained on (such as %s)",
+                counted(len(self.failures_), "image", "images"),
+                "was" if len(self.failures_) == 1 else "were",
+                self.failures_[0],
+            )
         spread = np.linspace(0, len(labels) - 1, min(model.PROBES, len(labels))).astype(int)
         self.probes_ = np.array(features.X[spread], np.float32)
         self.examples_ = choose(self.examples, features, labels, sources)
@@ -322,7 +340,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             ),
         )
 
-    def export(self, path: str | os.PathLike[str], format: str | None = None) -> None:
+    def export(self, path: str | os.PathLike[str], format: str | None = None) -> dict[str, Any]:
         """Write network and head as one network for other runtimes; see `export.formats.write`.
 
         It computes in float32. Where the head was trained on embeddings of lower precision, a
@@ -332,6 +350,12 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         ----------
         format : {"keras", "savedmodel", "onnx", "tflite"}, optional
             By the path's suffix unless given.
+
+        Returns
+        -------
+        dict
+            What the file takes and gives (`input`, `output`), and a `snippet` of Python that runs
+            it in its own runtime; the same stands beside the file (`<file>.json`) and inside it.
 
         Raises
         ------
@@ -343,9 +367,10 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         backbone = find_backbone(self.backbone)
         check_same_network(self.spec_, self.dim_, backbone)
-        formats.write(path, backbone, self.head_, format)
+        facts = formats.write(path, backbone, self.head_, format)
         if backbone.precision != "float32":
             logger.warning("%s", parity.exported_in_float32(self))
+        return facts
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -408,7 +433,7 @@ def load(
     model.head_ = parts.head
     model.classes_, model.spec_, model.dim_ = parts.classes, parts.spec, parts.dim
     model.probes_, model.examples_ = parts.probes, parts.examples
-    model.n_images_ = parts.examples.of
+    model.n_images_, model.failures_ = parts.examples.of, []
     return model
 
 

@@ -15,7 +15,7 @@ from featx.errors import ImageError, ModelFormatError
 from featx.features import Features
 from featx.images import decoding
 from featx.images.thumbnails import thumbnail
-from featx.labels import as_targets, as_text
+from featx.labels import Label, as_targets, as_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,8 @@ class Examples:
     embeddings : ndarray of shape (n, dim) and dtype float32
     ids : list of str
         As in the training set.
-    labels : list of str
+    labels : list of str, int, float or bool
+        As in the training set, and as `classes_` has them.
     images : list of Path, bytes or None
         A file, or a small JPEG copy; None where there is none to show.
     of : int
@@ -36,7 +37,7 @@ class Examples:
 
     embeddings: np.ndarray
     ids: list[str]
-    labels: list[str]
+    labels: list[Label]
     images: list[Path | bytes | None]
     of: int
 
@@ -130,7 +131,7 @@ def choose(most: int, features: Features, labels: np.ndarray, sources: Sequence[
     return Examples(
         np.array(features.X[chosen], np.float32),
         [_short(features.ids[i]) for i in chosen],
-        [as_text(label) for label in labels[chosen].tolist()],
+        labels[chosen].tolist(),
         # A path costs nothing to store; pixels and bytes are copied small at once.
         [_shown(sources[int(i)]) for i in chosen],
         count,
@@ -146,11 +147,14 @@ def as_members(examples: Examples) -> tuple[dict[str, np.ndarray], dict[str, Any
         "examples/images.npy": np.frombuffer(b"".join(copies), np.uint8),
         "examples/ends.npy": ends,
     }
-    return arrays, {"ids": examples.ids, "labels": examples.labels, "of": examples.of}
+    labels = [as_text(label) for label in examples.labels]
+    return arrays, {"ids": examples.ids, "labels": labels, "of": examples.of}
 
 
-def of_members(metadata: dict[str, Any], arrays: dict[str, np.ndarray], dim: int) -> Examples:
-    """Return the examples of a model file.
+def of_members(
+    metadata: dict[str, Any], arrays: dict[str, np.ndarray], dim: int, classes: np.ndarray
+) -> Examples:
+    """Return the examples of a model file, their labels as its classes have them.
 
     Raises
     ------
@@ -163,6 +167,8 @@ def of_members(metadata: dict[str, Any], arrays: dict[str, np.ndarray], dim: int
     lists = isinstance(ids, list) and isinstance(labels, list)
     fits = lists and all(isinstance(text, str) for text in (*ids, *labels))
     fits = fits and embeddings.shape == (len(ids), dim) and ends.shape == (len(ids),)
+    known = {as_text(one): one for one in classes.tolist()}
+    fits = fits and set(labels) <= known.keys()
     fits = fits and len(labels) == len(ids) <= int(metadata["of"])
     fits = fits and embeddings.dtype == np.float32 and blob.dtype == np.uint8 and blob.ndim == 1
     # Compared, not subtracted: a difference of int64 may wrap, and images then overlap.
@@ -171,7 +177,9 @@ def of_members(metadata: dict[str, Any], arrays: dict[str, np.ndarray], dim: int
     if not fits or int(ends[-1] if len(ends) else 0) != len(blob):
         raise ModelFormatError("the examples are damaged.")
     images = [bytes(blob[a:b]) or None for a, b in zip(starts, ends, strict=True)]
-    return Examples(embeddings, list(ids), list(labels), list(images), int(metadata["of"]))
+    return Examples(
+        embeddings, list(ids), [known[one] for one in labels], list(images), int(metadata["of"])
+    )
 
 
 def _short(name: str) -> str:

@@ -20,6 +20,7 @@ from featx.classifier.examples import Examples
 from featx.classifier.predictions import Prediction
 from featx.images import decoding
 from featx.images.thumbnails import thumbnail
+from featx.labels import as_text
 
 SHOWN = 224
 """Pixels of the longer edge of an image that is shown."""
@@ -105,7 +106,7 @@ class Explainer:
         (found,) = one.nearest(embedding[None], self.k)
         images = [(p if isinstance(p := one.images[i], bytes) else None) for i, _ in found]
         return [
-            Near(one.ids[i], one.labels[i], cosine, image)
+            Near(one.ids[i], as_text(one.labels[i]), cosine, image)
             for (i, cosine), image in zip(found, images, strict=True)
         ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import signal
@@ -22,6 +23,7 @@ from featx.cli.options import (
     Cache,
     Dataset,
     FollowLinks,
+    Force,
     ImageFolder,
     ImageSize,
     OnError,
@@ -38,6 +40,7 @@ from featx.cli.terminal import (
     print_line,
     print_message,
     print_pairs,
+    print_raw,
     print_table,
 )
 from featx.errors import CacheSpaceError, FeatxError
@@ -198,10 +201,11 @@ def extract(
         bool, typer.Option("--dry-run", help="Only estimate the cost, from a short trial.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Also write one HDF5 file.")] = None,
+    force: Force = False,
 ) -> None:
     """Compute the embedding of each image once, and cache it."""
     from featx.datasets.dataset import as_dataset
-    from featx.storage.output import check_target
+    from featx.storage.output import check_new, check_target
 
     chosen = make_backbone(
         backbone,
@@ -214,6 +218,7 @@ def extract(
     )
     if out is not None:
         check_target(out)  # before the work, not after it
+        check_new(out, "the feature file", force)
     labels = None if label_column == "none" else label_column
     images = as_dataset(
         dataset,
@@ -243,11 +248,45 @@ def extract(
 
 
 @app.command()
-def backbones() -> None:
-    """List the networks by name."""
-    listing = make_table("name", "pixels", "dim", "family", "preprocessing")
-    for one in featx.BACKBONES.values():
-        listing.add_row(one.name, str(one.side), str(one.dim), one.family, one.preprocessing)
+def backbones(
+    match: Annotated[
+        str, typer.Argument(help="Only networks whose name or family holds this text.")
+    ] = "",
+    sort: Annotated[
+        Literal["name", "top1", "parameters", "size", "dim"],
+        typer.Option(help="Order of the list."),
+    ] = "name",
+    on_disk: Annotated[
+        bool, typer.Option("--on-disk", help="Only networks whose ImageNet weights are on disk.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+) -> None:
+    """List the networks: input side, width, accuracy on ImageNet, size, whether weights are there.
+
+    top-1, parameters (millions) and MB are Keras's own figures (keras.io/api/applications), of the
+    network with its classification layer.
+    """
+    from featx.backbones.published import facts
+
+    found = [facts(name) for name in featx.BACKBONES]
+    found = [
+        one
+        for one in found
+        if match.lower() in f"{one['name']} {one['family']}" and (one["on_disk"] or not on_disk)
+    ]
+    if sort != "name":
+        key = {"parameters": "parameters_m", "size": "size_mb"}.get(sort, sort)
+        # The most accurate first, otherwise the smallest; what is not known comes last.
+        sign = -1 if sort == "top1" else 1
+        found.sort(key=lambda one: (one[key] is None, sign * float(one[key] or 0)))
+    if as_json:
+        print_raw(json.dumps(found, indent=1))
+        return
+    listing = make_table("name", "pixels", "dim", "top-1 %", "par. M", "MB", "on disk")
+    for one in found:
+        names = ("pixels", "dim", "top1", "parameters_m", "size_mb")
+        figures = ("" if one[name] is None else str(one[name]) for name in names)
+        listing.add_row(str(one["name"]), *figures, "yes" if one["on_disk"] else "")
     print_table(listing)
 
 
@@ -296,6 +335,7 @@ def _print_summary(features: Features, out: Path | None) -> None:
         "cached": f"{done.cached:,}",
         "failures": f"{len(features.failures):,}",
         "features": f"{len(features):,} x {features.X.shape[1]:,}",
+        "weights": str(features.spec["weights"])[:12],
         "seconds": f"{done.seconds:.1f}",
         "images/s": speed,
         "cache": str(done.cache),

@@ -20,6 +20,7 @@ from featx.cli.options import (
     ClassWeight,
     Dataset,
     FollowLinks,
+    Force,
     GroupsColumn,
     GroupsPattern,
     ImageFolder,
@@ -67,15 +68,17 @@ def train(
     cache: Cache = None,
     batch_size: BatchSize = None,
     on_error: OnError = "raise",
+    force: Force = False,
 ) -> None:
     """Train a head on a folder of images and write one model file."""
     from featx import heads
     from featx.classifier.classifier import ImageClassifier
     from featx.datasets.dataset import as_dataset
     from featx.datasets.groups import groups_of
-    from featx.storage.output import check_target
+    from featx.storage.output import check_new, check_target
 
     check_target(out)  # before the work, not after it
+    check_new(out, "the model", force)
     groups = make_groups(groups_column, groups_pattern)
     estimator = heads.find(head)
     table: dict[str, Any] = {
@@ -90,8 +93,9 @@ def train(
     if class_weight is not None:
         estimator.set_params(class_weight=class_weight)
     began = time.perf_counter()
+    chosen = make_backbone(backbone, weights, image_size)
     model = ImageClassifier(
-        make_backbone(backbone, weights, image_size),
+        chosen,
         estimator,
         cache=cache,
         batch_size=batch_size,
@@ -100,9 +104,14 @@ def train(
         progress=bool(ctx.obj),
     ).fit(images, groups=None if groups is None else groups_of(groups, dataset, images))
     digest = model.save(out)
+    if model.failures_:
+        print_message("\n".join(f"Skipped {failure}" for failure in model.failures_))
+    stored = sum(image is not None for image in model.examples_.images)
     pairs = {
         "classes": ", ".join(map(str, model.classes_)),
         "images": f"{model.n_images_:,}",
+        "skipped": f"{len(model.failures_):,}",
+        "stored images": f"{stored:,} small copies of training images (--examples 0: none)",
         "seconds": f"{time.perf_counter() - began:.1f}",
         "file": f"{out} ({file_size(out.stat().st_size)})",
         "sha256": digest,
@@ -110,6 +119,11 @@ def train(
     if tested is not None:
         pairs["accuracy"] = f"{model.score(tested):.4f} on {test}"
     print_pairs(pairs)
+    if not chosen.trained:
+        print_message(
+            f"Caution: {chosen.name} ran with random weights, so an accuracy says nothing of what "
+            "this network can do."
+        )
 
 
 def predict(
@@ -182,10 +196,28 @@ def export(
     ] = None,
     sha256: Sha256 = None,
     weights: WeightsFile = None,
+    force: Force = False,
 ) -> None:
     """Write network and head as one network, from uint8 images to class probabilities."""
-    _loaded(model, sha256, weights, None).export(out, format)
-    print_line(f"Written: {out}")
+    from featx.storage.output import check_new
+
+    check_new(out, "the exported model", force)
+    facts = _loaded(model, sha256, weights, None).export(out, format)
+    given = facts["input"]
+    print_pairs(
+        {
+            "file": str(out),
+            "facts": f"{out}.json",
+            "input": f"{given['shape']} {given['dtype']}, {given['channels']}",
+            "range": given["range"],
+            "geometry": f"{given['image']['geometry']}, {given['image']['resize']}",
+            "EXIF": "images are turned upright first",
+            "output": ", ".join(facts["output"]["classes"]),
+        }
+    )
+    print_line("")
+    for line in facts["snippet"].split("\n"):
+        print_line(line)
 
 
 def serve(

@@ -73,6 +73,8 @@ OnError = Annotated[
     Literal["raise", "skip"], typer.Option(help="What to do with images that cannot be used.")
 ]
 
+Force = Annotated[bool, typer.Option("--force", help="Replace what is already at the target.")]
+
 FollowLinks = Annotated[
     bool, typer.Option("--follow-links", help="Follow links that lead out of a folder of images.")
 ]

@@ -13,6 +13,7 @@ from featx.cli.options import (
     Cache,
     ClassWeight,
     FollowLinks,
+    Force,
     GroupsColumn,
     GroupsPattern,
     ImageFolder,
@@ -75,10 +76,13 @@ def benchmark(
     batch_size: BatchSize = None,
     runtime: Runtime = Options.runtime,
     on_error: OnError = Options.on_error,
+    force: Force = False,
 ) -> None:
     """Compare heads on cached features with a Keras head trained end to end."""
     from featx.evaluation import comparison
+    from featx.storage.output import check_new
 
+    check_new(out / "report.json", "the report", force)
     found = comparison.benchmark(
         train,
         test,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,12 +123,11 @@ class Dataset:
             The folder is missing or is a file, or holds parts of a data set (train, test) in place
             of classes; ``EmptyDatasetError`` if it holds no image.
         """
-        root = Path(root)
+        given, root = os.fspath(root), Path(root)
         if not root.is_dir():
-            what = "is a file, not a folder" if root.exists() else "does not exist"
             raise DatasetError(
-                f"the dataset {root} {what}. Expected a folder with one sub-folder per class, a "
-                "folder of images, or a .csv file."
+                f"the dataset {given} {_no_folder(given)}. Expected a folder with one sub-folder "
+                "per class, a folder of images, or a .csv file."
             )
         notes = []
         if labelled:
@@ -238,6 +238,24 @@ class Dataset:
     def from_tf(cls, stream: Any) -> Dataset:
         """Take a ``tf.data.Dataset`` of (image, label) or images, batched or not, as a stream."""
         return cls(Stream(stream))
+
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+
+
+def _no_folder(given: str) -> str:
+    """Return what stands in the place of a folder, and what to do about it where that is known."""
+    name = given.lower()
+    if _ADDRESS.match(given):
+        return "is an address: nothing is downloaded, so fetch it to this machine first"
+    if not os.path.exists(given):
+        return "does not exist"
+    if name.endswith(_ARCHIVES):
+        return "is an archive: unpack it first"
+    if name.endswith(tuple(SUFFIXES)):
+        return "is a single image: give the folder that it is in, or a list with its path"
+    return "is a file, not a folder"
 
 
 def as_dataset(

@@ -12,6 +12,7 @@ import numpy as np
 
 from featx.datasets.table import is_table, read_csv
 from featx.errors import DatasetError
+from featx.formatting import counted
 from featx.labels import class_name
 
 if TYPE_CHECKING:
@@ -60,12 +61,14 @@ def groups_of(groups: Any, source: Any, images: Dataset | Features) -> np.ndarra
         found = list(groups)
     if len(found) != len(images):
         raise DatasetError(
-            f"{len(found)} groups for {len(images)} images; expected one for each, in their order."
+            f"{counted(len(found), 'group', 'groups')} for "
+            f"{counted(len(images), 'image', 'images')}; expected one for each, in their order."
         )
     missing = [i for i, group in enumerate(found) if _is_missing(group)]
     if missing:
         raise DatasetError(
-            f"{len(missing)} images have no group (such as {images.ids[missing[0]]!r}). Give each "
+            f"{counted(len(missing), 'image has', 'images have')} no group (such as "
+            f"{images.ids[missing[0]]!r}). Give each "
             "image one; one that belongs to no group is a group of its own."
         )
     names = np.empty(len(found), dtype=object)

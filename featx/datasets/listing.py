@@ -10,6 +10,7 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path, PurePosixPath
 
 from featx.errors import DatasetError
+from featx.formatting import counted
 from featx.images import raw
 from featx.images.formats import FOREIGN_SUFFIXES, SUFFIXES, is_image, unread
 
@@ -25,7 +26,8 @@ class Listing:
     def __init__(self, root: Path, follow_links: bool) -> None:
         self.root = root
         self.follow_links = follow_links
-        self.noticed: Counter[str] = Counter()
+        # What was noticed, said of one and of many, and how often.
+        self._noticed: Counter[tuple[str, str]] = Counter()
         self._system_folders: Counter[str] = Counter()
         self._raw: Counter[str] = Counter()
         self._classes: set[str] = set()
@@ -42,13 +44,16 @@ class Listing:
                 if entry.name.lower() in raw.SYSTEM_FOLDERS and _is_folder(entry):
                     self._system_folders[entry.name] += 1
                 elif is_clutter(entry.name):
-                    self.noticed["hidden or system files and folders, skipped"] += 1
-                elif entry.is_symlink() and not self._may_follow(entry):
-                    self.noticed[
-                        "links that lead out of the folder, not followed "
-                        "(--follow-links, in Python Dataset.from_folder(..., follow_links=True), "
-                        "follows them)"
+                    self._noticed[
+                        "hidden or system file or folder, skipped",
+                        "hidden or system files and folders, skipped",
                     ] += 1
+                elif entry.is_symlink() and not self._may_follow(entry):
+                    how = (
+                        "out of the folder, not followed (--follow-links, in Python "
+                        "Dataset.from_folder(..., follow_links=True), follows links)"
+                    )
+                    self._noticed[f"link that leads {how}", f"links that lead {how}"] += 1
                 elif _is_folder(entry):
                     if not prefix:
                         self._classes.add(entry.name)
@@ -61,7 +66,8 @@ class Listing:
         try:
             stat = os.stat(folder)
             if (stat.st_dev, stat.st_ino) in self._visited:
-                self.noticed["folders reached twice through links, visited once"] += 1
+                twice = "reached twice through links, visited once"
+                self._noticed[f"folder {twice}", f"folders {twice}"] += 1
                 return []
             self._visited.add((stat.st_dev, stat.st_ino))
             return list(os.scandir(folder))
@@ -79,7 +85,7 @@ class Listing:
         if suffix in SUFFIXES or suffix in FOREIGN_SUFFIXES:
             return True
         # No suffix or another one: the content decides, so that a note.txt is not a bad image.
-        kind = "that are not images"
+        kinds = "file that is not an image", "files that are not images"
         try:
             if entry.is_file():
                 with open(entry.path, "rb") as file:
@@ -92,9 +98,11 @@ class Listing:
                     return True
                 if (foreign := unread(head)) is not None:
                     kind = f"of a kind of image that featx does not read: {foreign.name}"
+                    kinds = f"file {kind}", f"files {kind}"
         except OSError:
             pass
-        self.noticed[f"files {kind} ({suffix or 'no suffix'}), skipped"] += 1
+        one, many = (f"{kind} ({suffix or 'no suffix'}), skipped" for kind in kinds)
+        self._noticed[one, many] += 1
         return False
 
     def in_classes(self, paths: Sequence[str]) -> list[str]:
@@ -102,38 +110,42 @@ class Listing:
         loose = [path for path in paths if "/" not in path]
         deep = [path for path in paths if path.count("/") > 1]
         if loose:
-            self.noticed[f"images beside the class folders, skipped (such as {loose[0]})"] = len(
-                loose
-            )
+            where = f"beside the class folders, skipped (such as {loose[0]})"
+            self._noticed[f"image {where}", f"images {where}"] = len(loose)
         if deep:
-            self.noticed[
-                "images deeper than one level, of the class of the top folder "
+            where = (
+                "deeper than one level, of the class of the top folder "
                 f"(such as {deep[0]}: {deep[0].split('/', 1)[0]!r})"
-            ] = len(deep)
+            )
+            self._noticed[f"image {where}", f"images {where}"] = len(deep)
         inside = [path for path in paths if "/" in path]
         for name in sorted(self._classes - {path.split("/", 1)[0] for path in inside}):
-            self.noticed[f"folder without an image, not a class: {name!r}"] = 1
+            what = f"folder without an image, not a class: {name!r}"
+            self._noticed[what, what] = 1
         return inside
 
     def notes(self, paths: Sequence[str]) -> list[str]:
         """Return a sentence for each kind of thing that was noticed."""
         folders, photographs = self._system_folders, self._raw
         if folders:
-            self.noticed[
-                "folders in which a NAS or an operating system keeps thumbnails, deleted files or "
+            what = (
+                "in which a NAS or an operating system keeps thumbnails, deleted files or "
                 f"snapshots ({', '.join(sorted(folders))}), skipped"
-            ] = folders.total()
+            )
+            self._noticed[f"folder {what}", f"folders {what}"] = folders.total()
         if photographs:
-            self.noticed[
-                f"RAW photographs ({', '.join(sorted(photographs))}), skipped: featx reads the "
-                "JPEG, PNG or TIFF that is developed from one"
-            ] = photographs.total()
+            what = (
+                f"({', '.join(sorted(photographs))}), skipped: featx reads the JPEG, PNG or TIFF "
+                "that is developed from one"
+            )
+            self._noticed[f"RAW photograph {what}", f"RAW photographs {what}"] = photographs.total()
         duplicates = len(paths) - len({unicodedata.normalize("NFC", path) for path in paths})
         if duplicates:
-            self.noticed["names that differ only in their Unicode form, treated as two images"] = (
+            other = "another name in its Unicode form alone, treated as an image of its own"
+            self._noticed[f"name that differs from {other}", f"names that differ from {other}"] = (
                 duplicates
             )
-        return [f"{count} {what}." for what, count in sorted(self.noticed.items())]
+        return [f"{counted(count, *what)}." for what, count in sorted(self._noticed.items())]
 
 
 def is_clutter(name: str) -> bool:

@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
 from featx.errors import DatasetError, EmptyDatasetError
-from featx.formatting import did_you_mean
+from featx.formatting import counted, did_you_mean
 
 # A table whose first paths are all missing is refused before any work; so many are looked at.
 _TRIED = 20
@@ -158,7 +158,8 @@ def _of_one_hot(table: Any, names: Sequence[str]) -> list[str]:
     wrong = np.flatnonzero(~(np.isin(values, (0.0, 1.0)).all(axis=1) & (values.sum(axis=1) == 1)))
     if len(wrong):
         raise DatasetError(
-            f"{len(wrong)} rows do not have one 1 and else 0 in the columns "
+            f"{counted(len(wrong), 'row does', 'rows do')} not have one 1 and else 0 in the "
+            "columns "
             f"{', '.join(map(repr, names))} (such as row {wrong[0]}, counted from 0). featx trains "
             "on one class per image."
         )
@@ -219,7 +220,7 @@ def _nowhere(path: str, tried: int, base: Path, columns: Columns) -> str:
             "featx.Dataset.from_table (--image-folder on the command line) if the images lie "
             'elsewhere, and suffix=".jpg" (--suffix) if the names lack it.'
         )
-    folder, suffix = found
+    folder, tail, suffix = found
     python, shell = [], []
     if folder != base:
         python.append(f"folder={os.fspath(folder)!r}")
@@ -227,27 +228,52 @@ def _nowhere(path: str, tried: int, base: Path, columns: Columns) -> str:
     if suffix:
         python.append(f"suffix={columns.suffix + suffix!r}")
         shell.append(f"--suffix {columns.suffix + suffix}")
+    message += f" {folder / (os.fspath(tail) + suffix)} does"
+    options = (
+        f"pass {', '.join(python)} to featx.Dataset.from_table ({' '.join(shell)} on the command "
+        "line)"
+    )
+    if tail == PurePath(path):
+        return f"{message}: {options}."
+    many = len(tail.parts)
     return (
-        f"{message} {folder / (path + suffix)} does: pass {', '.join(python)} to "
-        f"featx.Dataset.from_table ({' '.join(shell)} on the command line)."
+        f"{message}: the table's paths are those of another machine or folder. Keep the last "
+        f"{'part' if many == 1 else f'{many} parts'} of each, in Python with "
+        f'["/".join(PureWindowsPath(path).parts[-{many}:]) for path in table[{columns.path!r}]]'
+        + (f", and {options}." if python else ".")
     )
 
 
-def _nearby(path: str, base: Path) -> tuple[Path, str] | None:
-    """Return the folder and the suffix with which a missing path would exist, if one is near."""
-    wanted = Path(path)
+def _nearby(path: str, base: Path) -> tuple[Path, PurePath, str] | None:
+    """Return the folder, the end of a missing path and the suffix with which it would exist.
+
+    Ends of it are looked for from the longest to the name alone: what leads to the images on the
+    machine that wrote the table, such as ``C:/photos``, is not here.
+    """
+    parts = PurePath(path).parts
+    # The drive of Windows is a folder's name elsewhere.
+    absolute = PureWindowsPath(path).anchor != ""
     folders = [base]
     if base.is_dir():
         folders += sorted(one for one in base.iterdir() if one.is_dir())[:_TRIED]
-    for folder in folders:
-        parent = folder / wanted.parent
-        if not parent.is_dir():
-            continue
-        with os.scandir(parent) as entries:
-            for entry in islice(entries, _LOOKED_THROUGH):
-                if entry.name == wanted.name and folder != base:
-                    return folder, ""
-                stem, suffix = os.path.splitext(entry.name)
-                if stem == wanted.name and suffix and entry.is_file():
-                    return folder, suffix
+    for start in range(1 if absolute else 0, len(parts)):
+        wanted = PurePath(*parts[start:])
+        for folder in folders:
+            suffix = _suffix_there(folder / wanted)
+            if suffix is not None and (suffix or start or folder != base):
+                return folder, wanted, suffix
+    return None
+
+
+def _suffix_there(wanted: Path) -> str | None:
+    """Return the suffix with which a path exists, an empty one if it does, None if it does not."""
+    if not wanted.parent.is_dir():
+        return None
+    if wanted.is_file():
+        return ""
+    with os.scandir(wanted.parent) as entries:
+        for entry in islice(entries, _LOOKED_THROUGH):
+            stem, suffix = os.path.splitext(entry.name)
+            if stem == wanted.name and suffix and entry.is_file():
+                return suffix
     return None

@@ -21,7 +21,7 @@ from featx.dense.recipe import (
     Zoom,
     attach,
 )
-from featx.dense.samples import features_and_labels, samples_of
+from featx.dense.samples import features_and_labels, of_classes, samples_of
 from featx.dense.training import seed_of, split, train, train_on_features
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "Zoom",
     "attach",
     "features_and_labels",
+    "of_classes",
     "samples_of",
     "seed_of",
     "split",

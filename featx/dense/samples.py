@@ -10,6 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from featx.errors import DatasetError, OptionError
+from featx.formatting import counted
 from featx.labels import as_labels, label_array, positions_in
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class Samples:
         classes, codes = np.unique(self.y, return_inverse=True)
         weight = np.ones(len(self.y)) if self.weight is None else self.weight
         if isinstance(class_weight, dict):
-            each = _by_label(class_weight, classes)
+            given = of_classes(class_weight, classes)
+            each = np.array([given.get(one, 1.0) for one in classes.tolist()], float)
         else:
             each = weight.sum() / (len(classes) * np.bincount(codes, weights=weight))
         found = _checked_weights(weight * each[codes], len(weight))
@@ -79,28 +81,40 @@ class Samples:
         return self.weight / self.weight.mean()
 
 
-def _by_label(class_weight: dict[Any, Any], classes: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the weight of each class; that of a class without one is 1.
+def of_classes(class_weight: dict[Any, Any], classes: NDArray[Any]) -> dict[Any, Any]:
+    """Return weights by label as weights by class, text that is a number having its value.
+
+    Parameters
+    ----------
+    class_weight : dict
+        By label, as the user wrote it.
+    classes : ndarray of shape (n_classes,)
+        What the labels are where a classifier is trained.
 
     Raises
     ------
     OptionError
-        A weight is for a label that is not there.
+        A weight is for a label that is not there, and a class has none.
     """
     names = list(class_weight)
     keys = label_array(as_labels(names, list(map(str, names)))) if names else None
-    weight = np.ones(len(classes))
     if keys is None:
-        return weight
+        return {}
     positions = positions_in(classes, keys)
-    if unknown := [name for name, position in zip(names, positions, strict=True) if position < 0]:
+    unknown = [name for name, position in zip(names, positions, strict=True) if position < 0]
+    # As in scikit-learn: where each class has its weight, the others are those that a fold lacks.
+    if unknown and len(set(positions.tolist()) - {-1}) < len(classes):
         raise OptionError(
             f"class_weight has weights for {', '.join(map(repr, unknown[:10]))}, which "
             f"{'is not a class' if len(unknown) == 1 else 'are not classes'} here; the classes are "
             f"{', '.join(map(repr, classes[:20].tolist()))}."
         )
-    weight[positions] = [class_weight[name] for name in names]
-    return weight
+    known = classes.tolist()
+    return {
+        known[position]: class_weight[name]
+        for name, position in zip(names, positions, strict=True)
+        if position >= 0
+    }
 
 
 def samples_of(
@@ -218,7 +232,8 @@ def features_and_labels(
     missing = [i for i, label in enumerate(labels) if label is None]
     if missing:
         raise DatasetError(
-            f"{len(missing)} labels are missing (label {missing[0]} is None); expected a class "
+            f"{counted(len(missing), 'label is', 'labels are')} missing (label "
+            f"{missing[0]} is None); expected a class "
             "name or number for each embedding. Leave out those without."
         )
     check_classification_targets(labels)
@@ -280,7 +295,8 @@ def _checked_groups(given: ArrayLike, n: int) -> NDArray[np.intp]:
     missing = [i for i, group in enumerate(groups) if group is None or group != group]
     if missing:
         raise DatasetError(
-            f"{len(missing)} groups are missing (group {missing[0]} is {groups[missing[0]]}); "
+            f"{counted(len(missing), 'group is', 'groups are')} missing (group "
+            f"{missing[0]} is {groups[missing[0]]}); "
             "expected a name or number for each sample."
         )
     return np.unique(groups.astype(str), return_inverse=True)[1]

@@ -211,7 +211,10 @@ def compare(train: Any, test: Any, options: Options, limits: Limits | None = Non
         raise FeatxError(f"no method gave a result. {reasons}")
     last = run.extractions[-1]
     named = run.extractions[0].tested.groups
-    images = splits.describe(asked.names, last.train, last.test, asked.folds)
+    networks = dict.fromkeys(one.backbone.weights_note() for one in run.extractions)
+    images = splits.describe(
+        asked.names, last.train, last.test, asked.folds, [note for note in networks if note]
+    )
     results = [result for one in run.trials for result in one.results]
     extracted = [one.cost for one in run.extractions]
     held_out = run.held_out.items()

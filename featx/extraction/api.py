@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,8 @@ from featx.extraction.statistics import Statistics
 from featx.features import ExtractionReport, Features
 from featx.labels import label_array
 from featx.runtimes import Runtime
+
+logger = logging.getLogger(__name__)
 
 # Scans of the dataset: one, and one more for each time that embeddings were damaged, or left to
 # another process that did not compute them. The last two leave nothing to others.
@@ -130,6 +134,9 @@ def extract_with(
         else None,  # a runtime of the user's own may differ
     )
     mark_used(store.folder)
+    note = backbone.weights_note()
+    if note:
+        _log_once(note)
     lazy = LazyRuntime(backbone, batch_size, runtime, store, dataset, settings)
     ledger, features, statistics = _scanned(
         dataset, backbone, store, lazy, progress, stat_cache, settings
@@ -149,7 +156,7 @@ def extract_with(
             "trained": backbone.trained,
             "runtimes": sorted({str(each.get("runtime")) for each in store.environments()}),
         },
-        notes=(*dataset.notes, *noticed),
+        notes=(*((note,) if note else ()), *dataset.notes, *noticed),
         report=ExtractionReport(
             images=ledger.total,
             computed=statistics.computed,
@@ -162,6 +169,11 @@ def extract_with(
             start_seconds=statistics.start_seconds,
         ),
     )
+
+
+@lru_cache(maxsize=64)
+def _log_once(note: str) -> None:
+    logger.warning("%s", note)
 
 
 def _scanned(

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from featx.backbones.architectures import BACKBONES
 from featx.backbones.backbone import Backbone, find_backbone
-from featx.backend import check_backend, load_keras
+from featx.backend import check_backend, load_keras, tracing_unsaid
 from featx.datasets.dataset import as_dataset
 from featx.dense import GlobalAveragePooling, Recipe, attach, seed_of, split, train
 from featx.finetune.batches import (
@@ -244,7 +244,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         with decoding_threads() as pool:
             side, scaled = self.model_.input_shape[1], find_backbone(self.backbone).scaled
             batches = ImageBatches(as_dataset(dataset), side, size, pool, scaled=scaled)
-            with bad_images_named(pool, batches):
+            with bad_images_named(pool, batches), tracing_unsaid():
                 return self.model_.predict(batches.stream(), verbose=0)
 
     def predict(self, dataset: Any) -> np.ndarray:

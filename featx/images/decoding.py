@@ -9,7 +9,7 @@ import stat
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from featx import forking
 from featx.errors import (
+    IMAGE_ERRORS,
     ExtractionError,
     ImageChangedError,
     ImageDecodeError,
@@ -29,7 +30,7 @@ from featx.errors import (
     TruncatedImageError,
     UnsupportedImageError,
 )
-from featx.images import formats, heif, image_warnings, pil_images, raw
+from featx.images import bounds, formats, heif, image_warnings, memory, pil_images, raw, worker
 
 Source = Path | bytes | np.ndarray | Image.Image
 """What an image can come as: a file, an encoded image, RGB pixels, or a PIL image."""
@@ -145,7 +146,8 @@ def decode(content: bytes, name: str = "", *, max_pixels: int = MAX_PIXELS) -> n
     content : bytes
         A file of one of `formats.FORMATS`; the content decides, not a name.
     name : str
-        The file's name, without which no TGA file is read: nothing in it tells its format.
+        The file's name, without which no TGA file of version 1 is read: nothing in it tells its
+        format.
     max_pixels : int, optional
         The largest image that is decoded; by default ``MAX_PIXELS``.
 
@@ -159,7 +161,7 @@ def decode(content: bytes, name: str = "", *, max_pixels: int = MAX_PIXELS) -> n
     ImageError
         The subclass names the reason: not an image, truncated, damaged, too large, unsupported.
     """
-    return np.asarray(_open(content, name, max_pixels=max_pixels).upright)
+    return np.asarray(_open(content, Wanted(name, max_pixels=max_pixels)).upright)
 
 
 def content_of(source: Source) -> bytes | np.ndarray:
@@ -235,7 +237,7 @@ def resize(pixels: np.ndarray, side: int) -> np.ndarray:
     -------
     numpy.ndarray of shape (side, side, 3) and dtype uint8
     """
-    return _resized(Image.fromarray(pixels), side)
+    return np.asarray(_resized(Image.fromarray(pixels), side))
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,16 +257,22 @@ class Decoded:
 
 
 def at_side(
-    content: bytes | np.ndarray, side: int, name: str = "", *, scaled: bool = False
+    content: bytes | np.ndarray,
+    side: int,
+    name: str = "",
+    *,
+    scaled: bool = False,
+    apart: bool = False,
 ) -> np.ndarray:
     """Return encoded bytes, of a file of that name, or pixels as a (side, side, 3) uint8 image.
 
     `scaled` lets the JPEG decoder itself make large images smaller, to no less than twice the
-    side.
+    side; `apart` has a process with limits decode whatever it is.
     """
     if isinstance(content, np.ndarray):
         return resize(content, side)
-    return _resized(_open(content, name, least=_least(side, scaled)).upright, side)
+    wanted = Wanted(name, side, least=_least(side, scaled))
+    return np.asarray(_open(content, wanted, apart=apart).upright)
 
 
 def at_side_with_remarks(
@@ -282,15 +290,15 @@ def at_side_with_remarks(
     """
     if isinstance(content, np.ndarray):
         return Decoded(resize(content, side))
-    opened = _open(content, name, remarks=True, least=_least(side, scaled))
-    return Decoded(_resized(opened.upright, side), opened.remarks)
+    opened = _open(content, Wanted(name, side, remarks=True, least=_least(side, scaled)))
+    return Decoded(np.asarray(opened.upright), opened.remarks)
 
 
 def _least(side: int, scaled: bool) -> int | None:
     return 2 * side if scaled else None
 
 
-def load(source: Source, side: int, *, scaled: bool = False) -> np.ndarray:
+def load(source: Source, side: int, *, scaled: bool = False, apart: bool = False) -> np.ndarray:
     """Return the image at a path, in bytes, in pixels or of PIL as (side, side, 3) uint8.
 
     Raises
@@ -298,7 +306,7 @@ def load(source: Source, side: int, *, scaled: bool = False) -> np.ndarray:
     ImageError
         The subclass names the reason why the image cannot be used.
     """
-    return at_side(content_of(source), side, name_of(source), scaled=scaled)
+    return at_side(content_of(source), side, name_of(source), scaled=scaled, apart=apart)
 
 
 def thumbnail(source: Source, side: int) -> np.ndarray:
@@ -313,48 +321,117 @@ def thumbnail(source: Source, side: int) -> np.ndarray:
     if isinstance(content, np.ndarray):
         image = Image.fromarray(content)
     else:
-        image = _open(content, name_of(source), least=2 * side).upright
+        image = _open(content, Wanted(name_of(source), least=2 * side)).upright
     image.thumbnail((side, side))
     return np.asarray(image)
 
 
-def _resized(image: Image.Image, side: int) -> np.ndarray:
-    if image.size != (side, side):
-        image = image.resize((side, side), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+def _resized(image: Image.Image, side: int) -> Image.Image:
+    if image.size == (side, side):
+        return image
+    return image.resize((side, side), Image.Resampling.BILINEAR)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to make of the bytes of an image.
+
+    Attributes
+    ----------
+    name : str
+        The file's name, for its suffix.
+    side : int or None
+        Pixels along each edge of the result; None for its own size.
+    remarks : bool
+        Whether remarks are collected.
+    least : int or None
+        Pixels along an edge down to which a JPEG decoder may make the image smaller itself.
+    frame : int
+        Which image of an animation.
+    max_pixels : int
+        The largest image that is decoded.
+    """
+
+    name: str = ""
+    side: int | None = None
+    remarks: bool = False
+    least: int | None = None
+    frame: int = 0
+    max_pixels: int = MAX_PIXELS
 
 
 @dataclass(frozen=True, eq=False)
-class _Opened:
+class Opened:
     """An upright RGB image, and the kinds of remarks on the file's own image."""
 
     upright: Image.Image
-    remarks: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
-def _open(
-    content: bytes,
-    name: str = "",
-    *,
-    remarks: bool = False,
-    least: int | None = None,
-    frame: int = 0,
-    max_pixels: int = MAX_PIXELS,
-) -> _Opened:
-    """Decode an image, and collect remarks on it where they are wanted.
+def _open(content: bytes, wanted: Wanted, *, apart: bool = False) -> Opened:
+    """Decode an image: here if its headers bound what that takes, else in a process with limits.
 
     Every failure is an ImageError.
     """
     if not content:
         raise NotAnImageError("the file is empty")
+    # To another frame Pillow goes through all before it.
+    if not apart and not wanted.frame and bounds.holds(content, _suffix(wanted.name)):
+        return decode_here(content, wanted)
+    _check_pillow()
+    try:
+        # Images that may take more are rare.
+        with memory.DECODING.part(worker.MEGABYTES * 10**6):
+            answer, pixels = worker.ask(asdict(wanted), content)
+    except MemoryError as error:
+        raise _no_memory() from error
+    if "error" in answer:
+        raise IMAGE_ERRORS[answer["error"]](answer["reason"])
+    array = np.frombuffer(pixels, np.uint8).reshape(answer["shape"])
+    return Opened(Image.fromarray(array), tuple(answer["remarks"]))
 
-    def decode_it() -> _Opened:
-        return _decoded(content, name, remarks, least, frame, max_pixels)
 
-    return _named(decode_it, content, name, max_pixels)
+def decode_here(
+    content: bytes,
+    wanted: Wanted,
+    *,
+    know_size: Callable[[int], None] = lambda pixels: None,
+    doubt: Callable[[], None] | None = None,
+) -> Opened:
+    """Decode an image in this process.
+
+    Parameters
+    ----------
+    content : bytes
+    wanted : Wanted
+    know_size : callable, optional
+        Called with the number of pixels once it is known, before they are decoded.
+    doubt : callable, optional
+        Called before what looks damaged is decoded once more; raises MemoryError where memory may
+        have been short. By default tries to get what decoding can take.
+
+    Raises
+    ------
+    ImageError
+        Every failure is one.
+    """
+
+    def decode_it() -> Opened:
+        return _decoded(content, wanted, know_size)
+
+    return _named(decode_it, content, wanted.name, wanted.max_pixels, doubt)
 
 
-def _open_pil(image: Image.Image, max_pixels: int = MAX_PIXELS) -> _Opened:
+def load_decoders() -> None:
+    """Import what decodes, with one thread each, for a process whose memory is limited."""
+    from PIL import AvifImagePlugin
+
+    Image.init()
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    heif.use_one_thread()
+
+
+def _open_pil(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Opened:
     """Do the same for a PIL image; while it is not loaded, from the file behind it."""
     if not pil_images.is_loaded(image):
         name = pil_images.name_of(image)
@@ -368,35 +445,49 @@ def _open_pil(image: Image.Image, max_pixels: int = MAX_PIXELS) -> _Opened:
         frame = 0 if image.format == "HEIF" else image.tell()
         if image.format == "TGA":  # its caller said so: only a name tells it otherwise
             name = "image.tga"
-        return _open(content, name, frame=frame, max_pixels=max_pixels)
+        return _open(content, Wanted(name, frame=frame, max_pixels=max_pixels))
 
-    def decode_it() -> _Opened:
+    def decode_it() -> Opened:
         _check_size(image.size, max_pixels)
         pil_images.load(image)
         if image.format == "TIFF":
             raw.check_tags(getattr(image, "tag_v2", {}))
-        return _Opened(_upright(_rgb(image, image.format), image), ())
+        return Opened(_upright(_rgb(image, image.format), image))
 
     return _named(decode_it, b"", "", max_pixels)
 
 
-def _named(decode_it: Callable[[], T], content: bytes, name: str, max_pixels: int) -> T:
-    """Return what a decoder gives; each of its failures becomes an ImageError with a reason.
-
-    What looks damaged is decoded once more, one image at a time: libjpeg, libwebp, libtiff and zlib
-    call it damage where they had no memory.
-    """
+def _check_pillow() -> None:
+    """Refuse a global switch of Pillow that changes what damaged files give."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise ExtractionError(
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is True: truncated files would be filled "
             "with grey "
             "without a word. Set it to False; featx reports such files by name instead."
         )
+
+
+def _named(
+    decode_it: Callable[[], T],
+    content: bytes,
+    name: str,
+    max_pixels: int,
+    doubt: Callable[[], None] | None = None,
+) -> T:
+    """Return what a decoder gives; each of its failures becomes an ImageError with a reason.
+
+    What looks damaged is decoded once more, one image at a time: libjpeg, libwebp, libtiff and zlib
+    call it damage where they had no memory.
+    """
+    _check_pillow()
     try:
         return _translated(decode_it, content, name, max_pixels)
     except (ImageDecodeError, TruncatedImageError, ImageMemoryError):
         with _ALONE:
-            _check_memory(content)
+            if doubt is None:
+                _check_memory(content)
+            else:
+                doubt()
             return _translated(decode_it, content, name, max_pixels)
 
 
@@ -474,7 +565,12 @@ class _File:
 
 
 @contextmanager
-def _file(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Iterator[_File]:
+def _file(
+    content: bytes,
+    name: str,
+    max_pixels: int = MAX_PIXELS,
+    know_size: Callable[[int], None] = lambda pixels: None,
+) -> Iterator[_File]:
     """Open an encoded image whose size is within the limit."""
     suffix = _suffix(name)
     common = content.startswith((b"\xff\xd8\xff", b"\x89PNG"))  # nothing more is asked of these
@@ -483,44 +579,58 @@ def _file(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Iterator[_
     if not common and formats.media_format(content[:256]) == "HEIF":
         coded = heif.opened(content)
         _check_size(coded.size, max_pixels)
+        know_size(coded.size[0] * coded.size[1])
         image = heif.decoded(coded)
         _check_size(image.size, max_pixels)
         yield _File(image, "HEIF")
         return
-    nameless = suffix == ".tga" and not formats.is_image(content[:256])
+    nameless = not formats.is_image(content[:256]) and (
+        suffix == ".tga" or content.endswith(formats.TGA_FOOTER)
+    )
     if nameless and not formats.is_tga(content):
         raise formats.unidentified(content, suffix)
     known = ("TGA",) if nameless else formats.PILLOW_FORMATS
+    if content.startswith(b"\xff\xd8\xff"):
+        formats.check_jpeg(content)
+    elif size := formats.webp_size(content):
+        _check_size(size, max_pixels)
+        know_size(size[0] * size[1])
     with Image.open(io.BytesIO(content), formats=known) as image:
         _check_size(image.size, max_pixels)
+        know_size(image.width * image.height)
         yield _File(image, image.format)
 
 
-def _decoded(
-    content: bytes, name: str, remarks: bool, least: int | None, frame: int, max_pixels: int
-) -> _Opened:
-    with _file(content, name, max_pixels) as opened:
+def _decoded(content: bytes, wanted: Wanted, know_size: Callable[[int], None]) -> Opened:
+    with _file(content, wanted.name, wanted.max_pixels, know_size) as opened:
         image, format = opened.image, opened.format
+        size = image.size
         if format == "PNG":
             formats.check_png(content)
         elif format == "JPEG":
-            formats.check_jpeg(content)
-            if least is not None:
-                image.draft(None, (least, least))
+            if wanted.least is not None:
+                image.draft(None, (wanted.least, wanted.least))
+                # The coefficients of all its scans are kept whatever size is made of them.
+                size = size if "progressive" in image.info else image.size
         elif format == "TIFF":
             formats.check_tiff(getattr(image, "tag_v2", {}), image.size)
         elif format == "JPEG2000":
             formats.check_jpeg2000(content, image.size)
         elif format == "PPM":
             formats.check_pnm(content)
-        if frame:
-            image.seek(frame)
-            _check_size(image.size, max_pixels)
-        image = _pnm(image, content) if format == "PPM" else image
-        image.load()
-        upright = _upright(_rgb(image, format), image)
-        kinds = image_warnings.of_image(image, name, format) if remarks else ()
-        return _Opened(upright, tuple(kinds))
+        if wanted.frame:
+            image.seek(wanted.frame)
+            _check_size(image.size, wanted.max_pixels)
+            size = image.size
+            know_size(size[0] * size[1])
+        with memory.DECODING.part(memory.PER_PIXEL * size[0] * size[1]):
+            image = _pnm(image, content) if format == "PPM" else image
+            image.load()
+            upright = _upright(_rgb(image, format), image)
+            kinds = image_warnings.of_image(image, wanted.name, format) if wanted.remarks else ()
+            if wanted.side is not None:
+                upright = _resized(upright, wanted.side)
+        return Opened(upright, tuple(kinds))
 
 
 def _pnm(image: Any, content: bytes) -> Any:

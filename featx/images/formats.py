@@ -24,8 +24,8 @@ from featx.errors import (
 # Pillow's advice for untrusted files: name the formats. Among those left out is EPS, which
 # would start Ghostscript. These are told by their first bytes.
 PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
-# A TGA file has no first bytes of its own, and is one only where its name says so; a HEIF file
-# is read by a package of its own.
+# A TGA file has no first bytes of its own, and is one where its name or its footer says so; a HEIF
+# file is read by a package of its own.
 FORMATS = (*PILLOW_FORMATS, "TGA", "HEIF")
 FORMAT_OF_SUFFIX = {
     ".jpg": "JPEG",
@@ -43,7 +43,6 @@ FORMAT_OF_SUFFIX = {
     ".pgm": "PPM",
     ".pbm": "PPM",
     ".pnm": "PPM",
-    ".pfm": "PPM",
     ".tga": "TGA",
     ".jp2": "JPEG2000",
     ".j2k": "JPEG2000",
@@ -98,6 +97,7 @@ UNREAD = (
     Unread("QOI", (".qoi",), (b"qoif",)),
     Unread("SGI", (".sgi",), (b"\x01\xda",)),
     Unread("PAM", (".pam",), (b"P7\n",)),
+    Unread("PFM", (".pfm",), (b"PF\n", b"Pf\n")),  # floating-point numbers
     Unread("BPG", (".bpg",), (b"BPG\xfb",)),
     Unread("FLIF", (".flif",), (b"FLIF",)),
     Unread("DjVu", (".djvu", ".djv"), (b"AT&TFORM",)),
@@ -135,9 +135,13 @@ _CODECS = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000", "JPEG": "jpg"
 # held a processor for 4 s at 2000 x 2000 pixels. Encoders write 10, at most about 20.
 MAX_SCANS = 32
 
-# Where a marker begins in a scan's data, in which 0xFF is otherwise followed by 0 or a restart.
-_SCAN = re.compile(b"\xff\xda")  # other data may hold the two bytes by chance
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+# A file of 64 MiB has 1,024 segments of the largest size.
+MAX_SEGMENTS = 4096
+
+# A marker that is not passed over: 0xFF and 0 is data, restarts and what is below 0xC0 have no
+# length, and several 0xFF are one.
+_MARKER = re.compile(rb"\xff[^\x00-\xbf\xd0-\xd7\xff]")
+_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 
 
 def is_image(head: bytes) -> bool:
@@ -223,9 +227,16 @@ def unidentified(content: bytes, suffix: str = "") -> ImageError:
         found = f"the path {text!r} as bytes (pass paths as text: path.decode())"
     return NotAnImageError(
         f"not an image: the content is {found or f'{len(content):,} bytes of another kind'}; "
-        f"expected one of {', '.join(FORMATS)}"
-        + (" (its header is not that of a TGA file)" if suffix == ".tga" else "")
+        f"expected one of {', '.join(FORMATS)}" + _about_tga(content, suffix)
     )
+
+
+def _about_tga(content: bytes, suffix: str) -> str:
+    if suffix == ".tga":
+        return " (its header is not that of a TGA file)"
+    if is_tga(content):
+        return " (if it is a TGA file without a footer, only a name that ends in .tga tells it)"
+    return ""
 
 
 def _missing_codec(content: bytes) -> MissingDecoderError | None:
@@ -263,41 +274,76 @@ def check_png(content: bytes) -> None:
         position = end + 4
 
 
+def jpeg_scans(content: bytes) -> int:
+    """Return how many scans a JPEG decoder passes over; one more than the limit where it is over.
+
+    Markers are followed as libjpeg does (jdmarker.c), which passes over whatever stands between
+    them. Where it may do either of two things the one with more scans is taken.
+    """
+    position, scans, components, progressive = 2, 0, 0, False
+    for _ in range(MAX_SEGMENTS):
+        marker = _MARKER.search(content, position)
+        if marker is None:
+            return scans
+        kind, position = content[marker.end() - 1], marker.end()
+        if kind in (0xD8, 0xD9) or 0xF0 <= kind <= 0xFD:  # the end of the image, or of libjpeg
+            return scans
+        length = int.from_bytes(content[position : position + 2], "big")
+        if kind == 0xDA:
+            scans += 1
+            # All components in one scan that is not a refinement: what follows is not read.
+            if (
+                scans == 1
+                and not progressive
+                and content[position + 2 : position + 3] == bytes([components])
+            ):
+                return 1
+            if scans > MAX_SCANS:
+                return scans
+        elif 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+            progressive |= kind in _PROGRESSIVE
+            components = content[position + 7] if position + 7 < len(content) else 0
+        position += max(length, 2)
+    return MAX_SCANS + 1
+
+
 def check_jpeg(content: bytes) -> None:
     """Refuse a header alone, and more scans than any encoder writes: each is a pass over all."""
-    most = len(_SCAN.findall(content))  # a quarter of the time of content.count
-    if not most:
+    scans = jpeg_scans(content)
+    if not scans:
         raise TruncatedImageError("the file ends before the image does: only a JPEG's header")
-    if most <= MAX_SCANS:
-        return
-    scans, position = 0, 2
-    while marker := _MARKER.search(content, position):
-        kind = content[marker.start() + 1]
-        if kind == 0xD9:  # the end of the image
-            return
-        scans += kind == 0xDA
-        if scans > MAX_SCANS:
-            raise ImageDecodeError(f"the image is damaged: over {MAX_SCANS} scans")
-        length = int.from_bytes(content[marker.end() : marker.end() + 2], "big")
-        position = marker.end() + max(length, 2)
+    if scans > MAX_SCANS:
+        raise ImageDecodeError(
+            f"the image is damaged: over {MAX_SCANS} scans, or {MAX_SEGMENTS:,} segments"
+        )
 
 
-MAX_JPEG2000_PIXELS = 2**25
-"""The largest JPEG 2000 image that is decoded: a megapixel takes 0.1 s and 18 MB, 15 times a JPEG's
-time, however small the file. One of 6 kB and 88 megapixels held a processor for 10 s."""
+def webp_size(content: bytes) -> tuple[int, int] | None:
+    """Return width and height of a WebP by its first chunk; libwebp takes memory to tell them.
+
+    Fields as in RFC 9649: sections 2.5 (lossy), 3.4 (lossless) and 2.7 (extended).
+    """
+    if content[:4] != b"RIFF" or content[8:12] != b"WEBP" or len(content) < 30:
+        return None
+    kind = content[12:16]
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", content, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    if kind == b"VP8L":
+        (both,) = struct.unpack_from("<I", content, 21)
+        return 1 + (both & 0x3FFF), 1 + (both >> 14 & 0x3FFF)
+    if kind == b"VP8X":
+        right, bottom = content[24:27], content[27:30]
+        return 1 + int.from_bytes(right, "little"), 1 + int.from_bytes(bottom, "little")
+    return None
 
 
 def check_jpeg2000(content: bytes, size: tuple[int, int]) -> None:
-    """Refuse a large image, and a codestream of another size than its file declares.
+    """Refuse a codestream of another size than its file declares.
 
     The decoder follows the codestream, whose marker SIZ (ISO/IEC 15444-1, A.5.1) holds the size of
     the image on its reference grid.
     """
-    if size[0] * size[1] > MAX_JPEG2000_PIXELS:
-        raise ImageTooLargeError(
-            f"{size[0]} x {size[1]} pixels of JPEG 2000; the limit is {MAX_JPEG2000_PIXELS:,} in "
-            "all. Not decoded. Save it as JPEG, PNG or TIFF"
-        )
     at = content.find(b"\xff\x4f\xff\x51")
     if at < 0 or len(content) < at + 24:
         raise TruncatedImageError("the file ends before the image does: only a header")
@@ -353,6 +399,10 @@ def check_pnm(content: bytes) -> None:
             f"an image of {len(content):,} bytes written in digits; the limit is "
             f"{MAX_TEXT_BYTES:,}. Save it as PNG"
         )
+
+
+TGA_FOOTER = b"TRUEVISION-XFILE.\0"
+"""What a TGA file of version 2 (1989) ends with; one of version 1 has nothing of the kind."""
 
 
 def is_tga(content: bytes) -> bool:

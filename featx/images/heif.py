@@ -36,6 +36,14 @@ def decoded(image: Any) -> Image.Image:
     return pixels
 
 
+def use_one_thread() -> None:
+    """Let the package, where it is installed, decode in the thread that asks for it."""
+    try:
+        _package().options.DECODE_THREADS = 1
+    except MissingDecoderError:
+        return
+
+
 def _package() -> Any:
     import importlib
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import threading
@@ -144,8 +145,12 @@ def _weights() -> Generator[Finding, None, None]:
     found = sorted(name for name, path in paths.items() if path.is_file())
     home = next(iter(paths.values())).parent
     if found:
-        shown = ", ".join(found[:6]) + (f" and {len(found) - 6} more" if len(found) > 6 else "")
+        shown = ", ".join(
+            f"{name} (sha256 {Backbone(name).weights_digest()[:12]})" for name in found[:6]
+        ) + (f" and {len(found) - 6} more" if len(found) > 6 else "")
         yield Finding("weights", GOOD, f"{len(found)} of {len(paths)} in {home}: {shown}")
+        for note in filter(None, (Backbone(name).weights_note() for name in found)):
+            yield Finding("weights", FAIR, note)
     else:
         yield Finding(
             "weights", FAIR, f"none in {home}; Keras fetches them when they are first needed"
@@ -169,7 +174,7 @@ def _in_trial(place: Path) -> Iterator[Finding]:
     try:
         with _trial_folder(place) as trial:
             # A full disk still takes folders and empty files.
-            (trial / "first").write_bytes(bytes(1 << 16))
+            _write_new(trial / "first", bytes(1 << 16))
             yield Finding("write", GOOD, f"{place} can be written")
             for name, look in looks:
                 try:
@@ -181,11 +186,17 @@ def _in_trial(place: Path) -> Iterator[Finding]:
         yield Finding("write", POOR, str(atomic.refusal(error, place)).rstrip("."))
 
 
+def _write_new(path: Path, content: bytes) -> None:
+    """Write a file that does not exist: in a folder that was swapped, none is overwritten."""
+    with path.open("xb") as file:
+        file.write(content)
+
+
 def _links(trial: Path) -> Finding:
     """Check that a file can be made visible in one step that replaces nothing."""
     one, two, other = trial / "one", trial / "two", trial / "other"
-    one.write_bytes(b"1")
-    other.write_bytes(b"2")
+    _write_new(one, b"1")
+    _write_new(other, b"2")
     try:
         os.link(one, two)
     except OSError as error:
@@ -227,7 +238,7 @@ def _locks(trial: Path, patience: float = 6.0) -> Finding:
     harmless = "embeddings are right all the same, but processes may compute a block twice"
     if atomic.fcntl is None:
         return Finding("flock", FAIR, f"not on this system: {harmless}")
-    (trial / "lock").touch()
+    _write_new(trial / "lock", b"")
     holders = [
         subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _HOLDER, trial / "lock", str(HOLDS)],
@@ -276,9 +287,8 @@ def _trial_folder(place: Path) -> Iterator[Path]:
     try:
         yield trial
     finally:
-        for path in trial.iterdir():
-            path.unlink()
-        trial.rmdir()
+        # By descriptors: a trial folder that was swapped for a link leads nowhere.
+        shutil.rmtree(trial)
 
 
 def verdict(findings: list[Finding]) -> tuple[bool, str]:

@@ -152,16 +152,14 @@ def _inside(folder: Path) -> list[Path]:
 
 def _remove(root: Path, path: Path) -> None:
     """Remove a file, or a folder with all that is in it; a link is removed and not followed."""
-    name = path.name
     with folders.entered(root, path.parent) as at:
-        where = path.parent / name if at is None else name  # with a descriptor, the name alone
+        where = folders.named(path, at)
         if not stat.S_ISDIR(os.lstat(where, dir_fd=at).st_mode):
             os.unlink(where, dir_fd=at)
             return
         # Out of sight in one step: whoever uses the key now finds it empty, not half removed.
-        if not name.startswith(_TRASH):
-            trash = _TRASH + secrets.token_hex(8)
-            target = path.parent / trash if at is None else trash
+        if not path.name.startswith(_TRASH):
+            target = where.with_name(_TRASH + secrets.token_hex(8))
             os.rename(where, target, src_dir_fd=at, dst_dir_fd=at)
             where = target
         shutil.rmtree(where, dir_fd=at)

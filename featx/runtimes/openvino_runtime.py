@@ -181,7 +181,10 @@ def _network(backbone: Backbone, core: Any, folder: Path | None) -> tuple[Any, s
     """Return the network as an OpenVINO model, what quantised it, and what must live as long."""
     metadata = {"openvino": load().__version__, "side": backbone.side}
     path = None if folder is None else folder / KEPT_AS
-    content = None if folder is None else FolderStorage(folder).try_read(KEPT_AS)
+    # Below the cache folder, so that a key's folder that is a link is not followed.
+    storage = None if folder is None else FolderStorage(folder.parent)
+    name = "" if folder is None else f"{folder.name}/{KEPT_AS}"
+    content = None if storage is None else storage.try_read(name)
     if content is not None:
         try:
             arrays, stored = unpack(content, KEPT_AS)
@@ -198,10 +201,10 @@ def _network(backbone: Backbone, core: Any, folder: Path | None) -> tuple[Any, s
         with _IMPORTING, _without_telemetry():
             model = quantized(model, core, backbone.side, backbone.name)
         quantizer = installed(["nncf"])["nncf"]
-    if path is not None:
+    if storage is not None:
         try:
             packed = pack(_serialized(model), {**metadata, "nncf": quantizer})
-            FolderStorage(path.parent).try_replace(path.name, packed)
+            storage.try_replace(name, packed)
         except (OSError, RuntimeError) as error:  # it would only have saved time
             logger.debug("the converted network is not stored: %s", error)
     return model, quantizer, None

@@ -74,8 +74,11 @@ class Answers:
         ImageError
             The bytes are not an image that can be used.
         """
-        # Not under the lock: an image that holds its decoder up holds up nobody else.
-        pixels = decoding.load(content, self._backbone.side, scaled=self._backbone.scaled)
+        # Not under the lock, and in a process with limits whatever it is: an image that holds its
+        # decoder up holds up nobody else, and is stopped.
+        pixels = decoding.load(
+            content, self._backbone.side, scaled=self._backbone.scaled, apart=True
+        )
         with self._lock:
             features = np.asarray(self._runtime.run(pixels[None]))[:1]
             top = self._classifier.top(self._classifier.scores(features)[0], self._k)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from featx.errors import ImageError
+from featx.images import worker
 from featx.serving.answers import Answers
 
 logger = logging.getLogger(__name__)
@@ -36,8 +39,8 @@ TYPES = frozenset(
 """The content types that are accepted; the bytes decide what an image is."""
 
 _UPLOAD_SECONDS = 30
-# An image is decoded and computed in a fraction of a second; one that holds a decoder for longer
-# holds a thread, and nobody else.
+# An image is decoded and computed in a fraction of a second. One that holds a decoder up is stopped
+# at the limits of `images.worker`; what else takes longer holds a thread, and nobody else.
 _ANSWER_SECONDS = 30
 # Bodies of 16 MiB that are in memory at a time.
 _UPLOADS = 32
@@ -104,7 +107,7 @@ def create_app(classifier: Any, *, k: int = 5, host: str = "127.0.0.1") -> Starl
         explain = request.query_params.get("explain") == "1"
         async with uploads:
             content = await _upload(request)
-            # Its thread is left behind where it takes too long: a decoder cannot be stopped.
+            # Its thread is left behind where it takes too long: it cannot be stopped.
             work = to_thread.run_sync(answers.answer, content, explain, abandon_on_cancel=True)
             try:
                 return JSONResponse(await asyncio.wait_for(work, _ANSWER_SECONDS))
@@ -124,6 +127,7 @@ def create_app(classifier: Any, *, k: int = 5, host: str = "127.0.0.1") -> Starl
     known = [*_LOOPBACK, host.casefold()] if is_loopback(host) else ["*"]
     return Starlette(
         routes=routes,
+        lifespan=_until_shutdown,
         middleware=[
             Middleware(_SecurityHeaders),
             Middleware(TrustedHostMiddleware, allowed_hosts=known, www_redirect=False),
@@ -170,6 +174,12 @@ def run(classifier: Any, *, host: str = "127.0.0.1", port: int = 8000, k: int = 
         timeout_keep_alive=5,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
+
+
+@asynccontextmanager
+async def _until_shutdown(app: Starlette) -> AsyncIterator[None]:
+    yield
+    worker.close()  # what is being decoded now is given up
 
 
 def _file(name: str) -> Any:

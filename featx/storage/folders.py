@@ -12,6 +12,8 @@ from featx.errors import CacheSecurityError
 
 # What file systems raise that cannot sync a folder; they have no more durability to give.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EROFS)
+# Windows has no descriptors of folders.
+_DESCRIPTORS = os.unlink in os.supports_dir_fd
 
 
 def refuse_links(*folders: Path) -> None:
@@ -44,14 +46,14 @@ def entered(root: Path, folder: Path) -> Iterator[int | None]:
     Yields
     ------
     int or None
-        For the `dir_fd` of calls of `os`; None where the platform has none.
+        For the `dir_fd` of calls of `os`, with ``named``; None where the platform has none.
 
     Raises
     ------
     OSError
         A folder on the way is a link, or not there.
     """
-    if os.unlink not in os.supports_dir_fd:  # Windows
+    if not _DESCRIPTORS:
         yield None
         return
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -59,11 +61,16 @@ def entered(root: Path, folder: Path) -> Iterator[int | None]:
     try:
         for part in folder.relative_to(root).parts:
             inner = os.open(part, flags | os.O_NOFOLLOW, dir_fd=descriptor)
-            os.close(descriptor)
-            descriptor = inner
+            outer, descriptor = descriptor, inner
+            os.close(outer)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def named(path: Path, at: int | None) -> Path:
+    """Return how a call with the descriptor of its folder, or with none, names a path."""
+    return path if at is None else Path(path.name)
 
 
 def make(folder: Path) -> None:
@@ -97,12 +104,18 @@ def sync(folder: Path) -> None:
             return
         raise
     try:
+        sync_opened(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_opened(descriptor: int) -> None:
+    """Do what ``sync`` does for a folder that is open."""
+    try:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno not in _NO_FOLDER_SYNC:
             raise
-    finally:
-        os.close(descriptor)
 
 
 def free_bytes(folder: Path) -> int | None:

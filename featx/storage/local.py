@@ -48,18 +48,22 @@ class FolderStorage(Storage):
         reading.read_into(self._path(name), parts)
 
     def publish(self, name: str, content: bytes) -> bool:
-        return atomic.publish(self._path(name), content)
+        path = self._path(name)
+        with folders.entered(self._root, path.parent) as at:
+            return atomic.publish(path, content, at)
 
     def replace(self, name: str, content: bytes) -> None:
-        atomic.replace(self._path(name), content)
+        path = self._path(name)
+        with folders.entered(self._root, path.parent) as at:
+            atomic.replace(path, content, at)
 
     def remove(self, name: str) -> None:
         path = self._path(name)
         with suppress(FileNotFoundError), folders.entered(self._root, path.parent) as at:
-            os.unlink(path if at is None else path.name, dir_fd=at)
+            os.unlink(folders.named(path, at), dir_fd=at)
 
     def quarantine(self, name: str, stat: Stat, folder: str) -> str | None:
-        moved = atomic.quarantine(self._path(name), stat, self._path(folder))
+        moved = atomic.quarantine(self._root, self._path(name), stat, self._path(folder))
         return None if moved is None else str(moved)
 
     def refuse_links(self, *names: str) -> None:
@@ -72,7 +76,9 @@ class FolderStorage(Storage):
         folders.make_durable(self._root, *map(self._path, names))
 
     def rehearse(self, folder: str) -> None:
-        atomic.rehearse(self._path(folder))
+        path = self._path(folder)
+        with folders.entered(self._root, path) as at:
+            atomic.rehearse(path, at)
 
     def free_bytes(self, folder: str) -> int | None:
         return folders.free_bytes(self._path(folder))

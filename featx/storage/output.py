@@ -12,6 +12,15 @@ def check_target(path: Path) -> None:
     check_parent(path)
 
 
+def check_new(path: Path, what: str, force: bool) -> None:
+    """Raise FileExistsError if something is at `path` and was not said to be replaced."""
+    if not force and (path.exists() or path.is_symlink()):
+        raise FileExistsError(
+            f"{what} {path} is there already and was left as it is. Give another name, or --force "
+            "to replace it."
+        )
+
+
 def check_parent(path: Path) -> None:
     """Raise FileNotFoundError if the folder that `path` would be in is missing."""
     if not path.parent.is_dir():

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import featx
 from featx import BACKBONES, Backbone
 from featx.backbones import keras_models
+from featx.backbones.architectures import FILE_HASHES
 from featx.backbones.backbone import find_backbone
 from featx.errors import (
     BackboneError,
@@ -19,18 +22,19 @@ from featx.errors import (
     WeightsUnavailableError,
 )
 from tests.conftest import WEIGHTS
+from tests.fakes import CountingRuntime
 
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_every_row_is_what_keras_builds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The dim, and the very file that Keras's own loader asks for."""
+    """The dim, and the very file that Keras's own loader asks for, with its digest."""
     import keras
     from keras.src.utils import file_utils
 
-    asked: list[str] = []
+    asked: list[tuple[str, str | None]] = []
 
-    def ask(fname: str, *args: Any, **kwargs: Any) -> str:
-        asked.append(fname)
+    def ask(fname: str, *args: Any, file_hash: str | None = None, **kwargs: Any) -> str:
+        asked.append((fname, file_hash))
         return fname
 
     # Only the download and the reading of the file are left out, so that one build shows both.
@@ -39,7 +43,8 @@ def test_every_row_is_what_keras_builds(name: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("KERAS_HOME", "/nowhere")
     backbone = Backbone(name)
     model = backbone.build()
-    assert asked == [backbone.weights_path().name]
+    file = backbone.weights_path().name
+    assert asked == [(file, FILE_HASHES.get(file))]
     side = BACKBONES[name].side
     assert model.input_shape == (None, side, side, 3)
     assert model.output_shape == (None, BACKBONES[name].dim)
@@ -200,6 +205,86 @@ def test_weights_of_a_path(tmp_path: Path) -> None:
         own.build()
     with pytest.raises(WeightsUnavailableError, match="no weights file at"):
         Backbone("mobilenet_v2", weights=tmp_path / "absent.h5").weights_digest()
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backbone:
+    """Return a backbone with a file of weights whose digest is published."""
+    path = tmp_path / "tiny.weights.h5"
+    Backbone("mobilenet_v2", weights=None, image_size=32).build().get_layer("network").save_weights(
+        path
+    )
+    monkeypatch.setitem(FILE_HASHES, path.name, hashlib.md5(path.read_bytes()).hexdigest())
+    return Backbone("mobilenet_v2", weights=path, image_size=32)
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha256"])
+def test_one_flipped_bit_in_published_weights_is_noted(
+    algorithm: str,
+    published: Backbone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = published.weights_path()
+    content = bytearray(path.read_bytes())
+    digest = hashlib.new(algorithm, content).hexdigest()
+    monkeypatch.setitem(FILE_HASHES, path.name, digest)
+    pixels = np.full((1, 40, 40, 3), 9, np.uint8)
+
+    def notes() -> list[str]:
+        features = featx.extract(
+            pixels, published, cache=tmp_path / "c", runtime=CountingRuntime(), progress=False
+        )
+        return [note for note in features.notes if "weights" in note]
+
+    assert published.weights_note() == ""
+    assert notes() == []
+    assert "note" not in published.summary()
+    content[-1000] ^= 1
+    path.write_bytes(content)
+    came = hashlib.new(algorithm, content).hexdigest()
+    note = published.weights_note()
+    assert f"{algorithm} {came}, published {digest}" in note
+    assert str(path) in note
+    assert notes() == notes() == [note]
+    assert [record.message for record in caplog.records].count(note) == 1
+    assert note in published.summary()
+
+
+def test_weights_without_a_published_digest_are_shown_by_theirs(published: Backbone) -> None:
+    path = published.weights_path().with_name("own.h5")
+    published.weights_path().rename(path)
+    own = replace(published, weights=path)
+    assert own.weights_note() == ""
+    assert own.weights_digest()[:12] in own.summary()
+    assert Backbone("mobilenet_v2", weights=None).weights_note() == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(np.nan, "NaN or infinity"), (-np.inf, "NaN or infinity"), (0, "zeros")]
+)
+def test_a_kernel_that_nothing_was_learned_in_is_refused(
+    value: float, words: str, published: Backbone
+) -> None:
+    network = published.build().get_layer("network")
+    kernel = next(weight for weight in network.weights if len(weight.shape) == 4)
+    kernel.assign(np.full(kernel.shape, value, np.float32))
+    network.save_weights(published.weights_path())
+    with pytest.raises(WeightsIntegrityError, match=f"{words} in .*kernel.*fetch it again"):
+        published.build()
+
+
+def test_one_number_that_is_not_finite_is_refused_in_any_tensor(published: Backbone) -> None:
+    network = published.build().get_layer("network")
+    beta = next(weight for weight in network.weights if weight.path.endswith("beta"))
+    assert not np.asarray(beta).any()  # which is no reason to refuse it
+    values = np.zeros(beta.shape, np.float32)
+    values[-1] = np.inf
+    beta.assign(values)
+    network.save_weights(published.weights_path())
+    with pytest.raises(WeightsIntegrityError, match="NaN or infinity in .*beta"):
+        published.build()
 
 
 @pytest.mark.weights

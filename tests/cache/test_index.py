@@ -92,7 +92,7 @@ def test_groups_by_shard_cover_every_position_once() -> None:
         [metadata("1", "abc", [EMBEDDING] * 3), metadata("2", "de", [EMBEDDING] * 2)]
     )
     positions = find(found, digests(*"daebc"))
-    seen = {}
+    seen: dict[str, tuple[str, int]] = {}
     for shard, at, entries in found.by_shard(positions):
         seen |= {"daebc"[i]: (shard.name, int(entry)) for i, entry in zip(at, entries, strict=True)}
     assert seen == {"a": ("1", 0), "b": ("1", 1), "c": ("1", 2), "d": ("2", 0), "e": ("2", 1)}

@@ -10,6 +10,7 @@ import pytest
 
 from featx.cache import location, ownership
 from featx.errors import CacheOwnershipError
+from featx.storage import atomic, folders
 
 STRANGER = 65_534
 needs_root = pytest.mark.skipif(
@@ -22,15 +23,24 @@ def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a cache in the working folder, which nothing names."""
     monkeypatch.delenv("FEATX_CACHE")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ownership, "_noted", set())
     root = location.find_root(tmp_path / "cache")
-    (root / "k-0" / "shards").mkdir(parents=True)
-    os.chmod(root / "k-0", 0o700)
-    os.chmod(root / "k-0" / "shards", 0o700)
+    for name in PARTS[2:]:
+        path = root / name
+        folders.make(path.parent if "." in path.name else path)
+        if "." in path.name:
+            atomic.publish(path, b"")
+    atomic.publish(root / "README.md", b"")
+    os.chmod(root / "README.md", 0o666)  # which featx does not read
+    for name in ("_noted", "_looked_at"):
+        monkeypatch.setattr(ownership, name, set())
     return root
 
 
-PARTS = ("", location.MARKER, "k-0", "k-0/shards")
+# Every file of a cache: those without a suffix have one here.
+PARTS = (
+    "", location.MARKER, "k-0", "k-0/shards", "k-0/shards/0.h5", "k-0/key.json", "k-0/index.x",
+    "k-0/openvino.x", "k-0/claims", "statindex", "statindex/0.x",
+)  # fmt: skip
 
 
 def refused(root: Path) -> str:

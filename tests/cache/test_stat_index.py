@@ -114,9 +114,16 @@ def test_versions_of_a_read_only_image_mounted_at_one_place(tmp_path: Path) -> N
         (tmp_path / version).mkdir()
         (tmp_path / version / "image").write_text(version)
         image = tmp_path / f"{version}.sq"
-        make = ["mksquashfs", tmp_path / version, image, "-all-time", "1700000000", "-quiet"]
+        make = [
+            "mksquashfs",
+            str(tmp_path / version),
+            str(image),
+            "-all-time",
+            "1700000000",
+            "-quiet",
+        ]
         subprocess.run([*make, "-mkfs-time", "1700000000"], check=True, capture_output=True)
-        mount = ["mount", "-o", "loop,ro", image, tmp_path / "mounted"]
+        mount = ["mount", "-o", "loop,ro", str(image), str(tmp_path / "mounted")]
         if subprocess.run(mount, check=False, capture_output=True).returncode:
             pytest.skip("this machine mounts no squashfs")
         try:
@@ -137,7 +144,7 @@ def test_nothing_is_known_where_it_is_not_wanted(tmp_path: Path) -> None:
     reads: list[Path] = []
     read = decoding.read_with_stat
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoding, "read_with_stat", lambda path: reads.append(path) or read(path))  # type: ignore[func-returns-value]
+        patch.setattr(decoding, "read_with_stat", lambda path: reads.append(path) or read(path))
         for path in folder.rglob("*.png"):
             os.utime(path, (10**9, 10**9))
         time.sleep(RACY_NS / 1e9 + 0.1)

@@ -108,7 +108,7 @@ def test_the_saved_index_spares_reading_shards(place: Place, store: Store) -> No
     store.save_index()
     read = []
 
-    class Watched(type(place.storage)):  # type: ignore[misc]
+    class Watched(type(place.storage)):
         def read(self, name: str) -> bytearray:
             read.append(name.split("/")[-1])
             return super().read(name)
@@ -142,7 +142,7 @@ def test_a_shard_that_cannot_be_moved_away_is_looked_past_and_named(
     (name,) = place.list()
     place.storage.replace(name, b"damaged")
 
-    class Closed(type(place.storage)):  # type: ignore[misc]
+    class Closed(type(place.storage)):
         def quarantine(self, name: str, stat: Stat, folder: str) -> str | None:
             raise PermissionError(13, "Permission denied")
 
@@ -300,7 +300,7 @@ def test_a_cache_that_was_removed_is_not_made_anew(place: Place, store: Store) -
 
 
 def test_too_little_space_is_an_error_before_a_byte_is_written(place: Place, store: Store) -> None:
-    class Small(type(place.storage)):  # type: ignore[misc]
+    class Small(type(place.storage)):
         def free_bytes(self, folder: str) -> int:
             return 1000
 
@@ -357,7 +357,7 @@ def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("step", ["sync", "check_space", "rehearse", "publish"])
 def test_a_key_tidied_away_at_any_moment_is_made_again(local: Store, step: str) -> None:
     """As ``gc --unused-days`` does beside a run."""
-    tidied = []
+    tidied: list[str] = []
 
     class Tidied(FolderStorage):
         def __getattribute__(self, name: str) -> Any:

@@ -73,6 +73,9 @@ def test_labels_keep_their_type_and_order(
     assert again.classes_.tolist() == keys
     np.testing.assert_array_equal(again.predict_proba(paths), proba)
     assert again.predict(paths).tolist() == predicted.tolist()
+    for one in (model, again):
+        assert one.examples_.labels == y
+        assert list(map(type, one.examples_.labels)) == list(map(type, y))
 
 
 @pytest.mark.parametrize("kind", ["integers", "floats", "booleans", "text"])

@@ -10,11 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import featx
 from featx import heads
 from featx.classifier.classifier import ImageClassifier, load
-from featx.errors import DatasetError, HeadError, ModelFormatError
+from featx.errors import DatasetError, HeadError, ModelFormatError, OptionError
 from featx.features import Features
 from tests.fakes import TINY, CountingRuntime
 
@@ -121,6 +127,40 @@ def test_a_weighted_head_is_the_same_after_loading(
     assert again.predict(features).tolist() == model.predict(features).tolist()
     assert again.head_.class_weight == class_weight
     assert again.save(tmp_path / "again.featx") == digest
+
+
+NUMBERS_AS_TEXT: dict[str, Any] = {
+    "logistic": LogisticRegression(class_weight={"9": 1, "10": 8}),
+    "forest": RandomForestClassifier(5, random_state=0, class_weight={"9": 1, "10": 8}),
+    "step": make_pipeline(StandardScaler(), LogisticRegression(class_weight={"9": 1, "10": 8})),
+    "searched": GridSearchCV(LogisticRegression(class_weight={"9": 1, "10": 8}), {"C": [1]}, cv=2),
+    "tried": GridSearchCV(
+        LogisticRegression(), {"class_weight": [{"9": 1, "10": 8}]}, cv=2, error_score="raise"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS_AS_TEXT)
+def test_scikit_learns_classifiers_take_weights_of_numbers_written_as_text(kind: str) -> None:
+    features = given()
+    assert features.y is not None
+    text = ["9" if label == "common" else "10" for label in features.y.tolist()]
+    head = NUMBERS_AS_TEXT[kind]
+    as_text = ImageClassifier(TINY, head).fit(features, text)
+    assert as_text.classes_.tolist() == ["9", "10"]
+    # The same weights by other names: classes in the same order.
+    named = clone(head)
+    for name, value in head.get_params().items():
+        if name.endswith("class_weight") and isinstance(value, dict):
+            named.set_params(**{name: {"a": 1, "b": 8}})
+    if kind == "tried":
+        named.set_params(param_grid={"class_weight": [{"a": 1, "b": 8}]})
+    by_name = ImageClassifier(TINY, named).fit(features, ["ab"[len(t) - 1] for t in text])
+    renamed = {"9": "a", "10": "b"}
+    assert [renamed[one] for one in as_text.predict(features)] == by_name.predict(features).tolist()
+    odd = ImageClassifier(TINY, LogisticRegression(class_weight={"9": 1, "11": 8}))
+    with pytest.raises(OptionError, match="weights for '11', which is not a class here"):
+        odd.fit(features, text)
 
 
 def test_weights_by_whole_numbers_as_labels(tmp_path: Path) -> None:

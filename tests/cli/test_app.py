@@ -331,6 +331,19 @@ def test_backbones_lists_every_network_uncut() -> None:
     assert not any("…" in line for line in lines)
 
 
+def test_backbones_helps_to_choose() -> None:
+    def listed(*options: str) -> list[dict[str, Any]]:
+        return json.loads(run("backbones", "--json", *options).stdout)
+
+    names = [one["name"] for one in listed("mobilenet", "--sort", "top1")]
+    assert names[:2] == ["mobilenet_v2", "mobilenet"]  # 71.3 and 70.4 percent
+    sizes = [one["size_mb"] for one in listed("--sort", "size")]
+    known = [size for size in sizes if size is not None]
+    assert known == sorted(known)
+    assert sizes[len(known) :] == [None, None], "MobileNetV3, of which Keras publishes no line"
+    assert all(one["on_disk"] for one in listed("--on-disk"))
+
+
 def test_cache_ls_of_an_empty_cache() -> None:
     result = run("cache", "ls")
     assert result.exit_code == 0
@@ -438,3 +451,39 @@ def test_links_are_followed_where_that_is_asked_for(links: Path, tmp_path: Path)
     done = run("benchmark", links, *TINY, *words, "--out", tmp_path / "r", "--follow-links")
     assert done.exit_code == 0, done.output
     assert "--follow-links" in (tmp_path / "r" / "report.md").read_text()
+
+
+def test_nothing_is_overwritten_unless_force_is_given(image_folder: Path, tmp_path: Path) -> None:
+    features, model, report = tmp_path / "f.h5", tmp_path / "m.featx", tmp_path / "report"
+    report.mkdir()
+    for path in (features, model, report / "report.json", tmp_path / "m.onnx"):
+        path.write_text("mine")
+    commands = (
+        ("extract", image_folder, *TINY, "--out", features),
+        ("train", image_folder, *TINY, "--out", model),
+        ("export", model, tmp_path / "m.onnx"),
+        ("benchmark", image_folder, *TINY, "--no-baseline", "--out", report),
+    )
+    for command in commands:
+        refused = run(*command)
+        assert refused.exit_code == 1, command
+        assert "is there already and was left as it is" in refused.stderr
+    assert run("cache", "ls").stdout.startswith("Nothing is cached"), "refused before the work"
+    assert {path.read_text() for path in (features, model, report / "report.json")} == {"mine"}
+    assert run("extract", image_folder, *TINY, "--out", features, "--force").exit_code == 0
+    assert len(featx.Features.load(features)) == 24
+
+
+def test_train_names_what_it_left_out_and_untrained_weights(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    (image_folder / "red" / "00.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    options = ["--out", tmp_path / "m.featx", "--head", "nearest", "--examples", "5"]
+    done = run("train", image_folder, *TINY, *options, "--on-error", "skip")
+    assert done.exit_code == 0, done.output
+    assert "Skipped red/00.png" in done.stderr
+    assert "1 image could not be used and was not trained on (such as red/00.png" in done.stderr
+    assert "Caution: mobilenet_v2 ran with random weights" in done.stderr
+    printed = summary(done.stdout)
+    assert (printed["images"], printed["skipped"]) == ("23", "1")
+    assert printed["stored images"].startswith("5 small copies of training images")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def test_columns_that_are_not_there(options: dict[str, str], said: str) -> None:
 
 def test_a_label_that_is_missing_in_a_table(image_folder: Path) -> None:
     paths = sorted(map(str, image_folder.rglob("*.png")))[:2]
-    with pytest.raises(DatasetError, match="labels are missing"):
+    with pytest.raises(DatasetError, match="labels? (is|are) missing"):
         as_dataset(pd.DataFrame({"path": paths, "label": ["x", None]}))
 
 
@@ -129,3 +130,25 @@ def test_an_iterable_without_a_length_is_read_once() -> None:
     assert "a stream of" in repr(dataset)
     assert len(dataset) == len(dataset.ids) == 2
     assert source.begun == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("https://example.org/photos.zip", "dataset https://example.org/photos.zip is an address"),
+        ("s3://bucket/photos", "s3://bucket/photos is an address: nothing is downloaded"),
+        ("photos.zip", "is an archive: unpack it first"),
+        ("photos.tar.gz", "is an archive: unpack it first"),
+        ("photo.JPG", "is a single image: give the folder that it is in, or a list with its path"),
+        ("notes.txt", "is a file, not a folder"),
+        ("absent.zip", "does not exist"),
+    ],
+)
+def test_what_is_no_folder_is_named_as_what_it_is(
+    given: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if "//" not in given and given != "absent.zip":
+        Path(given).write_bytes(b"x")
+    with pytest.raises(DatasetError, match=re.escape(words)):
+        as_dataset(given)

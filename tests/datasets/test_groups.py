@@ -51,7 +51,7 @@ def test_a_column_of_a_csv_file_and_of_a_data_frame(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no column 'site' to group by; it has 'path', 'label'"):
         groups_of("site", frame, as_dataset(frame))
     frame.loc[1, "patient"] = None
-    with pytest.raises(DatasetError, match="1 images have no group.*benign/p01_v1"):
+    with pytest.raises(DatasetError, match="1 image has no group.*benign/p01_v1"):
         groups_of("patient", frame, as_dataset(frame))
 
 
@@ -60,8 +60,8 @@ def test_a_column_of_a_csv_file_and_of_a_data_frame(tmp_path: Path) -> None:
     [
         ("patient", r"is the name of a column, and list is not a table.*--groups-pattern"),
         (["a", "b"], "2 groups for 3 images"),
-        (["a", "b", ""], "1 images have no group .such as 'malignant/p02_v0.png'"),
-        (["a", "b", float("nan")], "1 images have no group"),
+        (["a", "b", ""], "1 image has no group .such as 'malignant/p02_v0.png'"),
+        (["a", "b", float("nan")], "1 image has no group"),
         (re.compile("site_(.)"), r"finds no group in 'benign/p01_v0.png'.*patient_"),
         (lambda name: None, "3 images have no group"),
         (5, "groups=5: expected the name of a column"),

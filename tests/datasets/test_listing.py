@@ -37,8 +37,8 @@ def test_notes_count_what_was_left_out(folder: Path) -> None:
     assert listing.notes(paths) == [
         "2 files that are not images (.txt), skipped.",
         "1 folder without an image, not a class: 'empty'.",
-        "1 hidden or system files and folders, skipped.",
-        "1 images deeper than one level, of the class of the top folder "
+        "1 hidden or system file or folder, skipped.",
+        "1 image deeper than one level, of the class of the top folder "
         "(such as b/deep/er/1.png: 'b').",
     ]
 
@@ -116,7 +116,7 @@ THUMBNAILS = {
         ({"a/1.nef": RAW, "b/2.NEF": RAW, "c/3.dng": RAW}, "3 RAW photographs (.dng, .nef), skip"),
         ({"a/1.cr3": b"\0\0\0\x18ftypcrx ", "a/2.arw": b"", "a/3.x3f": b"FOVb"}, "3 RAW photo"),
         ({"a/of-a-camera": RAW, "a/1.bak": RAW}, "2 RAW photographs (.bak, no suffix), skipped"),
-        ({"a/1.xyz": b"8BPS\0\1"}, "1 files of a kind of image that featx does not read: Photo"),
+        ({"a/1.xyz": b"8BPS\0\1"}, "1 file of a kind of image that featx does not read: Photo"),
     ],
 )
 def test_images_in_form_only_are_one_note(
@@ -136,7 +136,7 @@ def test_images_in_form_only_are_one_note(
     [
         ({"1.nef": RAW, "2.nef": RAW}, r"no image in .*2 RAW photographs \(.nef\)"),
         ({"a/1.dng": RAW, "b/2.dng": RAW}, r"no image in .*2 RAW photographs \(.dng\)"),
-        (THUMBNAILS, r"no image in .*1 folders in which a NAS .* keeps .*\(@eaDir\)"),
+        (THUMBNAILS, r"no image in .*1 folder in which a NAS .* keeps .*\(@eaDir\)"),
         ({"#recycle/1.png": made.png()}, r"no image in .*deleted files .*\(#recycle\)"),
     ],
 )

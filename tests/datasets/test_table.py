@@ -72,6 +72,38 @@ def test_the_error_says_what_lies_near(
     assert said.format(aptos) in message
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "C:\\photos\\train_images\\a1.png",
+            "{}/train_images/a1.png does: the table's paths are those of another machine or "
+            "folder. Keep the last 2 parts of each, in Python with "
+            "[\"/\".join(PureWindowsPath(path).parts[-2:]) for path in table['path']].",
+        ),
+        (
+            "C:\\photos\\a1.png",
+            "{}/train_images/a1.png does: the table's paths are those of another machine or "
+            "folder. Keep the last part of each, in Python with "
+            "[\"/\".join(PureWindowsPath(path).parts[-1:]) for path in table['path']], and pass "
+            "folder='{}/train_images' to featx.Dataset.from_table (--image-folder "
+            "{}/train_images on the command line).",
+        ),
+        ("\\\\nas\\share\\a1.png", "Keep the last part of each"),
+        ("/home/anna/photos/a1", "pass folder='{}/train_images', suffix='.png' to"),
+        ("old/train_images/b2.png", "{}/train_images/b2.png does: the table's paths are"),
+        ("C:\\photos\\gone.png", "In {} are: t.csv, train.csv, train_images. Pass folder=..."),
+    ],
+)
+def test_the_error_says_what_lies_near_for_paths_of_another_machine(
+    aptos: Path, name: str, said: str
+) -> None:
+    table = write(aptos / "t.csv", ["path,label", f"{name},1"])
+    with pytest.raises(DatasetError) as raised:
+        Dataset.from_table(table)
+    assert said.format(*[aptos] * 3) in str(raised.value)
+
+
 def test_some_missing_images_are_left_to_the_extraction(aptos: Path) -> None:
     table = write(aptos / "t.csv", ["path,label", "gone.png,x", "train_images/a1.png,y"])
     assert len(Dataset.from_table(table)) == 2
@@ -128,9 +160,9 @@ def test_one_column_per_class(aptos: Path, column: Any, frame: bool) -> None:
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (["image,MEL,NV", "a1,1,1"], "1 rows do not have one 1"),
-        (["image,MEL,NV", "a1,0,0"], "1 rows do not have one 1"),
-        (["image,MEL,NV", "a1,0.5,0.5"], "1 rows do not have one 1"),
+        (["image,MEL,NV", "a1,1,1"], "1 row does not have one 1"),
+        (["image,MEL,NV", "a1,0,0"], "1 row does not have one 1"),
+        (["image,MEL,NV", "a1,0.5,0.5"], "1 row does not have one 1"),
         (["image,MEL,NV", "a1,yes,no"], "other values than 0 and 1"),
     ],
 )
@@ -163,7 +195,7 @@ def test_labels_of_a_table(aptos: Path) -> None:
     flags = frame.assign(label=[True, False, True])
     assert Dataset.from_table(flags, **where).classes == [False, True]
     missing = frame.assign(label=pd.array([1, None, 2], dtype="Int64"))
-    with pytest.raises(DatasetError, match="1 labels are missing"):
+    with pytest.raises(DatasetError, match="1 label is missing"):
         Dataset.from_table(missing, **where)
     text = write(aptos / "t.csv", ["path,label", "a1,007", "b2,NA", "c3,nan"])
     assert Dataset.from_table(text, **where).classes == ["007", "NA", "nan"]
@@ -175,7 +207,7 @@ def test_polars_frames(aptos: Path) -> None:
     frame = polars.DataFrame({"path": IDS, "label": [3, 2, 1]})
     assert Dataset.from_table(frame, **where).classes == [1, 2, 3]
     assert [item.label for item in as_dataset(frame["path"].to_list(), frame["label"])] == [3, 2, 1]
-    with pytest.raises(DatasetError, match="1 labels are missing"):
+    with pytest.raises(DatasetError, match="1 label is missing"):
         Dataset.from_table(polars.DataFrame({"path": IDS, "label": [3, None, 1]}), **where)
 
 

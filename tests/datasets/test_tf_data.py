@@ -52,7 +52,7 @@ def test_batches_with_labels_as_names() -> None:
     assert dataset.known_length is None
     assert [item.label for item in dataset] == ["dog", "cat"] * 2
     assert dataset.ids == ["0", "1", "2", "3"]
-    assert dataset[0].source.dtype == np.uint8  # type: ignore[union-attr]
+    assert dataset[0].source.dtype == np.uint8
 
 
 def test_single_images_without_labels() -> None:

@@ -61,7 +61,7 @@ def test_a_recipe_is_a_value() -> None:
     assert len({Recipe(), Recipe(epochs=3), replace(Recipe(epochs=3), epochs=20)}) == 2
     assert pickle.loads(pickle.dumps(DEFAULT_RECIPE)) == DEFAULT_RECIPE  # noqa: S301
     with pytest.raises(FrozenInstanceError):
-        Recipe().epochs = 3  # type: ignore[misc]
+        Recipe().epochs = 3
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_stops_early_and_keeps_the_best_epoch(at_a_time: int) -> None:
         layers=(Dense(32),), learning_rate=0.05, epochs=60, patience=3, validation_fraction=0.3
     )
     head = DenseClassifier(recipe)
-    head.predict_batch_size = at_a_time  # type: ignore[misc]
+    head.predict_batch_size = at_a_time
     head.fit(X, y)
     losses = head.history_["val_loss"]
     assert head.n_epochs_ == len(losses) < 60

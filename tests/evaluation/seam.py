@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from featx.backbones.backbone import Backbone
-from featx.datasets.dataset import Dataset, Item
+from featx.datasets.dataset import Dataset
+from featx.datasets.items import Item
 from featx.dense import Recipe
 from featx.errors import Failure
 from featx.evaluation.protocol.splits import EmbeddedImages
@@ -60,7 +61,7 @@ class Seam:
             for item in dataset
             if not isinstance(item.source, np.ndarray)
         ]
-        X = np.array([i.source.mean(axis=(0, 1)) for i in good], dtype=np.float32)  # type: ignore[union-attr]
+        X = np.array([i.source.mean(axis=(0, 1)) for i in good], dtype=np.float32)
         y = np.array([item.label for item in good], dtype=object)
         cached = min(self.cached, len(good))
         return Features(

@@ -108,7 +108,7 @@ def test_a_column_of_the_table_on_the_command_line(tmp_path: Path) -> None:
     lines = ["path,label,camera"]
     for item in cameras(sites=6, each=3):
         (tmp_path / item.id).parent.mkdir(exist_ok=True)
-        Image.fromarray(item.source).save(tmp_path / item.id)  # type: ignore[arg-type]
+        Image.fromarray(item.source).save(tmp_path / item.id)
         lines.append(f"{item.id},{item.label},{BY_CAMERA.findall(item.id)[0]}")
     (tmp_path / "t.csv").write_text("\n".join(lines))
     words = ["benchmark", str(tmp_path / "t.csv"), "-b", "mobilenet_v2", "--weights", "none"]
@@ -219,7 +219,7 @@ def test_a_splitter_as_folds_belongs_to_groups(seam: Seam) -> None:
     with pytest.raises(
         FeatxError, match=r"folds=GroupKFold.*expected a whole number.*pass groups="
     ):
-        benchmark(images(TRAIN), folds=GroupKFold(5), **ONE)  # type: ignore[arg-type]
+        benchmark(images(TRAIN), folds=GroupKFold(5), **ONE)
 
 
 @pytest.mark.parametrize("seed", range(10))

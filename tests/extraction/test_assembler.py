@@ -45,7 +45,7 @@ def test_blocks_are_full_but_the_last_which_is_padded_with_black() -> None:
         list("12345678"),
         ["9", "10"],
     ]
-    batches = [block.batches[:, 0, 0, 0].tolist() for block in map(stacked, blocks)]
+    batches = [np.asarray(block.batches)[:, 0, 0, 0].tolist() for block in map(stacked, blocks)]
     assert batches == [[1, 2, 3, 4, 5, 6, 7, 8], [9, 10, 0, 0]]
 
 

@@ -158,7 +158,7 @@ def test_a_runtime_of_one_stream_is_called_by_one_at_a_time() -> None:
         sent = Event()
         rows = pool.submit(network.compute, taken, 16, sent, None, 0, lambda number: None)
         sent.wait(10)
-        network.between(partial(runtime.run, np.ones((4, 32, 32, 3), np.uint8)))  # type: ignore[arg-type]
+        network.between(partial(runtime.run, np.ones((4, 32, 32, 3), np.uint8)))
         assert rows.result() is not None
     network.close()
     assert (runtime.batches, runtime.clashes) == (5, 0)

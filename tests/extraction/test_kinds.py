@@ -56,9 +56,8 @@ def test_path_folder_bytes_and_pil_give_one_embedding(
         [opened(path)],
         [Image.open(io.BytesIO(content))],
         [decoding.pixels(path)],
+        [content],
     ]
-    if not name.lower().endswith(".tga"):
-        sources.append([content])
     for number, source in enumerate(sources):
         features = extract(source, tmp_path / f"cache{number}")
         assert len(features) == 1, features.failures
@@ -142,7 +141,8 @@ def test_what_an_older_version_refused_is_read(
 def test_a_name_may_make_readable_what_was_refused(tmp_path: Path) -> None:
     (tmp_path / "good.png").write_bytes(GOOD)
     for name in ("x.bin", "x.tga"):
-        (tmp_path / name).write_bytes(EXACT["x.tga"][0])
+        # Without its footer only the name of a TGA file tells what it is.
+        (tmp_path / name).write_bytes(EXACT["x.tga"][0][:-26])
     (failure,) = extract([tmp_path / "good.png", tmp_path / "x.bin"], tmp_path / "c").failures
     assert failure.error == "NotAnImageError"
     assert len(extract([tmp_path / "x.tga"], tmp_path / "c")) == 1

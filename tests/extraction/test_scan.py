@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from featx.datasets.dataset import Item
+from featx.datasets.items import Item
 from featx.errors import ImageError, ImageReadError, NotAnImageError
 from featx.extraction import probe
 from featx.extraction.progress import ProgressBar

@@ -48,7 +48,7 @@ def test_a_grid_search_sends_each_image_through_once(image_folder: Path) -> None
     paths, labels = paths_and_labels(image_folder)
     runtime = CountingRuntime()
     # The very same counter in every clone: scikit-learn copies parameters.
-    runtime.__class__.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
+    runtime.__class__.__deepcopy__ = lambda self, memo: self
     try:
         model = Pipeline(
             [("images", FeatureExtractor(TINY, runtime=runtime)), ("head", LogisticRegression())]
@@ -56,7 +56,7 @@ def test_a_grid_search_sends_each_image_through_once(image_folder: Path) -> None
         search = GridSearchCV(model, {"head__C": [0.01, 1.0]}, cv=2, error_score="raise")
         search.fit(paths, labels)
     finally:
-        del runtime.__class__.__deepcopy__  # type: ignore[attr-defined]
+        del runtime.__class__.__deepcopy__
     assert set(search.predict(paths)) <= {"blue", "green", "red"}
     assert runtime.seen <= len(paths) + 2
 

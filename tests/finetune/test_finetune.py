@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 from sklearn.base import clone
 
 import featx
+from featx import backend
 from featx.backbones import backbone as backbones
 from featx.datasets.dataset import Dataset, as_dataset
 from featx.dense import (
@@ -477,3 +479,33 @@ def test_batches_of_pil_images_are_those_of_their_files(name: str, tmp_path: Pat
         )
     assert by_path.any()
     np.testing.assert_array_equal(by_image, by_path)
+
+
+def test_many_models_predict_without_a_warning_of_tracing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """TensorFlow warns from the fifth model on, twice in a process."""
+    import keras
+
+    layers = keras.layers
+    for _ in range(6):
+        model = FineTuned("small", SHORT)
+        model.model_ = keras.Sequential(
+            [keras.Input((SIDE, SIDE, 3)), layers.GlobalAveragePooling2D(), layers.Dense(2)]
+        )
+        model.classes_ = np.array(["a", "b"])
+        assert model.predict(np.zeros((3, SIDE, SIDE, 3), np.uint8)).shape == (3,)
+    assert not [one for one in caplog.records if one.name == "tensorflow"]
+
+
+@pytest.mark.parametrize(("level", "said"), [("3", ["bad"]), ("0", ["traced", "bad"])])
+def test_errors_of_tensorflow_are_never_held_back(
+    level: str, said: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", level)
+    logger = logging.getLogger("tensorflow")
+    with backend.tracing_unsaid():
+        logger.warning("traced")
+        logger.error("bad")
+    logger.warning("after")
+    assert [one.message for one in caplog.records] == [*said, "after"]

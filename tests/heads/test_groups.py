@@ -117,5 +117,5 @@ def test_groups_that_cannot_be() -> None:
     with pytest.raises(DatasetError, match=r"groups have the shape \(59,\); expected \(60,\)"):
         heads.logistic().fit(X, y, groups=[0] * 59)
     missing: list[Any] = ["p"] * 59 + [None]
-    with pytest.raises(DatasetError, match="1 groups are missing"):
+    with pytest.raises(DatasetError, match="1 group is missing"):
         heads.logistic().fit(X, y, groups=np.array(missing, dtype=object))

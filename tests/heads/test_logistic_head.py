@@ -95,7 +95,7 @@ def test_logistic_uses_no_more_folds_than_validate_enough_samples() -> None:
 
     def searched(enough: int) -> heads.LogisticHead:
         head = heads.logistic()
-        head.enough_validation = enough  # type: ignore[misc]
+        head.enough_validation = enough
         return head.fit(X, y)
 
     five = searched(750)

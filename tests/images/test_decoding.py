@@ -126,7 +126,8 @@ def test_scaled_decoding_keeps_twice_the_side(
     Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).save(content, "JPEG", quality=95)
     scaled = decoding.at_side(content.getvalue(), 100, scaled=True)
     full = decoding.load(content.getvalue(), 100)
-    assert decoding._open(content.getvalue(), least=200).upright.size == (decoded or size)
+    wanted = decoding.Wanted(least=200)
+    assert decoding.decode_here(content.getvalue(), wanted).upright.size == (decoded or size)
     assert np.abs(scaled.astype(int) - full.astype(int)).mean() < 1.5
     assert np.array_equal(scaled, full) == (decoded is None)
 

@@ -89,13 +89,13 @@ def test_an_image_that_is_not_loaded(name: str, way: str, tmp_path: Path) -> Non
         file.seek(7)
         opened = {"path": path, "stream": io.BytesIO(FILES[name]), "open file": file}[way]
         image = Image.open(opened)
-        before, at = state(image), image.fp.tell()  # type: ignore[union-attr]
+        before, at = state(image), image.fp.tell()
         assert_same(outcome(lambda: decoding.pixels(image)), expected)
         assert_same(
             outcome(lambda: decoding.load(image, 32)), outcome(lambda: decoding.load(path, 32))
         )
         assert state(image) == before
-        assert image.fp.tell() == at  # type: ignore[union-attr]
+        assert image.fp.tell() == at
         if expected[0] == "pixels":
             image.load()  # the caller can still use it
             again = Image.open(path)

@@ -56,7 +56,13 @@ def test_a_good_image_without_memory_is_not_called_damaged(
     small.resize((SIDE, SIDE), Image.Resampling.NEAREST).save(tmp_path / name, **options)
 
     def answer(memory: int) -> str:
-        command = [sys.executable, "-c", SHORT, tmp_path / name, tmp_path / f"small-{name}"]
+        command = [
+            sys.executable,
+            "-c",
+            SHORT,
+            str(tmp_path / name),
+            str(tmp_path / f"small-{name}"),
+        ]
         return subprocess.run(
             [*command, str(memory)], capture_output=True, text=True, check=True, timeout=120
         ).stdout.strip()

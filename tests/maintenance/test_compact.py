@@ -29,7 +29,7 @@ def block(first: int, count: int = 4, shift: float = 0, **changes: object) -> Bl
     rows = np.arange(count * DIM, dtype=np.float32).reshape(count, DIM) + first + shift
     status = np.full(count, EMBEDDING, np.uint8)
     values = {"batch_size": 4, "environment": {"runtime": "a"}, **changes}
-    return Block(rows, digests(first, count), status, [], **values)  # type: ignore[arg-type]
+    return Block(rows, digests(first, count), status, [], **values)
 
 
 @pytest.fixture

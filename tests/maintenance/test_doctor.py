@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import threading
 import time
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from featx.backbones.backbone import Backbone
 from featx.cache.location import MARKER, find_root
 from featx.errors import CacheError
 from featx.maintenance import doctor, gc
@@ -147,7 +149,7 @@ def test_a_full_disk_is_reported_once(tmp_path: Path, monkeypatch: pytest.Monkey
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(doctor, "_write_new", full)
     (finding,) = doctor._in_trial(tmp_path)
     assert (finding.name, finding.state) == ("write", POOR)
     assert "Free some space" in finding.text
@@ -188,3 +190,17 @@ def test_a_trial_that_was_killed_is_in_nobodys_way(tmp_path: Path) -> None:
         assert gc.remove(cache, [piece])[1] == []
         assert not trial.exists()
         trial.mkdir()
+
+
+def test_weights_are_named_with_their_digest_and_others_are_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (tmp_path / "models").mkdir()
+    for name in ("mobilenet_v2", "vgg16"):
+        Backbone(name).weights_path().write_bytes(b"other weights")
+    named, noted = doctor._weights()
+    digest = hashlib.sha256(b"other weights").hexdigest()[:12]
+    assert f"mobilenet_v2 (sha256 {digest}), vgg16 (sha256 {digest})" in named.text
+    assert (noted.name, noted.state) == ("weights", FAIR)
+    assert "vgg16_weights" in noted.text

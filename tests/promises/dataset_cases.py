@@ -47,7 +47,7 @@ def missing_folder(tmp_path: Path) -> None:
     extract(tmp_path / "nothing")
 
 
-@case(69, DATASET, says="is a file, not a folder")
+@case(69, DATASET, says="is a single image")
 def a_file_for_a_folder(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(made.png())
     extract(tmp_path / "x.png")
@@ -78,7 +78,7 @@ def a_class_with_one_image(tmp_path: Path) -> None:
     featx.benchmark(folder, backbones=[TINY], baseline=False, progress=False)
 
 
-@case(73, DATASET, says="[13] labels for 2 images", variants=(["a"], ["a", "b", "c"]))
+@case(73, DATASET, says="[13] labels? for 2 images", variants=(["a"], ["a", "b", "c"]))
 def other_numbers_of_labels(variant: list[str]) -> None:
     as_dataset(["x.png", "y.png"], variant)
 

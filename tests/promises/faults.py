@@ -36,8 +36,9 @@ class FaultyOs:
     Parameters
     ----------
     hook : callable
-        Gets the call's number from 0, its name and its arguments. What it returns is done in
-        place of the call, unless that is None; what it raises, the call raises.
+        Gets the call's number from 0, its name and its arguments; a name in a folder that is
+        open comes as the whole path. What it returns is done in place of the call, unless that is
+        None; what it raises, the call raises.
     """
 
     def __init__(
@@ -56,10 +57,20 @@ class FaultyOs:
             with self._counting:  # two blocks are on their way at a time
                 number = len(self.names)
                 self.names.append(name)
-            instead = self._hook(number, name, args)
+            instead = self._hook(number, name, _whole(args, kwargs))
             return real(*args, **kwargs) if instead is None else instead(**kwargs)
 
         return call
+
+
+def _whole(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the arguments of a call with whole paths, where it names them in open folders."""
+    folders = [kwargs.get("dir_fd", kwargs.get("src_dir_fd")), kwargs.get("dst_dir_fd")]
+    whole = list(args)
+    for i, folder in enumerate(folders):
+        if folder is not None and os.path.isdir(f"/proc/self/fd/{folder}"):
+            whole[i] = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), os.fspath(args[i]))
+    return tuple(whole)
 
 
 @contextmanager

@@ -86,7 +86,7 @@ def deleted_after_listing(folder: Path) -> str:
 def rewritten_while_it_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     path = folder / "a" / "busy.png"
     path.write_bytes(GOOD)
-    stats = []
+    stats: list[Any] = []
 
     def fstat(descriptor: int) -> os.stat_result:
         about = os.fstat(descriptor)

@@ -1,4 +1,4 @@
-"""Mutated images, read one after the other in a process of its own.
+"""Mutated images, read one after the other in a process of its own, each with its time and memory.
 
 As a program: the seed, the number and the file to note progress in; prints the outcomes as JSON.
 """
@@ -17,11 +17,16 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
+from featx.errors import ImageError, ImageLimitError
+from featx.images import decoding, formats, worker
 from tests.promises import images as made
 
-HANG_SECONDS = 5
+# Of the processor in this process, and by the clock with those that decode for it.
+HANG_SECONDS, CLOCK_SECONDS = 5, 300
 _EXTREMES = [0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
 
 
@@ -91,44 +96,101 @@ def mutant(seeds: list[bytes], seed: int, number: int) -> bytes:
     return bytes(content)
 
 
-def main(seed: int, count: int, progress: Path) -> None:
-    from featx.errors import ImageError
-    from featx.images import decoding
+class Meter:
+    """What one image took: seconds of a processor, and the memory it added, in MB.
 
+    Both are of this process and of those that decode for it, memory at the peak of each; 0 where
+    the system does not tell. Of a process that was stopped nothing is known but its limits.
+    """
+
+    def __enter__(self) -> Meter:
+        self._before = {pid: self._reset(pid) for pid in self._processes()}
+        self._seconds = self._used()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = self._used() - self._seconds
+        added = [self._status(p, "VmHWM") - self._before.get(p, 0) for p in self._processes()]
+        self.megabytes = sum(max(0, one) for one in added) / 1024
+
+    def _processes(self) -> list[str]:
+        return ["self", *(str(one.process.pid) for one in worker._workers)]
+
+    def _used(self) -> float:
+        others = 0
+        for process in self._processes()[1:]:
+            with suppress(OSError):
+                others += int(Path(f"/proc/{process}/schedstat").read_text().split()[0])
+        return time.process_time() + others / 1e9
+
+    def _reset(self, process: str) -> int:
+        """Let the peak be what is used now, which is returned, in KiB; see proc(5)."""
+        try:
+            Path(f"/proc/{process}/clear_refs").write_text("5")
+        except OSError:
+            return 0
+        return self._status(process, "VmRSS")
+
+    def _status(self, process: str, name: str) -> int:
+        try:
+            lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        except OSError:
+            return 0
+        return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)
+
+
+def main(seed: int, count: int, progress: Path) -> None:
     warnings.simplefilter("ignore")
     seeds = made.seeds() + made.heic()
     outcomes: Counter[str] = Counter()
     strange: list[str] = []
-    slowest = 0.0
+    slowest, largest = (0.0, ""), (0.0, "")
+    worker.ask(asdict(decoding.Wanted()), b"")  # starting a process is no image's time
     progress.write_bytes(bytes(8))
     with open(progress, "r+b") as file, mmap.mmap(file.fileno(), 8) as at:
         for number in range(count):
             content = mutant(seeds, seed, number)
             struct.pack_into("q", at, 0, number)
-            # The default action, which also ends a loop in C: the parent sees where.
-            signal.setitimer(signal.ITIMER_REAL, HANG_SECONDS)
-            began = time.perf_counter()
-            try:
-                # By this name: what no magic tells is tried as a TGA file.
-                pixels = decoding.at_side(content, 64, "x.tga")
-                assert pixels.shape == (64, 64, 3)
-                outcomes["handled"] += 1
-            except ImageError as error:
-                outcomes[type(error).__name__] += 1
-            except BaseException as error:
-                strange.append(f"{number}: {type(error).__name__}: {error}")
-            slowest = max(slowest, time.perf_counter() - began)
+            # The default actions, which also end a loop in C: the parent sees where.
+            signal.setitimer(signal.ITIMER_PROF, HANG_SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, CLOCK_SECONDS)
+            with Meter() as meter:
+                try:
+                    # By this name: what no magic tells is tried as a TGA file.
+                    pixels = decoding.at_side(content, 64, "x.tga")
+                    assert pixels.shape == (64, 64, 3)
+                    outcome = "handled"
+                except ImageLimitError as error:
+                    outcome = "ImageLimitError"
+                    if "signal" in str(error):
+                        strange.append(f"{number}: {error}")
+                except ImageError as error:
+                    outcome = type(error).__name__
+                except BaseException as error:
+                    outcome = "strange"
+                    strange.append(f"{number}: {type(error).__name__}: {error}")
+            outcomes[outcome] += 1
+            what = f"mutant {number} ({kind_of(content)}, {outcome})"
+            slowest = max(slowest, (round(meter.seconds, 3), what))
+            largest = max(largest, (round(meter.megabytes), what))
+    signal.setitimer(signal.ITIMER_PROF, 0)
     signal.setitimer(signal.ITIMER_REAL, 0)
     sys.stdout.write(
         json.dumps(
             {
                 "outcomes": outcomes,
                 "strange": strange,
-                "slowest": round(slowest, 3),
+                "slowest": "{} s of a processor: {}".format(*slowest),
+                "largest": "+{} MB: {}".format(*largest),
                 "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             }
         )
     )
+
+
+def kind_of(content: bytes) -> str:
+    """Return what a mutant begins like."""
+    return formats.media_format(content[:256]) or content[:4].decode("ascii", "backslashreplace")
 
 
 if __name__ == "__main__":

@@ -55,19 +55,17 @@ class Recorder:
         done = getattr(self, f"_do_{name}", None)
         return None if done is None else (lambda **kwargs: done(*args, **kwargs))
 
-    def _inside(self, path: Any, dir_fd: int | None = None) -> str | None:
-        if dir_fd in self._open:  # as rmtree names what it removes
-            return os.path.join(self._open[dir_fd], path)
+    def _inside(self, path: Any) -> str | None:
         text = os.path.abspath(os.fspath(path))
         inside = (text + os.sep).startswith(self._top + os.sep)
         return os.path.relpath(text, self._top) if inside else None
 
-    def _do_open(
-        self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None
-    ) -> int:
+    # Paths come whole, so that the descriptors of folders that calls name (`_`) say no more.
+
+    def _do_open(self, path: Any, flags: int, mode: int = 0o777, **_: Any) -> int:
         new = bool(flags & os.O_CREAT) and not os.path.lexists(path)
-        descriptor = os.open(path, flags, mode, dir_fd=dir_fd)
-        inside = self._inside(path, dir_fd)
+        descriptor = os.open(path, flags, mode)
+        inside = self._inside(path)
         if inside is not None:
             self._open[descriptor] = inside
             if new:
@@ -91,42 +89,35 @@ class Recorder:
         if inside is not None:
             self.steps.append(lambda disk: disk.sync(inside))
 
-    def _do_mkdir(self, path: Any, mode: int = 0o777) -> None:
+    def _do_mkdir(self, path: Any, mode: int = 0o777, **_: Any) -> None:
         os.mkdir(path, mode)
         inside = self._inside(path)
         if inside is not None:
             self.steps.append(lambda disk: disk.add(inside, _Folder()))
 
-    def _do_link(self, source: Any, target: Any) -> None:
+    def _do_link(self, source: Any, target: Any, **_: Any) -> None:
         os.link(source, target)
         old, new = self._inside(source), self._inside(target)
         assert old is not None
         assert new is not None
         self.steps.append(lambda disk: disk.add(new, disk.find(old)))
 
-    def _do_unlink(self, path: Any, *, dir_fd: int | None = None) -> None:
-        os.unlink(path, dir_fd=dir_fd)
-        self._gone(path, dir_fd)
+    def _do_unlink(self, path: Any, **_: Any) -> None:
+        os.unlink(path)
+        self._gone(path)
 
-    def _do_rmdir(self, path: Any, *, dir_fd: int | None = None) -> None:
-        os.rmdir(path, dir_fd=dir_fd)
-        self._gone(path, dir_fd)
+    def _do_rmdir(self, path: Any, **_: Any) -> None:
+        os.rmdir(path)
+        self._gone(path)
 
-    def _gone(self, path: Any, dir_fd: int | None) -> None:
-        inside = self._inside(path, dir_fd)
+    def _gone(self, path: Any) -> None:
+        inside = self._inside(path)
         if inside is not None:
             self.steps.append(lambda disk: disk.add(inside, None))
 
-    def _do_rename(
-        self,
-        source: Any,
-        target: Any,
-        *,
-        src_dir_fd: int | None = None,
-        dst_dir_fd: int | None = None,
-    ) -> None:
-        os.replace(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
-        old, new = self._inside(source, src_dir_fd), self._inside(target, dst_dir_fd)
+    def _do_rename(self, source: Any, target: Any, **_: Any) -> None:
+        os.replace(source, target)
+        old, new = self._inside(source), self._inside(target)
         assert old is not None
         assert new is not None
         self.steps.append(lambda disk: disk.move(old, new))

@@ -88,7 +88,7 @@ def test_t16_times_that_were_restored_rename_and_swap(
         from featx.images import decoding
 
         read = decoding.read_with_stat
-        patch.setattr(decoding, "read_with_stat", lambda path: reads.append(path) or read(path))  # type: ignore[func-returns-value]
+        patch.setattr(decoding, "read_with_stat", lambda path: reads.append(path) or read(path))
         assert gallery.check(ALL) == 0
         assert not reads  # the stat shortcut
         before = gallery.path(3).stat()

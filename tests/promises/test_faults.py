@@ -142,7 +142,7 @@ def test_a_link_that_was_made_and_reported_as_failed_counts(tmp_path: Path) -> N
 
 def test_a_folder_that_cannot_be_synced_for_want_of_the_call_is_no_failure(tmp_path: Path) -> None:
     def hook(number: int, name: str, args: tuple[object, ...]) -> None:
-        if name == "fsync" and stat.S_ISDIR(os.fstat(args[0]).st_mode):  # type: ignore[arg-type]
+        if name == "fsync" and stat.S_ISDIR(os.fstat(args[0]).st_mode):
             raise OSError(errno.EINVAL, "Invalid argument")
 
     with faults.in_place(faults.FaultyOs(hook)):
@@ -259,7 +259,8 @@ def test_a_good_shard_that_comes_as_a_damaged_one_goes_stays(
 
     state = atomic.stat_of(shard)
     with faults.in_place(faults.FaultyOs(hook)):
-        assert atomic.quarantine(shard, state, shard.parents[1] / "quarantine") is None
+        quarantine = shard.parents[1] / "quarantine"
+        assert atomic.quarantine(tmp_path / "cache", shard, state, quarantine) is None
     assert shard.read_bytes() == good
     assert len(list((tmp_path / "cache").rglob("quarantine/*"))) == again
     runtime = stub.Thumbnail()
@@ -402,7 +403,7 @@ def test_t30_read_only_and_foreign_caches(
 def test_t30_without_a_folder_to_write_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEATX_CACHE", "/proc/featx")
     with pytest.raises(errors.CacheWriteError, match="FEATX_CACHE"):
-        stub.extract(stub.pixels(2, seed=0), None)  # type: ignore[arg-type]
+        stub.extract(stub.pixels(2, seed=0), None)
 
 
 def test_a_cache_removed_while_it_is_used(tmp_path: Path, small_blocks: None) -> None:

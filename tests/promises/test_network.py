@@ -18,7 +18,7 @@ from PIL import Image
 
 import featx
 from featx import errors, runtimes
-from featx.datasets.dataset import Item
+from featx.datasets.items import Item
 from featx.extraction.settings import Settings
 
 from . import oracle, stub
@@ -230,7 +230,7 @@ class Endless:
             self.note(ledger.total)
             enter(ledger, *args)
 
-        scan.Ledger.enter = watched  # type: ignore[method-assign]
+        scan.Ledger.enter = watched  # type: ignore[method-assign, assignment]
 
 
 MEMORY = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -74,7 +75,8 @@ def test_t6_after_a_loss_of_power(
     losses = scale(120, 1000)
     for _ in range(losses):
         moment = rng.randrange(len(recorder.steps) + 1)
-        disk, promised = Disk(), {}
+        disk = Disk()
+        promised: dict[Any, Any] = {}
         for step in recorder.steps[:moment]:
             if callable(step):
                 step(disk)
@@ -133,8 +135,13 @@ def test_t6_what_another_process_published_is_durable_when_it_is_relied_on(
     drawn = stub.pixels(40, seed=24)
     with faults.in_place(recorder.os):
         with pytest.MonkeyPatch.context() as patch:
-            sync = folders.sync
-            patch.setattr(folders, "sync", lambda at: at.name == "shards" or sync(at))
+            sync = folders.sync_opened
+            name = "/proc/self/fd/{}".format
+            patch.setattr(
+                folders,
+                "sync_opened",
+                lambda at: os.readlink(name(at)).endswith("/shards") or sync(at),
+            )
             patch.setattr(FolderStorage, "try_replace", lambda self, name, content: None)
             stub.extract(drawn, top / "cache")
         runtime = stub.Thumbnail()
@@ -179,22 +186,23 @@ def test_t7_the_order_of_calls_of_one_commit(tmp_path: Path, note: Callable[...,
     )  # fmt: skip
     lines = [line for line in trace.read_text().splitlines() if "cache" in line]
     shards = re.escape(str(next((tmp_path / "cache").rglob("shards"))))
+    at = rf"\d+<{shards}>, "  # by the descriptor of the folder
     expected = {
-        "open": rf"openat\(.*{shards}/\.tmp-[^\"]+\", O_WRONLY\|O_CREAT\|O_EXCL\|O_NOFOLLOW",
+        "open": rf"openat\({at}\"\.tmp-[^\"]+\", O_WRONLY\|O_CREAT\|O_EXCL\|O_NOFOLLOW",
         "write": rf"write\(\d+<{shards}/\.tmp-",
         "fsync(file)": rf"fsync\(\d+<{shards}/\.tmp-",
-        "link": rf"link(at)?\(.*{shards}/\.tmp-.*{shards}/[0-9a-f]{{32}}\.h5",
+        "link": rf"linkat\({at}\"\.tmp-.*, {at}\"[0-9a-f]{{32}}\.h5\"",
         "fsync(folder)": rf"fsync\(\d+<{shards}>",
-        "unlink": rf"unlink(at)?\(.*{shards}/\.tmp-",
+        "unlink": rf"unlinkat\({at}\"\.tmp-",
         "acknowledged": r"openat\(.*acknowledged",
     }
     found = {}
     for name, pattern in expected.items():
-        at = [i for i, line in enumerate(lines) if re.search(pattern, line)]
-        assert at, f"no call like {pattern} in\n" + "\n".join(lines)
-        found[name] = at[-1]
+        these = [i for i, line in enumerate(lines) if re.search(pattern, line)]
+        assert these, f"no call like {pattern} in\n" + "\n".join(lines)
+        found[name] = these[-1]
         if name == "fsync(folder)":  # whoever opens the store anew syncs it once more, later
-            found[name] = min(i for i in at if i > found["link"])
+            found[name] = min(i for i in these if i > found["link"])
     order = sorted(found, key=lambda name: found[name])
     note("T7", order=", ".join(order))
     assert order == list(expected)

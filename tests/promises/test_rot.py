@@ -17,8 +17,10 @@ from featx.cache import shards
 from featx.cache.location import MARKER, find_root
 from featx.cache.shards import EMBEDDING, Block
 from featx.cache.store import Store
-from featx.datasets.dataset import Dataset, Item
+from featx.datasets.dataset import Dataset
+from featx.datasets.items import Item
 from featx.extraction import api
+from featx.features import Features
 from featx.storage.interface import Stat, Storage
 from featx.storage.local import FolderStorage
 from featx.storage.memory import MemoryStorage
@@ -269,3 +271,36 @@ def test_t26_a_shard_of_a_later_format_is_refused_and_left_alone(
         Store(root, GOLDEN_SPEC)
     assert (store.folder / "shards" / name).read_bytes() == content
     assert not (store.folder / "quarantine").exists()
+
+
+@pytest.mark.parametrize("labels", [["cat", "cow"], [1, 2], None])
+def test_t37_a_flipped_bit_in_a_feature_file_is_refused_or_changes_nothing(
+    labels: list[str] | list[int] | None,
+    tmp_path: Path,
+    rng: random.Random,
+    scale: Callable[[int, int], int],
+    note: Callable[..., None],
+) -> None:
+    """Numbers, labels, ids and classes: of text and of numbers, and without labels."""
+    X = np.random.default_rng(37).normal(size=(200, 8)).astype(np.float32)
+    y = None if labels is None else np.array(labels * 100)
+    path = tmp_path / "features.h5"
+    Features(X, y, [f"c/{i:05d}.jpg" for i in range(200)]).save(path)
+    features = Features.load(path)
+    content, refused, tried = path.read_bytes(), 0, scale(150, 2000)
+    for _ in range(tried):
+        flipped = bytearray(content)
+        flipped[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        path.write_bytes(flipped)
+        try:
+            again = Features.load(path)
+        except errors.FeatxError:
+            refused += 1
+            continue
+        np.testing.assert_array_equal(again.X, X)
+        assert list(again.ids) == list(features.ids)
+        assert again.classes == features.classes
+        np.testing.assert_array_equal(again.y, features.y)
+    note(f"T37 ({'no' if labels is None else type(labels[0]).__name__} labels)", tried=tried,
+         refused=refused, silent=0)  # fmt: skip
+    assert refused > tried // 2

@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
@@ -333,7 +332,7 @@ def test_openvino_reports_its_use_to_nobody() -> None:
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+def here(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Stand on the machine that the rule is made for, so that each test changes one thing."""
     monkeypatch.setattr(choice, "find_spec", lambda name: object())
     monkeypatch.setattr(choice, "keras_backend", lambda: "tensorflow")

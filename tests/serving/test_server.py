@@ -30,6 +30,7 @@ from tests.classifier.file.test_model_file import trained
 from tests.conftest import draw_folder
 from tests.fakes import TINY
 from tests.promises import images as made
+from tests.promises.hostile_images import HOSTILE, gif_with, jpeg_with, segment
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -94,7 +95,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(words, stdout=log, stderr=log, env=environment)
     try:
-        for _ in range(1200):
+        for _ in range(4800):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
@@ -103,7 +104,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield Server(port, process.pid, images, known, folder / "log")
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 def test_a_head_without_probabilities_is_refused_at_the_start() -> None:
@@ -277,20 +278,66 @@ def test_silent_connections_shut_nobody_out(server: Server) -> None:
             connection.close()
 
 
+SLOW = ("EXIF", "4,000 blocks of 4 kB.jpg")
+# Images that hold a decoder up or take gigabytes, small enough to be posted.
+POSTED = [
+    SLOW,
+    ("tiles and strips", "the same tile 20 times.tif"),
+    ("markers of a JPEG", "short.jpg"),
+    ("parts without end", "short.gif"),
+]
+
+
+def posted(kind: str, name: str) -> bytes:
+    if name == "short.jpg":  # a comment, and then 16 MB that are no marker
+        return jpeg_with(segment(0xFE, b""), bytes(16_000_000))
+    if name == "short.gif":
+        return gif_with(b"\1x" * 8_000_000)
+    return HOSTILE[kind][name].make()
+
+
+@pytest.mark.parametrize(("kind", "name"), POSTED)
+def test_t42_a_hostile_image_is_answered_and_holds_up_nobody(
+    kind: str, name: str, server: Server
+) -> None:
+    good = next(server.images.rglob("*.png")).read_bytes()
+    with ThreadPoolExecutor(2) as pool:
+        hostile = [
+            pool.submit(server.ask, body=posted(kind, name), kind="application/octet-stream")
+            for _ in range(2)
+        ]
+        assert server.ask(body=good)[0] == 200
+        for one in hostile:
+            status, answer, _ = one.result()
+            # 200: a good image, where the machine is fast enough; 503: a busy machine.
+            assert status in (200, 422, 503), answer
+            if status != 200:
+                said = "this image cannot be used: " if status == 422 else "no answer within 30 s"
+                assert said in answer["error"]
+    assert server.ask(body=good)[0] == 200
+
+
 HOLD = """
 import sys, time
 from featx.cli.app import main
 from featx.serving import answers
-answers.decoding.load = lambda *_, **__: time.sleep(3600)  # as a hostile image holds its decoder
+load = answers.decoding.load
+def held(content, *args, **options):  # as what is not known to hold a decoder
+    if content == b"abc":
+        time.sleep(3600)
+    return load(content, *args, **options)
+answers.decoding.load = held
 sys.argv = ["featx", *sys.argv[1:]]
 main()
 """
 
 
+@pytest.mark.parametrize("body", [b"abc", None], ids=["held", "slow image"])
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_whatever_it_does(
-    sign: signal.Signals, server: Server, tmp_path: Path
+def test_t42_a_signal_ends_it_whatever_it_does(
+    sign: signal.Signals, body: bytes | None, server: Server
 ) -> None:
+    body = body or posted(*SLOW)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -299,7 +346,7 @@ def test_a_signal_ends_it_whatever_it_does(
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL, env=environment)
     try:
-        for _ in range(1200):
+        for _ in range(4800):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
@@ -307,7 +354,7 @@ def test_a_signal_ends_it_whatever_it_does(
             time.sleep(0.25)
         with socket.create_connection(("127.0.0.1", port)) as asking:
             head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
-            asking.sendall(head + b"Content-Length: 3\r\n\r\nabc")
+            asking.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
             time.sleep(1)
             began = time.monotonic()
             process.send_signal(sign)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from featx.backbones.backbone import Backbone
-from featx.classifier.export import onnx_trees
+from featx.classifier.export import onnx_trees, usage
 from featx.classifier.export.folding import folded, pixels_to_embeddings
 from featx.errors import ExportError, ModelFormatError
 from featx.heads.boosting import checked_model
@@ -33,13 +33,15 @@ NAMES = "labels.txt"
 
 def write(
     path: str | os.PathLike[str], backbone: Backbone, head: Any, format: str | None = None
-) -> None:
+) -> dict[str, Any]:
     """Write the network and the head as one: uint8 images in, class probabilities out, in float32.
 
     The input is (n, side, side, 3) RGB 0-255, resized beforehand: by Pillow's bilinear filter,
     as `featx.images.decoding.resize` does, for the same probabilities. The class names are inside:
     as `labels.txt` in a .keras or .tflite file (read it with any zip tool), as `assets.extra/
-    labels.txt` in a SavedModel, as the metadata "classes" (a JSON list) in ONNX.
+    labels.txt` in a SavedModel, as the metadata "classes" (a JSON list) in ONNX. What the network
+    takes and gives stands beside the file, as `<file>.json`, and inside it: as `featx.json` in the
+    same places, as the metadata "featx" in ONNX.
 
     Trees jump at their thresholds: where a number of an embedding lies so near to one that another
     runtime rounds it across, the image takes another branch, and its probabilities differ by
@@ -51,6 +53,11 @@ def write(
     ----------
     format : {"keras", "savedmodel", "onnx", "tflite"}, optional
         By the path's suffix unless given.
+
+    Returns
+    -------
+    dict
+        What stands beside the file: `input`, `output` and `snippet`, Python that runs it.
 
     Raises
     ------
@@ -75,11 +82,12 @@ def write(
     planted = trees and chosen == "onnx"
     network = pixels_to_embeddings(backbone) if planted else folded(backbone, head)
     names = [str(name) for name in head.classes_]
+    facts = usage.usage(backbone, names, chosen, path.name)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".featx-export-") as folder:
         # Beside the target: a folder can be renamed within one file system only.
         made = Path(folder, f"model{SUFFIXES[chosen]}")
         try:
-            _WRITERS[chosen](network, made, names)
+            _WRITERS[chosen](network, made, names, usage.text(facts))
         except ImportError as error:
             raise ExportError(
                 f"{chosen} needs {error.name}: pip install 'featx[export]'."
@@ -87,21 +95,24 @@ def write(
         if trees:
             _plant(made, head)
         _move(made, path, chosen)
+    atomic.replace_all({usage.beside(path): usage.text(facts).encode()})
+    return facts
 
 
-def _keras(network: Any, made: Path, names: Sequence[str]) -> None:
+def _keras(network: Any, made: Path, names: Sequence[str], facts: str) -> None:
     network.save(made)
-    _append_names(made, names)
+    _append(made, names, facts)
 
 
-def _saved_model(network: Any, made: Path, names: Sequence[str]) -> None:
+def _saved_model(network: Any, made: Path, names: Sequence[str], facts: str) -> None:
     network.export(made, format="tf_saved_model", verbose=False)
     # TensorFlow's own place for files that travel with a SavedModel.
     (made / "assets.extra").mkdir()
     (made / "assets.extra" / NAMES).write_bytes(_lines(names))
+    (made / "assets.extra" / usage.NAME).write_text(facts, encoding="utf-8")
 
 
-def _onnx(network: Any, made: Path, names: Sequence[str]) -> None:
+def _onnx(network: Any, made: Path, names: Sequence[str], facts: str) -> None:
     import onnx
 
     network(np.zeros((1, *network.input_shape[1:]), np.uint8))  # Keras exports what was called
@@ -111,7 +122,7 @@ def _onnx(network: Any, made: Path, names: Sequence[str]) -> None:
         network.export(made, format="onnx", verbose=False)
     model = onnx.load(made)
     _fill_constants(model, network)
-    onnx.helper.set_model_props(model, {"classes": _json(names)})
+    onnx.helper.set_model_props(model, {"classes": _json(names), "featx": facts})
     onnx.save(model, made)
 
 
@@ -142,15 +153,16 @@ def _constants(network: Any) -> Iterator[np.ndarray]:
                     yield keras.ops.convert_to_numpy(value)
 
 
-def _tflite(network: Any, made: Path, names: Sequence[str]) -> None:
+def _tflite(network: Any, made: Path, names: Sequence[str], facts: str) -> None:
     network.export(made, format="litert", verbose=False)
     # As TensorFlow Lite's own tools attach label files: a zip behind the model.
-    _append_names(made, names)
+    _append(made, names, facts)
 
 
-def _append_names(made: Path, names: Sequence[str]) -> None:
+def _append(made: Path, names: Sequence[str], facts: str) -> None:
     with zipfile.ZipFile(made, "a") as archive:
         archive.writestr(NAMES, _lines(names))
+        archive.writestr(usage.NAME, facts)
 
 
 def _lines(names: Sequence[str]) -> bytes:
@@ -204,7 +216,7 @@ def _move(made: Path, path: Path, format: str) -> None:
     os.replace(made, path)
 
 
-_WRITERS: dict[str, Callable[[Any, Path, Sequence[str]], None]] = {
+_WRITERS: dict[str, Callable[[Any, Path, Sequence[str], str], None]] = {
     "keras": _keras,
     "savedmodel": _saved_model,
     "onnx": _onnx,

@@ -155,7 +155,10 @@ def _guess(content: bytes) -> str:
         (b"\x80", "it looks like a pickle, which runs code when it is loaded"),
         (b"\x1f\x8b", "it is gzip-compressed, perhaps a joblib pickle, which runs code"),
         (b"x\x9c", "it is zlib-compressed, perhaps a joblib pickle, which runs code"),
-        (b"\x89HDF", "it is an HDF5 file, such as Keras's .h5"),
+        (
+            b"\x89HDF",
+            "it is an HDF5 file, such as Keras's .h5, or features that featx.Features.load reads",
+        ),
         (b"PK", "it is an empty or broken zip"),
         (b"", "it is empty" if not content else "it is not a zip"),
     ):

@@ -169,7 +169,7 @@ def _parts(
         raise ModelFormatError(f"{name}: its probes are not 1 to {PROBES} embeddings with scores.")
     _check_probes(name, head, probes, arrays["probes/scores.npy"], manifest)
     try:
-        examples = of_members(manifest["examples"], arrays, dim)
+        examples = of_members(manifest["examples"], arrays, dim, classes)
     except ModelFormatError as error:
         raise ModelFormatError(f"{name}: {error}") from error
     return Parts(backbone, head, classes, spec, dim, probes, examples)

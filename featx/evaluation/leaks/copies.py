@@ -336,15 +336,20 @@ def _tells_nothing(one: Judged, common: dict[int, float]) -> bool:
 
 
 def _common(view: View | None, drawn: Sequence[View] | None) -> float:
-    """Return the share of an image that most of the drawn images explain; 0 for none of it."""
+    """Return the share of an image that most of the drawn images explain; 0 for none of it.
+
+    All that can be laid on the image count, and not those alone that would be a pair: of tiles with
+    one print and one grid some agree a little more than a pair must, most a little less.
+    """
     if view is None or drawn is None:
         return 0.0
     others = [one for one in drawn if not np.array_equal(one.grey, view.grey)]
     explained: list[float] = []
     for number, one in enumerate(others):
-        same = geometry.compare(view, one)
-        if same is not None:
-            explained.append(same[2].explained)
+        aligned = geometry.align(view, one)
+        seen = None if aligned is None else geometry.overlap(view, one, aligned.affine)
+        if seen is not None:
+            explained.append(seen.explained)
         if len(explained) + len(others) - number - 1 < _COMMON:
             return 0.0
     return sorted(explained, reverse=True)[_COMMON - 1]

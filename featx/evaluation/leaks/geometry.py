@@ -28,7 +28,8 @@ _PIXELS_OFF = 4.0
 # An affine map of a copy: up to four times larger, squeezed to no less than a half.
 _LARGEST = 4.0
 _MOST_SQUEEZED = 2.0
-# Grey levels by which a pixel differs from the fill around a turned or framed image: JPEG's noise.
+# Grey levels by which the fill around a turned or framed image differs in a place and in all of it:
+# JPEG's noise. Smooth steel, enlarged, is as flat in a place, but of many tones in all.
 _FILL_LEVELS = 6
 # Windows of the overlap, in pixels, and grey levels (standard deviation) that are no noise.
 _WINDOW = 15
@@ -135,11 +136,12 @@ def view(item: Item) -> View | None:
     except ImageError:
         return None
     grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
+    inside = _inside(grey)
     longer = max(grey.shape)
     if longer < LEAST_SIDE:
         factor = LEAST_SIDE / longer
         grey = cv2.resize(grey, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-    inside = _inside(grey)
+        inside = cv2.resize(inside, grey.shape[::-1], interpolation=cv2.INTER_NEAREST)
     # Not at the very edge of fill, which is a contour of its own.
     mask = cv2.erode(inside, np.ones((9, 9), np.uint8))
     sift = cv2.SIFT.create(nfeatures=POINTS, contrastThreshold=_CONTRAST)
@@ -152,14 +154,18 @@ def view(item: Item) -> View | None:
 
 
 def _inside(grey: np.ndarray) -> np.ndarray:
-    """Return 1 where there is an image, 0 in flat areas that reach its edge."""
+    """Return 1 where there is an image, 0 in flat areas of one tone that reach its edge.
+
+    Of the pixels as they came: what is enlarged looks flat.
+    """
     import cv2
 
     small = np.ones((5, 5), np.uint8)
     flat = (cv2.dilate(grey, small) - cv2.erode(grey, small)) <= _FILL_LEVELS
     _, areas, measures, _ = cv2.connectedComponentsWithStats(flat.astype(np.uint8))
     edge = np.unique(np.concatenate([areas[0], areas[-1], areas[:, 0], areas[:, -1]]))
-    fill = [n for n in edge if n and measures[n, cv2.CC_STAT_AREA] >= 0.003 * grey.size]
+    large = [n for n in edge if n and measures[n, cv2.CC_STAT_AREA] >= 0.003 * grey.size]
+    fill = [n for n in large if np.ptp(np.percentile(grey[areas == n], (2, 98))) <= _FILL_LEVELS]
     covered = np.isin(areas, fill).astype(np.uint8)
     return np.asarray(1 - cv2.dilate(covered, small), np.uint8)
 

@@ -114,7 +114,7 @@ def inspect(
     Notes
     -----
     Of each image the ten nearest embeddings (and ten of the other part of a split) and those with
-    an agreeing perceptual hash are candidates. Local features decide: SIFT at 320 pixels, mirrored
+    an agreeing perceptual hash are candidates. Local features decide: SIFT at 256 pixels, mirrored
     or not, one affine map by RANSAC, and how much alike the two images are where they then overlap.
     benchmarks/README.md says what that found and what it missed.
     """

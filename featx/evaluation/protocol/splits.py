@@ -331,18 +331,26 @@ def classes_of(train: EmbeddedImages) -> tuple[str, ...]:
 
 
 def describe(
-    names: tuple[str, str | None], train: EmbeddedImages, test: EmbeddedImages | None, folds: int
+    names: tuple[str, str | None],
+    train: EmbeddedImages,
+    test: EmbeddedImages | None,
+    folds: int,
+    networks: Sequence[str] = (),
 ) -> Images:
-    """Return what the report says of the images: counts per class, skipped ones, notes."""
+    """Return what the report says of the images: counts per class, skipped ones, notes.
+
+    `networks` are notes on the networks, which are no part's.
+    """
     parts = [("train", train)] + ([] if test is None else [("test", test)])
     scored = train if test is None else test
     n_train, n_test = (Counter(map(str, one.labels)) for one in (train, scored))
     classes = classes_of(train)
     absent = [name for name in classes if n_test[name] == 0]
-    notes = [
+    notes = list(networks) + [
         f"{part} set: {note}" if test is not None else note
         for part, one in parts
         for note in one.features.notes
+        if note not in networks
     ]
     if absent:
         notes.append(f"No test image of: {_listed(absent)}; their recall is not known.")

@@ -74,4 +74,5 @@ class Outcome:
             self.leaks,
             self.evidence,
             self.groups,
+            self.histories,
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from featx.evaluation.report import wording
+from featx.evaluation.report.findings import Standing
 from featx.formatting import number, points, printable
 
 if TYPE_CHECKING:
@@ -15,14 +16,20 @@ Data = Mapping[str, Any]
 
 
 def table(document: Data) -> Table:
-    """Return the methods of a report's document as a table of at most 80 columns."""
+    """Return the methods of a report's document as a table of at most 80 columns.
+
+    Below it stand the headline and every caution: no figure is shown without them.
+    """
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
     methods = document["methods"]
     several = len({one["backbone"] for one in methods}) > 1
-    versus = any(one["versus_baseline"] for one in methods)
+    difference = document["findings"]["difference"]
+    learned = difference is None or difference["standing"] != Standing.BASELINE_AT_CHANCE
+    versus = learned and any(one["versus_baseline"] for one in methods)
+    verdict = wording.verdict(document)
     names = ["method", *(["backbone"] if several else []), "accu-\nracy %", "95 %\ninterval"]
     names += ["balan-\nced %", "macro\nF1", "log\nloss"]
     names += [*(["to\nbase"] if versus else []), "first\nans. s", "each\nmore s"]
@@ -30,7 +37,9 @@ def table(document: Data) -> Table:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 0, 0, 1),
-        caption=printable(wording.verdict(document).headline),
+        caption=printable(
+            "\n".join([verdict.headline, *map(_caution, verdict.cautions)]), multiline=True
+        ),
         caption_justify="left",
     )
     for name in names:
@@ -45,6 +54,10 @@ def table(document: Data) -> Table:
         cells = _cells(one, several, versus)
         found.add_row(*(Text(printable(cell)) for cell in cells), style=style)
     return found
+
+
+def _caution(text: str) -> str:
+    return f"Caution: {text}"
 
 
 def _cells(one: Data, several: bool, versus: bool) -> list[str]:

@@ -31,6 +31,8 @@ def view(document: Data) -> dict[str, Any]:
         "report": document,
         "verdict": wording.verdict(document),
         "decided": difference is not None and Standing(difference["standing"]).decided,
+        "baseline_learned": difference is None
+        or Standing(difference["standing"]) is not Standing.BASELINE_AT_CHANCE,
         "found": found,
         "subject": subject,
         "chosen": head,

@@ -76,10 +76,12 @@ def verdict(document: Data) -> Verdict:
     grouped = document.get("groups") is not None
     once = "each tested once by a model that saw no other image of its group"
     which = f"images, {once if grouped else 'each tested once'}," if folds else "test images"
+    seeds = "; one seed" if len(one["seeds"]) == 1 else ""
     headline = (
         f"{capitalized(label(one['method']))}{on} gets {percent(one['accuracy'])} of "
         f"{one['n_test']} {which} right "
-        f"(95 % interval {percent(one['interval']['low'])} to {percent(one['interval']['high'])})."
+        f"(95 % interval {percent(one['interval']['low'])} to {percent(one['interval']['high'])}"
+        f"{seeds})."
     )
     parts: list[tuple[str, list[str]]] = []
     if found["difference"] is not None:
@@ -147,6 +149,11 @@ def _difference(found: Data) -> str:
     standing = Standing(found["standing"])
     if standing is Standing.NOT_COMPARED:
         return "No Keras baseline was run beside it, so no difference is claimed."
+    if standing is Standing.BASELINE_AT_CHANCE:
+        return (
+            f"The Keras baseline gets {percent(found['baseline_accuracy'])}, no more than naming "
+            "the largest class every time: it learned nothing, so no difference is claimed."
+        )
     low, high = points(found["interval"]["low"]), points(found["interval"]["high"])
     adjusted = ", adjusted for the number of heads" if found["adjusted"] else ""
     how = f"{found['test']}, p {p_value(found['p_value'])}{adjusted}"
@@ -265,10 +272,45 @@ def _choice(found: Data, selection: Data) -> list[str]:
     ]
 
 
-def _caution(found: Data, document: Data) -> str:
+def _baseline(found: Data) -> str:
+    """Return a caution about a baseline."""
+    on, accuracy, trained = (
+        ", ".join(found["backbones"]),
+        percent(found["accuracy"]),
+        found["epochs"],
+    )
+    if found["kind"] == CautionKind.BASELINE_ELSEWHERE:
+        return f"The best baseline ran on {on}: {accuracy}."
+    if found["kind"] == CautionKind.BASELINE_AT_CHANCE:
+        after = "" if trained is None else f" after {epochs(trained)}"
+        return (
+            f"The baseline on {on} learned nothing{after}: with {accuracy} it is no better than "
+            "naming the largest class every time."
+        )
+    if found["after"] is None:
+        return f"The baseline on {on} diverged: its training loss is not a number."
+    what = (
+        "was trained for a single epoch"
+        if found["before"] is None
+        else f"has not converged: over the second half of its {trained} epochs its training loss "
+        f"went from {number(found['before'])} to {number(found['after'])}"
+    )
+    return (
+        f"The baseline on {on} {what}. Try twice the epochs ({2 * trained}) before believing a "
+        "lead over it."
+    )
+
+
+def _caution(found: Data, document: Data) -> str:  # noqa: PLR0911 - one return per kind
     kind, backbones = CautionKind(found["kind"]), ", ".join(found["backbones"])
     images, accuracy = found["images"], percent(found["accuracy"])
     match kind:
+        case (
+            CautionKind.BASELINE_ELSEWHERE
+            | CautionKind.BASELINE_AT_CHANCE
+            | CautionKind.BASELINE_NOT_CONVERGED
+        ):
+            return _baseline(found)
         case CautionKind.UNTRAINED:
             return (
                 f"Untrained weights: {backbones} ran with random weights, so the accuracies say "
@@ -277,10 +319,9 @@ def _caution(found: Data, document: Data) -> str:
         case CautionKind.SKIPPED:
             return (
                 f"{counted(images, 'image', 'images')} could not be used and "
-                f"{'was' if images == 1 else 'were'} left out for every method; the list is below."
+                f"{'was' if images == 1 else 'were'} left out for every method; the report lists "
+                f"{'it' if images == 1 else 'them'}."
             )
-        case CautionKind.BASELINE_ELSEWHERE:
-            return f"The best baseline ran on {backbones}: {accuracy}."
         case CautionKind.FEW_TESTED:
             return (
                 f"With {images} images tested, one image is {100 / max(1, images):.1f} points: "

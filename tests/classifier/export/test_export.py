@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import featx
 from featx import Backbone, Recipe, dense, heads
@@ -121,7 +124,7 @@ def test_onnx_with_trees(classes: int, images: Path, small: featx.Backbone, tmp_
     assert parity.holds, str(parity)
     with pytest.raises(ExportError, match="xgboost can be written as ONNX alone"):
         model.export(tmp_path / "trees.tflite")
-    assert [path.name for path in tmp_path.iterdir()] == ["trees.onnx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["trees.onnx", "trees.onnx.json"]
 
 
 @pytest.mark.usefixtures("cached")
@@ -190,6 +193,47 @@ def test_saved_model(images: Path, small: featx.Backbone, tmp_path: Path) -> Non
     assert parity.holds, str(parity)
     labels = tmp_path / "saved" / "assets.extra" / "labels.txt"
     assert labels.read_text(encoding="utf-8") == "blue\ngreen\nred\n"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cached")
+@pytest.mark.parametrize("name", ["m.onnx", "m.keras", "m.tflite", "saved"])
+def test_an_export_carries_what_it_takes_and_a_snippet_that_runs_it(
+    name: str, images: Path, small: featx.Backbone, tmp_path: Path
+) -> None:
+    model = trained(images, heads.logistic(C=0.1), backbone=small)
+    facts = model.export(tmp_path / name, "savedmodel" if name == "saved" else None)
+    assert facts == json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+    assert facts["input"]["shape"] == [None, small.side, small.side, 3]
+    assert facts["input"]["channels"].startswith("RGB")
+    assert facts["output"]["classes"] == ["blue", "green", "red"]
+    assert inside(tmp_path / name) == facts
+
+    photo = Image.open(images / "green" / "05.png").convert("RGB")
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be turned upright
+    photo.rotate(90, expand=True).save(tmp_path / "photo.jpg", quality=100, exif=turned)
+    done = subprocess.run(
+        [sys.executable, "-c", facts["snippet"]], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    named, proba = done.stdout.split()
+    (expected,) = model.predict_proba(tmp_path / "photo.jpg")
+    assert named == model.classes_[expected.argmax()] == "green"
+    assert float(proba) == pytest.approx(expected.max(), abs=1e-4)
+
+
+def inside(path: Path) -> Any:
+    """Return the facts that lie in an exported file."""
+    if path.is_dir():
+        return json.loads((path / "assets.extra" / "featx.json").read_text(encoding="utf-8"))
+    if path.suffix == ".onnx":
+        import onnx
+
+        about = {one.key: one.value for one in onnx.load(path).metadata_props}
+        return json.loads(about["featx"])
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read("featx.json"))
 
 
 @pytest.mark.usefixtures("cached")

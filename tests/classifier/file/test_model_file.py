@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -486,6 +487,8 @@ def test_models_load_on_other_processors(core: str, tmp_path: Path) -> None:
         text=True,
         check=False,
     )
+    if done.returncode == -signal.SIGILL:
+        pytest.skip(f"this processor has not the instructions of {core}")
     assert done.stdout.strip() == f"loaded {len(paths)}", done.stderr
 
 

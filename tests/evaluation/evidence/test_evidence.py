@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from sklearn.svm import LinearSVC
 
-from featx.datasets.dataset import Dataset, Item
+from featx.datasets.dataset import Dataset
+from featx.datasets.items import Item
 from featx.evaluation.comparison import compare
 from featx.evaluation.evidence import evidence, image_map, mistakes
 from featx.evaluation.evidence.evidence import Limits

@@ -117,9 +117,12 @@ def measured(
     leaked = np.zeros(len(made), bool)
     leaked[~train] = np.isin(result.test_groups, result.groups)
     copied_ = ~train & np.isin(truth, truth[train])
+    # Images with too few local features are counted apart.
+    views = [geometry.view(item) for item in as_dataset([str(path) for path in paths]).items]
+    plain = np.array([one is not None and one.plain for one in views])
 
     def recall(of: set[str]) -> float | None:
-        asked = copied_ & np.array([kind.split("+")[0] in of for kind in kinds])
+        asked = copied_ & ~plain & np.array([kind.split("+")[0] in of for kind in kinds])
         return float(leaked[asked].mean()) if asked.any() else None
 
     graded = [
@@ -139,6 +142,7 @@ def measured(
         "recall others": recall({"framed", "toned", "brightness", "mirrored", "scene"}),
         "grade": float(np.mean(graded)) if graded else None,
         "plain": result.plain,
+        "plain found": [int((leaked & copied_ & plain).sum()), int((copied_ & plain).sum())],
         "looked at": [result.looked_at, result.candidates],
         "wrong": [
             [paths[i].name, paths[j].name, pair.points, round(pair.explained, 2), pair.grade]
@@ -158,14 +162,15 @@ def table(rows: list[dict[str, Any]], command: str) -> str:
         f"`{command}`, {datetime.date.today()}",
         "",
         "| images | network | split | images | pairs | precision | wrong across | recall: turned, "
-        "sheared, zoomed | quarters | others | right grade | plain images |",
-        "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "sheared, zoomed | quarters | others | right grade | plain images | found of these |",
+        "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for one in rows:
         cells = [one["set"], one["network"], one["split"], f"{one['images']:,}"]
         cells += [f"{one['pairs']:,}", share(one["precision"]), str(one["wrong across"])]
         cells += [share(one[f"recall {kind}"]) for kind in ("geometric", "cropped", "others")]
-        cells += [share(one["grade"]), str(one["plain"])]
+        found_of = "{} of {}".format(*one["plain found"]) if one["plain found"][1] else ""
+        cells += [share(one["grade"]), str(one["plain"]), found_of]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -202,7 +207,7 @@ def main() -> None:
             if name in SETS:
                 paths, groups = originals(options.datasets, name, options.originals, options.chosen)
                 made = copied.augmented(paths, folder, 32, seed)
-                splits = ("random", "by original", "one copy in training")
+                splits: tuple[str, ...] = ("random", "by original", "one copy in training")
             else:
                 paths = copied.distinct(name, folder, 144, seed)
                 made = [(path, number, "different") for number, path in enumerate(paths)]

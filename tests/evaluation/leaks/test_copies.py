@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
-from featx.datasets.dataset import Dataset, Item
+from featx.datasets.dataset import Dataset
+from featx.datasets.items import Item
 from featx.evaluation.leaks import candidates, copies, geometry
 from featx.evaluation.leaks.geometry import Grade
+from featx.evaluation.protocol.splits import EmbeddedImages
 from tests.evaluation.leaks import planted
 from tests.evaluation.seam import embedded
 
@@ -34,7 +36,7 @@ def seen(image: Image.Image) -> geometry.View:
     return view
 
 
-def sets(images: Sequence[Image.Image], X: np.ndarray, cut: int) -> list:
+def sets(images: Sequence[Image.Image], X: np.ndarray, cut: int) -> list[EmbeddedImages]:
     items = [Item(str(n), "a", planted.encoded(one, 85)) for n, one in enumerate(images)]
     return [
         embedded(Dataset(items[:cut]), X[:cut]),
@@ -67,6 +69,30 @@ def test_different_photographs_are_nothing() -> None:
         assert all(geometry.compare(first, second) is None for second in views[n + 1 :])
 
 
+def smooth(seed: int) -> Image.Image:
+    """Return 128 x 128 pixels of grey with hardly any contrast, as of rolled steel."""
+    rng = np.random.default_rng(seed)
+    total = np.linspace(105, 135, 128)[None, :] + np.zeros((128, 128))
+    for step, strength in ((1, 1.5), (4, 2), (8, 5)):
+        coarse = rng.normal(size=(128 // step + 2,) * 2).astype(np.float32)
+        total = total + strength * np.asarray(Image.fromarray(coarse).resize((128, 128), 3))
+    return Image.fromarray(np.clip(total, 0, 255).astype(np.uint8)).convert("RGB")
+
+
+def test_what_is_smooth_is_no_fill() -> None:
+    whole = seen(smooth(0))
+    quarter = seen(smooth(0).crop((20, 30, 84, 94)))
+    for view in (whole, quarter):
+        assert view.inside.mean() > 0.9
+        assert not view.plain
+    for colour in ("black", "white", (60, 70, 60)):
+        framed = seen(ImageOps.expand(smooth(0), 12, colour))
+        assert abs(framed.inside.mean() - (128 / 152) ** 2) < 0.08
+        found = geometry.compare(whole, framed)
+        assert found is not None
+        assert found[0] is Grade.PHOTOGRAPH
+
+
 def test_a_mirrored_copy_is_laid_on_its_original() -> None:
     original = photograph(0)
     mirrored = original.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -94,6 +120,25 @@ def test_what_all_images_show_makes_no_pair() -> None:
     assert [(p.first.id, p.second.id) for p in found.pairs] == [("3", "30")]
     assert found.test_groups is not None
     assert found.test_groups[-1] == found.groups[3]
+
+
+def test_images_that_share_a_part_of_a_template_are_not_copies() -> None:
+    """Six show more of it than a pair must agree in, most show less."""
+    images = []
+    for n in range(18):
+        image, shared = photograph(n + 1), 0.72 if n < 6 else 0.5
+        image.paste(photograph(0).crop((0, 0, int(320 * shared), 240)))
+        images.append(image)
+    X = np.random.default_rng(0).normal(size=(18, 8)).astype(np.float32)
+    first = geometry.compare(seen(images[0]), seen(images[1]))
+    assert first is not None
+    assert first[0] is Grade.SCENE
+    found = copies.find(*sets(images, X, 9))
+    assert found.pairs == ()
+    # A copy among them agrees in all.
+    images[17] = images[0].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    (pair,) = copies.find(*sets(images, X, 9)).pairs
+    assert (pair.first.id, pair.second.id, pair.grade) == ("0", "17", Grade.PHOTOGRAPH)
 
 
 def test_forms_that_were_filled_in_differently_are_not_copies() -> None:
@@ -165,7 +210,7 @@ def test_opencv_has_its_threads_again() -> None:
 
 @pytest.mark.parametrize("kind", planted.SYNTHETIC)
 def test_different_images_on_one_background_are_nothing(kind: str, tmp_path: object) -> None:
-    paths = planted.distinct(kind, tmp_path, 24, 3)  # type: ignore[arg-type]
+    paths = planted.distinct(kind, tmp_path, 24, 3)
     images = [Image.open(path) for path in paths]
     pixels = np.stack([np.asarray(one.convert("L").resize((16, 16)), np.float32) for one in images])
     found = copies.find(*sets(images, pixels.reshape(24, -1), 12))

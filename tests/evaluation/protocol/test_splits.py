@@ -27,10 +27,10 @@ def test_folds_are_the_same_for_every_method_and_differ_by_seed(seam: Seam) -> N
         assert not set(trained) & set(tested)
         assert len(trained) + len(tested) == 36
         by_seed.setdefault(seed, []).append(tested)
-    for seed, tested in by_seed.items():
-        assert sorted(sum(tested, ())) == sorted(data.ids)  # each image once
+    for seed, parts in by_seed.items():
+        assert sorted(sum(parts, ())) == sorted(data.ids)  # each image once
         cuts = splits.splits(EmbeddedImages(data, seam.extract(data, TINY)), None, 3, seed)
-        assert tested == [tuple(split.test.ids) for split in cuts]
+        assert parts == [tuple(split.test.ids) for split in cuts]
     assert by_seed[5] != by_seed[6]
     heads = [one for one in report.predictions if one.method == "lr"]
     assert [one.ids for one in heads] == [tuple(data.ids)] * 2

@@ -160,7 +160,7 @@ def make(
     rows = [result_of(one, names, **(BASELINE if one.kind == "baseline" else {})) for one in found]
     scores = {("net", "logistic"): 0.88, ("net", "linear_svm"): 0.8}
     curves = {
-        "loss": (1.0, 0.5, float("nan")),
+        "loss": (float("nan"), 0.5, 0.45),
         "accuracy": (0.4, 0.6, 0.7),
         "val_loss": (1.1, 0.7, 0.6),
     }
@@ -191,7 +191,7 @@ def make(
             {"Processor": "abacus"},
         ),
         selection=selection,
-        histories=[History("net", 0, None, curves)] if baseline else [],
+        histories=fields.pop("histories", [History("net", 0, None, curves)] if baseline else []),
         baseline="Frozen network + Dense softmax" if baseline else "",
         **fields,
     )

@@ -49,7 +49,7 @@ def _images(folder: Path) -> Path:
         for position in range(PER_CLASS):
             name = FILES[position] if position < len(FILES) else f"{position}.jpg"
             if sources:
-                image = Image.open(sources[position])
+                image: Image.Image = Image.open(sources[position])
             else:
                 pixels = rng.integers(0, 120, (60, 80, 3), dtype=np.uint8)
                 pixels[..., number % 3] += 100

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from featx.evaluation.report import wording
+from featx.evaluation.report import pages, wording
 from featx.evaluation.report.findings import (
     Basis,
     CautionKind,
@@ -16,7 +18,7 @@ from featx.evaluation.report.findings import (
     bases,
 )
 from featx.evaluation.report.report import Report
-from featx.evaluation.results import ExtractionCost, Selection
+from featx.evaluation.results import ExtractionCost, History, Selection
 from featx.evaluation.scores.intervals import Interval, PairedTest
 from tests.evaluation.report.conftest import CACHED, MEASURED, leaks_of, make
 
@@ -58,6 +60,54 @@ def test_a_choice_on_training_images_is_judged_by_the_plain_p_value() -> None:
     assert found.selected is not None
     assert (found.difference.standing, found.difference.p_value) == (Standing.BETTER, 0.04)
     assert found.selected.choice is Choice.CROSS_VALIDATION
+
+
+def history(*losses: float) -> list[History]:
+    return [History("net", 0, None, {"loss": losses})]
+
+
+@pytest.mark.parametrize(
+    ("losses", "words"),
+    [
+        ((1.0, 0.5, 0.46, 0.45), None),
+        ((1.0, 0.6, 0.45, 0.45), "from 0.600 to 0.450. Try twice the epochs (8)"),
+        ((1.0,), "was trained for a single epoch. Try twice the epochs (2)"),
+        ((1.0, float("nan")), "its training loss is not a number"),
+    ],
+)
+def test_a_baseline_that_has_not_converged_is_a_caution(
+    losses: tuple[float, ...], words: str | None
+) -> None:
+    report = make(histories=history(*losses))
+    kinds = [one.kind for one in report.findings.cautions]
+    assert kinds == ([] if words is None else [CautionKind.BASELINE_NOT_CONVERGED])
+    if words is not None:
+        assert words in report.verdict.cautions[0]
+    shown = io.StringIO()
+    Console(file=shown, width=400).print(report.table())
+    for caution in report.verdict.cautions:
+        assert f"Caution: {caution}" in " ".join(shown.getvalue().split())
+
+
+def test_a_baseline_no_better_than_the_largest_class_is_not_beaten() -> None:
+    report = make(shares=(0.9, 0.8, 0.0))
+    found = report.findings
+    assert found.difference is not None
+    assert found.difference.standing is Standing.BASELINE_AT_CHANCE
+    assert found.cautions[0].kind is CautionKind.BASELINE_AT_CHANCE
+    assert "so no difference is claimed" in report.verdict.points[0].text
+    shown = io.StringIO()
+    Console(file=shown, width=400).print(report.table())
+    assert "to\nbase" not in shown.getvalue()
+    assert "learned nothing" in shown.getvalue()
+    assert (
+        "points</b><span>to the Keras baseline" not in pages.both(report.to_dict())["report.html"]
+    )
+
+
+def test_one_seed_is_said_in_the_headline() -> None:
+    assert "; one seed)" in make().verdict.headline
+    assert "one seed" not in make(seeds=2).verdict.headline
 
 
 @pytest.mark.parametrize(

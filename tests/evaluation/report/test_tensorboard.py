@@ -43,7 +43,7 @@ def test_a_report_s_curves_and_embeddings(build: Callable[..., Report], tmp_path
     assert runs == ["baseline-net-seed_0", "learning_curve-net-logistic"]
     curve = next((tmp_path / "tb" / runs[0]).iterdir())
     losses = [e for e in read(curve)[1:] if e.summary.value[0].tag == "loss"]
-    assert [e.step for e in losses] == [1, 2]  # the third is no number
+    assert [e.step for e in losses] == [2, 3]  # the first is no number
 
     assert report.evidence is not None
     assert report.evidence.map is not None

@@ -96,8 +96,8 @@ def test_verdict_warns_of_untrained_weights_and_skipped_images(
         (SkippedImage("test", Failure("x.jpg", "TruncatedImageError", "ends early")),),
     )  # fmt: skip
     report = build(done=dataclasses.replace(MEASURED, untrained=True), images=images)
-    images.n_train.update(dict.fromkeys(images.classes, 1))  # type: ignore[attr-defined]
-    images.n_test.update(dict.fromkeys(images.classes, 33))  # type: ignore[attr-defined]
+    images.n_train.update(dict.fromkeys(images.classes, 1))
+    images.n_test.update(dict.fromkeys(images.classes, 33))
     untrained, skipped, few = report.verdict.cautions
     assert untrained.startswith("Untrained weights: net ran with random weights")
     assert skipped.startswith("1 image could not be used and was left out")

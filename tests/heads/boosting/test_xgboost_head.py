@@ -88,7 +88,7 @@ def test_xgboost_grows_on_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPat
 
     def grown(small_size: int) -> heads.XGBoostHead:
         head = heads.xgboost(n_estimators=2)
-        head.small_size = small_size  # type: ignore[misc]
+        head.small_size = small_size
         return head.fit(X, y)
 
     head = grown(100)
