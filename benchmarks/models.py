@@ -29,6 +29,7 @@ HERE = Path(__file__).resolve().parent
 SUFFIXES = {"keras": ".keras", "savedmodel": "", "onnx": ".onnx", "tflite": ".tflite"}
 EXPORTS = {
     "logistic": tuple(SUFFIXES),
+    "ridge": tuple(SUFFIXES),
     "mlp": ("onnx",),
     "xgboost": ("onnx",),
     "dense": ("onnx",),

@@ -12,6 +12,7 @@ MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
 LABELS = {
     "logistic": "logistic regression",
+    "ridge": "ridge regression",
     "mlp": "multi-layer perceptron",
     "xgboost": "XGBoost",
     "dense": "dense Keras head on features",

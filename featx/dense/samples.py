@@ -67,8 +67,9 @@ class Samples:
             each = weight.sum() / (len(classes) * np.bincount(codes, weights=weight))
         found = _checked_weights(weight * each[codes], len(weight))
         used = np.flatnonzero(found > 0)
-        if len(used) < len(found):
-            _check_classes(self.y[used], " with a weight above zero")
+        if len(used) == len(found):
+            return Samples(self.X, self.y, found, self.groups)
+        _check_classes(self.y[used], " with a weight above zero")
         groups = None if self.groups is None else self.groups[used]
         return Samples(self.X[used], self.y[used], found[used], groups)
 
@@ -122,6 +123,9 @@ def samples_of(
     y: ArrayLike,
     sample_weight: ArrayLike | None = None,
     groups: ArrayLike | None = None,
+    *,
+    batch: bool = False,
+    reset: bool = True,
 ) -> Samples:
     """Return what a head is fitted on.
 
@@ -138,6 +142,10 @@ def samples_of(
         Numbers of 0 or more.
     groups : array-like of shape (n,), optional
         Names or numbers.
+    batch : bool
+        Whether more samples come: these may then be few, and of one class.
+    reset : bool
+        Whether the estimator learns the number of features from these, as in scikit-learn.
 
     Raises
     ------
@@ -145,7 +153,7 @@ def samples_of(
         As `features_and_labels` does, also where the samples with a weight are of one class; a
         weight or a group is missing or not what it should be.
     """
-    values, labels = features_and_labels(estimator, X, y)
+    values, labels = features_and_labels(estimator, X, y, batch=batch, reset=reset)
     codes = None if groups is None else _checked_groups(groups, len(labels))
     if sample_weight is None:
         weight = np.ones(len(labels))
@@ -155,7 +163,8 @@ def samples_of(
         if len(used) < len(weight):
             values, labels, weight = values[used], labels[used], weight[used]
             codes = None if codes is None else codes[used]
-            _check_classes(labels, " with a weight above zero")
+            if not batch:
+                _check_classes(labels, " with a weight above zero")
     return _joined(values, labels, weight, codes)
 
 
@@ -198,18 +207,28 @@ def _all_different(values: NDArray[Any]) -> bool:
     return len(np.unique(rows)) == len(values)
 
 
+_CHECKED_AT_ONCE = 1 << 22  # numbers: a mask for all of a memory map could outgrow the memory
+
+
 def features_and_labels(
-    estimator: BaseEstimator, X: ArrayLike, y: ArrayLike
+    estimator: BaseEstimator,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    batch: bool = False,
+    reset: bool = True,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return X and y as arrays that a head can learn from.
+    """Return X and y as arrays that a head can learn from; `batch`, `reset` as in `samples_of`.
 
     Raises
     ------
     DatasetError
         Embeddings hold NaN or infinity (they are named), or there is one class only.
     """
-    options = {"dtype": [np.float64, np.float32], "ensure_min_samples": 2}
-    features, labels = validate_data(estimator, X, y, ensure_all_finite=False, **options)
+    options = {"dtype": [np.float64, np.float32], "ensure_min_samples": 1 if batch else 2}
+    features, labels = validate_data(
+        estimator, X, y, ensure_all_finite=False, reset=reset, **options
+    )
     missing = [i for i, label in enumerate(labels) if label is None]
     if missing:
         raise DatasetError(
@@ -218,14 +237,20 @@ def features_and_labels(
             "name or number for each embedding. Leave out those without."
         )
     check_classification_targets(labels)
-    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    step = max(1, _CHECKED_AT_ONCE // features.shape[1])
+    finite = [
+        np.isfinite(features[begin : begin + step]).all(axis=1)
+        for begin in range(0, len(features), step)
+    ]
+    bad = np.flatnonzero(~np.concatenate(finite))
     if len(bad):
         shown = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
         raise DatasetError(
             f"{len(bad)} of {len(features)} embeddings hold NaN or infinity (rows {shown}); a head "
             "needs finite numbers. Leave them out, or extract these images again."
         )
-    _check_classes(labels)
+    if not batch:
+        _check_classes(labels)
     return features, labels
 
 

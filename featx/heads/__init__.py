@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
 
 from featx.dense import DenseClassifier, Recipe
 from featx.errors import HeadError
@@ -14,6 +13,8 @@ from featx.formatting import did_you_mean
 from featx.heads.boosting.xgboost_head import XGBoostHead
 from featx.heads.folds import StratifiedFolds
 from featx.heads.logistic_head import LogisticHead
+from featx.heads.primal_svm import PrimalSVC
+from featx.heads.ridge_head import RidgeHead
 from featx.heads.sklearn_heads import CalibratedHead, MLPHead, NearestHead, ScaledHead
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "LogisticHead",
     "MLPHead",
     "NearestHead",
+    "PrimalSVC",
+    "RidgeHead",
     "ScaledHead",
     "StratifiedFolds",
     "XGBoostHead",
@@ -32,6 +35,7 @@ __all__ = [
     "logistic",
     "mlp",
     "nearest",
+    "ridge",
     "xgboost",
 ]
 
@@ -144,15 +148,30 @@ def linear_svm(
     class_weight : None, "balanced" or dict
         As in `logistic`.
     """
-    machine = LinearSVC(C=C, random_state=random_state, max_iter=5000)
+    machine = PrimalSVC(C=C, random_state=random_state, max_iter=5000)
     folds = StratifiedFolds(5, random_state)
     calibrated = CalibratedHead(machine, method="temperature", cv=folds, ensemble=False)
     steps = [("scale", StandardScaler()), ("svm", calibrated)]
     return ScaledHead(steps, class_weight=class_weight)
 
 
+def ridge(shrinkage: float | None = None, *, class_weight: Any = None) -> RidgeHead:
+    """Return ridge regression to the classes, in closed form from one pass over the rows.
+
+    For many rows and many classes, and where images keep arriving: `partial_fit` adds them.
+
+    Parameters
+    ----------
+    shrinkage : float, optional
+        0 < shrinkage < 1, the strength of the penalty; chosen by held-out rows unless given.
+    class_weight : None, "balanced" or dict
+        As in `logistic`.
+    """
+    return RidgeHead(shrinkage, class_weight=class_weight)
+
+
 HEADS: dict[str, Callable[..., Any]] = {
-    head.__name__: head for head in (logistic, mlp, xgboost, dense, nearest, linear_svm)
+    head.__name__: head for head in (logistic, ridge, mlp, xgboost, dense, nearest, linear_svm)
 }
 """Every head by name; each takes `random_state=` where it draws random numbers."""
 

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
-from sklearn.calibration import CalibratedClassifierCV
+from sklearn.calibration import (
+    CalibratedClassifierCV,
+    _CalibratedClassifier,
+    _TemperatureScaling,
+)
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from featx.dense import samples_of
 from featx.errors import DatasetError
@@ -92,7 +96,7 @@ class ScaledHead(Pipeline):
             There is one class only, features are not finite, or weights are not as above.
         """
         last = self.steps[-1][0]
-        given = {_WEIGHT: sample_weight, "groups": groups}
+        given: dict[str, Any] = {_WEIGHT: sample_weight, "groups": groups}
         for name in given:
             own = parameters.pop(f"{last}__{name}", None)
             given[name] = own if given[name] is None else given[name]
@@ -111,6 +115,27 @@ class ScaledHead(Pipeline):
         # Routed metadata came by the names of this method, and goes on by those of the steps.
         with config_context(enable_metadata_routing=False):
             return super().fit(values, found.y, **parameters)
+
+    def predict_proba(self, X: ArrayLike, **parameters: Any) -> NDArray[Any]:
+        """Return probabilities (n, n_classes), in blocks: X is never standardised as a whole."""
+        return _in_blocks(super().predict_proba, X, parameters)
+
+    def predict(self, X: ArrayLike, **parameters: Any) -> NDArray[Any]:
+        """Return the label of each sample, (n,), in blocks."""
+        return _in_blocks(super().predict, X, parameters)
+
+
+PREDICTED_AT_ONCE = 4096
+"""Samples in a block: how many changes nothing but the memory."""
+
+
+def _in_blocks(predict: Any, X: Any, parameters: dict[str, Any]) -> NDArray[Any]:
+    rows = isinstance(X, np.ndarray) or hasattr(X, "iloc")  # what can be cut
+    if not rows or np.ndim(X) != 2 or len(X) <= PREDICTED_AT_ONCE:
+        return predict(X, **parameters)
+    step = PREDICTED_AT_ONCE
+    parts = [predict(X[begin : begin + step], **parameters) for begin in range(0, len(X), step)]
+    return np.concatenate(parts)
 
 
 class NearestHead(KNeighborsClassifier):
@@ -190,10 +215,45 @@ class NearestHead(KNeighborsClassifier):
         self, X: Any = None, n_neighbors: int | None = None, return_distance: bool = True
     ) -> Any:
         """Return the nearest embeddings: all of them where fewer than asked for are different."""
+        check_is_fitted(self)
         wanted = self.n_neighbors if n_neighbors is None else n_neighbors
         if n_neighbors is None and X is not None:
             wanted = min(wanted, self.n_samples_fit_)
-        return super().kneighbors(X, wanted, return_distance)
+        plain = self.metric == "cosine" and self._fit_method == "brute"
+        if not plain or X is None or not 0 < wanted <= self.n_samples_fit_:
+            return super().kneighbors(X, wanted, return_distance)
+        values = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        distances, nearest = self._by_cosine(values, int(wanted))
+        return (distances, nearest) if return_distance else nearest
+
+    def _by_cosine(
+        self, X: NDArray[Any], wanted: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        """Return what scikit-learn's `kneighbors` does, by one product of matrices a block.
+
+        Similarities in the embeddings' own precision choose the neighbours, those in float64 are
+        their distances and their order.
+        """
+        lengths = np.linalg.norm(self._fit_X, axis=1)
+        lengths[lengths == 0] = 1
+        distances = np.empty((len(X), wanted))
+        nearest = np.empty((len(X), wanted), np.intp)
+        step = max(1, _SIMILARITIES // len(lengths))
+        for begin in range(0, len(X), step):
+            block = X[begin : begin + step]
+            alike = block @ self._fit_X.T
+            alike /= lengths
+            if wanted < len(lengths):
+                found = np.argpartition(alike, -wanted, axis=1)[:, -wanted:]
+            else:
+                found = np.tile(np.arange(wanted), (len(block), 1))
+            exact = _unit(block.astype(np.float64))
+            others = _unit(self._fit_X[found].astype(np.float64))
+            apart = np.maximum(1 - np.einsum("id,ijd->ij", exact, others), 0)
+            order = np.argsort(apart, axis=1, kind="stable")
+            distances[begin : begin + step] = np.take_along_axis(apart, order, axis=1)
+            nearest[begin : begin + step] = np.take_along_axis(found, order, axis=1)
+        return distances, nearest
 
     @property
     def _plain(self) -> bool:
@@ -224,7 +284,14 @@ class NearestHead(KNeighborsClassifier):
 
 
 class CalibratedHead(CalibratedClassifierCV):
-    """`CalibratedClassifierCV` that refuses a single class and features that are not finite."""
+    """`CalibratedClassifierCV` that refuses a single class and features that are not finite.
+
+    A temperature is fitted to the scores of as many folds of `StratifiedFolds` as hold
+    `enough_validation` samples, and the classifier once more to all samples.
+    """
+
+    enough_validation: ClassVar[int] = 2000
+    """More held-out samples only cost time: one number is fitted to them."""
 
     def fit(
         self,
@@ -261,13 +328,41 @@ class CalibratedHead(CalibratedClassifierCV):
         values, labels = found.X[repeated], found.y[repeated]
         weight = None if found.weight is None else found.weight[repeated]
         cv: Any = self.get_params(deep=False)["cv"]
-        if found.groups is not None and isinstance(cv, StratifiedFolds):
-            undivided = apart_where_alone(labels, found.groups[repeated])
-            self.cv = list(cv.split(values, labels, undivided))
+        if isinstance(cv, StratifiedFolds):
+            groups = None
+            if found.groups is not None:
+                groups = apart_where_alone(labels, found.groups[repeated])
+            splits = list(cv.split(values, labels, groups))
+            enough = -(-self.enough_validation // len(splits[0][1]))
+            one_number = self.method == "temperature" and not self.ensemble
+            if one_number and enough < len(splits):
+                return self._by_some(splits[:enough], values, labels, weight)
+            self.cv = splits
         try:
             return super().fit(values, labels, sample_weight=weight)
         finally:
             self.cv = cv
+
+    def _by_some(
+        self, splits: list[Any], X: NDArray[Any], y: NDArray[Any], weight: NDArray[Any] | None
+    ) -> CalibratedHead:
+        """Fit the temperature to the scores of some folds alone, the classifier to all samples."""
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        scores = []
+        for train, valid in splits:
+            part = None if weight is None else weight[train]
+            machine = clone(self.estimator).fit(X[train], y[train], sample_weight=part)
+            scores.append(machine.decision_function(X[valid]))
+        held = np.concatenate([valid for _, valid in splits])
+        temperature = _TemperatureScaling().fit(
+            np.concatenate(scores), codes[held], None if weight is None else weight[held]
+        )
+        machine = clone(self.estimator).fit(X, y, sample_weight=weight)
+        calibrated = _CalibratedClassifier(
+            machine, [temperature], classes=self.classes_, method="temperature"
+        )
+        self.calibrated_classifiers_ = [calibrated]
+        return self
 
     def __sklearn_tags__(self) -> Tags:
         return _single_label(super().__sklearn_tags__())
@@ -313,6 +408,15 @@ class MLPHead(MLPClassifier):
 
     def __sklearn_tags__(self) -> Tags:
         return _single_label(super().__sklearn_tags__())
+
+
+_SIMILARITIES = 1 << 24  # in a block: 64 MB of float32
+
+
+def _unit(X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return vectors of length 1; one of length 0 stays."""
+    length = np.linalg.norm(X, axis=-1, keepdims=True)
+    return X / np.where(length == 0, 1, length)
 
 
 def _votes(distances: NDArray[np.float64], weights: Any) -> NDArray[np.float64]:

@@ -13,7 +13,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from featx import heads
-from featx.dense import BatchNorm, DenseClassifier, Recipe
+from featx.dense import DEFAULT_RECIPE, BatchNorm, DenseClassifier, Recipe
+from featx.dense.classifier import default_recipe
 from featx.errors import DatasetError
 from tests.heads.blobs import blobs
 
@@ -26,6 +27,7 @@ QUICK = Recipe(
 )
 SMALL: dict[str, Any] = {
     "logistic": heads.logistic(),
+    "ridge": heads.ridge(),
     "mlp": heads.mlp((16,)),
     "xgboost": heads.xgboost(n_estimators=20, n_jobs=1),
     "dense": heads.dense(QUICK),
@@ -102,7 +104,7 @@ def test_same_seed_same_head(head: Any) -> None:
     np.testing.assert_array_equal(clone(head).fit(X, y).predict_proba(X), first)
 
 
-@pytest.mark.parametrize("name", sorted(set(SMALL) - {"nearest"}))
+@pytest.mark.parametrize("name", sorted(set(SMALL) - {"nearest", "ridge"}))
 def test_random_state_is_one_of_scikit_learns(name: str) -> None:
     X, y = blobs(noise=3.0)
     make = {**heads.HEADS, "xgboost": lambda **state: heads.xgboost(n_estimators=20, **state)}[name]
@@ -154,6 +156,7 @@ def test_a_class_absent_from_a_fold_is_not_an_error(head: Any) -> None:
     ("name", "grid"),
     [
         ("logistic", {"C": [0.01, 1.0]}),
+        ("ridge", {"shrinkage": [0.1, 0.5]}),
         ("mlp", {"mlp__alpha": [0.1, 1.0]}),
         ("xgboost", {"max_depth": [2, 3]}),
         ("dense", {"recipe": [QUICK, Recipe(epochs=1, layers=())]}),
@@ -165,3 +168,10 @@ def test_grid_search(name: str, grid: dict[str, list[Any]]) -> None:
     X, y = blobs()
     search = GridSearchCV(clone(SMALL[name]), grid, cv=2).fit(X, y)
     assert search.best_score_ > 0.8
+
+
+def test_batches_of_the_default_layers_grow_with_the_samples() -> None:
+    sizes = [default_recipe(n).batch_size for n in (600, 4_799, 9_600, 50_000, 10**6)]
+    assert sizes == [32, 32, 64, 256, 512]
+    assert default_recipe(600) == DEFAULT_RECIPE
+    assert default_recipe(50_000).learning_rate == pytest.approx(1e-3 * 8**0.5)

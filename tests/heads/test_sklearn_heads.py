@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 from sklearn.metrics import log_loss
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import LinearSVC
 
 from featx import heads
 from featx.errors import DatasetError
+from featx.heads import primal_svm, sklearn_heads
 from tests.heads.blobs import blobs
 
 
@@ -49,6 +52,60 @@ def test_probabilities_of_linear_svm_keep_the_order_of_its_scores() -> None:
     machine = head[-1].calibrated_classifiers_[0].estimator
     scores = machine.decision_function(head[:-1].transform(X))
     np.testing.assert_array_equal(head.predict_proba(X).argsort(), scores.argsort())
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("k", [2, 3])
+def test_a_machine_solved_in_the_primal_is_that_of_liblinear(
+    k: int, weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(primal_svm, "SMALL_SIZE", 0)
+    X, y = blobs(300, dim=20, k=k, noise=4.0)
+    X = X.astype(np.float64)
+    weight = np.random.default_rng(0).uniform(0.2, 2, 300) if weighted else None
+    ours = primal_svm.PrimalSVC(C=0.01).fit(X, y, weight)
+    exact = LinearSVC(C=0.01, tol=1e-9, max_iter=100_000, dual=False).fit(X, y, weight)
+    np.testing.assert_allclose(ours.coef_, exact.coef_, atol=2e-3 * np.abs(exact.coef_).max())
+    np.testing.assert_allclose(ours.decision_function(X), exact.decision_function(X), atol=5e-3)
+    np.testing.assert_array_equal(ours.predict(X), exact.predict(X))
+
+
+def test_one_temperature_needs_no_more_than_enough_samples() -> None:
+    X, y = blobs(400, dim=20, noise=4.0)
+    every, some = heads.linear_svm(), heads.linear_svm()
+    some[-1].enough_validation = 100
+    every.fit(X[:200], y[:200])
+    some.fit(X[:200], y[:200])
+    np.testing.assert_array_equal(some.predict(X), every.predict(X))
+    beta = [head[-1].calibrated_classifiers_[0].calibrators[0].beta_ for head in (every, some)]
+    assert beta[0] != beta[1], "not all folds were asked"
+    assert beta[1] == pytest.approx(beta[0], rel=0.5)
+
+
+def test_predictions_in_blocks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = blobs(90)
+    for head in (heads.linear_svm(), heads.mlp((8,))):
+        head.fit(X, y)
+        proba, names = head.predict_proba(X), head.predict(X)
+        monkeypatch.setattr(sklearn_heads, "PREDICTED_AT_ONCE", 7)
+        np.testing.assert_allclose(head.predict_proba(X), proba, rtol=1e-5)
+        np.testing.assert_array_equal(head.predict(X), names)
+        monkeypatch.undo()
+
+
+def test_neighbours_in_blocks_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sklearn_heads, "_SIMILARITIES", 500)
+    X, y = blobs(120, dim=30, noise=3.0)
+    X[7] = 0  # no direction
+    asked = np.concatenate([X[:20] + 0.1, np.zeros((1, 30), np.float32)])
+    head = heads.nearest(3).fit(X, y)
+    plain = KNeighborsClassifier(3, metric="cosine", weights="distance").fit(
+        X.astype(np.float64), y
+    )
+    ours, theirs = head.kneighbors(asked), plain.kneighbors(asked)
+    np.testing.assert_allclose(ours[0], theirs[0], atol=1e-12)
+    np.testing.assert_array_equal(ours[1][:20], theirs[1][:20])
+    np.testing.assert_allclose(head.predict_proba(asked[:20]), plain.predict_proba(asked[:20]))
 
 
 def test_nearest_is_blind_to_length() -> None:

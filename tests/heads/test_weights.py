@@ -28,6 +28,7 @@ WATCHED = Recipe((BatchNorm(momentum=0.9),), learning_rate=0.05, epochs=12, pati
 SMALL: dict[str, Any] = {
     "logistic": heads.logistic(),
     "logistic, C given": heads.logistic(C=0.1),
+    "ridge": heads.ridge(),
     "mlp": heads.mlp((16,)),
     "xgboost": heads.xgboost(n_estimators=20, n_jobs=1),
     "dense": heads.dense(WATCHED),

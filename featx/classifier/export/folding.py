@@ -45,7 +45,7 @@ def steps_of(head: Any) -> list[Step] | None:
         comes to no such layers.
     """
     kind = kind_of(head)
-    if kind == "logistic":
+    if kind in ("logistic", "ridge"):
         return [_two_columns(head.coef_.T, head.intercept_, "linear")]
     if kind == "linear_svm":
         return [_svm(head)]
@@ -109,7 +109,7 @@ def _on(tensor: Any, head: Any) -> Any:
         raise ExportError(
             f"{type(head).__name__} cannot be expressed as layers of a network, so it cannot "
             "be folded. "
-            "logistic, mlp, dense and linear_svm can; xgboost can be written as ONNX."
+            "logistic, ridge, mlp, dense and linear_svm can; xgboost can be written as ONNX."
             if not isinstance(head, XGBoostHead)
             else "trees are not layers of a network: xgboost can be written as ONNX alone, "
             "export(path, format='onnx')."

@@ -13,7 +13,6 @@ from sklearn.calibration import _CalibratedClassifier, _TemperatureScaling
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelBinarizer, StandardScaler
-from sklearn.svm import LinearSVC
 
 from featx.classifier.file import names, recipes
 from featx.dense import DEFAULT_RECIPE, DenseClassifier
@@ -23,12 +22,16 @@ from featx.heads import (
     LogisticHead,
     MLPHead,
     NearestHead,
+    PrimalSVC,
+    RidgeHead,
     ScaledHead,
     StratifiedFolds,
 )
 from featx.heads.boosting import checked_model, ubj
 from featx.heads.boosting.xgboost_head import XGBoostHead
 from featx.heads.kinds import kind_of
+from featx.heads.linear.rows import Sums
+from featx.heads.ridge_head import Kept
 
 
 def state_of(head: Any) -> HeadState | None:
@@ -62,6 +65,7 @@ def _logistic_state(head: LogisticHead) -> HeadState:
     metadata = {"kind": "logistic", "parameters": parameters(head), "C": float(head.C_)}
     metadata |= {"iterations": head.n_iter_, "converged": head.converged_}
     metadata["losses"] = [[C, loss] for C, loss in head.losses_.items()]
+    metadata["as_good"] = list(head.as_good_)
     return HeadState(metadata, {"coef": head.coef_, "intercept": head.intercept_})
 
 
@@ -72,10 +76,52 @@ def _logistic(state: HeadState, shape: Shape) -> LogisticHead:
     head.intercept_ = need(state, "intercept", outputs)
     head.C_ = float(number(state, "C"))
     head.losses_ = {float(C): float(loss) for C, loss in state.metadata["losses"]}
+    # Absent from files of version 0.1.
+    head.as_good_ = tuple(float(C) for C in state.metadata.get("as_good", ()))
     head.n_iter_, head.converged_ = (
         int(number(state, "iterations")),
         bool(state.metadata["converged"]),
     )
+    return _fitted(head, shape)
+
+
+def _ridge_state(head: RidgeHead) -> HeadState:
+    metadata: dict[str, Any] = {"kind": "ridge", "parameters": parameters(head)}
+    metadata |= {"shrinkage": head.shrinkage_, "temperature": head.temperature_}
+    metadata["losses"] = [[s, loss] for s, loss in head.losses_.items()]
+    arrays: dict[str, np.ndarray] = {"coef": head.coef_, "intercept": head.intercept_}
+    if head.arriving_ and head.sums_ is not None and head.kept_ is not None:
+        # What partial_fit goes on from.
+        sums, kept = head.sums_, head.kept_
+        upper = sums.squares[np.triu_indices(len(sums.origin))]
+        arrays |= {"origin": sums.origin, "squares": upper, "sums": sums.classes}
+        arrays |= {"counts": sums.counts, "kept": kept.X, "kept_weight": kept.weight}
+        arrays |= {"kept_codes": kept.codes.astype(np.int64), "kept_order": kept.order}
+    return HeadState(metadata, arrays)
+
+
+def _ridge(state: HeadState, shape: Shape) -> RidgeHead:
+    head = made(RidgeHead, state.metadata["parameters"])
+    outputs, k, d = _outputs(shape), len(shape.classes), shape.dim
+    head.coef_ = need(state, "coef", outputs, d)
+    head.intercept_ = need(state, "intercept", outputs)
+    head.shrinkage_ = float(number(state, "shrinkage"))
+    head.temperature_ = float(number(state, "temperature"))
+    head.losses_ = {float(s): float(loss) for s, loss in state.metadata["losses"]}
+    head.sums_, head.kept_ = None, None
+    head.arriving_ = "origin" in state.arrays
+    if head.arriving_:
+        sums = Sums(need(state, "origin", d).astype(np.float64), k)
+        sums.squares[np.triu_indices(d)] = need(state, "squares", d * (d + 1) // 2)
+        sums.classes += need(state, "sums", k, d)
+        sums.counts += need(state, "counts", k)
+        m = len(state.arrays.get("kept_codes", ()))
+        codes = need(state, "kept_codes", m, kinds="i")
+        if m and not (codes.min() >= 0 and codes.max() < k):
+            raise ModelFormatError("kept embeddings of a class that does not exist.")
+        weight, order = need(state, "kept_weight", m), need(state, "kept_order", m, kinds="u")
+        head.sums_ = sums
+        head.kept_ = Kept(need(state, "kept", m, d), codes, weight, order.astype(np.uint64))
     return _fitted(head, shape)
 
 
@@ -164,7 +210,7 @@ def _svm_state(head: Pipeline) -> HeadState:
 
 def _svm(state: HeadState, shape: Shape) -> Pipeline:
     outputs = _outputs(shape)
-    machine = _fitted(made(LinearSVC, state.metadata["parameters"]), shape)
+    machine = _fitted(made(PrimalSVC, state.metadata["parameters"]), shape)
     machine.coef_ = need(state, "coef", outputs, shape.dim)
     machine.intercept_ = need(state, "intercept", outputs)
     machine.n_iter_ = int(number(state, "iterations"))
@@ -172,7 +218,7 @@ def _svm(state: HeadState, shape: Shape) -> Pipeline:
     temperature.beta_ = float(need(state, "beta", 1)[0])
     folds = made(StratifiedFolds, state.metadata["folds"])
     calibration = made(dict, state.metadata["calibration"], "CalibratedHead")
-    unfitted = made(LinearSVC, state.metadata["parameters"])
+    unfitted = made(PrimalSVC, state.metadata["parameters"])
     head = _fitted(CalibratedHead(unfitted, cv=folds, **calibration), shape)
     if head.method != "temperature" or head.ensemble:
         raise ModelFormatError("a calibration of another kind.")
@@ -252,6 +298,7 @@ def _dense(state: HeadState, shape: Shape) -> DenseClassifier:
 
 _WRITERS: dict[str, Callable[[Any], HeadState]] = {
     "logistic": _logistic_state,
+    "ridge": _ridge_state,
     "mlp": _mlp_state,
     "linear_svm": _svm_state,
     "xgboost": _xgboost_state,
@@ -260,6 +307,7 @@ _WRITERS: dict[str, Callable[[Any], HeadState]] = {
 }
 _READERS: dict[str, Callable[[HeadState, Shape], Any]] = {
     "logistic": _logistic,
+    "ridge": _ridge,
     "mlp": _mlp,
     "linear_svm": _svm,
     "xgboost": _xgboost,

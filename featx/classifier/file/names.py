@@ -29,6 +29,8 @@ RECIPE_PARTS: dict[str, type] = {
 ESTIMATORS: dict[str, type] = {
     "CalibratedHead": heads.CalibratedHead,
     "LogisticHead": heads.LogisticHead,
+    "PrimalSVC": heads.PrimalSVC,
+    "RidgeHead": heads.RidgeHead,
     "ScaledHead": heads.ScaledHead,
     "StratifiedFolds": heads.StratifiedFolds,
 }

@@ -27,6 +27,7 @@ from tests.fakes import TINY
 
 FOLDABLE: dict[str, Callable[[], Any]] = {
     "logistic": lambda: heads.logistic(C=0.1),
+    "ridge": heads.ridge,
     "mlp": lambda: heads.mlp((9, 5)),
     "linear_svm": heads.linear_svm,
     "dense": lambda: heads.dense(Recipe((dense.BatchNorm(), dense.Dense(8)), epochs=2)),

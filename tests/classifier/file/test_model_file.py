@@ -56,6 +56,7 @@ DIM = 12
 SMALL_HEADS: dict[str, Callable[[], Any]] = {
     "logistic": lambda: heads.logistic(C=0.1),
     "logistic tuned": heads.logistic,
+    "ridge": heads.ridge,
     "mlp": lambda: heads.mlp((9, 5)),
     "xgboost": lambda: heads.xgboost(n_estimators=5),
     "nearest": heads.nearest,
