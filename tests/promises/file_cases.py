@@ -303,4 +303,4 @@ def the_content_decides(folder: Path) -> None:
     (folder / "a" / "notes.txt").write_bytes(b"words")
     features = extract(folder)
     assert features.ids == ["a/UPPER.JPG", "a/good.png", "a/no-suffix", "b/good.png"]
-    assert any("files that are not images (.txt)" in note for note in features.notes)
+    assert any("1 file that is not an image (.txt)" in note for note in features.notes)
