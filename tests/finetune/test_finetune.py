@@ -503,6 +503,7 @@ def test_errors_of_tensorflow_are_never_held_back(
     level: str, said: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", level)
+    caplog.set_level(logging.WARNING, "tensorflow")  # the command line raises it
     logger = logging.getLogger("tensorflow")
     with backend.tracing_unsaid():
         logger.warning("traced")
