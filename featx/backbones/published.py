@@ -75,24 +75,23 @@ PUBLISHED: dict[str, Published] = {
 }
 
 
+_SHOWN = ("name", "family", "side", "dim", "preprocessing")
+
+
 def facts(name: str) -> dict[str, str | int | float | bool | None]:
     """Return what helps to choose a network, by the name of the fact; None where it is not known.
 
     Returns
     -------
     dict
-        `name`, `pixels` (its side), `dim`, `family`, `preprocessing`, `top1` (percent),
+        `name`, `family`, `side`, `dim` and `preprocessing` as in `BACKBONES`, `top1` (percent),
         `parameters_m`, `size_mb`, and `on_disk`, whether its ImageNet weights are.
     """
     from featx.backbones.backbone import Backbone
 
     one, known = BACKBONES[name], PUBLISHED.get(name)
     return {
-        "name": one.name,
-        "pixels": one.side,
-        "dim": one.dim,
-        "family": one.family,
-        "preprocessing": one.preprocessing,
+        **{key: getattr(one, key) for key in _SHOWN},
         "top1": None if known is None else known.top1,
         "parameters_m": None if known is None else known.parameters_m,
         "size_mb": None if known is None else known.size_mb,

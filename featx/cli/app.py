@@ -284,7 +284,7 @@ def backbones(
         return
     listing = make_table("name", "pixels", "dim", "top-1 %", "par. M", "MB", "on disk")
     for one in found:
-        names = ("pixels", "dim", "top1", "parameters_m", "size_mb")
+        names = ("side", "dim", "top1", "parameters_m", "size_mb")
         figures = ("" if one[name] is None else str(one[name]) for name in names)
         listing.add_row(str(one["name"]), *figures, "yes" if one["on_disk"] else "")
     print_table(listing)
