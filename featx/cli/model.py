@@ -77,9 +77,9 @@ def train(
     from featx.datasets.groups import groups_of
     from featx.storage.output import check_new, check_target
 
+    groups = make_groups(groups_column, groups_pattern)
     check_target(out)  # before the work, not after it
     check_new(out, "the model", force)
-    groups = make_groups(groups_column, groups_pattern)
     estimator = heads.find(head)
     table: dict[str, Any] = {
         "path_column": path_column,

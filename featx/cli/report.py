@@ -82,6 +82,7 @@ def benchmark(
     from featx.evaluation import comparison
     from featx.storage.output import check_new
 
+    groups = make_groups(groups_column, groups_pattern)
     check_new(out / "report.json", "the report", force)
     found = comparison.benchmark(
         train,
@@ -92,7 +93,7 @@ def benchmark(
         epochs=epochs,
         seeds=seeds,
         folds=folds,
-        groups=make_groups(groups_column, groups_pattern),
+        groups=groups,
         class_weight=class_weight,
         leaks=leaks,
         evidence=evidence,

@@ -15,7 +15,7 @@ from PIL import Image
 
 import featx
 from featx.errors import BadImagesError
-from featx.images import decoding, formats, raw
+from featx.images import decoding, formats, raw, worker
 from tests.fakes import TINY, CountingRuntime
 from tests.images.test_kinds import EXACT, HEIC, needs_heif
 from tests.promises import images as made
@@ -107,12 +107,19 @@ def test_a_missing_package_is_not_remembered(
     """The good image beside it is computed and published; its neighbour waits for the package."""
     (tmp_path / "good.png").write_bytes(GOOD)
     paths = [tmp_path / "good.png", HEIC / "upright.heic"]
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
     with monkeypatch.context() as without:
         for name in ("pi_heif", "pillow_heif"):
             without.setitem(sys.modules, name, None)
+            # In the process that decodes, too, which looks where this one does.
+            (hidden / f"{name}.py").write_text("raise ImportError")
+        without.syspath_prepend(str(hidden))
+        worker.close()
         for _ in range(2):
             (failure,) = extract(paths, tmp_path / "cache").failures
             assert "pip install 'featx[heic]'" in failure.reason
+    worker.close()
     features = extract(paths, tmp_path / "cache")
     assert not features.failures
     np.testing.assert_allclose(features.X[1], rows_of(made.pixels()), rtol=1e-4, atol=1e-4)

@@ -280,7 +280,7 @@ def test_a_file_is_not_put_where_a_folder_is_or_none(
 def test_a_failed_export_leaves_the_old_file(
     images: Path, small: featx.Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*given: Any) -> None:
+    def full(*given: Any, **folders: Any) -> None:
         raise OSError(28, "No space left on device")
 
     model = trained(images, heads.logistic(C=0.1), backbone=small)
