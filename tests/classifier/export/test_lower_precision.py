@@ -118,7 +118,7 @@ def test_export_on_the_command_line_says_it_too(image_folder: Path, tmp_path: Pa
         head = heads.logistic(C=1.0)
         model = ImageClassifier(lower("bfloat16"), head, examples=examples).fit(image_folder)
         model.save(tmp_path / "m.featx")
-        words = ["export", str(tmp_path / "m.featx"), str(tmp_path / "m.keras")]
+        words = ["export", str(tmp_path / "m.featx"), str(tmp_path / "m.keras"), "--force"]
         result = CliRunner().invoke(app.app, words)
         assert result.exit_code == 0, result.output
         text = " ".join(result.output.split())
