@@ -195,7 +195,10 @@ def test_flowers_in_int8(datasets: Path, tmp_path: Path, caplog: pytest.LogCaptu
         pytest.skip(reason)
     images = featx.Dataset.from_folder(datasets / "flowers" / "test")
     some = images.subset(range(0, len(images), 8))
-    model = ImageClassifier(backbone, heads.logistic(C=0.01)).fit(some)
+    try:
+        model = ImageClassifier(backbone, heads.logistic(C=0.01)).fit(some)
+    except RuntimeUnavailableError as error:  # of a processor whose kernels round more
+        pytest.skip(str(error))
     found = verify_parity(model, some)
     assert found.holds, str(found)
     assert found.precision == "int8"
