@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from joblib import Parallel, delayed
-from scipy.special import expit, logsumexp, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
+from scipy.special import logsumexp
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx.dense import samples_of
 from featx.dense.samples import Samples
 from featx.heads.folds import StratifiedFolds, can_be_folded
+from featx.heads.linear.answers import LinearAnswers
 from featx.heads.linear.few import Few
 from featx.heads.linear.losses import Loss, Sigmoid, Softmax
 from featx.heads.linear.rows import Rows, Standardised, scores_of, sums_of
@@ -238,7 +238,7 @@ class _Search:
         return tuple(found)
 
 
-class LogisticHead(ClassifierMixin, BaseEstimator):
+class LogisticHead(LinearAnswers, BaseEstimator):
     """L2 logistic regression on standardised features, C chosen by stratified cross-validation.
 
     C is the candidate with the lowest mean log loss over the folds; log loss is smoother than
@@ -382,22 +382,3 @@ class LogisticHead(ClassifierMixin, BaseEstimator):
         curvature = search.curvature(best, folds[0].split.loss.columns)
         whole = [fold for fold in folds if fold.every_class and C in fold.models]
         return C, (whole[0].split.original(whole[0].models[C]) if whole else None, curvature)
-
-    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
-        """Return scores (n, n_classes), or (n,) for two classes, above 0 for the second."""
-        check_is_fitted(self)
-        values = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
-        scores = scores_of(values, self.coef_.T, self.intercept_)
-        return scores[:, 0] if len(self.classes_) == 2 else scores
-
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Return probabilities (n, n_classes), columns in the order of `classes_`."""
-        scores = self.decision_function(X)
-        if scores.ndim == 1:
-            return np.stack([expit(-scores), expit(scores)], axis=1)
-        return softmax(scores, axis=1)
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the most probable label of each sample, (n,)."""
-        best = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[best]

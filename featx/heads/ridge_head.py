@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import scipy.linalg
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, logsumexp, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from scipy.special import logsumexp
+from sklearn.base import BaseEstimator
 
 from featx.dense import samples_of
 from featx.errors import DatasetError, HeadError, OptionError
+from featx.heads.linear.answers import LinearAnswers
 from featx.heads.linear.few import Few
-from featx.heads.linear.rows import Moments, Rows, Sums, scores_of, sums_of
+from featx.heads.linear.rows import Moments, Rows, Sums, sums_of
 from featx.heads.threads import limited_threads
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Kept:
         return Kept(*(part[lowest] for part in both))
 
 
-class RidgeHead(ClassifierMixin, BaseEstimator):
+class RidgeHead(LinearAnswers, BaseEstimator):
     """Ridge regression to the classes, on standardised features, in closed form.
 
     Each class is regressed as 1 for its own samples and 0 for others, with one penalty: that of
@@ -276,25 +276,6 @@ class RidgeHead(ClassifierMixin, BaseEstimator):
             values = (kept.X[held] - moments.mean) / scale
             parts.append(_HeldOut(found, values, kept.codes[held], kept.weight[held]))
         return parts
-
-    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
-        """Return scores (n, n_classes), or (n,) for two classes, above 0 for the second."""
-        check_is_fitted(self, "coef_")
-        values = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
-        scores = scores_of(values, self.coef_.T, self.intercept_)
-        return scores[:, 0] if len(self.classes_) == 2 else scores
-
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Return probabilities (n, n_classes), columns in the order of `classes_`."""
-        scores = self.decision_function(X)
-        if scores.ndim == 1:
-            return np.stack([expit(-scores), expit(scores)], axis=1)
-        return softmax(scores, axis=1)
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the most probable label of each sample, (n,)."""
-        best = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[best]
 
 
 class _Regression:

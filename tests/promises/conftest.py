@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -59,3 +61,12 @@ def kept(tmp_path: Path) -> tuple[Path, Path, np.ndarray]:
     expected = stub.draw(tmp_path / "d", 12, seed=1)
     stub.extract(tmp_path / "d", tmp_path / "c")
     return tmp_path / "d", tmp_path / "c", expected
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Yield a folder that every user can reach, as pytest's own cannot."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)

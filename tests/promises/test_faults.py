@@ -9,10 +9,9 @@ import shutil
 import stat
 import subprocess
 import sys
-import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -266,15 +265,6 @@ def test_a_good_shard_that_comes_as_a_damaged_one_goes_stays(
     runtime = stub.Thumbnail()
     stub.extract(drawn, tmp_path / "cache", runtime)
     assert runtime.seen == 0
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """Yield a folder that every user can reach, as pytest's own cannot."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def can_mount() -> bool:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -196,15 +195,6 @@ def found(open_folder: Path) -> tuple[Path, Path, np.ndarray]:
     for path in [open_folder / "images", *(open_folder / "images").rglob("*")]:
         path.chmod(0o755)
     return open_folder / "images", open_folder / "work", expected
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """Yield a folder that every user can reach, as pytest's own cannot."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def named(work: Path, part: str) -> Path:

@@ -33,7 +33,7 @@ class Standing(StrEnum):
     """How the verdict's head stands to the baseline on the same backbone."""
 
     NOT_COMPARED = "not compared"
-    # There is a baseline, and it answers no better than one that names the largest class.
+    # There is a baseline, and it learned nothing: see `_learned_nothing`.
     BASELINE_AT_CHANCE = "baseline at chance"
     BETTER = "better"
     WORSE = "worse"
@@ -221,11 +221,10 @@ def findings(
     subject = head or rivals[0]
     rival = next((one for one in rivals if one.backbone == subject.backbone), None)
     difference, selected = None, None
-    chance = _largest_class(images)
     if head is not None:
         # Picked on the very images that score it: only then do the other tries count against it.
         picked_here = not selection.folds and sum(one.kind == "head" for one in found) > 1
-        difference = _difference(head, rival, picked_here, chance)
+        difference = _difference(head, rival, picked_here, _losses(rival, histories), images)
         selected = _selected(head, found, selection)
     return Findings(
         subject.backbone,
@@ -234,7 +233,7 @@ def findings(
         selected,
         (
             *_cautions(found, extractions, images, head),
-            *_training(rivals, histories, images, chance),
+            *_training(rivals, histories, images),
             *_memory(subject, leaks),
             *_shared(subject, groups),
         ),
@@ -258,20 +257,45 @@ def _basis(done: ExtractionCost, estimated: bool) -> Basis:
     return Basis.ESTIMATED if estimated else Basis.UNKNOWN
 
 
-def _largest_class(images: Images) -> float:
-    """Return the accuracy of naming the largest class for every tested image."""
+def _losses(rival: Summary | None, histories: Sequence[History]) -> list[Sequence[float]]:
+    """Return the training losses of a baseline, by epoch, of each of its trainings."""
+    return [
+        one.curves["loss"]
+        for one in histories
+        if rival is not None and one.backbone == rival.backbone
+    ]
+
+
+def _guessing(images: Images) -> float:
+    """Return the log loss of giving every class the same probability, in nats."""
+    return math.log(max(2, len(images.classes)))
+
+
+def _learned_nothing(rival: Summary, losses: Sequence[Sequence[float]], images: Images) -> bool:
+    """Say whether a baseline is no better than guessing.
+
+    It is if its accuracy is no higher than that of naming the largest class for every tested image,
+    or its training loss ends no lower than that of equal probabilities.
+    """
     counts = images.n_test.values()
-    return max(counts, default=0) / max(1, sum(counts))
+    largest = max(counts, default=0) / max(1, sum(counts))
+    ends = [loss[-1] for loss in losses]
+    at_chance = bool(ends) and sum(ends) / len(ends) >= _guessing(images)
+    return rival.accuracy <= largest or at_chance
 
 
 def _difference(
-    head: Summary, rival: Summary | None, picked_here: bool, chance: float
+    head: Summary,
+    rival: Summary | None,
+    picked_here: bool,
+    losses: Sequence[Sequence[float]],
+    images: Images,
 ) -> Difference:
     test = head.versus
     p = head.adjusted_p if picked_here or test is None else test.p_value
     if rival is None or test is None or p is None:
         return Difference(Standing.NOT_COMPARED)
-    if rival.accuracy <= chance < head.accuracy:
+    if head.accuracy > rival.accuracy and _learned_nothing(rival, losses, images):
         return Difference(Standing.BASELINE_AT_CHANCE, rival.accuracy)
     holds_zero = test.interval.low <= 0 <= test.interval.high
     if p < SIGNIFICANT:
@@ -331,32 +355,27 @@ def _cautions(
 
 
 def _training(
-    rivals: Sequence[Summary], histories: Sequence[History], images: Images, chance: float
+    rivals: Sequence[Summary], histories: Sequence[History], images: Images
 ) -> list[Caution]:
     """Return what the baselines' accuracies and training losses say against them."""
     cautions = []
     for rival in rivals:
-        losses = [one.curves["loss"] for one in histories if one.backbone == rival.backbone]
+        losses = _losses(rival, histories)
         on, epochs = (rival.backbone,), len(losses[0]) if losses else None
-        if rival.accuracy <= chance:
+        after = sum(loss[-1] for loss in losses) / len(losses) if losses else None
+        if _learned_nothing(rival, losses, images):
+            kind = CautionKind.BASELINE_AT_CHANCE
             cautions.append(
-                Caution(
-                    CautionKind.BASELINE_AT_CHANCE,
-                    backbones=on,
-                    accuracy=rival.accuracy,
-                    epochs=epochs,
-                )
+                Caution(kind, backbones=on, accuracy=rival.accuracy, epochs=epochs, after=after)
             )
             continue
-        if epochs is None:
+        if epochs is None or after is None:
             continue
-        after = sum(loss[-1] for loss in losses) / len(losses)
         before = None
         if epochs > 1:
             half = -1 - max(1, epochs // 2)
             before = sum(loss[half] for loss in losses) / len(losses)
-        guessing = math.log(max(2, len(images.classes)))
-        if before is None or not before - after <= STILL_FALLING * guessing:  # NaN, too
+        if before is None or not before - after <= STILL_FALLING * _guessing(images):  # NaN, too
             kind = CautionKind.BASELINE_NOT_CONVERGED
             cautions.append(Caution(kind, backbones=on, epochs=epochs, before=before, after=after))
     return cautions

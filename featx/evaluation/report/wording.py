@@ -151,8 +151,8 @@ def _difference(found: Data) -> str:
         return "No Keras baseline was run beside it, so no difference is claimed."
     if standing is Standing.BASELINE_AT_CHANCE:
         return (
-            f"The Keras baseline gets {percent(found['baseline_accuracy'])}, no more than naming "
-            "the largest class every time: it learned nothing, so no difference is claimed."
+            f"The Keras baseline gets {percent(found['baseline_accuracy'])}, and learned "
+            "nothing: see the caution above. No difference is claimed."
         )
     low, high = points(found["interval"]["low"]), points(found["interval"]["high"])
     adjusted = ", adjusted for the number of heads" if found["adjusted"] else ""
@@ -283,9 +283,10 @@ def _baseline(found: Data) -> str:
         return f"The best baseline ran on {on}: {accuracy}."
     if found["kind"] == CautionKind.BASELINE_AT_CHANCE:
         after = "" if trained is None else f" after {epochs(trained)}"
+        loss = "" if found["after"] is None else f" and a training loss of {number(found['after'])}"
         return (
-            f"The baseline on {on} learned nothing{after}: with {accuracy} it is no better than "
-            "naming the largest class every time."
+            f"The baseline on {on} learned nothing{after}: with {accuracy}{loss} it is no better "
+            "than guessing (naming the largest class, or equal probabilities)."
         )
     if found["after"] is None:
         return f"The baseline on {on} diverged: its training loss is not a number."

@@ -95,7 +95,7 @@ def test_a_baseline_no_better_than_the_largest_class_is_not_beaten() -> None:
     assert found.difference is not None
     assert found.difference.standing is Standing.BASELINE_AT_CHANCE
     assert found.cautions[0].kind is CautionKind.BASELINE_AT_CHANCE
-    assert "so no difference is claimed" in report.verdict.points[0].text
+    assert "No difference is claimed" in report.verdict.points[0].text
     shown = io.StringIO()
     Console(file=shown, width=400).print(report.table())
     assert "to\nbase" not in shown.getvalue()
@@ -103,6 +103,16 @@ def test_a_baseline_no_better_than_the_largest_class_is_not_beaten() -> None:
     assert (
         "points</b><span>to the Keras baseline" not in pages.both(report.to_dict())["report.html"]
     )
+
+
+def test_a_baseline_whose_training_loss_is_that_of_guessing_is_not_beaten() -> None:
+    """As the demo's with random weights: 42 % of three classes, and a loss above ln 3."""
+    report = make(histories=history(1.8, 1.2, 1.1))
+    found = report.findings
+    assert found.difference is not None
+    assert found.difference.standing is Standing.BASELINE_AT_CHANCE
+    assert [one.kind for one in found.cautions] == [CautionKind.BASELINE_AT_CHANCE]
+    assert "a training loss of 1.100 it is no better than guessing" in report.verdict.cautions[0]
 
 
 def test_one_seed_is_said_in_the_headline() -> None:
