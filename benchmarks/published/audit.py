@@ -61,35 +61,35 @@ def run(datasets: Path, epochs: int | None, most: int) -> None:
     steps = _steps(datasets, epochs, most)
     assert list(steps) == step_names()
     for name, step in steps.items():
-        if name in _state(asked)["steps"]:
+        if name in state_of(STATE, asked)["steps"]:
             continue
         began, worked = time.perf_counter(), time.process_time()
         found = step()
         seconds, worked = time.perf_counter() - began, time.process_time() - worked
-        state = _state(asked)  # read again: another process may have measured another step
+        state = state_of(STATE, asked)  # read again: another process may have measured another step
         state["steps"][name] = {"found": found, "seconds": seconds, "processor_seconds": worked}
         state["steps"] = {key: state["steps"][key] for key in steps if key in state["steps"]}
         STATE.write_text(json.dumps(state, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         RESULTS.write_text(results.page(state, list(steps)), encoding="utf-8")
         print(f"{name}: {seconds:.0f} s, {worked:.0f} of a processor", flush=True)
         keras.backend.clear_session()
-    RESULTS.write_text(results.page(_state(asked), list(steps)), encoding="utf-8")
+    RESULTS.write_text(results.page(state_of(STATE, asked), list(steps)), encoding="utf-8")
 
 
-def _state(asked: dict[str, int | None]) -> dict[str, Any]:
+def state_of(path: Path, asked: dict[str, int | None]) -> dict[str, Any]:
     """Return what was measured so far, with the same arguments, versions and number of cores."""
     now = {
         "asked": asked,
         "versions": {"featx": featx.__version__, "keras": keras.__version__},
         "cores": os.cpu_count(),
     }
-    if not STATE.exists():
+    if not path.exists():
         return {**now, "steps": {}}
-    state: dict[str, Any] = json.loads(STATE.read_text(encoding="utf-8"))
+    state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     for what, value in now.items():
         if state[what] != value:
             raise SystemExit(
-                f"{STATE} is of a run with {what} {state[what]}, and this one has {value}: delete "
+                f"{path} is of a run with {what} {state[what]}, and this one has {value}: delete "
                 "it to measure all anew, or run with the same."
             )
     return state

@@ -20,7 +20,6 @@ from featx.errors import FeatxError
 
 # Another layer of another network in place of `mixed7`: about as far from the end.
 STAND_IN_LAYERS = {"mobilenet_v2": "block_12_add"}
-DRAWS = 3
 OWN_LAYERS = "its own layers on cached features"
 
 
@@ -40,6 +39,9 @@ class Options:
         The heads to choose among; all of them unless given.
     logs : Path or None
         Where the callbacks of a system write; a folder that is removed again unless given.
+    seed : int
+    draws : int
+        Random augmentations over which a claim on augmented images is averaged.
     """
 
     backbone: str | None = None
@@ -48,6 +50,7 @@ class Options:
     heads: Sequence[str] | None = None
     logs: Path | None = None
     seed: int = 0
+    draws: int = 3
 
 
 @dataclass(frozen=True)
@@ -192,9 +195,9 @@ def claim(
         chosen = parts.train.subset(random.permutation(len(parts.train))[:32])
         return found.score(chosen), "on 32 of its training images"
     if system.scored_on == "augmented test":
-        scores = [augmented_score(found, parts.test, seed) for seed in range(DRAWS)]
+        scores = [augmented_score(found, parts.test, seed) for seed in range(options.draws)]
         spread = f"{min(scores):.3f} to {max(scores):.3f}"
-        return float(np.mean(scores)), f"mean of {DRAWS} random augmentations, {spread}"
+        return float(np.mean(scores)), f"mean of {options.draws} random augmentations, {spread}"
     return None, ""
 
 

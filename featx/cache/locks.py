@@ -28,11 +28,9 @@ except ImportError:  # Windows
 
 logger = logging.getLogger(__name__)
 
-# A lock that is requested without waiting answers at once; where a network's lock service is
-# dead, never.
-ANSWER_SECONDS = 2.0
 # How long others are waited for before it is said whom.
 SILENT_SECONDS = 5.0
+ANSWER_SECONDS = 2.0
 _BUSY = (errno.EWOULDBLOCK, errno.EACCES)
 
 
@@ -76,10 +74,19 @@ class Claims:
         The folder of the files, in a key's folder; it may be removed at any time.
     silent_seconds : float
         How long others are waited for before it is said whom.
+    answer_seconds : float
+        How long a lock is waited for that is requested without waiting: it answers at once or,
+        where a network's lock service is dead, never.
     """
 
-    def __init__(self, folder: Path, silent_seconds: float = SILENT_SECONDS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        silent_seconds: float = SILENT_SECONDS,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
         self._folder = folder
+        self._answer_seconds = answer_seconds
         self.silent_seconds = silent_seconds
         self._usable = fcntl is not None
         self._suspended: set[_Holder] = set()
@@ -93,7 +100,7 @@ class Claims:
         try:
             folders.refuse_links(self._folder.parent, self._folder)
             descriptor = self._opened(path)
-            error = _lock(descriptor)
+            error = _lock(descriptor, self._answer_seconds)
         except CacheSecurityError as raised:
             error = OSError(errno.ELOOP, str(raised))
         except OSError as raised:
@@ -226,7 +233,7 @@ def _is_suspended(pid: int) -> bool:
     return state in ("T", "t")
 
 
-def _lock(descriptor: int) -> OSError | None:
+def _lock(descriptor: int, seconds: float) -> OSError | None:
     """Return None if the lock was acquired, or else the reason."""
     answer: SimpleQueue[OSError | None] = SimpleQueue()
 
@@ -241,6 +248,6 @@ def _lock(descriptor: int) -> OSError | None:
     # A daemon: one that never comes back must not hold up the end of the process.
     threading.Thread(target=ask, name="featx-claim", daemon=True).start()
     try:
-        return answer.get(timeout=ANSWER_SECONDS)
+        return answer.get(timeout=seconds)
     except Empty:
         return TimeoutError("the lock did not answer")

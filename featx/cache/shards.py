@@ -117,6 +117,20 @@ def encode(block: Block, key: str) -> tuple[bytes, tuple[Block, Layout]]:
         "status": block.status,
         "failures": np.frombuffer(json.dumps(failures).encode("ascii"), "|u1"),
     }
+    try:
+        image = _image(block, key, values)
+    except (OSError, RuntimeError) as error:
+        # A file in memory: nothing else can fail.
+        raise MemoryError(f"no memory to lay out a block: {error}") from error
+    sealed = seal(image)
+    again, layout = decode(sealed, key, block_id(key, block.batch_size, block.sha256))
+    if not np.array_equal(again.features, values["features"], equal_nan=True):
+        raise CacheCorruptError("a shard built in memory did not read back as it was written")
+    return sealed, (again, layout)
+
+
+def _image(block: Block, key: str, values: dict[str, np.ndarray]) -> bytes:
+    """Return the HDF5 file of a block."""
     image = io.BytesIO()
     with _new_file(image) as file:
         file.attrs["format"] = FORMAT
@@ -131,11 +145,7 @@ def encode(block: Block, key: str) -> tuple[bytes, tuple[Block, Layout]]:
             file.create_dataset(
                 name, data=value, chunks=value.shape, fletcher32=True, fillvalue=fill
             )
-    sealed = seal(image.getvalue())
-    again, layout = decode(sealed, key, block_id(key, block.batch_size, block.sha256))
-    if not np.array_equal(again.features, values["features"], equal_nan=True):
-        raise CacheCorruptError("a shard built in memory did not read back as it was written")
-    return sealed, (again, layout)
+    return image.getvalue()
 
 
 def _new_file(image: io.BytesIO) -> Any:

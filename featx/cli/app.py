@@ -22,12 +22,16 @@ from featx.cli.options import (
     BatchSize,
     Cache,
     Dataset,
+    Decode,
     FollowLinks,
     Force,
     ImageFolder,
     ImageSize,
+    Layer,
     OnError,
     PathColumn,
+    Pooling,
+    Precision,
     Runtime,
     Suffix,
     Weights,
@@ -164,19 +168,10 @@ def extract(
     dataset: Dataset,
     backbone: BackboneName,
     weights: Weights = "imagenet",
-    layer: Annotated[
-        str | None, typer.Option(help="Layer whose output is used; the last by default.")
-    ] = None,
-    pooling: Annotated[
-        Literal["avg", "max", "none"], typer.Option(help="none: the output is flattened.")
-    ] = "avg",
-    precision: Annotated[
-        Literal["float32", "bfloat16", "float16", "int8"],
-        typer.Option(help="Number format the network computes in."),
-    ] = "float32",
-    decode: Annotated[
-        Literal["full", "scaled"], typer.Option(help="scaled: large JPEGs are decoded faster.")
-    ] = "full",
+    layer: Layer = None,
+    pooling: Pooling = "avg",
+    precision: Precision = "float32",
+    decode: Decode = "full",
     image_size: ImageSize = None,
     path_column: PathColumn = "path",
     label_column: Annotated[
@@ -207,15 +202,7 @@ def extract(
     from featx.datasets.dataset import as_dataset
     from featx.storage.output import check_new, check_target
 
-    chosen = make_backbone(
-        backbone,
-        weights,
-        image_size,
-        layer=layer,
-        pooling=None if pooling == "none" else pooling,
-        precision=precision,
-        decode=decode,
-    )
+    chosen = make_backbone(backbone, weights, image_size, layer, pooling, precision, decode)
     if out is not None:
         check_target(out)  # before the work, not after it
         check_new(out, "the feature file", force)

@@ -19,6 +19,7 @@ from featx.cli.options import (
     Cache,
     ClassWeight,
     Dataset,
+    Decode,
     FollowLinks,
     Force,
     GroupsColumn,
@@ -26,8 +27,12 @@ from featx.cli.options import (
     ImageFolder,
     ImageSize,
     LabelColumn,
+    Layer,
     OnError,
     PathColumn,
+    Pooling,
+    Precision,
+    Runtime,
     Suffix,
     Weights,
     WeightsFile,
@@ -54,6 +59,10 @@ def train(
     test: Annotated[str | None, typer.Option(help="Labelled images to test it on.")] = None,
     weights: Weights = "imagenet",
     image_size: ImageSize = None,
+    layer: Layer = None,
+    pooling: Pooling = "avg",
+    precision: Precision = "float32",
+    decode: Decode = "full",
     path_column: PathColumn = "path",
     label_column: LabelColumn = "label",
     image_folder: ImageFolder = None,
@@ -67,6 +76,7 @@ def train(
     follow_links: FollowLinks = False,
     cache: Cache = None,
     batch_size: BatchSize = None,
+    runtime: Runtime = "auto",
     on_error: OnError = "raise",
     force: Force = False,
 ) -> None:
@@ -93,12 +103,13 @@ def train(
     if class_weight is not None:
         estimator.set_params(class_weight=class_weight)
     began = time.perf_counter()
-    chosen = make_backbone(backbone, weights, image_size)
+    chosen = make_backbone(backbone, weights, image_size, layer, pooling, precision, decode)
     model = ImageClassifier(
         chosen,
         estimator,
         cache=cache,
         batch_size=batch_size,
+        runtime=runtime,
         on_error=on_error,
         examples=examples,
         progress=bool(ctx.obj),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -41,6 +41,17 @@ WeightsFile = Annotated[
 ImageSize = Annotated[
     int | None,
     typer.Option(min=1, help="Input height and width in pixels; by default the network's own."),
+]
+Layer = Annotated[str | None, typer.Option(help="Layer whose output is used; the last by default.")]
+Pooling = Annotated[
+    Literal["avg", "max", "none"], typer.Option(help="none: the output is flattened.")
+]
+Precision = Annotated[
+    Literal["float32", "bfloat16", "float16", "int8"],
+    typer.Option(help="Number format the network computes in."),
+]
+Decode = Annotated[
+    Literal["full", "scaled"], typer.Option(help="scaled: large JPEGs are decoded faster.")
 ]
 Cache = Annotated[
     Path | None,
@@ -80,12 +91,27 @@ FollowLinks = Annotated[
 ]
 
 
-def make_backbone(name: str, weights: str, image_size: int | None, **fields: Any) -> Backbone:
+def make_backbone(
+    name: str,
+    weights: str,
+    image_size: int | None,
+    layer: str | None,
+    pooling: str,
+    precision: str,
+    decode: str,
+) -> Backbone:
     """Return the backbone that these options ask for; "none" as weights means untrained."""
     from featx.backbones.backbone import Backbone
 
-    given = None if weights.lower() == "none" else weights
-    return Backbone(name, weights=given, image_size=image_size, **fields)
+    return Backbone(
+        name,
+        weights=None if weights.lower() == "none" else weights,
+        image_size=image_size,
+        layer=layer,
+        pooling=None if pooling == "none" else pooling,
+        precision=precision,
+        decode=decode,
+    )
 
 
 def make_groups(column: str | None, pattern: str | None) -> str | re.Pattern[str] | None:

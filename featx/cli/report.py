@@ -12,6 +12,7 @@ from featx.cli.options import (
     BatchSize,
     Cache,
     ClassWeight,
+    Decode,
     FollowLinks,
     Force,
     GroupsColumn,
@@ -19,8 +20,11 @@ from featx.cli.options import (
     ImageFolder,
     ImageSize,
     LabelColumn,
+    Layer,
     OnError,
     PathColumn,
+    Pooling,
+    Precision,
     Runtime,
     Suffix,
     Weights,
@@ -53,6 +57,10 @@ def benchmark(
     head: Heads = None,
     weights: Weights = "imagenet",
     image_size: ImageSize = None,
+    layer: Layer = None,
+    pooling: Pooling = "avg",
+    precision: Precision = "float32",
+    decode: Decode = "full",
     path_column: PathColumn = Options.path_column,
     label_column: LabelColumn = str(Options.label_column),
     image_folder: ImageFolder = None,
@@ -87,7 +95,10 @@ def benchmark(
     found = comparison.benchmark(
         train,
         test,
-        backbones=[make_backbone(name, weights, image_size) for name in backbone],
+        backbones=[
+            make_backbone(name, weights, image_size, layer, pooling, precision, decode)
+            for name in backbone
+        ],
         heads=head or None,
         baseline=baseline,
         epochs=epochs,

@@ -199,6 +199,7 @@ def _scanned(
     guard = EnvironmentGuard(store, backbone.side, backbone.precision)
     statistics, scans = Statistics(), 0
     while True:
+        claims = Claims(store.folder / "claims", answer_seconds=settings.lock_seconds)
         scan = scan_dataset(
             dataset,
             store,
@@ -206,7 +207,7 @@ def _scanned(
             guard,
             side=backbone.side,
             scaled=backbone.scaled,
-            claims=Claims(store.folder / "claims") if scans < _SCANS_WITH_CLAIMS else None,
+            claims=claims if scans < _SCANS_WITH_CLAIMS else None,
             progress=progress,
             stat_cache=stat_cache,
             settings=settings,

@@ -29,7 +29,7 @@ from featx.runtimes import Runtime
 from featx.storage import atomic, folders
 
 # Files that are read to learn which share of those never read before is cached under other names.
-_SAMPLE = 512
+SAMPLE = 512
 # Batches that the network is tried with, after one that it warms up with.
 _BATCHES = 4
 # A shard is this much larger than its embeddings: measured at 256 of them with 1,280 numbers each.
@@ -110,7 +110,7 @@ def estimate(
     root = _root(cache)
     store = Store(root, backbone.spec(), backbone.dim)
     fresh, unread = _lookup(dataset, store)
-    sample = unread[:: max(1, len(unread) // _SAMPLE)][:_SAMPLE]
+    sample = unread[:: max(1, len(unread) // SAMPLE)][:SAMPLE]
     uncached = [item for item in sample if not _is_cached(item, store)]
     share = len(uncached) / len(sample) if sample else 0.0
     missing = fresh + round(share * len(unread))
@@ -125,7 +125,7 @@ def estimate(
             if folder != store.folder:
                 runtimes.forget()  # it was started for a folder that is gone
                 network = sum(path.stat().st_size for path in folder.iterdir())
-        tried = uncached or list(dataset.items[:_SAMPLE])
+        tried = uncached or list(dataset.items[:SAMPLE])
         speed, dim = _tried(tried, backbone, engine)
         name, device = engine.name, engine.environment().get("device")
     grown = int(missing * dim * 4 * _OVERHEAD) + network

@@ -302,7 +302,7 @@ def publishable(entries: Sequence[Entry], features: np.ndarray, runtime: Runtime
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Computation:
     """What became of the misses of a dataset.
 
     Attributes
@@ -346,7 +346,7 @@ def compute(
     claims: Claims | None = None,
     bar: ProgressBar | None = None,
     settings: Settings = DEFAULT,
-) -> Outcome:
+) -> Computation:
     """Compute and publish misses; all that could be is durable when this returns.
 
     Parameters
@@ -392,7 +392,7 @@ def compute(
         if pipeline is not None:
             pipeline.close()
     if pipeline is None or network is None:
-        return Outcome(start_seconds=start_seconds, shortage=shortage)
-    return Outcome(
+        return Computation(start_seconds=start_seconds, shortage=shortage)
+    return Computation(
         pipeline.computed, network.dim, start_seconds, shortage, tuple(pipeline.overflowed)
     )

@@ -30,7 +30,7 @@ from featx.errors import (
 from featx.extraction import pipeline, probe
 from featx.extraction.assembler import Entry, Miss
 from featx.extraction.guard import EnvironmentGuard
-from featx.extraction.pipeline import Outcome
+from featx.extraction.pipeline import Computation
 from featx.extraction.progress import ProgressBar
 from featx.extraction.settings import DEFAULT, Settings
 from featx.images import decoding, raw
@@ -126,14 +126,14 @@ class ScanResult:
     ----------
     ledger : Ledger
         All images of the dataset; those before it ended early, where ``outcome.shortage`` is set.
-    outcome : Outcome
+    outcome : Computation
         What was computed.
     compute_seconds : float
         Wall time of the scan; 0 where nothing was computed.
     """
 
     ledger: Ledger
-    outcome: Outcome
+    outcome: Computation
     compute_seconds: float
 
 
@@ -208,7 +208,7 @@ def _computed(
     progress: bool,
     stat_cache: bool,
     settings: Settings,
-) -> Outcome:
+) -> Computation:
     """Fill the ledger, and compute and publish what is not cached."""
     known = KnownFiles(store.root, dataset.location if stat_cache else None)
     lookup = _Lookup(store, known, side, scaled)

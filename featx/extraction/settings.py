@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from featx.cache.locks import ANSWER_SECONDS
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -26,6 +28,8 @@ class Settings:
         many times what a block takes here, ...
     patience_seconds : float
         ... and this long where no block was computed here.
+    lock_seconds : float
+        How long the lock of a claim is waited for; without an answer none is asked for again.
     """
 
     block: int = 256
@@ -33,6 +37,7 @@ class Settings:
     largest: int = 1024
     patience: float = 3.0
     patience_seconds: float = 120.0
+    lock_seconds: float = ANSWER_SECONDS
 
 
 DEFAULT = Settings()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.svm import LinearSVC
@@ -23,9 +23,11 @@ class PrimalSVC(LinearSVC):
 
     liblinear takes a few rows at a time and needs ever more rounds of them: six fits of 50,000
     embeddings took 558 s. The objective is smooth in the weights, and the solver of `LogisticHead`
-    finds the same optimum in some dozens of passes. Up to `SMALL_SIZE` numbers, and for other
+    finds the same optimum in some dozens of passes. Up to `small_size` numbers, and for other
     losses and penalties, liblinear remains.
     """
+
+    small_size: ClassVar[int] = SMALL_SIZE
 
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: NDArray[np.float64] | None = None
@@ -33,7 +35,8 @@ class PrimalSVC(LinearSVC):
         """Fit the machine; the parameters are those of `sklearn.svm.LinearSVC.fit`."""
         size = np.size(X) if isinstance(X, np.ndarray) else 0
         plain = (self.loss, self.penalty, self.multi_class) == ("squared_hinge", "l2", "ovr")
-        if size <= SMALL_SIZE or not (plain and self.fit_intercept and self.intercept_scaling == 1):
+        plain = plain and self.fit_intercept and self.intercept_scaling == 1
+        if size <= self.small_size or not plain:
             super().fit(X, y, sample_weight)
             return self
         found: Any = validate_data(self, X, y, dtype=[np.float64, np.float32])

@@ -156,6 +156,9 @@ class NearestHead(KNeighborsClassifier):
         By how much the vote of each embedding is multiplied; None where all count alike.
     """
 
+    similarities: ClassVar[int] = 1 << 24
+    """As many are computed at once: 64 MB of float32."""
+
     def __init__(
         self,
         n_neighbors: int = 5,
@@ -238,7 +241,7 @@ class NearestHead(KNeighborsClassifier):
         lengths[lengths == 0] = 1
         distances = np.empty((len(X), wanted))
         nearest = np.empty((len(X), wanted), np.intp)
-        step = max(1, _SIMILARITIES // len(lengths))
+        step = max(1, self.similarities // len(lengths))
         for begin in range(0, len(X), step):
             block = X[begin : begin + step]
             alike = block @ self._fit_X.T
@@ -408,9 +411,6 @@ class MLPHead(MLPClassifier):
 
     def __sklearn_tags__(self) -> Tags:
         return _single_label(super().__sklearn_tags__())
-
-
-_SIMILARITIES = 1 << 24  # in a block: 64 MB of float32
 
 
 def _unit(X: NDArray[np.float64]) -> NDArray[np.float64]:

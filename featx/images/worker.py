@@ -102,23 +102,23 @@ class _Worker:
         )
 
     def answer(
-        self, request: Mapping[str, Any], content: bytes
+        self, request: Mapping[str, Any], content: bytes, clock_seconds: float
     ) -> tuple[dict[str, Any], bytearray]:
-        """Return what the process answers.
+        """Return what the process answers within seconds by the clock.
 
         Raises
         ------
         ImageError
             It came to its end.
         """
-        watch = threading.Timer(CLOCK_SECONDS, self._stop_late)
+        watch = threading.Timer(clock_seconds, self._stop_late)
         watch.daemon = True
         watch.start()
         try:
             write(cast(RawIOBase, self.process.stdin), request, content)
             return read(cast(RawIOBase, self.process.stdout))
         except (EOFError, OSError, ValueError) as error:
-            raise self._end() from error
+            raise self._end(clock_seconds) from error
         finally:
             watch.cancel()
             watch.join()
@@ -127,12 +127,12 @@ class _Worker:
         self.late = True
         self.process.kill()
 
-    def _end(self) -> ImageError:
+    def _end(self, clock_seconds: float) -> ImageError:
         """Return the error for the image at which the process ended."""
         code = self.process.wait()
         if self.late:
             return ImageLimitError(
-                f"not decoded within {CLOCK_SECONDS:.0f} seconds; run again when the machine is "
+                f"not decoded within {clock_seconds:.0f} seconds; run again when the machine is "
                 "less busy, or save it as PNG or JPEG"
             )
         if code > 0:
@@ -187,7 +187,7 @@ _workers: set[_Worker] = set()
 _idle: list[_Worker] = []
 
 
-def ask(request: Mapping[str, Any], content: bytes) -> Answer:
+def ask(request: Mapping[str, Any], content: bytes, clock_seconds: float = CLOCK_SECONDS) -> Answer:
     """Return the answer of an idle process, or of a new one.
 
     Parameters
@@ -196,6 +196,8 @@ def ask(request: Mapping[str, Any], content: bytes) -> Answer:
         The arguments of ``decoding.decode_here``.
     content : bytes
         The image's file.
+    clock_seconds : float
+        How long it is waited for.
 
     Raises
     ------
@@ -204,7 +206,7 @@ def ask(request: Mapping[str, Any], content: bytes) -> Answer:
     """
     worker = _take()
     try:
-        answer = worker.answer(request, content)
+        answer = worker.answer(request, content, clock_seconds)
     except BaseException:
         with _lock:
             _workers.discard(worker)

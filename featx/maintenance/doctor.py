@@ -233,7 +233,7 @@ def _sync(trial: Path) -> Finding:
     return Finding("fsync", GOOD, text)
 
 
-def _locks(trial: Path, patience: float = 6.0) -> Finding:
+def _locks(trial: Path, patience: float = 6.0, program: str = _HOLDER) -> Finding:
     """Check that flock keeps processes apart; featx only saves double work by it."""
     harmless = "embeddings are right all the same, but processes may compute a block twice"
     if atomic.fcntl is None:
@@ -241,7 +241,7 @@ def _locks(trial: Path, patience: float = 6.0) -> Finding:
     _write_new(trial / "lock", b"")
     holders = [
         subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _HOLDER, trial / "lock", str(HOLDS)],
+            [sys.executable, "-I", "-S", "-c", program, trial / "lock", str(HOLDS)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for _ in range(HOLDERS)

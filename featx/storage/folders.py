@@ -13,7 +13,6 @@ from featx.errors import CacheSecurityError
 # What file systems raise that cannot sync a folder; they have no more durability to give.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EROFS)
 # Windows has no descriptors of folders.
-_DESCRIPTORS = os.unlink in os.supports_dir_fd
 
 
 def refuse_links(*folders: Path) -> None:
@@ -53,7 +52,7 @@ def entered(root: Path, folder: Path) -> Iterator[int | None]:
     OSError
         A folder on the way is a link, or not there.
     """
-    if not _DESCRIPTORS:
+    if os.unlink not in os.supports_dir_fd:
         yield None
         return
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC

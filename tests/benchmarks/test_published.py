@@ -182,7 +182,6 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     rows = keras.layers.BatchNormalization(name="norm")(rows)
     rows = keras.layers.Conv2D(8, 3, 2, name="last", kernel_initializer=drawn)(rows)
     monkeypatch.setitem(running.STAND_IN_LAYERS, "tiny", "middle")
-    monkeypatch.setattr(running, "DRAWS", 2)
     tf.config.run_functions_eagerly(True)
     yield Backbone.register("tiny", keras.Model(image, rows, name="tiny"), preprocessing="tf").name
     tf.config.run_functions_eagerly(False)
@@ -190,7 +189,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @SYSTEM
 def test_runs_as_published_and_corrected(system: System, small: Parts, tiny: str) -> None:
-    options = running.Options(backbone=tiny, weights=None, epochs=1)
+    options = running.Options(backbone=tiny, weights=None, epochs=1, draws=2)
     for which in ("published", "corrected"):
         model, line, right = running.fitted(_native(system), which, small, options)
         assert right.shape == (6,)
@@ -328,8 +327,8 @@ def test_params_are_printed_beside_the_published_ones() -> None:
 def test_different_counts_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     system = SYSTEMS["trucks_mobilenet_v2"]
     wrong = replace(system, counts=replace(system.counts, total=1))
-    monkeypatch.setattr(command, "SYSTEMS", {"trucks_mobilenet_v2": wrong})
-    monkeypatch.setattr(sys, "argv", ["published", "--params"])
+    monkeypatch.setitem(SYSTEMS, "trucks_mobilenet_v2", wrong)
+    monkeypatch.setattr(sys, "argv", ["published", "trucks_mobilenet_v2", "--params"])
     with pytest.raises(SystemExit, match="not the published ones"):
         command.main()
 
@@ -382,20 +381,17 @@ def test_groups_are_merged_by_what_a_division_shows() -> None:
     assert groups.tolist() == [0, 1, 1, 2, 1]
 
 
-def test_steps_of_another_version_are_not_mixed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(audit, "STATE", tmp_path / "results.json")
-    asked = {"epochs": 1}
-    state = audit._state(asked)
-    audit.STATE.write_text(json.dumps(state), encoding="utf-8")
-    assert audit._state(asked) == state
+def test_steps_of_another_version_are_not_mixed(tmp_path: Path) -> None:
+    path, asked = tmp_path / "results.json", {"epochs": 1}
+    state = audit.state_of(path, asked)
+    path.write_text(json.dumps(state), encoding="utf-8")
+    assert audit.state_of(path, asked) == state
     with pytest.raises(SystemExit, match="asked"):
-        audit._state({"epochs": 2})
+        audit.state_of(path, {"epochs": 2})
     state["versions"]["keras"] = "2.0"
-    audit.STATE.write_text(json.dumps(state), encoding="utf-8")
+    path.write_text(json.dumps(state), encoding="utf-8")
     with pytest.raises(SystemExit, match="versions"):
-        audit._state(asked)
+        audit.state_of(path, asked)
 
 
 def test_the_head_is_tested_against_the_better_recipe() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,25 @@ def run(*args: str | Path, answer: str = "") -> Any:
     return result
 
 
-@pytest.fixture
-def cache(own_cache: Path, image_folder: Path) -> Path:
-    """Return a cache with 24 images, in three shards."""
+def fill(cache: Path, images: Path) -> Path:
     for label in ("blue", "green", "red"):
-        featx.extract(image_folder / label, TINY, progress=False)
-    return own_cache
+        featx.extract(images / label, TINY, cache=cache, progress=False)
+    return cache
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache with 24 images, in three shards, that no test changes."""
+    return fill(
+        tmp_path_factory.mktemp("filled") / "cache",
+        draw_folder(tmp_path_factory.mktemp("images") / "images"),
+    )
+
+
+@pytest.fixture
+def cache(own_cache: Path, filled: Path) -> Path:
+    """Return a copy of the filled cache."""
+    return shutil.copytree(filled, own_cache)
 
 
 def shards_of(cache: Path) -> list[Path]:
@@ -118,8 +132,9 @@ def test_verify_recomputes_embeddings(cache: Path) -> None:
 
 
 def test_verify_prints_which_embeddings_it_cannot_recompute(
-    cache: Path, image_folder: Path, tmp_path: Path
+    own_cache: Path, image_folder: Path, tmp_path: Path
 ) -> None:
+    fill(own_cache, image_folder)
     image_folder.rename(tmp_path / "moved")
     result = run("cache", "verify", "--recompute", "5")
     assert result.exit_code == 1, result.output
@@ -242,7 +257,7 @@ def test_a_damaged_key_is_reported(cache: Path, tmp_path: Path) -> None:
     assert run("cache", "verify").exit_code == 0
 
 
-@pytest.mark.parametrize("command", ["verify", "compact"])
+@pytest.mark.parametrize("command", ["verify", "compact --grace 0"])
 def test_one_network_that_cannot_be_read_does_not_hide_the_others(
     command: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,7 +275,7 @@ def test_one_network_that_cannot_be_read_does_not_hide_the_others(
         check(store)
 
     monkeypatch.setattr(Store, "verify", refuse)
-    result = run("cache", command)
+    result = run("cache", *command.split())
     assert result.exit_code == 1
     assert "format 2" in result.stderr
     assert re.search(r"shards intact, 0 damaged|in total", result.stdout)

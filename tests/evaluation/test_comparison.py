@@ -106,6 +106,8 @@ def test_flowers_with_real_weights(datasets: Path, tmp_path: Path) -> None:
         backbones=["mobilenet_v2"],
         heads=["logistic"],
         baseline=False,
+        leaks=False,
+        evidence=False,
         cache=tmp_path / "cache",
         progress=False,
     )

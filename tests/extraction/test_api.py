@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -419,7 +420,9 @@ def test_copies_that_were_read_before_are_asked_room_for_once(
     for i in range(600):
         image = np.full((32, 32, 3), 10 + 10 * (i % 20), np.uint8)
         Image.fromarray(image).save(tmp_path / f"{i}.png")
-    monkeypatch.setattr("featx.cache.stat_index.RACY_NS", -(10**18))  # as if they were of long ago
+    monkeypatch.setattr(
+        "featx.extraction.scan.now_ns", lambda: time.time_ns() + 10**12
+    )  # as if they were of long ago
     extract(tmp_path)
 
     class Small:

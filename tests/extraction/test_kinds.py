@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -136,7 +137,9 @@ def test_what_an_older_version_refused_is_read(
         older.setattr(formats, "PILLOW_FORMATS", ("PNG", "JPEG"))
         (failure,) = extract(paths, tmp_path / "cache").failures
         assert failure.error == "NotAnImageError"
-    monkeypatch.setattr("featx.cache.stat_index.RACY_NS", -(10**18))  # found by its stat
+    monkeypatch.setattr(
+        "featx.extraction.scan.now_ns", lambda: time.time_ns() + 10**12
+    )  # found by its stat
     features = extract(paths, tmp_path / "cache")
     assert not features.failures
     np.testing.assert_allclose(features.X[1], rows_of(made.pixels()), rtol=1e-4, atol=1e-4)
@@ -169,7 +172,7 @@ def test_other_refusals_are_remembered(tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_preview_that_an_older_version_embedded_is_not_served(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featx.cache.stat_index.RACY_NS", -(10**18))
+    monkeypatch.setattr("featx.extraction.scan.now_ns", lambda: time.time_ns() + 10**12)
     (tmp_path / name).write_bytes(made.raw_photograph(made.MAKE, made.SUBIFDS))
     with monkeypatch.context() as older:
         older.setattr(raw, "kind_of", lambda *_: None)

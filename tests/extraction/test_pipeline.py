@@ -71,7 +71,7 @@ def misses(images: list[np.ndarray | errors.ImageError]) -> Iterator[Miss]:
 
 def write(
     store: Store, runtime: Runtime, images: list[np.ndarray | errors.ImageError]
-) -> pipeline.Outcome:
+) -> pipeline.Computation:
     guard = EnvironmentGuard(store, SIDE, "float32")
     return pipeline.compute(misses(images), lambda: runtime, store, SIDE, guard, settings=SMALL)
 

@@ -103,7 +103,7 @@ def test_what_others_compute_counts_when_it_arrives(
     monkeypatch.setattr(Claims, "take", lambda self, name: None)
     waiting, working = Counted(), Counted()
 
-    def compute(bar: Counted, claims: Claims | None) -> pipeline.Outcome:
+    def compute(bar: Counted, claims: Claims | None) -> pipeline.Computation:
         misses = ((Entry(str(i), of_content(one)), one) for i, one in enumerate(images))
         guard = EnvironmentGuard(store, 32, "float32")
         monkeypatch.setattr(guard, "wait", lambda seconds: True)  # as if it were known

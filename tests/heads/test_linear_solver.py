@@ -15,8 +15,9 @@ from sklearn.linear_model import LogisticRegression
 
 from featx import heads
 from featx.heads import logistic_head
-from featx.heads.linear import rows as rows_module
+from featx.heads.linear.losses import Softmax
 from featx.heads.linear.rows import Rows, Standardised, sums_of
+from featx.heads.linear.solver import Preconditioner, solve
 
 
 def _plain(n: int, d: int, k: int, seed: int, noise: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
@@ -91,18 +92,33 @@ def test_the_optimum_is_that_of_scikit_learn(name: str, dtype: Any) -> None:
     assert ours - theirs > -1e-6, "scikit-learn's at this tolerance is the optimum"
 
 
-def test_rows_larger_than_a_block_and_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of few rows, float32, standardised anew in every pass: the same model."""
-    X, codes = _plain(700, 50, 4, 0)
+@pytest.mark.parametrize("n", [700, 50_000], ids=["in float64", "in float32"])
+def test_rows_larger_than_a_block_and_what_is_kept(n: int) -> None:
+    """Blocks of few rows, standardised anew in every pass: the same model."""
+    X, codes = _plain(n, 50, 4, 0)
     X = X.astype(np.float32)
-    weight = np.random.default_rng(0).uniform(0.5, 2, 700)
-    whole = heads.logistic(C=0.1).fit(X, codes, sample_weight=weight)
-    monkeypatch.setattr(rows_module, "BLOCK_BYTES", 64 * 50 * 4)
-    monkeypatch.setattr(rows_module, "KEPT_BYTES", 0)
-    monkeypatch.setattr(rows_module, "_KEPT_SIZE", 0)
-    blocks = heads.logistic(C=0.1).fit(X, codes, sample_weight=weight)
-    np.testing.assert_allclose(blocks.predict_proba(X), whole.predict_proba(X), atol=2e-4)
-    np.testing.assert_array_equal(blocks.predict(X), whole.predict(X))
+    weight = np.random.default_rng(0).uniform(0.5, 2, n)
+    which = np.arange(0, n, 2)
+    found = []
+
+    class Anew(Standardised):
+        kept_bytes = 0
+
+    for rows, made in (
+        (Rows(X, which, weight[which]), Standardised),
+        (Rows(X, which, weight[which], block_bytes=n * 20), Anew),
+    ):
+        loss = Softmax(codes[which], 4)
+        moments = sums_of(rows, codes[which], 4).moments()
+        scatter = moments.scatter / np.outer(moments.scale, moments.scale)
+        factor = Preconditioner(scatter, moments.total, 0.1 * loss.curvature)
+        standardised = made(rows, moments.mean, moments.scale)
+        found.append(solve(standardised, loss, 0.1, factor, (np.zeros((50, 4)), np.zeros(4))))
+    assert rows.dtype == (np.float64 if n == 700 else np.float32)
+    assert len(list(standardised.blocks())) >= 5
+    one, two = found
+    np.testing.assert_allclose(one.coef, two.coef, atol=2e-4 * np.abs(one.coef).max())
+    np.testing.assert_allclose(one.intercept, two.intercept, atol=2e-4)
 
 
 def test_moments_are_those_of_two_passes() -> None:
@@ -175,9 +191,9 @@ import sys, threading, time
 import numpy as np
 from featx import heads
 from featx.heads import logistic_head
-from featx.heads.linear import rows
+from featx.heads.linear.rows import Standardised
 
-rows.KEPT_BYTES = 0  # as for a matrix that memory would not hold
+Standardised.kept_bytes = 0  # as for a matrix that memory would not hold
 
 def anonymous():
     with open("/proc/self/status") as status:

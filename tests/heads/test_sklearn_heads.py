@@ -56,14 +56,14 @@ def test_probabilities_of_linear_svm_keep_the_order_of_its_scores() -> None:
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("k", [2, 3])
-def test_a_machine_solved_in_the_primal_is_that_of_liblinear(
-    k: int, weighted: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(primal_svm, "SMALL_SIZE", 0)
+def test_a_machine_solved_in_the_primal_is_that_of_liblinear(k: int, weighted: bool) -> None:
+    class Primal(primal_svm.PrimalSVC):
+        small_size = 0
+
     X, y = blobs(300, dim=20, k=k, noise=4.0)
     X = X.astype(np.float64)
     weight = np.random.default_rng(0).uniform(0.2, 2, 300) if weighted else None
-    ours = primal_svm.PrimalSVC(C=0.01).fit(X, y, weight)
+    ours = Primal(C=0.01).fit(X, y, weight)
     exact = LinearSVC(C=0.01, tol=1e-9, max_iter=100_000, dual=False).fit(X, y, weight)
     np.testing.assert_allclose(ours.coef_, exact.coef_, atol=2e-3 * np.abs(exact.coef_).max())
     np.testing.assert_allclose(ours.decision_function(X), exact.decision_function(X), atol=5e-3)
@@ -82,23 +82,23 @@ def test_one_temperature_needs_no_more_than_enough_samples() -> None:
     assert beta[1] == pytest.approx(beta[0], rel=0.5)
 
 
-def test_predictions_in_blocks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predictions_in_blocks_are_the_same() -> None:
     X, y = blobs(90)
+    many = np.tile(X, (1 + sklearn_heads.PREDICTED_AT_ONCE // 90, 1))
     for head in (heads.linear_svm(), heads.mlp((8,))):
         head.fit(X, y)
         proba, names = head.predict_proba(X), head.predict(X)
-        monkeypatch.setattr(sklearn_heads, "PREDICTED_AT_ONCE", 7)
-        np.testing.assert_allclose(head.predict_proba(X), proba, rtol=1e-5)
-        np.testing.assert_array_equal(head.predict(X), names)
-        monkeypatch.undo()
+        times = len(many) // 90
+        np.testing.assert_allclose(head.predict_proba(many), np.tile(proba, (times, 1)), rtol=1e-5)
+        np.testing.assert_array_equal(head.predict(many), np.tile(names, times))
 
 
-def test_neighbours_in_blocks_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sklearn_heads, "_SIMILARITIES", 500)
+def test_neighbours_in_blocks_are_those_of_scikit_learn() -> None:
     X, y = blobs(120, dim=30, noise=3.0)
     X[7] = 0  # no direction
     asked = np.concatenate([X[:20] + 0.1, np.zeros((1, 30), np.float32)])
     head = heads.nearest(3).fit(X, y)
+    head.similarities = 500  # blocks of four
     plain = KNeighborsClassifier(3, metric="cosine", weights="distance").fit(
         X.astype(np.float64), y
     )

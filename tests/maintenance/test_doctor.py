@@ -48,27 +48,24 @@ def test_links_that_replace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert doctor._links(tmp_path).state == POOR
 
 
-def test_locks_that_lock_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locks_that_lock_nothing(tmp_path: Path) -> None:
     """As on some network file systems: every process gets the lock at once."""
-    holder = doctor._HOLDER.replace("fcntl.flock(descriptor, fcntl.LOCK_EX)", "pass")
-    assert holder != doctor._HOLDER
-    monkeypatch.setattr(doctor, "_HOLDER", holder)
-    finding = doctor._locks(tmp_path)
+    program = doctor._HOLDER.replace("fcntl.flock(descriptor, fcntl.LOCK_EX)", "pass")
+    assert program != doctor._HOLDER
+    finding = doctor._locks(tmp_path, program=program)
     assert finding.state == FAIR
     assert "overlaps in 4 processes x 100 holds" in finding.text
 
 
-def test_locks_that_never_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_HOLDER", "import time; time.sleep(60)")
+def test_locks_that_never_answer(tmp_path: Path) -> None:
     began = time.monotonic()
-    finding = doctor._locks(tmp_path, patience=0.5)
+    finding = doctor._locks(tmp_path, 0.5, "import time; time.sleep(60)")
     assert time.monotonic() - began < 10
     assert (finding.state, "no answer" in finding.text) == (FAIR, True)
 
 
-def test_locks_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_HOLDER", "raise OSError(37, 'No locks available')")
-    finding = doctor._locks(tmp_path)
+def test_locks_that_are_refused(tmp_path: Path) -> None:
+    finding = doctor._locks(tmp_path, program="raise OSError(37, 'No locks available')")
     assert finding.state == FAIR
     assert "No locks available" in finding.text
 

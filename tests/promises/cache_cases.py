@@ -204,14 +204,15 @@ def no_claims(kept: Extracted, monkeypatch: pytest.MonkeyPatch, variant: str) ->
         shutil.rmtree(path, ignore_errors=True)
     if variant == "a file":
         (folder / "claims").write_bytes(b"")
+    elif variant == "no right":
+
+        def refuse(*_: object) -> int:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+        monkeypatch.setattr(locks.Claims, "_opened", refuse)
     else:
-        number = errno.EACCES if variant == "no right" else errno.ENOLCK
-
-        def refuse(*_: object) -> OSError:
-            return OSError(number, os.strerror(number))
-
-        monkeypatch.setattr(locks, "_lock", refuse)
-        monkeypatch.setattr(locks, "_BUSY", ())
+        answer = OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        monkeypatch.setattr(locks, "_lock", lambda *_: answer)
     extracted(kept, computed=14)
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import socket
+import time
 import types
 import unicodedata
 from collections.abc import Callable
@@ -116,7 +117,7 @@ def same_size_edit(folder: Path, monkeypatch: pytest.MonkeyPatch, variant: bool)
     path.write_bytes(one)
     before = path.stat()
     # As if long ago: otherwise the rule for fresh files alone would have it read again.
-    monkeypatch.setattr("featx.cache.stat_index.RACY_NS", -(10**18))
+    monkeypatch.setattr("featx.extraction.scan.now_ns", lambda: time.time_ns() + 10**12)
     first = extract(folder)
     path.write_bytes(two)
     if variant:

@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from featx.cache import locks as claims
 from featx.cache.locks import Claims
 from featx.extraction.settings import Settings
 
@@ -25,10 +25,8 @@ PROBES = 2
 WRITERS = 8
 
 
-@pytest.fixture(autouse=True)
-def answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine a lock may answer after more than two seconds, and is then gone without."""
-    monkeypatch.setattr(claims, "ANSWER_SECONDS", 60.0)
+# On a busy machine a lock may answer after more than two seconds, and is then gone without.
+Patient = partial(Claims, answer_seconds=60.0)
 
 
 def run_together(
@@ -123,22 +121,24 @@ def test_a_block_that_another_process_has_is_waited_for(tmp_path: Path) -> None:
     block = next((tmp_path / "calm").rglob("shards/*.h5")).stem
     key = next((tmp_path / "calm").glob("k-*")).name
     (tmp_path / "cache" / key).mkdir(parents=True)
-    claim = Claims(tmp_path / "cache" / key / "claims").take(block)
+    claim = Patient(tmp_path / "cache" / key / "claims").take(block)
     assert claim is not None
     (tmp_path / "cache" / "FEATX-CACHE.json").write_text('{"format": 1}\n')
-    features = stub.extract(drawn, tmp_path / "cache", settings=Settings(patience_seconds=0.3))
+    features = stub.extract(
+        drawn, tmp_path / "cache", settings=Settings(patience_seconds=0.3, lock_seconds=60.0)
+    )
     claim.release()
     np.testing.assert_array_equal(features.X, calm.X)
 
 
 def test_a_claim_is_taken_by_one(tmp_path: Path) -> None:
-    first = Claims(tmp_path / "claims").take("block")
+    first = Patient(tmp_path / "claims").take("block")
     assert first is not None
-    assert Claims(tmp_path / "claims").take("block") is None
-    other = Claims(tmp_path / "claims").take("other")
+    assert Patient(tmp_path / "claims").take("block") is None
+    other = Patient(tmp_path / "claims").take("other")
     assert other is not None
     first.release()
-    again = Claims(tmp_path / "claims").take("block")
+    again = Patient(tmp_path / "claims").take("block")
     assert again is not None
     again.release()
     again.release()
@@ -147,14 +147,14 @@ def test_a_claim_is_taken_by_one(tmp_path: Path) -> None:
 
 
 def test_claims_in_a_folder_that_cannot_be_written_are_all_granted() -> None:
-    closed = Claims(Path("/proc/featx/claims"))
+    closed = Patient(Path("/proc/featx/claims"))
     assert closed.take("block") is not None
     assert closed.take("block") is not None
 
 
 def test_a_claim_makes_no_cache_where_there_is_none(tmp_path: Path) -> None:
     """As where the cache was removed while it was used: nothing unmarked is made in its place."""
-    claim = Claims(tmp_path / "removed" / "k-0" / "claims").take("block")
+    claim = Patient(tmp_path / "removed" / "k-0" / "claims").take("block")
     assert claim is not None  # and the work goes on without it
     claim.release()
     assert not list(tmp_path.iterdir())
@@ -185,7 +185,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_suspended_process_is_not_waited_for(
     tmp_path: Path, holder: subprocess.Popen[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    ours = Claims(tmp_path / "claims")
+    ours = Patient(tmp_path / "claims")
     assert ours.take("block") is None
     holder.send_signal(signal.SIGSTOP)
     began = time.monotonic()
@@ -208,7 +208,7 @@ def test_a_suspended_process_is_not_waited_for(
 def test_who_is_waited_for_is_said(
     tmp_path: Path, holder: subprocess.Popen[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    ours = Claims(tmp_path / "claims", silent_seconds=0.1)
+    ours = Patient(tmp_path / "claims", silent_seconds=0.1)
     ours.wait({"block"}, lambda name: False, patience=1.0)
     name = f"process {holder.pid} on {socket.gethostname()}"
     assert [record.message for record in caplog.records] == [

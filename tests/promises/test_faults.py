@@ -45,7 +45,7 @@ def test_t5_every_call_fails_once_and_for_ever(
     small_blocks: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gather, "SHARE", 0)  # rows go to a file, as where memory is short
+    monkeypatch.setattr(gather, "free_memory", lambda: 0)  # rows go to a file
     images = tmp_path / "images"
     rows = stub.draw(images, 40, seed=5)
     truth = oracle.truth_of_files(images, rows)

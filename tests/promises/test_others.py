@@ -20,7 +20,6 @@ from featx.cache.locks import Claims
 from featx.extraction.settings import Settings
 from featx.maintenance import doctor
 from featx.maintenance.inventory import key_folders
-from featx.storage import folders
 
 from . import faults, oracle, stub, swaps
 from .processes import Processes
@@ -30,7 +29,7 @@ needs_root = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user"
 )
 needs_descriptors = pytest.mark.skipif(
-    not folders._DESCRIPTORS, reason="this system has no descriptors of folders"
+    os.unlink not in os.supports_dir_fd, reason="this system has no descriptors of folders"
 )
 INSIDE = ("", "shards", "claims", "quarantine")
 
@@ -114,7 +113,7 @@ def test_t31_the_harness_finds_a_path_that_is_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without descriptors of folders the same search finds a file that was replaced."""
-    monkeypatch.setattr(folders, "_DESCRIPTORS", False)
+    monkeypatch.setattr(os, "supports_dir_fd", set())
     stub.extract(DRAWN[:20], tmp_path / "filled")
     (key,) = key_folders(tmp_path / "filled")
     swaps.lure(tmp_path / "precious", key)

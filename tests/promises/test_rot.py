@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import random
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -21,6 +23,7 @@ from featx.datasets.dataset import Dataset
 from featx.datasets.items import Item
 from featx.extraction import api
 from featx.features import Features
+from featx.storage.checksummed import seal, unseal
 from featx.storage.interface import Stat, Storage
 from featx.storage.local import FolderStorage
 from featx.storage.memory import MemoryStorage
@@ -256,14 +259,13 @@ def test_t26_a_later_format_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in later.rglob("*") if path.is_file()} == before
 
 
-def test_t26_a_shard_of_a_later_format_is_refused_and_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_t26_a_shard_of_a_later_format_is_refused_and_left_alone(tmp_path: Path) -> None:
     root = find_root(tmp_path / "cache")
     store = Store(root, GOLDEN_SPEC)
-    with monkeypatch.context() as patch:
-        patch.setattr(shards, "FORMAT", 2)
-        content = shards.encode(block(10, 3), store.key)[0]
+    later = io.BytesIO(unseal(shards.encode(block(10, 3), store.key)[0], "shard"))
+    with h5py.File(later, "r+") as file:
+        file.attrs["format"] = 2
+    content = seal(later.getvalue())
     name = shards.block_id(store.key, 32, block(10, 3).sha256) + ".h5"
     (store.folder / "shards").mkdir(parents=True)
     (store.folder / "shards" / name).write_bytes(content)

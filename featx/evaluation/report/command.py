@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from featx import dense
 from featx.backbones.architectures import BACKBONES
 from featx.backbones.backbone import Backbone
 from featx.evaluation.protocol.options import Options
+
+FOLDER = "report"
+"""Where a report is to be saved that was not saved yet."""
 
 _DEFAULT = Options()
 _FLAGS = (
@@ -36,12 +39,8 @@ def command(train: Any, test: Any, backbones: Sequence[Backbone], options: Optio
         Those of the options, each in each of its precisions.
     """
     paths = all(_is_path(part) for part in (train, test) if part is not None)
-    shared = {(one.weights, one.image_size) for one in backbones}
-    plain = len(shared) == 1 and all(
-        one.name in BACKBONES
-        and one == Backbone(one.name, weights=one.weights, image_size=one.image_size)
-        for one in backbones
-    )
+    shared = {replace(one, name=backbones[0].name) for one in backbones}
+    plain = len(shared) == 1 and all(one.name in BACKBONES for one in backbones)
     seeds = np.asarray(options.seeds).tolist()
     cache = None if options.cache is None else str(options.cache)
     options = replace(options, seeds=seeds, cache=cache)
@@ -82,11 +81,10 @@ def _shell(train: Any, test: Any, backbones: Sequence[Backbone], options: Option
         words += ["--test", str(test)]
     for backbone in backbones:
         words += ["-b", backbone.name]
-    weights, size = backbones[0].weights, backbones[0].image_size
-    if weights != "imagenet":
-        words += ["--weights", "none" if weights is None else str(weights)]
-    if size is not None:
-        words += ["--image-size", str(size)]
+    for one in fields(Backbone):
+        value = getattr(backbones[0], one.name)  # they share all but their names
+        if one.name != "name" and value != one.default:
+            words += ["--" + one.name.replace("_", "-"), "none" if value is None else str(value)]
     for name in _names(options.heads) or ():
         words += ["--head", name]
     words += ["--epochs", str(options.epochs)] if options.baseline else ["--no-baseline"]
@@ -99,8 +97,7 @@ def _shell(train: Any, test: Any, backbones: Sequence[Backbone], options: Option
         words += ["--groups-pattern", options.groups.pattern]
     elif options.groups is not None:
         words += ["--groups-column", options.groups]
-    words += ["--out", "report"]
-    return shlex.join(words)
+    return shlex.join([*words, "--out", FOLDER])
 
 
 def _python(train: Any, test: Any, backbones: Sequence[Backbone], options: Options) -> str:
@@ -141,7 +138,19 @@ def _python(train: Any, test: Any, backbones: Sequence[Backbone], options: Optio
         shown["heads"] = "heads"
     listed = "".join(f", {key}={value}" for key, value in shown.items())
     call = f"featx.benchmark({', '.join(sets)}, backbones={list(backbones)!r}{listed})"
-    return "\n".join([*_imports(call), *told, f"report = {call}", "report.save('report')"])
+    return "\n".join([*_imports(call), *told, f"report = {call}", f"report.save({FOLDER!r})"])
+
+
+def saved_in(command: str, folder: Path) -> str:
+    """Return the command with the folder that its report is saved in."""
+    forms = {
+        f"--out {FOLDER}": f"--out {shlex.quote(str(folder))}",
+        f"report.save({FOLDER!r})": f"report.save({str(folder)!r})",
+    }
+    for unnamed, named in forms.items():
+        if command.endswith(unnamed):
+            return command.removesuffix(unnamed) + named
+    return command
 
 
 class _Name(str):

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featx.evaluation.report import document, files, pages, tensorboard, terminal, wording
+from featx.evaluation.report import command, document, files, pages, tensorboard, terminal, wording
 from featx.evaluation.report.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Report(Outcome):
             The folder cannot be made or written.
         """
         data = self.to_dict()
+        data["command"] = command.saved_in(data["command"], Path(directory))
         texts = {**pages.both(data), "report.json": files.strict(data)}
         return files.publish(Path(directory), texts)
 

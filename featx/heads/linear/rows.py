@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from scipy.linalg import blas
@@ -16,9 +16,6 @@ BLOCK_BYTES = 8 << 20
 """A block of rows: large enough for the matrix products, small enough for a processor's cache.
 
 Of 1 to 100 MB, 5 to 40 MB took the least processor time for 1,280 columns and 10 classes."""
-
-KEPT_BYTES = 1 << 30
-"""Standardised rows up to this size are kept; larger ones are made anew in every pass."""
 
 _KEPT_SIZE = 1_000_000  # numbers up to which float32 is computed in float64: it costs nothing there
 
@@ -34,6 +31,8 @@ class Rows:
         Ascending positions of the rows meant; all of them by default.
     weight : ndarray of float64, optional
         A weight for each row meant.
+    block_bytes : int
+        The size of a block in float32.
     """
 
     def __init__(
@@ -41,10 +40,12 @@ class Rows:
         X: NDArray[Any],
         which: NDArray[np.intp] | None = None,
         weight: NDArray[np.float64] | None = None,
+        block_bytes: int = BLOCK_BYTES,
     ) -> None:
         self._X = X
         self._which = which
         self.weight = weight
+        self.block_bytes = block_bytes
         self.n = len(X) if which is None else len(which)
         self.width = X.shape[1]
         small = X.dtype == np.float64 or self.n * self.width <= _KEPT_SIZE
@@ -62,7 +63,7 @@ class Rows:
 
     def blocks(self, rows: int | None = None) -> Iterator[tuple[slice, NDArray[Any]]]:
         """Yield the positions of each block among the rows meant, and its values as they come."""
-        step = rows or max(64, BLOCK_BYTES // (self.width * 4))
+        step = rows or max(64, self.block_bytes // (self.width * 4))
         for begin in range(0, self.n, step):
             part = slice(begin, min(begin + step, self.n))
             found = self._X[part] if self._which is None else self._X[self._which[part]]
@@ -181,7 +182,7 @@ def sums_of(rows: Rows, codes: NDArray[np.intp], n_classes: int, like: Sums | No
         Whose origin is taken.
     """
     sums = None if like is None else Sums(like.origin, n_classes)
-    for part, block in rows.blocks(max(64, 2 * BLOCK_BYTES // (4 * rows.width))):
+    for part, block in rows.blocks(max(64, 2 * rows.block_bytes // (4 * rows.width))):
         values = block.astype(rows.dtype, copy=False)
         if sums is None:
             sums = Sums(values.mean(axis=0, dtype=np.float64), n_classes)
@@ -199,13 +200,16 @@ class Standardised:
     mean, scale : ndarray of float64, shape (n_features,)
     """
 
+    kept_bytes: ClassVar[int] = 1 << 30
+    """Up to this size they are kept; more are made anew in every pass."""
+
     def __init__(self, rows: Rows, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> None:
         self.n, self.width, self.dtype = rows.n, rows.width, rows.dtype
         self.weight, self.total = rows.weight, rows.total
         self._rows = rows
         self._mean, self._scale = mean.astype(self.dtype), scale.astype(self.dtype)
         self._kept: NDArray[Any] | None = None
-        if rows.n * rows.width * np.dtype(self.dtype).itemsize <= KEPT_BYTES:
+        if rows.n * rows.width * np.dtype(self.dtype).itemsize <= self.kept_bytes:
             kept = np.empty((rows.n, rows.width), self.dtype)
             for part, block in self._made():
                 kept[part] = block
@@ -222,7 +226,7 @@ class Standardised:
         if self._kept is None:
             yield from self._made()
             return
-        step = max(64, BLOCK_BYTES // (self.width * self._kept.itemsize))
+        step = max(64, self._rows.block_bytes // (self.width * self._kept.itemsize))
         for begin in range(0, self.n, step):
             part = slice(begin, min(begin + step, self.n))
             yield part, self._kept[part]

@@ -228,7 +228,7 @@ def test_of_very_many_the_nearest_rows_are_compared(clean: Path, kind: str) -> N
 
 
 # As many of each kind as the figures in the documentation are of, in the long form.
-PLANTED = 100 if os.environ.get("FEATX_PROMISES") == "long" else 50
+PLANTED = 100 if os.environ.get("FEATX_PROMISES") == "long" else 25
 
 
 @pytest.mark.weights

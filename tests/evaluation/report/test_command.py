@@ -155,13 +155,29 @@ def test_the_printed_call_is_python_that_runs(
     )
 
 
-def test_a_network_of_one_s_own_is_to_be_registered_first(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(command, "BACKBONES", {})
-    found = command.command("x", None, [TINY], Options(heads=[]))
-    assert "# Register the network 'mobilenet_v2' first" in found
-    assert "report = featx.benchmark('x', backbones=[Backbone(name='mobilenet_v2'" in found
+def test_a_network_of_one_s_own_is_to_be_registered_first() -> None:
+    import keras
+
+    image = keras.Input((8, 8, 3))
+    own = Backbone.register("own", keras.Model(image, keras.layers.Conv2D(2, 3)(image)))
+    found = command.command("x", None, [own], Options(heads=[]))
+    assert "# Register the network 'own' first" in found
+    assert "report = featx.benchmark('x', backbones=[Backbone(name='own'" in found
+
+
+def test_the_network_s_options_have_flags_where_all_networks_share_them() -> None:
+    one = Backbone("resnet50", layer="conv4_block6_out", pooling="max", precision="bfloat16")
+    found = command.command("x", None, [one], Options(heads=[]))
+    assert "-b resnet50 --layer conv4_block6_out --pooling max --precision bfloat16 " in found
+    two = [one, Backbone("mobilenet_v2")]
+    assert "featx.benchmark('x', backbones=[" in command.command("x", None, two, Options(heads=[]))
+
+
+def test_the_command_names_the_folder_the_report_was_saved_in() -> None:
+    shell = command.command("x", None, [TINY], Options(heads=[]))
+    assert command.saved_in(shell, Path("my reports/1")).endswith(" --out 'my reports/1'")
+    python = command.command(np.zeros((2, 4, 4, 3)), None, [TINY], Options(heads=[]))
+    assert command.saved_in(python, Path("it's")).endswith('report.save("it\'s")')
 
 
 def test_command_keeps_weights_and_size() -> None:
