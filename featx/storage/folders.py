@@ -52,7 +52,7 @@ def entered(root: Path, folder: Path) -> Iterator[int | None]:
     OSError
         A folder on the way is a link, or not there.
     """
-    if os.unlink not in os.supports_dir_fd:
+    if not os.supports_dir_fd:  # as on Windows
         yield None
         return
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC

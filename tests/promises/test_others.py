@@ -29,7 +29,7 @@ needs_root = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user"
 )
 needs_descriptors = pytest.mark.skipif(
-    os.unlink not in os.supports_dir_fd, reason="this system has no descriptors of folders"
+    not os.supports_dir_fd, reason="this system has no descriptors of folders"
 )
 INSIDE = ("", "shards", "claims", "quarantine")
 
