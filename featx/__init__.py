@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from featx.datasets.dataset import Dataset
     from featx.dense import Recipe
     from featx.evaluation.comparison import benchmark
+    from featx.evaluation.saved_model import evaluate
     from featx.extraction.api import extract
     from featx.extraction.transformer import FeatureExtractor
     from featx.features import Features
@@ -40,6 +41,7 @@ _HOME = {
     "Recipe": "dense",
     "Runtime": "runtimes",
     "benchmark": "evaluation.comparison",
+    "evaluate": "evaluation.saved_model",
     "extract": "extraction.api",
     "load": "classifier.classifier",
     "load_unsafe_pickle": "classifier.classifier",
@@ -62,6 +64,7 @@ __all__ = [
     "benchmark",
     "dense",
     "errors",
+    "evaluate",
     "extract",
     "heads",
     "load",

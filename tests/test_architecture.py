@@ -42,7 +42,7 @@ EVALUATION: tuple[set[str], ...] = (
     {"protocol"},
     {"leaks", "evidence"},
     {"report"},
-    {"comparison"},
+    {"comparison", "saved_model"},
 )
 
 

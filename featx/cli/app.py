@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 import featx
 from featx.backend import hush_tensorflow
-from featx.cli import cache, doctor, model, report
+from featx.cli import cache, doctor, info, model, report
 from featx.cli.options import (
     BackboneName,
     BatchSize,
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from featx.features import Features
 
 # May stand anywhere on the line, not only before the command.
-_ANYWHERE = ("--debug", "--no-progress")
+_ANYWHERE = ("--debug", "--no-progress", "--quiet", "-q", "--verbose", "-v")
 
 
 class _Group(TyperGroup):
@@ -103,13 +103,13 @@ app = typer.Typer(
     cls=_Group,
     help="Image classifiers on the cached embeddings of a frozen network.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
 app.add_typer(cache.app, name="cache")
 app.command()(doctor.doctor)
-for command in (*report.COMMANDS, *model.COMMANDS):
+for command in (*report.COMMANDS, *model.COMMANDS, info.info):
     app.command()(command)
 
 
@@ -132,27 +132,37 @@ def _common(
     ctx: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and the log.")] = False,
     no_progress: Annotated[bool, typer.Option("--no-progress", help="No progress bars.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress bars, no warnings.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also say what is done.")
+    ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option("--version", "-V", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     hush_tensorflow()
-    ctx.obj = not no_progress and sys.stderr.isatty()
+    ctx.obj = not (no_progress or quiet) and sys.stderr.isatty()
     log = logging.StreamHandler()
     log.setFormatter(PrintableFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[log], force=True)
-    logging.getLogger("featx").setLevel(logging.DEBUG if debug else logging.WARNING)
+    level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
+    logging.getLogger("featx").setLevel(logging.DEBUG if debug else level)
     if not debug:  # it advises against training several small networks in one process
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    if quiet:
+        warnings.simplefilter("ignore")
     warnings.showwarning = lambda message, *_, **__: print_message(f"Warning: {message}")
 
 
 @app.command()
 def demo(
     ctx: typer.Context,
-    out: Annotated[Path, typer.Option(help="Folder for the images and the report.")] = Path(
-        "featx-demo"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the images and the report.")
+    ] = Path("featx-demo"),
 ) -> None:
     """Draw images of pipes, compare heads with a Keras head on them, and write the report."""
     from featx.demo import run
@@ -195,7 +205,9 @@ def extract(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only estimate the cost, from a short trial.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Also write one HDF5 file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Also write one HDF5 file.")
+    ] = None,
     force: Force = False,
 ) -> None:
     """Compute the embedding of each image once, and cache it."""

@@ -28,11 +28,13 @@ from featx.cli.options import (
     ImageSize,
     LabelColumn,
     Layer,
+    ModelFile,
     OnError,
     PathColumn,
     Pooling,
     Precision,
     Runtime,
+    Sha256,
     Suffix,
     Weights,
     WeightsFile,
@@ -46,15 +48,12 @@ if TYPE_CHECKING:
     from featx.classifier.classifier import ImageClassifier
     from featx.classifier.predictions import Prediction
 
-ModelFile = Annotated[Path, typer.Argument(help="A file written by `featx train`.")]
-Sha256 = Annotated[str | None, typer.Option(help="Refuse the file unless its sha256 is this one.")]
-
 
 def train(
     ctx: typer.Context,
     dataset: Dataset,
     backbone: BackboneName,
-    out: Annotated[Path, typer.Option(help="The model file, such as model.featx.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model file, such as model.featx.")],
     head: Annotated[str, typer.Option(help="logistic, mlp, xgboost, dense, ...")] = "logistic",
     test: Annotated[str | None, typer.Option(help="Labelled images to test it on.")] = None,
     weights: Weights = "imagenet",
@@ -113,7 +112,9 @@ def train(
         on_error=on_error,
         examples=examples,
         progress=bool(ctx.obj),
-    ).fit(images, groups=None if groups is None else groups_of(groups, dataset, images))
+    )
+    named = None if groups is None else groups_of(groups, dataset, images)
+    model.fit(images, groups=named)
     digest = model.save(out)
     if model.failures_:
         print_message("\n".join(f"Skipped {failure}" for failure in model.failures_))
@@ -127,8 +128,7 @@ def train(
         "file": f"{out} ({file_size(out.stat().st_size)})",
         "sha256": digest,
     }
-    if tested is not None:
-        pairs["accuracy"] = f"{model.score(tested):.4f} on {test}"
+    pairs["accuracy"] = _accuracy(model, images, named, tested, test)
     print_pairs(pairs)
     if not chosen.trained:
         print_message(
@@ -146,6 +146,10 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="Classes for each image.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Write a file: JSON by its suffix .json, else CSV."),
+    ] = None,
     explain: Annotated[
         Path | None, typer.Option(help="Folder for index.html: nearest images, activation maps.")
     ] = None,
@@ -160,40 +164,45 @@ def predict(
     sha256: Sha256 = None,
     weights: WeightsFile = None,
     cache: Cache = None,
+    batch_size: BatchSize = None,
+    runtime: Runtime = "auto",
+    force: Force = False,
 ) -> None:
     """Print the classes of images, a line per image, with the reason if it cannot be used."""
     from featx.classifier import predictions
     from featx.datasets.table import Columns
+    from featx.storage import atomic
+    from featx.storage.output import check_new, check_target
 
     if as_json and as_csv:
         raise typer.BadParameter("--json or --csv, not both.")
     if explain is not None:
         _check_folder(explain)
+    if out is not None:
+        as_json, as_csv = out.suffix.lower() == ".json", out.suffix.lower() != ".json"
+        check_target(out)
+        check_new(out, "the predictions", force)
     loaded = _loaded(model, sha256, weights, cache)
+    loaded.set_params(batch_size=batch_size, runtime=runtime)
     columns = Columns(path_column, None, image_folder, suffix)
     found = predictions.paths_of(paths, columns, follow_links=follow_links)
     k = min(top, len(loaded.classes_))
     made = _with_progress(predictions.predictions(loaded, found, k), len(found), bool(ctx.obj))
     if explain is not None:
         made = iter(_explained(loaded, list(made), explain))
-    bad = 0
-    if as_csv:
-        print_raw(predictions.as_csv(None, k))
-    lines = []
-    for one in made:
-        bad += bool(one.error)
-        if as_json:
-            lines.append(json.dumps(predictions.as_json(one), ensure_ascii=True))
-        elif as_csv:
-            print_raw(predictions.as_csv(one, k))
-        else:
-            print_line(_line(one))
-    if as_json:
-        print_raw("[" + ",\n ".join(lines) + "]")
+    bad: list[str] = []
+    lines = _lines(_noting_errors(made, bad), "json" if as_json else "csv" if as_csv else "", k)
+    if out is not None:
+        text = "\n".join([*lines, ""])
+        atomic.replace_all({out: text.encode("utf-8", "backslashreplace")})
+    else:
+        show = print_raw if as_json or as_csv else print_line
+        for line in lines:
+            show(line)
     if explain is not None:
         print_message(f"Explained: {explain / 'index.html'}")
     if bad:
-        print_message(f"{bad} of {len(found)} images cannot be used.")
+        print_message(f"{len(bad)} of {len(found)} images cannot be used.")
         if on_error == "raise":
             raise typer.Exit(1)
 
@@ -262,6 +271,26 @@ def serve(
             os._exit(0)
 
 
+def _accuracy(
+    model: ImageClassifier, images: Any, groups: Any, tested: Any, test: str | None
+) -> str:
+    """Return the accuracy on test images or, without them, on training images held out."""
+    from featx.evaluation.saved_model import cross_validated, evaluate
+
+    if tested is not None:
+        found = evaluate(model, tested)
+        low, high = found.interval.low, found.interval.high
+        return f"{found.scores.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}) on {test}"
+    held = cross_validated(model, images, groups)
+    if held is None:
+        return "not known: too few images of a class to hold some out; give --test"
+    low, high = held.interval.low, held.interval.high
+    return (
+        f"{held.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}) on training images held out "
+        f"in {held.folds} folds; copies were not looked for (featx benchmark does)"
+    )
+
+
 def _loaded(
     model: Path, sha256: str | None, weights: Path | None, cache: Path | None
 ) -> ImageClassifier:
@@ -276,6 +305,28 @@ def _with_progress(made: Iterator[Prediction], total: int, progress: bool) -> It
     from tqdm.auto import tqdm
 
     return iter(tqdm(made, total=total, desc="predict", unit="img"))
+
+
+def _noting_errors(made: Iterator[Prediction], bad: list[str]) -> Iterator[Prediction]:
+    """Yield the predictions, and put the names of images that cannot be used into a list."""
+    for one in made:
+        if one.error:
+            bad.append(one.image)
+        yield one
+
+
+def _lines(made: Iterator[Prediction], form: str, k: int) -> Iterator[str]:
+    """Yield the lines of a JSON list, of CSV, or for people."""
+    from featx.classifier import predictions
+
+    if form == "json":
+        objects = [json.dumps(predictions.as_json(one), ensure_ascii=True) for one in made]
+        yield "[" + ",\n ".join(objects) + "]"
+        return
+    if form == "csv":
+        yield predictions.as_csv(None, k)
+    for one in made:
+        yield predictions.as_csv(one, k) if form == "csv" else _line(one)
 
 
 def _line(one: Prediction) -> str:

@@ -84,6 +84,10 @@ OnError = Annotated[
     Literal["raise", "skip"], typer.Option(help="What to do with images that cannot be used.")
 ]
 
+ModelFile = Annotated[Path, typer.Argument(help="A file written by `featx train`.")]
+Sha256 = Annotated[str | None, typer.Option(help="Refuse the file unless its sha256 is this one.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
 Force = Annotated[bool, typer.Option("--force", help="Replace what is already at the target.")]
 
 FollowLinks = Annotated[

@@ -1,4 +1,4 @@
-"""The commands about reports: benchmark, and report, which renders one again or joins several."""
+"""The commands about reports: benchmark, evaluate, and report, which shows saved ones again."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Annotated, cast
 import typer
 
 from featx.cli.options import (
+    AsJson,
     BackboneNames,
     BatchSize,
     Cache,
     ClassWeight,
+    Dataset,
     Decode,
     FollowLinks,
     Force,
@@ -21,17 +23,20 @@ from featx.cli.options import (
     ImageSize,
     LabelColumn,
     Layer,
+    ModelFile,
     OnError,
     PathColumn,
     Pooling,
     Precision,
     Runtime,
+    Sha256,
     Suffix,
     Weights,
+    WeightsFile,
     make_backbone,
     make_groups,
 )
-from featx.cli.terminal import make_table, print_line, print_table
+from featx.cli.terminal import make_table, print_line, print_message, print_raw, print_table
 from featx.evaluation.protocol.options import Options
 
 Test = Annotated[str | None, typer.Option(help="Images to test on; by default cross-validation.")]
@@ -52,7 +57,9 @@ def benchmark(
     ctx: typer.Context,
     train: Annotated[str, typer.Argument(help="Labelled images: a folder or a CSV file.")],
     backbone: BackboneNames,
-    out: Annotated[Path, typer.Option(help="Folder for report.html, report.md and report.json.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for report.html, report.md and report.json.")
+    ],
     test: Test = None,
     head: Heads = None,
     weights: Weights = "imagenet",
@@ -138,6 +145,8 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
+            "--out",
+            "-o",
             help="Folder for the pages; if not given, DIR itself for one, and `comparison` for "
             "several.",
         ),
@@ -187,4 +196,63 @@ def _join(folders: list[Path], out: Path) -> None:
     print_line(f"Comparison: {out / 'comparison.html'}")
 
 
-COMMANDS = (benchmark, report)
+def evaluate(
+    ctx: typer.Context,
+    model: ModelFile,
+    dataset: Dataset,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for evaluation.html and evaluation.json."),
+    ] = None,
+    as_json: AsJson = False,
+    path_column: PathColumn = "path",
+    label_column: LabelColumn = "label",
+    image_folder: ImageFolder = None,
+    suffix: Suffix = "",
+    follow_links: FollowLinks = False,
+    sha256: Sha256 = None,
+    weights: WeightsFile = None,
+    cache: Cache = None,
+    batch_size: BatchSize = None,
+    runtime: Runtime = "auto",
+    on_error: OnError = "raise",
+    force: Force = False,
+) -> None:
+    """Score a trained model on labelled images that it was not trained on."""
+    from featx.classifier.classifier import load
+    from featx.evaluation.report import files
+    from featx.evaluation.saved_model import evaluate as score
+    from featx.storage.output import check_new
+
+    if out is not None:
+        check_new(out / "evaluation.json", "the evaluation", force)
+    loaded = load(model, sha256=sha256, weights=weights, cache=cache)
+    loaded.set_params(batch_size=batch_size, runtime=runtime, progress=bool(ctx.obj))
+    found = score(
+        loaded,
+        dataset,
+        name=model.name,
+        dataset=str(dataset),
+        on_error=on_error,
+        path_column=path_column,
+        label_column=label_column,
+        image_folder=image_folder,
+        suffix=suffix,
+        follow_links=follow_links,
+    )
+    if out is not None:
+        found.save(out)
+    if as_json:
+        print_raw(files.strict(found.to_dict()).rstrip())
+        return
+    print_line(found.headline)
+    print_table(found.table())
+    for caution in found.cautions:
+        print_message(f"Caution: {caution}")
+    for failure in found.failures:
+        print_message(f"Skipped {failure}")
+    if out is not None:
+        print_line(f"Report: {out / 'evaluation.html'}")
+
+
+COMMANDS = (benchmark, evaluate, report)

@@ -37,8 +37,10 @@ def check_runtime(runtime: str | Runtime) -> None:
         )
 
 
-# The runtime of the last call: the usual next one asks the same network for the test images.
+# The runtimes of the last calls, the newest last: the usual next call asks the same network for the
+# test images, and a program that asks two models in turn would start each of them anew.
 _last: dict[tuple[object, ...], Runtime] = {}
+_KEPT = 2  # networks are large
 # Those that somebody still has: threads that ask several networks in turn share them.
 _in_use: WeakValueDictionary[tuple[object, ...], Runtime] = WeakValueDictionary()
 # One start at a time: imports, Keras's building and the conversion are not made for several.
@@ -51,7 +53,7 @@ def start(
     runtime: str = "auto",
     folder: Path | None = None,
 ) -> Runtime:
-    """Return a runtime for the backbone, ready to run; the last one again if it is the same.
+    """Return a runtime for the backbone, ready to run; one of the last two again if it is the same.
 
     Parameters
     ----------
@@ -61,7 +63,8 @@ def start(
     runtime : {"auto", "keras", "openvino"}, default="auto"
         "auto" follows the rule that ``explain`` states.
     folder : Path, optional
-        Where the runtime may store what makes its next start faster, for this backbone alone.
+        Where the runtime may store what makes its next start faster. Its name is the key of the
+        backbone's cache, and so stands for its weights.
 
     Raises
     ------
@@ -70,19 +73,24 @@ def start(
     """
     check_runtime(runtime)
     with _starting:
-        # The folder stands for the weights too.
-        asked = (folder, backbone, batch_size, runtime, keras_backend())
+        # The folder's name stands for the weights too, in whichever cache it is.
+        key = None if folder is None else folder.name
+        asked = (key, backbone, batch_size, runtime, keras_backend())
         found = _in_use.get(asked)
-        forget()
+        _last.pop(asked, None)
+        for oldest in list(_last)[: 1 - _KEPT]:
+            del _last[oldest]  # before another takes memory
         if found is None:
             found = _started(backbone, batch_size, runtime, folder)
         if folder is not None:
+            if isinstance(found, OpenVINORuntime):
+                found.keep_in(folder)
             _last[asked] = _in_use[asked] = found
         return found
 
 
 def forget() -> None:
-    """Release the runtime that the next call would reuse, and its memory."""
+    """Release the runtimes that the next call would reuse, and their memory."""
     _last.clear()
 
 

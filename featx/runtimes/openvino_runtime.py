@@ -71,6 +71,7 @@ class OpenVINORuntime(Runtime):
             raise RuntimeUnavailableError(f"runtime='openvino': {reason}. Use runtime='keras'.")
         self.batch_size = batch_size or BATCH
         self._precision = backbone.precision
+        self._folder = folder
         self._model, self._quantizer, self._content = _network(backbone, core, folder)
         self._model.reshape([self.batch_size, backbone.side, backbone.side, 3])
         self._compiling = forking.lock()
@@ -91,6 +92,19 @@ class OpenVINORuntime(Runtime):
             raise
         finally:
             requests.put(request)
+
+    def keep_in(self, folder: Path) -> None:
+        """Store the converted network in another folder, too, from where it is stored already."""
+        if self._folder is None or folder == self._folder:
+            return
+        try:
+            if FolderStorage(folder.parent).exists(_name(folder)):
+                return
+            content = FolderStorage(self._folder.parent).try_read(_name(self._folder))
+            if content is not None:
+                FolderStorage(folder.parent).try_replace(_name(folder), bytes(content))
+        except OSError as error:  # it would only have saved time
+            logger.debug("the converted network is not stored: %s", error)
 
     def _here(self) -> _Compiled:
         """Return what this process compiled, which it does now where its parent did it."""
@@ -177,13 +191,17 @@ def refusal(backbone: Backbone) -> str | None:
     return None
 
 
+def _name(folder: Path) -> str:
+    """Return where the network is stored, from the cache folder: its key's folder may be a link."""
+    return f"{folder.name}/{KEPT_AS}"
+
+
 def _network(backbone: Backbone, core: Any, folder: Path | None) -> tuple[Any, str | None, Any]:
     """Return the network as an OpenVINO model, what quantised it, and what must live as long."""
     metadata = {"openvino": load().__version__, "side": backbone.side}
     path = None if folder is None else folder / KEPT_AS
-    # Below the cache folder, so that a key's folder that is a link is not followed.
     storage = None if folder is None else FolderStorage(folder.parent)
-    name = "" if folder is None else f"{folder.name}/{KEPT_AS}"
+    name = "" if folder is None else _name(folder)
     content = None if storage is None else storage.try_read(name)
     if content is not None:
         try:

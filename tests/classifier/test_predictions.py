@@ -38,7 +38,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = [*OPTIONS, "--out", folder / "m.featx", "--test", images, "--cache", folder / "cache"]
     out = run("train", images, *words)
     assert "blue, green, red" in out
-    assert re.search(r"^accuracy +1\.0000 on ", out, re.MULTILINE)
+    assert re.search(
+        r"^accuracy +1\.0000 \(95 % interval 0\.\d+ to 1\.0000\) on ", out, re.MULTILINE
+    )
     assert "sha256" in out
     return folder / "m.featx"
 

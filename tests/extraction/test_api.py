@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import featx
-from featx import Backbone, errors
+from featx import Backbone, Features, errors
 from featx.datasets.dataset import as_dataset
 from featx.extraction.settings import DEFAULT
 from featx.images import decoding
@@ -98,6 +98,19 @@ def test_renaming_moving_and_relabelling_cost_nothing(image_folder: Path) -> Non
     np.testing.assert_array_equal(row, before.X[before.ids.index("blue/00.png")])
 
 
+# 64 pixels leave a 2 x 2 map, in which maximum and mean differ.
+AT_64: dict[str, Any] = {"name": "mobilenet_v2", "weights": None, "image_size": 64}
+
+
+@pytest.fixture(scope="module")
+def kept_at_64(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Features]:
+    """Return a cache with the images of `draw_folder`, and their features."""
+    folder = tmp_path_factory.mktemp("kept")
+    images = draw_folder(folder / "images")
+    cache = folder / "cache"
+    return cache, featx.extract(images, Backbone(**AT_64), cache=cache, progress=False)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -110,13 +123,12 @@ def test_renaming_moving_and_relabelling_cost_nothing(image_folder: Path) -> Non
     ids=str,
 )
 def test_each_option_of_the_backbone_misses(
-    image_folder: Path, options: dict[str, Any], own_cache: Path
+    image_folder: Path, options: dict[str, Any], kept_at_64: tuple[Path, Features]
 ) -> None:
     """With the real network: another option must give other numbers, and not the kept ones."""
-    # 64 pixels leave a 2 x 2 map, in which maximum and mean differ.
-    base: dict[str, Any] = {"name": "mobilenet_v2", "weights": None, "image_size": 64}
-    first = featx.extract(image_folder, Backbone(**base), progress=False)
-    other = featx.extract(image_folder, Backbone(**(base | options)), progress=False)
+    cache, first = kept_at_64
+    backbone = Backbone(**(AT_64 | options))
+    other = featx.extract(image_folder, backbone, cache=cache, progress=False)
     assert other.report is not None
     assert other.report.computed == 24
     assert first.spec["key"] != other.spec["key"]

@@ -256,17 +256,17 @@ def test_the_next_call_gets_the_runtime_of_the_last(tmp_path: Path) -> None:
     other = start(TINY, 2, "keras", tmp_path)
     assert (other is first, other.batch_size) == (False, 2)
     assert start(TINY, 4, "keras", tmp_path) is first, "threads in turn share what is in use"
-    # Only one is kept that nobody uses: networks are large.
-    left = weakref.ref(other)
-    del other
+    # Two are kept that nobody uses, for two models that are asked in turn: networks are large.
+    kept = [weakref.ref(other), weakref.ref(first)]
+    del other, first
     gc.collect()
-    assert left() is None
-    last = weakref.ref(first)
-    del first
-    assert last() is not None
+    assert None not in [one() for one in kept]
+    start(TINY, 1, "keras", tmp_path)
+    gc.collect()
+    assert [one() is None for one in kept] == [True, False]
     forget()
     gc.collect()
-    assert last() is None
+    assert kept[1]() is None
     unkept = start(TINY, 4, "keras")
     assert start(TINY, 4, "keras") is not unkept, "no folder stands for its weights"
 

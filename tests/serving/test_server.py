@@ -332,8 +332,11 @@ main()
 """
 
 
-@pytest.mark.parametrize("body", [b"abc", None], ids=["held", "slow image"])
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("sign", "body"),
+    [(signal.SIGTERM, b"abc"), (signal.SIGTERM, None), (signal.SIGINT, b"abc")],
+    ids=["SIGTERM, held", "SIGTERM, slow image", "SIGINT, held"],
+)
 def test_t42_a_signal_ends_it_whatever_it_does(
     sign: signal.Signals, body: bytes | None, server: Server
 ) -> None:

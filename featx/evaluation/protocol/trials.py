@@ -100,12 +100,18 @@ class HeldOut:
 
     Attributes
     ----------
+    right : ndarray of bool, shape (n,)
     proba : ndarray of float64, shape (n, n_classes), or None
         Columns in the order of the classes.
     """
 
-    accuracy: float
+    right: np.ndarray
     proba: np.ndarray | None
+
+    @property
+    def accuracy(self) -> float:
+        """The share that is right."""
+        return float(self.right.mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -374,6 +380,6 @@ def cross_validate(
         order.append(score)
     positions = np.argsort(np.concatenate(order))
     return HeldOut(
-        accuracy=float(np.concatenate(right).mean()),
+        right=np.concatenate(right)[positions],
         proba=np.concatenate(proba)[positions] if proba else None,
     )

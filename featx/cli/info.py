@@ -1,0 +1,147 @@
+"""What a file or folder of featx is: a model, a feature file, a report, an evaluation, a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from featx.cli.options import AsJson
+from featx.cli.terminal import print_pairs, print_raw
+from featx.errors import FeatxError
+
+
+def info(
+    path: Annotated[
+        Path, typer.Argument(help="A model, a feature file, a report's folder or a cache.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a file or folder of featx holds; no network is started."""
+    found = facts(path)
+    if as_json:
+        print_raw(json.dumps(found, indent=1, ensure_ascii=True))
+        return
+    print_pairs({name: _text(value) for name, value in found.items()})
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """Return what a file or folder holds, by name.
+
+    Raises
+    ------
+    FeatxError
+        It is nothing that featx writes.
+    """
+    from featx.cache.location import MARKER
+
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path}.")
+    if (path / MARKER).is_file():
+        return _cache(path)
+    if (path / "report.json").is_file() or path.name == "report.json":
+        return _report(path)
+    if (path / "evaluation.json").is_file() or path.name == "evaluation.json":
+        return _evaluation(path)
+    if path.is_dir():
+        raise FeatxError(
+            f"{path} is a folder without {MARKER}, report.json or evaluation.json: neither a cache "
+            "nor a report."
+        )
+    with path.open("rb") as file:
+        is_hdf5 = file.read(8) == b"\x89HDF\r\n\x1a\n"
+    return _features(path) if is_hdf5 else _model(path)
+
+
+def _features(path: Path) -> dict[str, Any]:
+    from featx.features import Features
+    from featx.maintenance.inventory import options_of
+
+    found = Features.load(path)
+    return {
+        "kind": "features",
+        "images": len(found),
+        "width": int(found.X.shape[1]),
+        "classes": [str(name) for name in found.classes] if found.y is not None else None,
+        "failures": len(found.failures),
+        "backbone": found.spec["backbone"],
+        "options": options_of(found.spec),
+        "weights": found.spec["weights"],
+        "bytes": path.stat().st_size,
+    }
+
+
+def _model(path: Path) -> dict[str, Any]:
+    from featx.classifier.classifier import load
+    from featx.maintenance.inventory import options_of
+
+    found = load(path)
+    head = getattr(found.head_, "steps", [(None, found.head_)])[-1][1]
+    return {
+        "kind": "model",
+        "head": type(head).__name__,
+        "classes": [str(name) for name in found.classes_],
+        "backbone": found.spec_["backbone"],
+        "options": options_of(found.spec_),
+        "weights": found.spec_["weights"],
+        "width": found.dim_,
+        "stored images": sum(image is not None for image in found.examples_.images),
+        "bytes": path.stat().st_size,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+
+
+def _report(path: Path) -> dict[str, Any]:
+    from featx.evaluation.report import saved, wording
+
+    document = saved.read(path)
+    verdict = wording.verdict(document)
+    images = document["images"]
+    return {
+        "kind": "report",
+        "verdict": verdict.headline,
+        "cautions": list(verdict.cautions),
+        "images": f"{images['train']}{' -> ' + images['test'] if images['test'] else ''}",
+        "methods": [f"{one['backbone']} {one['method']}" for one in document["methods"]],
+        "created": document["created"],
+        "command": document["command"],
+    }
+
+
+def _evaluation(path: Path) -> dict[str, Any]:
+    from featx.storage import strict_json
+
+    file = path if path.is_file() else path / "evaluation.json"
+    try:
+        document = strict_json.loads(file.read_bytes())
+        names = ("model", "dataset", "headline", "cautions", "created")
+        return {"kind": "evaluation", **{name: document[name] for name in names}}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise FeatxError(f"{file} is not what `featx evaluate` writes: {error}.") from error
+
+
+def _cache(path: Path) -> dict[str, Any]:
+    from featx.cache.location import existing_root
+    from featx.maintenance.inventory import list_keys
+
+    root = existing_root(path)
+    assert root is not None  # its marker is there
+    stock = list_keys(root)
+    return {
+        "kind": "cache",
+        "networks": len(stock),
+        "embeddings": sum(entry.embeddings for entry in stock),
+        "bytes": sum(entry.bytes for entry in stock),
+        "details": f"featx cache ls --cache {path}",
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {one}" for name, one in value.items())
+    return "none" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,307 @@
+"""A trained model on labelled images: its scores with an interval, its classes, its mistakes."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featx import heads
+from featx.backbones.backbone import find_backbone
+from featx.classifier.classifier import ImageClassifier
+from featx.datasets.dataset import as_dataset
+from featx.errors import DatasetError, Failure
+from featx.evaluation.evidence import mistakes
+from featx.evaluation.protocol import plan, splits, trials
+from featx.evaluation.report import environment, files, pages
+from featx.evaluation.results import Predictions
+from featx.evaluation.scores import intervals, metrics
+from featx.evaluation.scores.intervals import Interval
+from featx.evaluation.scores.metrics import Scores
+from featx.formatting import counted, percent
+from featx.labels import class_order, labels_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a model scores on labelled images.
+
+    Attributes
+    ----------
+    model, dataset : str
+        What they are called.
+    head, backbone : str
+    classes : tuple of str
+        Those of the model, in its order.
+    answers : Predictions
+        The answer for each image.
+    scores : Scores
+    interval : Interval
+        The 95 % interval of the accuracy, images resampled.
+    failures : tuple of Failure
+        Images that cannot be used; they are not scored.
+    cautions : tuple of str
+        What to know before the figures are believed.
+    mistakes : tuple of (int, bytes)
+        Positions of the surest wrong answers, and small JPEGs of these images.
+    """
+
+    model: str
+    dataset: str
+    head: str
+    backbone: str
+    classes: tuple[str, ...]
+    answers: Predictions
+    scores: Scores
+    interval: Interval
+    failures: tuple[Failure, ...] = ()
+    cautions: tuple[str, ...] = ()
+    mistakes: tuple[tuple[int, bytes], ...] = ()
+    created: str = field(default_factory=environment.now)
+
+    def __repr__(self) -> str:
+        return f"<featx.Evaluation: {self.headline}>"
+
+    @property
+    def headline(self) -> str:
+        """The accuracy in a sentence."""
+        low, high = percent(self.interval.low), percent(self.interval.high)
+        many = counted(len(self.answers.ids), "image", "images")
+        return f"{percent(self.scores.accuracy)} of {many} right (95 % interval {low} to {high})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it, without the small images, as plain data that strict JSON can hold."""
+        answers = self.answers
+        counts = metrics.confusion(answers.y_true, answers.y_pred, self.classes)
+        best = None if answers.proba is None else answers.proba.max(axis=1)
+        return {
+            "schema": "featx-evaluation",
+            "version": VERSION,
+            "created": self.created,
+            "model": {"name": self.model, "head": self.head, "backbone": self.backbone},
+            "dataset": self.dataset,
+            "headline": self.headline,
+            "cautions": list(self.cautions),
+            "images": len(answers.ids),
+            "skipped": [
+                {"id": one.id, "error": one.error, "reason": one.reason} for one in self.failures
+            ],
+            "accuracy": self.scores.accuracy,
+            "interval": {"low": self.interval.low, "high": self.interval.high},
+            "balanced_accuracy": self.scores.balanced_accuracy,
+            "macro_f1": self.scores.macro_f1,
+            "log_loss": self.scores.log_loss,
+            "ece": self.scores.ece,
+            "classes": [
+                {
+                    "name": name,
+                    "images": int(counts[n].sum()),
+                    "recall": _share(counts[n, n], counts[n].sum()),
+                    "precision": _share(counts[n, n], counts[:, n].sum()),
+                }
+                for n, name in enumerate(self.classes)
+            ],
+            "confusion": counts.tolist(),
+            "predictions": [
+                {
+                    "id": id,
+                    "label": str(true),
+                    "predicted": str(found),
+                    "probability": None if best is None else float(best[n]),
+                }
+                for n, (id, true, found) in enumerate(
+                    zip(answers.ids, answers.y_true, answers.y_pred, strict=True)
+                )
+            ],
+            "versions": environment.versions(),
+        }
+
+    def save(self, directory: str | Path) -> Path:
+        """Write evaluation.html and evaluation.json into a folder, and return the folder.
+
+        Raises
+        ------
+        FeatxError
+            The folder cannot be made or written.
+        """
+        data = self.to_dict()
+        shown = [
+            {**data["predictions"][n], "image": base64.b64encode(content).decode("ascii")}
+            for n, content in self.mistakes
+        ]
+        texts = {
+            "evaluation.html": pages.page("evaluation.html.j2", {"one": data, "mistakes": shown}),
+            "evaluation.json": files.strict(data),
+        }
+        return files.publish(Path(directory), texts)
+
+    def table(self) -> Table:
+        """Return the classes as a table for the terminal."""
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("class", overflow="fold")
+        for name in ("images", "recall", "precision", "most taken for"):
+            table.add_column(name, justify="right" if name != "most taken for" else "left")
+        data = self.to_dict()
+        for n, one in enumerate(data["classes"]):
+            wrong = np.array(data["confusion"][n])
+            wrong[n] = 0
+            other = f"{self.classes[wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
+            recall, precision = (
+                "-" if one[name] is None else percent(one[name]) for name in ("recall", "precision")
+            )
+            table.add_row(one["name"], f"{one['images']:,}", recall, precision, other)
+        return table
+
+
+@dataclass(frozen=True)
+class HeldOutAccuracy:
+    """What a head scores on training images that it did not see, in cross-validation.
+
+    Attributes
+    ----------
+    folds : int
+    accuracy : float
+    interval : Interval
+        Images resampled, or whole groups where there are some.
+    """
+
+    folds: int
+    accuracy: float
+    interval: Interval
+
+
+def cross_validated(
+    model: ImageClassifier, images: Any, groups: np.ndarray | None = None
+) -> HeldOutAccuracy | None:
+    """Return what the head of a trained model scores on training images that it did not see.
+
+    Copies of one image are not looked for, and may stand on both sides of a fold.
+
+    Parameters
+    ----------
+    images : Dataset or Features
+        Those that it was trained on.
+    groups : ndarray of shape (n,), optional
+        Of all images; never divided.
+
+    Returns
+    -------
+    HeldOutAccuracy or None
+        None where a class has too few images, or groups, to hold some out.
+    """
+    features = model.features(images, on_error="skip")
+    labels = labels_of(features.y)
+    if groups is not None:
+        groups = splits.groups_without_failures(groups, images, features)
+    folds = plan.held_out_folds(labels, groups)
+    if not folds:
+        return None
+    (method,) = trials.methods({"head": heads.find(model.head)})
+    cuts = splits.folds_of(labels, folds, 0, None, groups)
+    held = trials.cross_validate(method, features.X, labels, cuts, 0, groups=groups)
+    if held is None:
+        return None
+    return HeldOutAccuracy(folds, held.accuracy, intervals.accuracy_interval(held.right, groups))
+
+
+def _share(part: Any, whole: Any) -> float | None:
+    return float(part) / float(whole) if whole else None
+
+
+def evaluate(
+    model: ImageClassifier,
+    images: Any,
+    *,
+    name: str = "model",
+    dataset: str = "images",
+    on_error: str = "raise",
+    **table: Any,
+) -> Evaluation:
+    """Score a trained model on labelled images.
+
+    Parameters
+    ----------
+    model : ImageClassifier
+        Trained, or loaded from a file.
+    images : folder, CSV, DataFrame, list of paths, array, tf.data.Dataset or featx.Dataset
+        With labels, and not among those that it was trained on.
+    name, dataset : str
+        What the report calls them.
+    on_error : {"raise", "skip"}
+        Whether images that cannot be used are left out and listed.
+    path_column, label_column, image_folder, suffix, follow_links
+        As `featx.benchmark` takes them.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    DatasetError
+        No labels, or labels that were not in the training set.
+    """
+    given = as_dataset(images, **table)
+    features = model.features(given, on_error=on_error)
+    labels = labels_of(features.y)
+    classes = tuple(str(one) for one in model.classes_)
+    y_true = np.array([str(one) for one in labels.tolist()], dtype=object)
+    if unknown := class_order(set(y_true) - set(classes)):
+        raise DatasetError(
+            f"labels that were not in the training set: {', '.join(map(repr, unknown))}. It had "
+            f"{', '.join(map(repr, classes))}."
+        )
+    proba = model.scores(features.X) if hasattr(model.head_, "predict_proba") else None
+    y_pred = np.array([str(one) for one in model.predict(features)], dtype=object)
+    head = getattr(model.head_, "steps", [(None, model.head_)])[-1][1]
+    backbone = features.spec["backbone"]
+    answers = Predictions(
+        str(backbone), type(head).__name__, "head", 0, tuple(features.ids), y_true, y_pred, proba
+    )
+    # A stream gives its images once, and they are gone.
+    wrong = [] if given.known_length is None else mistakes.surest(answers)
+    position = {id: n for n, id in enumerate(given.ids)} if wrong else {}
+    items = {n: given[position[answers.ids[n]]] for n in wrong}
+    small = mistakes.images(list(items.values()), range(len(items)))
+    return Evaluation(
+        model=name,
+        dataset=dataset,
+        head=type(head).__name__,
+        backbone=str(backbone),
+        classes=classes,
+        answers=answers,
+        scores=metrics.scores(y_true, y_pred, proba, classes),
+        interval=intervals.accuracy_interval(y_true == y_pred),
+        failures=tuple(features.failures),
+        cautions=tuple(_cautions(model, features, y_true, classes)),
+        mistakes=tuple((n, small[at]) for at, n in enumerate(items) if at in small),
+    )
+
+
+def _cautions(
+    model: ImageClassifier, features: Any, y_true: np.ndarray, classes: tuple[str, ...]
+) -> list[str]:
+    found = []
+    if not find_backbone(model.backbone).trained:
+        found.append(
+            f"{features.spec['backbone']} ran with random weights, so an accuracy says nothing of "
+            "what this network can do."
+        )
+    if features.failures:
+        many = counted(len(features.failures), "image", "images")
+        found.append(f"{many} could not be used and count neither as right nor as wrong.")
+    if missing := [name for name in classes if name not in set(y_true)]:
+        found.append(f"no image of: {', '.join(missing)}.")
+    if len(y_true) < 100:
+        found.append(f"{len(y_true)} images are few: see the interval.")
+    return found
