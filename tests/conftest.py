@@ -6,6 +6,7 @@ import ipaddress
 import os
 import random
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ if (SHARED / "keras").is_dir():
     os.environ.setdefault("KERAS_HOME", str(SHARED / "keras"))
 
 
+_BEGAN = time.monotonic()
+
 # One seed for all processes of a run.
 os.environ.setdefault("FEATX_SEED", str(random.randrange(2**31)))
 
@@ -95,6 +98,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("weights"):
                 item.add_marker(pytest.mark.skip(reason=f"{WEIGHTS} is not in KERAS_HOME/models"))
+
+
+@pytest.hookimpl(tryfirst=True)  # before any fixture is set up
+def pytest_runtest_setup() -> None:
+    """Skip what has not begun when the time that FEATX_TESTS_MINUTES gives a run is over."""
+    minutes = float(os.environ.get("FEATX_TESTS_MINUTES") or "inf")
+    if time.monotonic() - _BEGAN > 60 * minutes:
+        pytest.skip(f"not begun within the {minutes:g} minutes of FEATX_TESTS_MINUTES")
 
 
 @pytest.fixture(autouse=True)

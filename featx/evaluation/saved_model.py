@@ -301,7 +301,7 @@ def _cautions(
         many = counted(len(features.failures), "image", "images")
         found.append(f"{many} could not be used and count neither as right nor as wrong.")
     if missing := [name for name in classes if name not in set(y_true)]:
-        found.append(f"no image of: {', '.join(missing)}.")
+        found.append(f"No image of: {', '.join(missing)}.")
     if len(y_true) < 100:
         found.append(f"{len(y_true)} images are few: see the interval.")
     return found
