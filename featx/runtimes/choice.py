@@ -73,20 +73,28 @@ def start(
     """
     check_runtime(runtime)
     with _starting:
-        # The folder's name stands for the weights too, in whichever cache it is.
-        key = None if folder is None else folder.name
-        asked = (key, backbone, batch_size, runtime, keras_backend())
-        found = _in_use.get(asked)
-        _last.pop(asked, None)
-        for oldest in list(_last)[: 1 - _KEPT]:
-            del _last[oldest]  # before another takes memory
+        rest = backbone, batch_size, runtime, keras_backend()
+        # The folder's name stands for the weights too, in whichever cache it is. A network that was
+        # read from one cache, which may be somebody else's, computes for that cache alone.
+        places = () if folder is None else (folder.name, folder)
+        found = next((one for place in places if (one := _in_use.get((place, *rest)))), None)
         if found is None:
+            _forget_but(_KEPT - 1)  # before another takes memory
             found = _started(backbone, batch_size, runtime, folder)
         if folder is not None:
+            read = isinstance(found, OpenVINORuntime) and not found.converted_here
+            asked = (folder if read else folder.name, *rest)
+            _last.pop(asked, None)
+            _last[asked] = _in_use[asked] = found
+            _forget_but(_KEPT)
             if isinstance(found, OpenVINORuntime):
                 found.keep_in(folder)
-            _last[asked] = _in_use[asked] = found
         return found
+
+
+def _forget_but(count: int) -> None:
+    for oldest in list(_last)[:-count]:
+        del _last[oldest]
 
 
 def forget() -> None:

@@ -71,7 +71,7 @@ class OpenVINORuntime(Runtime):
             raise RuntimeUnavailableError(f"runtime='openvino': {reason}. Use runtime='keras'.")
         self.batch_size = batch_size or BATCH
         self._precision = backbone.precision
-        self._folder = folder
+        self._side = backbone.side
         self._model, self._quantizer, self._content = _network(backbone, core, folder)
         self._model.reshape([self.batch_size, backbone.side, backbone.side, 3])
         self._compiling = forking.lock()
@@ -93,18 +93,15 @@ class OpenVINORuntime(Runtime):
         finally:
             requests.put(request)
 
+    @property
+    def converted_here(self) -> bool:
+        """Whether this process converted the network, and did not read it from a folder."""
+        return self._content is None
+
     def keep_in(self, folder: Path) -> None:
-        """Store the converted network in another folder, too, from where it is stored already."""
-        if self._folder is None or folder == self._folder:
-            return
-        try:
-            if FolderStorage(folder.parent).exists(_name(folder)):
-                return
-            content = FolderStorage(self._folder.parent).try_read(_name(self._folder))
-            if content is not None:
-                FolderStorage(folder.parent).try_replace(_name(folder), bytes(content))
-        except OSError as error:  # it would only have saved time
-            logger.debug("the converted network is not stored: %s", error)
+        """Store the converted network in a folder, unless one is there."""
+        if not FolderStorage(folder.parent).exists(_name(folder)):
+            _store(folder, self._model, self._side, self._quantizer)
 
     def _here(self) -> _Compiled:
         """Return what this process compiled, which it does now where its parent did it."""
@@ -198,7 +195,7 @@ def _name(folder: Path) -> str:
 
 def _network(backbone: Backbone, core: Any, folder: Path | None) -> tuple[Any, str | None, Any]:
     """Return the network as an OpenVINO model, what quantised it, and what must live as long."""
-    metadata = {"openvino": load().__version__, "side": backbone.side}
+    metadata = _metadata(backbone.side)
     path = None if folder is None else folder / KEPT_AS
     storage = None if folder is None else FolderStorage(folder.parent)
     name = "" if folder is None else _name(folder)
@@ -219,13 +216,21 @@ def _network(backbone: Backbone, core: Any, folder: Path | None) -> tuple[Any, s
         with _IMPORTING, _without_telemetry():
             model = quantized(model, core, backbone.side, backbone.name)
         quantizer = installed(["nncf"])["nncf"]
-    if storage is not None:
-        try:
-            packed = pack(_serialized(model), {**metadata, "nncf": quantizer})
-            storage.try_replace(name, packed)
-        except (OSError, RuntimeError) as error:  # it would only have saved time
-            logger.debug("the converted network is not stored: %s", error)
+    if folder is not None:
+        _store(folder, model, backbone.side, quantizer)
     return model, quantizer, None
+
+
+def _metadata(side: int) -> dict[str, Any]:
+    return {"openvino": load().__version__, "side": side}
+
+
+def _store(folder: Path, model: Any, side: int, quantizer: str | None) -> None:
+    try:
+        packed = pack(_serialized(model), {**_metadata(side), "nncf": quantizer})
+        FolderStorage(folder.parent).try_replace(_name(folder), packed)
+    except (OSError, RuntimeError) as error:  # it would only have saved time
+        logger.debug("the converted network is not stored: %s", error)
 
 
 def _converted(backbone: Backbone, core: Any) -> Any:

@@ -271,6 +271,25 @@ def test_the_next_call_gets_the_runtime_of_the_last(tmp_path: Path) -> None:
     assert start(TINY, 4, "keras") is not unkept, "no folder stands for its weights"
 
 
+def test_a_network_serves_another_cache_unless_it_was_read_from_one(tmp_path: Path) -> None:
+    """A stored network may be somebody else's: it computes for the cache that it lies in alone."""
+    pytest.importorskip("openvino")
+    one, two, three = (tmp_path / name / "k-0" for name in ("one", "two", "three"))
+    for folder in (one, two, three):
+        folder.mkdir(parents=True)
+    converted = start(TINY, 4, "openvino", one)
+    assert start(TINY, 4, "openvino", two) is converted
+    assert (two / "openvino").is_file()
+    del converted
+    forget()
+    gc.collect()
+    read = start(TINY, 4, "openvino", two)
+    assert isinstance(read, OpenVINORuntime)
+    assert not read.converted_here
+    assert start(TINY, 4, "openvino", two) is read
+    assert start(TINY, 4, "openvino", three) is not read
+
+
 def test_a_folder_that_cannot_be_written_only_costs_time(
     tmp_path: Path, pixels: np.ndarray
 ) -> None:
