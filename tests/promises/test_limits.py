@@ -42,9 +42,10 @@ def test_t35_a_limit_leaves_nothing_half_and_the_next_run_is_whole(
 ) -> None:
     rows = stub.draw(tmp_path / "images", 200, seed=35)
     truth = oracle.truth_of_files(tmp_path / "images", rows)
-    amounts = AMOUNTS[limit]
+    least, *amounts = AMOUNTS[limit]
     outcomes: Counter[str] = Counter()
-    for amount in sorted(rng.sample(amounts, scale(min(6, len(amounts)), len(amounts)))):
+    # The least amount always: with the others alone every run of a quick form may be done.
+    for amount in [least, *sorted(rng.sample(amounts, scale(5, len(amounts))))]:
         cache = tmp_path / f"{limit}-{amount}"
         options = {
             "dataset": str(tmp_path / "images"),
