@@ -99,6 +99,10 @@ BACKBONES: dict[str, Architecture] = {
     )
 }  # fmt: skip
 
+# Families whose authors trained and evaluated with a bicubic filter: the preprocessing of
+# tensorflow/tpu (efficientnet) and google/automl (efficientnetv2), facebookresearch/ConvNeXt.
+BICUBIC = frozenset(("efficientnet", "efficientnet_v2", "convnext"))
+
 # What identifies the file of each name: the `file_hash` with which Keras 3.15.1 fetches it
 # (keras/src/applications): an MD5 or, of 64 digits, a sha256. A test compares them with its own.
 # Keras has none for mobilenet and mobilenet_v2.

@@ -13,17 +13,16 @@ import numpy as np
 
 from featx.backbones import keras_models
 from featx.backbones import weights as weight_files
-from featx.backbones.architectures import BACKBONES, FAMILY_OF_MODE, ROWS
+from featx.backbones.architectures import BACKBONES, BICUBIC, FAMILY_OF_MODE, ROWS
 from featx.backend import load_keras
 from featx.errors import BackboneError, UnknownBackboneError, WeightsUnavailableError
 from featx.formatting import did_you_mean
-from featx.images import decoding
+from featx.images.preparation import DECODINGS, FILTERS, GEOMETRIES, Preparation
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 # The images on which a network's ranges are measured for int8; another number, other embeddings.
 CALIBRATION = 1
 POOLINGS = ("avg", "max", None)
-DECODINGS = ("full", "scaled")
 
 
 class _Own(NamedTuple):
@@ -62,6 +61,12 @@ class Backbone:
         "scaled" lets the JPEG decoder make large images smaller, to no less than twice the side:
         7 times as fast on photos of 12 megapixels, and no other on those below four times the
         side. Pixels differ by about a fifth of a grey level, hence another key.
+    resize : {"squash", "crop"}, default="squash"
+        "squash" resizes both edges to the network's side; "crop" resizes the shorter one and keeps
+        the centre, so that shapes stay what they are and the ends of the longer edge are lost.
+    filter : {"bilinear", "bicubic"}, optional
+        Of the resizing. By default bilinear with "squash", and with "crop" what the network was
+        trained with: bicubic for EfficientNet, EfficientNetV2 and ConvNeXt.
 
     Raises
     ------
@@ -81,6 +86,8 @@ class Backbone:
     image_size: int | None = None
     precision: str = "float32"
     decode: str = "full"
+    resize: str = "squash"
+    filter: str | None = None
 
     def __post_init__(self) -> None:
         if self.name not in BACKBONES and self.name not in _OWN:
@@ -95,6 +102,8 @@ class Backbone:
             ("pooling", self.pooling, POOLINGS),
             ("precision", self.precision, PRECISIONS),
             ("decode", self.decode, DECODINGS),
+            ("resize", self.resize, GEOMETRIES),
+            ("filter", self.filter, (*FILTERS, None)),
         ):
             if value not in allowed:
                 raise BackboneError(f"{field}={value!r}: expected one of {allowed}.")
@@ -182,9 +191,11 @@ class Backbone:
         return self.weights is not None or self.name in _OWN
 
     @property
-    def scaled(self) -> bool:
-        """Whether the JPEG decoder makes large images smaller."""
-        return self.decode == "scaled"
+    def preparation(self) -> Preparation:
+        """How images are decoded and resized."""
+        trained = BACKBONES[self.name].family if self.name in BACKBONES else None
+        usual = "bicubic" if self.resize == "crop" and trained in BICUBIC else "bilinear"
+        return Preparation(self.decode, self.resize, self.filter or usual)
 
     def spec(self) -> dict[str, Any]:
         """Return all that decides the embeddings, the weights' digest included; strict JSON.
@@ -201,7 +212,7 @@ class Backbone:
             "preprocessing": self.preprocessing,
             "precision": self.precision,
             **({"calibration": CALIBRATION} if self.precision == "int8" else {}),
-            "pixels": decoding.policy(self.scaled),
+            "pixels": self.preparation.policy(),
         }
 
     def weights_digest(self) -> str:

@@ -94,7 +94,7 @@ class Activation:
         if self._network is None:
             self.missing = Missing("the network has no feature map at its end")
             return self.missing
-        pixels = decoding.load(source, self.backbone.side, scaled=self.backbone.scaled)
+        pixels = decoding.load(source, self.backbone.side, how=self.backbone.preparation)
         pixels = pixels[None].astype(np.float32)
         at_positions = np.asarray(self._network(pixels, training=False), np.float64)[0]
         apart = np.linalg.norm(at_positions.mean((0, 1)) - embedding)

@@ -79,7 +79,9 @@ class Explainer:
         self.k = k
         self._classes = [str(name) for name in classifier.classes_]
         self._examples: Examples = classifier.examples_.with_copies()
-        self._activation = Activation(find_backbone(classifier.backbone), classifier.head_)
+        backbone = find_backbone(classifier.backbone)
+        self._activation = Activation(backbone, classifier.head_)
+        self._cropped = backbone.resize == "crop"
 
     def explain(self, source: Any, embedding: np.ndarray, label: str) -> Explanation:
         """Return the explanation of a class for an image.
@@ -97,7 +99,7 @@ class Explainer:
         if isinstance(found, Missing):
             note = f"No activation map: {found.reason}."
         else:
-            shown = thumbnail(_overlaid(pixels, found), SHOWN)
+            shown = thumbnail(_overlaid(pixels, found, self._cropped), SHOWN)
         return Explanation(self.near(embedding), thumbnail(pixels, SHOWN), shown, note)
 
     def near(self, embedding: np.ndarray) -> list[Near]:
@@ -181,14 +183,22 @@ def _template() -> Any:
     return jinja2.Environment(loader=loader, autoescape=True).get_template("explained.html")
 
 
-def _overlaid(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the image in grey, in red where the places count for the class."""
+def _overlaid(pixels: np.ndarray, weights: np.ndarray, cropped: bool) -> np.ndarray:
+    """Return the image in grey, in red where the places count for the class.
+
+    Where the image was cropped, they are of the square at its centre.
+    """
     height, width = pixels.shape[:2]
     scale = min(1.0, SHOWN / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     image = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
     heat = np.maximum(weights, 0) / max(float(weights.max()), 1e-12)
-    soft = Image.fromarray((255 * heat).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    seen = (min(size), min(size)) if cropped else size
+    soft = Image.new("L", size)
+    soft.paste(
+        Image.fromarray((255 * heat).astype(np.uint8)).resize(seen, Image.Resampling.BICUBIC),
+        ((size[0] - seen[0]) // 2, (size[1] - seen[1]) // 2),
+    )
     share = 0.65 * np.asarray(soft, np.float32)[..., None] / 255
     grey = np.asarray(image.convert("L"), np.float32)[..., None]
     red = np.array([220, 30, 30], np.float32)

@@ -23,6 +23,7 @@ from featx.cli.options import (
     Cache,
     Dataset,
     Decode,
+    Filter,
     FollowLinks,
     Force,
     ImageFolder,
@@ -32,6 +33,7 @@ from featx.cli.options import (
     PathColumn,
     Pooling,
     Precision,
+    Resize,
     Runtime,
     Suffix,
     Weights,
@@ -182,6 +184,8 @@ def extract(
     pooling: Pooling = "avg",
     precision: Precision = "float32",
     decode: Decode = "full",
+    resize: Resize = "squash",
+    filter: Filter = None,
     image_size: ImageSize = None,
     path_column: PathColumn = "path",
     label_column: Annotated[
@@ -214,7 +218,9 @@ def extract(
     from featx.datasets.dataset import as_dataset
     from featx.storage.output import check_new, check_target
 
-    chosen = make_backbone(backbone, weights, image_size, layer, pooling, precision, decode)
+    chosen = make_backbone(
+        backbone, weights, image_size, layer, pooling, precision, decode, resize, filter
+    )
     if out is not None:
         check_target(out)  # before the work, not after it
         check_new(out, "the feature file", force)

@@ -20,6 +20,7 @@ from featx.cli.options import (
     ClassWeight,
     Dataset,
     Decode,
+    Filter,
     FollowLinks,
     Force,
     GroupsColumn,
@@ -33,6 +34,7 @@ from featx.cli.options import (
     PathColumn,
     Pooling,
     Precision,
+    Resize,
     Runtime,
     Sha256,
     Suffix,
@@ -62,6 +64,8 @@ def train(
     pooling: Pooling = "avg",
     precision: Precision = "float32",
     decode: Decode = "full",
+    resize: Resize = "squash",
+    filter: Filter = None,
     path_column: PathColumn = "path",
     label_column: LabelColumn = "label",
     image_folder: ImageFolder = None,
@@ -102,7 +106,9 @@ def train(
     if class_weight is not None:
         estimator.set_params(class_weight=class_weight)
     began = time.perf_counter()
-    chosen = make_backbone(backbone, weights, image_size, layer, pooling, precision, decode)
+    chosen = make_backbone(
+        backbone, weights, image_size, layer, pooling, precision, decode, resize, filter
+    )
     model = ImageClassifier(
         chosen,
         estimator,

@@ -53,6 +53,14 @@ Precision = Annotated[
 Decode = Annotated[
     Literal["full", "scaled"], typer.Option(help="scaled: large JPEGs are decoded faster.")
 ]
+Resize = Annotated[
+    Literal["squash", "crop"],
+    typer.Option(help="crop: shorter edge to the side, centre kept; squash: both edges."),
+]
+Filter = Annotated[
+    Literal["bilinear", "bicubic"] | None,
+    typer.Option(help="Of the resizing; by default bilinear, with crop the network's own."),
+]
 Cache = Annotated[
     Path | None,
     typer.Option(
@@ -103,6 +111,8 @@ def make_backbone(
     pooling: str,
     precision: str,
     decode: str,
+    resize: str,
+    filter: str | None,
 ) -> Backbone:
     """Return the backbone that these options ask for; "none" as weights means untrained."""
     from featx.backbones.backbone import Backbone
@@ -115,6 +125,8 @@ def make_backbone(
         pooling=None if pooling == "none" else pooling,
         precision=precision,
         decode=decode,
+        resize=resize,
+        filter=filter,
     )
 
 

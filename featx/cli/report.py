@@ -15,6 +15,7 @@ from featx.cli.options import (
     ClassWeight,
     Dataset,
     Decode,
+    Filter,
     FollowLinks,
     Force,
     GroupsColumn,
@@ -28,6 +29,7 @@ from featx.cli.options import (
     PathColumn,
     Pooling,
     Precision,
+    Resize,
     Runtime,
     Sha256,
     Suffix,
@@ -68,6 +70,8 @@ def benchmark(
     pooling: Pooling = "avg",
     precision: Precision = "float32",
     decode: Decode = "full",
+    resize: Resize = "squash",
+    filter: Filter = None,
     path_column: PathColumn = Options.path_column,
     label_column: LabelColumn = str(Options.label_column),
     image_folder: ImageFolder = None,
@@ -103,7 +107,9 @@ def benchmark(
         train,
         test,
         backbones=[
-            make_backbone(name, weights, image_size, layer, pooling, precision, decode)
+            make_backbone(
+                name, weights, image_size, layer, pooling, precision, decode, resize, filter
+            )
             for name in backbone
         ],
         heads=head or None,

@@ -206,7 +206,7 @@ def _scanned(
             runtime.start,
             guard,
             side=backbone.side,
-            scaled=backbone.scaled,
+            how=backbone.preparation,
             claims=claims if scans < _SCANS_WITH_CLAIMS else None,
             progress=progress,
             stat_cache=stat_cache,

@@ -202,7 +202,7 @@ def _tried(items: Sequence[Item], backbone: Backbone, engine: Runtime) -> tuple[
 
     def decode(item: Item) -> np.ndarray | None:
         try:
-            return decoding.load(item.source, side, scaled=backbone.scaled)
+            return decoding.load(item.source, side, how=backbone.preparation)
         except ImageError:
             return None
 

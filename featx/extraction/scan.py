@@ -37,6 +37,7 @@ from featx.images import decoding, raw
 from featx.images.content_hash import Digest, of_content
 from featx.images.decoding import Source
 from featx.images.image_warnings import Remarks
+from featx.images.preparation import AS_EVER, Preparation
 from featx.labels import Label
 from featx.runtimes import Runtime
 
@@ -144,7 +145,7 @@ def scan_dataset(
     guard: EnvironmentGuard,
     *,
     side: int,
-    scaled: bool = False,
+    how: Preparation = AS_EVER,
     claims: Claims | None = None,
     progress: bool = False,
     stat_cache: bool = True,
@@ -186,7 +187,7 @@ def scan_dataset(
     ledger = Ledger(dataset.known_length)
     # All that is needed to compute is gone when this returns: the embeddings are read next.
     outcome = _computed(
-        dataset, store, start, guard, ledger, side, scaled, claims, progress, stat_cache, settings
+        dataset, store, start, guard, ledger, side, how, claims, progress, stat_cache, settings
     )
     seconds = time.perf_counter() - began if outcome.computed else 0.0
     if outcome.shortage is None and ledger.too_many_bad():
@@ -203,7 +204,7 @@ def _computed(
     guard: EnvironmentGuard,
     ledger: Ledger,
     side: int,
-    scaled: bool,
+    how: Preparation,
     claims: Claims | None,
     progress: bool,
     stat_cache: bool,
@@ -211,7 +212,7 @@ def _computed(
 ) -> Computation:
     """Fill the ledger, and compute and publish what is not cached."""
     known = KnownFiles(store.root, dataset.location if stat_cache else None)
-    lookup = _Lookup(store, known, side, scaled)
+    lookup = _Lookup(store, known, side, how)
     threads = max(2, runtimes.cpu_count())
     pool = ThreadPoolExecutor(threads, thread_name_prefix="featx-read")
     bar = ProgressBar(dataset.known_length, progress)
@@ -267,7 +268,7 @@ class _Lookup:
     store: Store
     known: KnownFiles
     side: int
-    scaled: bool
+    how: Preparation
 
     def run(self, dataset: Dataset, pool: ThreadPoolExecutor) -> Iterator[_Work]:
         """Yield each item with what is known of it, or with the work of reading it."""
@@ -323,7 +324,7 @@ class _Lookup:
             if not photograph and not _is_doubtful(failure):
                 return LookedUp(digest, failure, cached=True)
         try:
-            decoded = decoding.at_side_with_remarks(content, self.side, name, scaled=self.scaled)
+            decoded = decoding.at_side_with_remarks(content, self.side, name, how=self.how)
         except ImageError as error:
             return LookedUp(digest if error.permanent else None, error, cached)
         return LookedUp(digest, decoded.pixels, remarks=decoded.remarks)

@@ -14,6 +14,7 @@ from featx.datasets.dataset import Dataset
 from featx.datasets.items import Item
 from featx.errors import DatasetError, Failure, ImageError, UnusableImagesError
 from featx.images import decoding
+from featx.images.preparation import AS_EVER, Preparation
 from featx.labels import class_order, labels_of, positions_in
 
 AHEAD = 4
@@ -64,8 +65,8 @@ class ImageBatches:
         Classes, and perhaps weights, in the order of the images.
     seed : int, optional
         Seeds another order each epoch; the order of the dataset unless given.
-    scaled : bool, default=False
-        Whether the JPEG decoder makes large images smaller.
+    how : Preparation, optional
+        How they are decoded and resized.
 
     Attributes
     ----------
@@ -82,7 +83,7 @@ class ImageBatches:
         *,
         targets: Sequence[np.ndarray] = (),
         seed: int | None = None,
-        scaled: bool = False,
+        how: Preparation = AS_EVER,
     ) -> None:
         self.images = images
         self.side = side
@@ -90,7 +91,7 @@ class ImageBatches:
         self.targets = targets
         self.failed = False
         self._pool = pool
-        self._scaled = scaled
+        self._how = how
         self._random = None if seed is None else np.random.default_rng(seed)
         self.on_epoch_end()
 
@@ -131,7 +132,7 @@ class ImageBatches:
 
     def _decode(self, position: int) -> Future[np.ndarray]:
         source = self.images.items[position].source
-        return self._pool.submit(decoding.load, source, self.side, scaled=self._scaled)
+        return self._pool.submit(decoding.load, source, self.side, how=self._how)
 
     def _batch(self, epoch: _Epoch, position: int) -> tuple[np.ndarray, ...]:
         try:

@@ -147,7 +147,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
             watched_codes = known_codes(watched, self.classes_)
         weights = compute_sample_weight(recipe.class_weight, codes[trained]).astype(np.float32)
         self.model_ = self._built(len(self.classes_), seed)
-        side, scaled = self.model_.input_shape[1], find_backbone(self.backbone).scaled
+        side, how = self.model_.input_shape[1], find_backbone(self.backbone).preparation
         with decoding_threads() as pool:
             batches = ImageBatches(
                 images.subset(trained),
@@ -156,10 +156,10 @@ class FineTuned(ClassifierMixin, BaseEstimator):
                 pool,
                 targets=(codes[trained], weights),
                 seed=seed,
-                scaled=scaled,
+                how=how,
             )
             watch = ImageBatches(
-                watched, side, recipe.batch_size, pool, targets=(watched_codes,), scaled=scaled
+                watched, side, recipe.batch_size, pool, targets=(watched_codes,), how=how
             )
             with bad_images_named(pool, batches, watch):
                 self._train(recipe, batches, watch if len(watched) else None, callbacks)
@@ -242,8 +242,8 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         check_backend()
         size = (self.recipe or Recipe()).batch_size
         with decoding_threads() as pool:
-            side, scaled = self.model_.input_shape[1], find_backbone(self.backbone).scaled
-            batches = ImageBatches(as_dataset(dataset), side, size, pool, scaled=scaled)
+            side, how = self.model_.input_shape[1], find_backbone(self.backbone).preparation
+            batches = ImageBatches(as_dataset(dataset), side, size, pool, how=how)
             with bad_images_named(pool, batches), tracing_unsaid():
                 return self.model_.predict(batches.stream(), verbose=0)
 

@@ -9,7 +9,7 @@ import stat
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ from featx.errors import (
     UnsupportedImageError,
 )
 from featx.images import bounds, formats, heif, image_warnings, memory, pil_images, raw, worker
+from featx.images.preparation import AS_EVER, Preparation
 
 Source = Path | bytes | np.ndarray | Image.Image
 """What an image can come as: a file, an encoded image, RGB pixels, or a PIL image."""
@@ -40,19 +41,6 @@ T = TypeVar("T")
 # Pillow's own warning threshold (a quarter of 1 GiB at 3 bytes a pixel); it only warns there.
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
 MAX_BYTES = 64 * 1024 * 1024
-
-# What the pixels depend on besides the bytes; a part of every cache key.
-POLICY = {
-    "decoder": "pillow",
-    "orientation": "exif",
-    "alpha": "dropped",
-    "grey16": "scaled by 1/257",
-    "frame": "first",
-    "resize": "pillow bilinear antialiased",
-}
-
-# What `scaled` puts in the place of "decoder".
-_SCALED = "pillow; JPEG at the smallest of 8/8, 4/8, 2/8, 1/8 that is twice the side or more"
 
 # O_NONBLOCK: opening a FIFO without a writer would otherwise wait for ever.
 _READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -68,11 +56,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-def policy(scaled: bool = False) -> dict[str, str]:
-    """Return what the pixels depend on besides the bytes; a part of every cache key."""
-    return {**POLICY, "decoder": _SCALED} if scaled else dict(POLICY)
 
 
 def read(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
@@ -224,20 +207,22 @@ def header(source: Source) -> tuple[str, int, int]:
     return _named(read_header, content, name_of(source), MAX_PIXELS)
 
 
-def resize(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Return the image at (side, side): Pillow's bilinear filter, antialiased.
+def resize(pixels: np.ndarray, side: int, how: Preparation = AS_EVER) -> np.ndarray:
+    """Return the image at (side, side), by one of Pillow's filters, antialiased.
 
     Parameters
     ----------
     pixels : numpy.ndarray of shape (height, width, 3) and dtype uint8
     side : int
-        Pixels along each edge; the aspect ratio is not kept, as Keras and most recipes do.
+        Pixels along each edge.
+    how : Preparation, optional
+        By default bilinear, and the aspect ratio is not kept, as Keras and most recipes do.
 
     Returns
     -------
     numpy.ndarray of shape (side, side, 3) and dtype uint8
     """
-    return np.asarray(_resized(Image.fromarray(pixels), side))
+    return np.asarray(_resized(Image.fromarray(pixels), side, how.resize, how.filter))
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,22 +246,22 @@ def at_side(
     side: int,
     name: str = "",
     *,
-    scaled: bool = False,
+    how: Preparation = AS_EVER,
     apart: bool = False,
 ) -> np.ndarray:
     """Return encoded bytes, of a file of that name, or pixels as a (side, side, 3) uint8 image.
 
-    `scaled` lets the JPEG decoder itself make large images smaller, to no less than twice the
-    side; `apart` has a process with limits decode whatever it is.
+    `how` says how it is decoded and resized; `apart` has a process with limits decode whatever it
+    is.
     """
     if isinstance(content, np.ndarray):
-        return resize(content, side)
-    wanted = Wanted(name, side, least=_least(side, scaled))
+        return resize(content, side, how)
+    wanted = _wanted(name, side, how)
     return np.asarray(_open(content, wanted, apart=apart).upright)
 
 
 def at_side_with_remarks(
-    content: bytes | np.ndarray, side: int, name: str, *, scaled: bool = False
+    content: bytes | np.ndarray, side: int, name: str, *, how: Preparation = AS_EVER
 ) -> Decoded:
     """Return what ``at_side`` does, with remarks on the image as it was before it became RGB.
 
@@ -286,19 +271,22 @@ def at_side_with_remarks(
     side : int
     name : str
         The file's name, whose suffix is compared with the content.
-    scaled : bool, default=False
+    how : Preparation, optional
     """
     if isinstance(content, np.ndarray):
-        return Decoded(resize(content, side))
-    opened = _open(content, Wanted(name, side, remarks=True, least=_least(side, scaled)))
+        return Decoded(resize(content, side, how))
+    opened = _open(content, replace(_wanted(name, side, how), remarks=True))
     return Decoded(np.asarray(opened.upright), opened.remarks)
 
 
-def _least(side: int, scaled: bool) -> int | None:
-    return 2 * side if scaled else None
+def _wanted(name: str, side: int, how: Preparation) -> Wanted:
+    least = 2 * side if how.decode == "scaled" else None
+    return Wanted(name, side, least=least, resize=how.resize, filter=how.filter)
 
 
-def load(source: Source, side: int, *, scaled: bool = False, apart: bool = False) -> np.ndarray:
+def load(
+    source: Source, side: int, *, how: Preparation = AS_EVER, apart: bool = False
+) -> np.ndarray:
     """Return the image at a path, in bytes, in pixels or of PIL as (side, side, 3) uint8.
 
     Raises
@@ -306,7 +294,7 @@ def load(source: Source, side: int, *, scaled: bool = False, apart: bool = False
     ImageError
         The subclass names the reason why the image cannot be used.
     """
-    return at_side(content_of(source), side, name_of(source), scaled=scaled, apart=apart)
+    return at_side(content_of(source), side, name_of(source), how=how, apart=apart)
 
 
 def thumbnail(source: Source, side: int) -> np.ndarray:
@@ -326,10 +314,19 @@ def thumbnail(source: Source, side: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def _resized(image: Image.Image, side: int) -> Image.Image:
+def _resized(image: Image.Image, side: int, resize: str, filter: str) -> Image.Image:
     if image.size == (side, side):
         return image
-    return image.resize((side, side), Image.Resampling.BILINEAR)
+    box = None
+    if resize == "crop":
+        width, height = image.size
+        edge = min(width, height)
+        left, top = (width - edge) / 2, (height - edge) / 2
+        box = (left, top, left + edge, top + edge)
+    return image.resize((side, side), _FILTERS[filter], box)
+
+
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 @dataclass(frozen=True)
@@ -350,6 +347,8 @@ class Wanted:
         Which image of an animation.
     max_pixels : int
         The largest image that is decoded.
+    resize, filter : str
+        How it comes to that side, as in ``Preparation``.
     """
 
     name: str = ""
@@ -358,6 +357,8 @@ class Wanted:
     least: int | None = None
     frame: int = 0
     max_pixels: int = MAX_PIXELS
+    resize: str = "squash"
+    filter: str = "bilinear"
 
 
 @dataclass(frozen=True, eq=False)
@@ -629,7 +630,7 @@ def _decoded(content: bytes, wanted: Wanted, know_size: Callable[[int], None]) -
             upright = _upright(_rgb(image, format), image)
             kinds = image_warnings.of_image(image, wanted.name, format) if wanted.remarks else ()
             if wanted.side is not None:
-                upright = _resized(upright, wanted.side)
+                upright = _resized(upright, wanted.side, wanted.resize, wanted.filter)
         return Opened(upright, tuple(kinds))
 
 

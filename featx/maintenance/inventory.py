@@ -14,7 +14,7 @@ from featx.cache.location import FORMAT
 from featx.cache.shards import BAD, EMBEDDING
 from featx.cache.store import Store
 from featx.errors import CacheCorruptError, CacheError, CacheKeyMismatchError, CacheVersionError
-from featx.images import decoding
+from featx.images.preparation import Preparation
 from featx.storage import atomic, reading, strict_json
 
 _MAX_KEY_BYTES = 1 << 20
@@ -184,8 +184,11 @@ def options_of(spec: dict[str, Any]) -> str:
         parts.append(f"pooling {spec['pooling'] or 'none'}")
     if spec.get("precision", "float32") != "float32":
         parts.append(str(spec["precision"]))
-    if spec.get("pixels") == decoding.policy(scaled=True):
-        parts.append("JPEG scaled")
+    how = Preparation.of_policy(spec.get("pixels"))
+    if how is not None:
+        parts += ["JPEG scaled"] * (how.decode == "scaled")
+        parts += [how.resize] * (how.resize != "squash")
+        parts += [how.filter] * (how.filter != "bilinear")
     return "  ".join(parts)
 
 

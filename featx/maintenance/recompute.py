@@ -19,6 +19,7 @@ from featx.errors import BackboneError, ImageError
 from featx.extraction import probe
 from featx.images import decoding
 from featx.images.content_hash import Digest, of_content
+from featx.images.preparation import Preparation
 
 # What a key.json must name, besides the backbone, for its network to be built again.
 _ASKED = ("weights", "layer", "pooling", "side", "precision")
@@ -71,7 +72,8 @@ def backbone_of(store: Store, weights: str | None = None) -> Backbone:
     """
     spec = {name: value for name, value in store.spec.items() if name != "format"}
     wanted = spec.get("pixels")
-    if wanted not in (decoding.policy(), decoding.policy(scaled=True)):
+    how = Preparation.of_policy(wanted)
+    if how is None:
         raise BackboneError(f"its images were preprocessed differently ({wanted})")
     absent = [name for name in _ASKED if name not in spec]
     if absent:
@@ -83,7 +85,9 @@ def backbone_of(store: Store, weights: str | None = None) -> Backbone:
         layer=spec["layer"],
         pooling=spec["pooling"],
         precision=spec["precision"],
-        decode="full" if wanted == decoding.policy() else "scaled",
+        decode=how.decode,
+        resize=how.resize,
+        filter=how.filter,
     )
     if backbone.side != spec["side"]:
         backbone = replace(backbone, image_size=spec["side"])
@@ -156,7 +160,7 @@ def _pixels(path: Path, digest: Digest, backbone: Backbone) -> np.ndarray | None
         content = decoding.read(path)
         if of_content(content) != digest:
             return None
-        return decoding.at_side(content, backbone.side, path.name, scaled=backbone.scaled)
+        return decoding.at_side(content, backbone.side, path.name, how=backbone.preparation)
     except ImageError:
         return None
 

@@ -77,7 +77,7 @@ class Answers:
         # Not under the lock, and in a process with limits whatever it is: an image that holds its
         # decoder up holds up nobody else, and is stopped.
         pixels = decoding.load(
-            content, self._backbone.side, scaled=self._backbone.scaled, apart=True
+            content, self._backbone.side, how=self._backbone.preparation, apart=True
         )
         with self._lock:
             features = np.asarray(self._runtime.run(pixels[None]))[:1]

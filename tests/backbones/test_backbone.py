@@ -117,6 +117,8 @@ def test_unknown_name_gets_the_nearest_and_all() -> None:
     [
         ({"pooling": "gap"}, "pooling='gap': expected one of"),
         ({"precision": "int4"}, "precision='int4': expected one of"),
+        ({"resize": "pad"}, "resize='pad': expected one of"),
+        ({"filter": "box"}, "filter='box': expected one of"),
         ({"image_size": 0}, "image_size=0: expected whole pixels"),
         ({"image_size": 224.5}, "image_size=224.5: expected whole pixels"),
     ],
@@ -124,6 +126,15 @@ def test_unknown_name_gets_the_nearest_and_all() -> None:
 def test_an_option_outside_its_range_is_named(options: dict[str, Any], text: str) -> None:
     with pytest.raises(BackboneError, match=text):
         Backbone("resnet50", **options)
+
+
+def test_a_crop_is_made_with_the_filter_that_the_network_was_trained_with() -> None:
+    for name, filter in (("mobilenet_v2", "bilinear"), ("efficientnet_b0", "bicubic")):
+        assert Backbone(name).preparation.filter == "bilinear"
+        assert Backbone(name, resize="crop").preparation.filter == filter
+        asked = Backbone(name, weights=None, resize="crop", filter="bicubic")
+        assert asked.preparation.filter == "bicubic"
+        assert asked.spec()["pixels"]["resize"] == "pillow bicubic antialiased"
 
 
 def test_unknown_layer_gets_the_nearest() -> None:

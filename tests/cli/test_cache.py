@@ -18,7 +18,7 @@ from featx.cache.location import find_root
 from featx.cache.shards import Block
 from featx.cache.store import Store
 from featx.cli import app
-from featx.images import decoding
+from featx.images.preparation import Preparation
 from featx.maintenance.inventory import key_folders
 from featx.storage import atomic
 from tests.conftest import draw_folder
@@ -180,7 +180,7 @@ def test_verify_names_weights_it_lacks(
 
 
 def test_verify_of_a_key_with_missing_fields(own_cache: Path) -> None:
-    store = Store(find_root(own_cache), {"backbone": "resnet50", "pixels": decoding.policy()})
+    store = Store(find_root(own_cache), {"backbone": "resnet50", "pixels": Preparation().policy()})
     store.publish(Block(np.ones((1, 4), np.float32), np.ones((1, 32), np.uint8),
                         np.zeros(1, np.uint8), [], 4))  # fmt: skip
     result = run("cache", "verify", "--recompute", "3")

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from featx.errors import ImageDecodeError, ImageReadError, ImageTooLargeError, TruncatedImageError
 from featx.images import decoding
+from featx.images.preparation import Preparation
 from tests.promises import images as made
 
 
@@ -124,7 +125,7 @@ def test_scaled_decoding_keeps_twice_the_side(
     small = np.random.default_rng(0).integers(0, 256, (15, 20, 3), dtype=np.uint8)
     content = io.BytesIO()
     Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).save(content, "JPEG", quality=95)
-    scaled = decoding.at_side(content.getvalue(), 100, scaled=True)
+    scaled = decoding.at_side(content.getvalue(), 100, how=Preparation("scaled"))
     full = decoding.load(content.getvalue(), 100)
     wanted = decoding.Wanted(least=200)
     assert decoding.decode_here(content.getvalue(), wanted).upright.size == (decoded or size)
@@ -132,7 +133,28 @@ def test_scaled_decoding_keeps_twice_the_side(
     assert np.array_equal(scaled, full) == (decoded is None)
 
 
-def test_scaled_decoding_has_a_policy_of_its_own() -> None:
-    assert decoding.policy() == decoding.POLICY
-    assert decoding.policy(scaled=True) != decoding.POLICY
-    assert decoding.policy(scaled=True).keys() == decoding.POLICY.keys()
+@pytest.mark.parametrize("size", [(90, 60), (60, 90), (61, 90), (32, 45), (20, 10), (50, 50)])
+@pytest.mark.parametrize("filter", ["bilinear", "bicubic"])
+def test_a_crop_is_the_square_at_the_centre(size: tuple[int, int], filter: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    found = decoding.resize(pixels, 32, Preparation(resize="crop", filter=filter))
+    kind = Image.Resampling[filter.upper()]
+    expected = ImageOps.fit(Image.fromarray(pixels), (32, 32), kind)
+    np.testing.assert_array_equal(found, np.asarray(expected))
+    squashed = decoding.resize(pixels, 32, Preparation(filter=filter))
+    assert np.array_equal(found, squashed) == (size[0] == size[1])
+
+
+def test_a_crop_of_a_turned_photograph_is_of_what_is_seen() -> None:
+    pixels = np.zeros((40, 80, 3), np.uint8)
+    pixels[:, 20:60] = (0, 255, 0)  # the square at the centre
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG", exif=turned)
+    cropped = decoding.load(content.getvalue(), 8, how=Preparation(resize="crop"))
+    # The filter reaches beyond the square at its edges, as if the whole image were resized first.
+    assert (cropped[1:-1, 1:-1] == (0, 255, 0)).all()
+    assert cropped[..., 1].min() > 100
+    squashed = decoding.load(content.getvalue(), 8)
+    assert (squashed[[0, -1]] == 0).all()  # its long edge is the vertical one

@@ -36,8 +36,8 @@ def write(
 ) -> dict[str, Any]:
     """Write the network and the head as one: uint8 images in, class probabilities out, in float32.
 
-    The input is (n, side, side, 3) RGB 0-255, resized beforehand: by Pillow's bilinear filter,
-    as `featx.images.decoding.resize` does, for the same probabilities. The class names are inside:
+    The input is (n, side, side, 3) RGB 0-255, resized beforehand as `featx.images.decoding.resize`
+    does with the backbone's `preparation`, for the same probabilities. The class names are inside:
     as `labels.txt` in a .keras or .tflite file (read it with any zip tool), as `assets.extra/
     labels.txt` in a SavedModel, as the metadata "classes" (a JSON list) in ONNX. What the network
     takes and gives stands beside the file, as `<file>.json`, and inside it: as `featx.json` in the

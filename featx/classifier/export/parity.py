@@ -338,7 +338,7 @@ class _Pixels:
         batch = []
         for item in self.dataset:
             batch.append(
-                decoding.load(item.source, self.backbone.side, scaled=self.backbone.scaled)
+                decoding.load(item.source, self.backbone.side, how=self.backbone.preparation)
             )
             if len(batch) == size:
                 yield np.stack(batch)

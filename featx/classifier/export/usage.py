@@ -15,10 +15,15 @@ from typing import Any
 from jinja2 import Template
 
 from featx.backbones.backbone import Backbone
-from featx.images import decoding
+from featx.images.preparation import Preparation
 
 NAME = "featx.json"
 """The facts inside a .keras or .tflite file (as a zip), or in a SavedModel's assets.extra."""
+
+_GEOMETRY = {
+    "squash": "the aspect ratio is not kept: resized to",
+    "crop": "the largest square at the centre, resized to",
+}
 
 
 def usage(backbone: Backbone, classes: list[str], format: str, file: str) -> dict[str, Any]:
@@ -34,7 +39,7 @@ def usage(backbone: Backbone, classes: list[str], format: str, file: str) -> dic
     file : str
         Name of the file, for the snippet.
     """
-    side = backbone.side
+    side, how = backbone.side, backbone.preparation
     return {
         "made_by": f"featx {sys.modules['featx'].__version__}",
         "format": format,
@@ -45,8 +50,8 @@ def usage(backbone: Backbone, classes: list[str], format: str, file: str) -> dic
             "channels": "RGB, not BGR as OpenCV reads them",
             "range": "0 to 255 as decoded: the network scales them itself",
             "image": {
-                **decoding.policy(backbone.scaled),
-                "geometry": f"resized to {side} x {side}; the aspect ratio is not kept",
+                **how.policy(),
+                "geometry": f"{_GEOMETRY[how.resize]} {side} x {side}",
             },
         },
         "output": {
@@ -55,7 +60,7 @@ def usage(backbone: Backbone, classes: list[str], format: str, file: str) -> dic
             "meaning": "probabilities, one column per class",
             "classes": classes,
         },
-        "snippet": snippet(format, file, side),
+        "snippet": snippet(format, file, side, how),
     }
 
 
@@ -78,10 +83,10 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def snippet(format: str, file: str, side: int) -> str:
+def snippet(format: str, file: str, side: int, how: Preparation) -> str:
     """Return Python that runs a file of this format on photo.jpg in its own runtime."""
     template = files("featx.classifier").joinpath("templates/run_export.py.j2")
     name = {"file": json.dumps(file), "facts": json.dumps(f"{file}.json")}
     return Template(template.read_text(encoding="utf-8"), trim_blocks=True).render(
-        format=format, side=side, **name
+        format=format, side=side, how=how, **name
     )

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,10 +198,12 @@ def test_saved_model(images: Path, small: featx.Backbone, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cached")
-@pytest.mark.parametrize("name", ["m.onnx", "m.keras", "m.tflite", "saved"])
+@pytest.mark.parametrize("name", ["m.onnx", "cropped.onnx", "m.keras", "m.tflite", "saved"])
 def test_an_export_carries_what_it_takes_and_a_snippet_that_runs_it(
     name: str, images: Path, small: featx.Backbone, tmp_path: Path
 ) -> None:
+    if name.startswith("cropped"):
+        small = replace(small, resize="crop", filter="bicubic")
     model = trained(images, heads.logistic(C=0.1), backbone=small)
     facts = model.export(tmp_path / name, "savedmodel" if name == "saved" else None)
     assert facts == json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
@@ -212,6 +215,7 @@ def test_an_export_carries_what_it_takes_and_a_snippet_that_runs_it(
     photo = Image.open(images / "green" / "05.png").convert("RGB")
     turned = Image.Exif()
     turned[0x0112] = 6  # to be turned upright
+    photo = photo.resize((3 * photo.width, photo.height))
     photo.rotate(90, expand=True).save(tmp_path / "photo.jpg", quality=100, exif=turned)
     done = subprocess.run(
         [sys.executable, "-c", facts["snippet"]], cwd=tmp_path, capture_output=True, text=True

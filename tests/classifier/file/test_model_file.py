@@ -541,6 +541,8 @@ def test_every_option_of_the_network_travels(tmp_path: Path) -> None:
         image_size=64,
         precision="bfloat16",
         decode="scaled",
+        resize="crop",
+        filter="bicubic",
     )
     model.save(tmp_path / "m.featx")
     assert load(tmp_path / "m.featx").backbone == model.backbone
