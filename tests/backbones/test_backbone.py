@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import random
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,16 @@ from tests.conftest import WEIGHTS
 from tests.fakes import CountingRuntime
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+def drawn() -> list[str]:
+    """Return one network of each family, drawn by the run's seed; all of them in the long form."""
+    if os.environ.get("FEATX_PROMISES") == "long":
+        return list(BACKBONES)
+    rng = random.Random(os.environ["FEATX_SEED"])
+    families = groupby(BACKBONES, lambda name: BACKBONES[name].family)
+    return [rng.choice(list(names)) for _, names in families]
+
+
+@pytest.mark.parametrize("name", drawn())
 def test_every_row_is_what_keras_builds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The dim, and the very file that Keras's own loader asks for, with its digest."""
     import keras

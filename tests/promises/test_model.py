@@ -22,7 +22,7 @@ from PIL import Image
 
 from featx import errors
 from featx.cache.location import find_root
-from featx.cache.locks import Claim, Claims
+from featx.cache.locks import Claims
 from featx.cache.store import Store
 from featx.extraction.settings import Settings
 from featx.images.content_hash import of_content
@@ -109,27 +109,28 @@ class CacheLife(RuleBasedStateMachine):
             if number >= at and name != "close":
                 raise _PowerCut
 
-        held: list[Claim] = []
-        take = Claims.take
+        locks: list[tuple[int, os.stat_result]] = []
+        opened = Claims._opened
 
-        def noted(claims: Claims, name: str) -> Claim | None:
-            claim = take(claims, name)
-            held.extend([] if claim is None else [claim])
-            return claim
+        def noted(claims: Claims, path: Path) -> int:
+            descriptor = opened(claims, path)
+            locks.append((descriptor, os.fstat(descriptor)))
+            return descriptor
 
         with (
             warnings.catch_warnings(),
-            mock.patch.object(Claims, "take", noted),
+            mock.patch.object(Claims, "_opened", noted),
             faults.in_place(faults.FaultyOs(hook)),
             contextlib.suppress(_PowerCut),
         ):
             warnings.simplefilter("ignore", errors.CacheCorruptWarning)
             stub.extract(self.images, self.cache, stub.Thumbnail(4), settings=SMALL)
-        for claim in held:
-            # The end of a process frees its locks and leaves their files; this one lives on.
-            if claim._path is not None:
-                with contextlib.suppress(OSError):
-                    os.close(claim._descriptor)
+        # The end of a process frees its locks, also those that it was about to take, and leaves
+        # their files; this one lives on. A number may belong to another file by now.
+        for descriptor, status in locks:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.fstat(descriptor), status):
+                    os.close(descriptor)
 
     @rule(which=st.randoms(use_true_random=False))
     def corrupt(self, which: random.Random) -> None:
