@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import logging
 import re
 import signal
@@ -17,7 +17,9 @@ from typer.core import TyperGroup
 import featx
 from featx.backend import hush_tensorflow
 from featx.cli import cache, doctor, info, model, report
+from featx.cli.examples import FIRST, HEADINGS, epilog
 from featx.cli.options import (
+    AsJson,
     BackboneName,
     BatchSize,
     Cache,
@@ -43,10 +45,10 @@ from featx.cli.terminal import (
     PrintableFormatter,
     make_table,
     open_standard_streams,
+    print_json,
     print_line,
     print_message,
     print_pairs,
-    print_raw,
     print_table,
 )
 from featx.errors import CacheSpaceError, FeatxError
@@ -104,15 +106,12 @@ def _keep_brackets(command: Any) -> None:
 app = typer.Typer(
     cls=_Group,
     help="Image classifiers on the cached embeddings of a frozen network.",
+    epilog=FIRST,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.add_typer(cache.app, name="cache")
-app.command()(doctor.doctor)
-for command in (*report.COMMANDS, *model.COMMANDS, info.info):
-    app.command()(command)
 
 
 def main() -> None:
@@ -159,7 +158,6 @@ def _common(
     warnings.showwarning = lambda message, *_, **__: print_message(f"Warning: {message}")
 
 
-@app.command()
 def demo(
     ctx: typer.Context,
     out: Annotated[
@@ -174,7 +172,6 @@ def demo(
     print_line(f"Report: {out / 'report' / 'report.html'}")
 
 
-@app.command()
 def extract(
     ctx: typer.Context,
     dataset: Dataset,
@@ -212,6 +209,7 @@ def extract(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Also write one HDF5 file.")
     ] = None,
+    as_json: AsJson = False,
     force: Force = False,
 ) -> None:
     """Compute the embedding of each image once, and cache it."""
@@ -237,7 +235,7 @@ def extract(
     if dry_run:
         from featx.extraction.estimate import estimate
 
-        _print_estimate(estimate(images, chosen, **options))
+        _print_estimate(estimate(images, chosen, **options), as_json)
         return
     features = featx.extract(
         images,
@@ -249,10 +247,9 @@ def extract(
     )
     if out is not None:
         features.save(out)
-    _print_summary(features, out)
+    _print_summary(features, out, as_json)
 
 
-@app.command()
 def backbones(
     match: Annotated[
         str, typer.Argument(help="Only networks whose name or family holds this text.")
@@ -285,7 +282,7 @@ def backbones(
         sign = -1 if sort == "top1" else 1
         found.sort(key=lambda one: (one[key] is None, sign * float(one[key] or 0)))
     if as_json:
-        print_raw(json.dumps(found, indent=1))
+        print_json(found)
         return
     listing = make_table("name", "pixels", "dim", "top-1 %", "par. M", "MB", "on disk")
     for one in found:
@@ -295,7 +292,7 @@ def backbones(
     print_table(listing)
 
 
-def _print_estimate(cost: Estimate) -> None:
+def _print_estimate(cost: Estimate, as_json: bool) -> None:
     """Print what an extraction would cost; raise as `extract` would on a full disk."""
     about = "" if cost.exact else "about "
     time = "none"
@@ -306,8 +303,10 @@ def _print_estimate(cost: Estimate) -> None:
         )
     network = f" ({file_size(cost.network_bytes)} for the network)" if cost.network_bytes else ""
     free = f", {file_size(cost.bytes_free)} free" if cost.bytes_free is not None else ""
-    print_pairs(
-        {
+    if as_json:
+        print_json(dataclasses.asdict(cost))
+    else:
+        pairs = {
             "images": f"{cost.images:,}",
             "cached": f"{about}{cost.cached:,}",
             "to compute": f"{about}{cost.images - cost.cached:,}",
@@ -316,7 +315,7 @@ def _print_estimate(cost: Estimate) -> None:
             "memory": f"{file_size(cost.features_bytes)} for the features",
             "runtime": f"{cost.runtime} on {cost.device}" if cost.runtime else "not needed",
         }
-    )
+        print_pairs(pairs)
     if cost.bytes_free is not None and cost.bytes_free < cost.bytes_needed:
         raise CacheSpaceError(
             f"the disk of the cache {cost.cache} has {file_size(cost.bytes_free)} left, and "
@@ -325,12 +324,18 @@ def _print_estimate(cost: Estimate) -> None:
         )
 
 
-def _print_summary(features: Features, out: Path | None) -> None:
+def _print_summary(features: Features, out: Path | None, as_json: bool) -> None:
     """Print how many images were computed, cached and skipped, how fast, and where they are."""
     done = features.report
     assert done is not None  # only features that were loaded from a file have none
     if features.failures:
         print_message("\n".join(f"Skipped {failure}" for failure in features.failures))
+    if as_json:
+        shape = {"features": len(features), "width": int(features.X.shape[1])}
+        facts = {**dataclasses.asdict(done), **shape, "weights": features.spec["weights"]}
+        facts["failures"] = [str(failure) for failure in features.failures]
+        print_json({**facts, "file": None if out is None else str(out)})
+        return
     speed = pace(done.images / done.seconds if done.seconds else 0.0)
     if done.images_per_second is not None:
         speed += f" ({pace(done.images_per_second)} once the network had started)"
@@ -348,3 +353,24 @@ def _print_summary(features: Features, out: Path | None) -> None:
     if out is not None:
         pairs["saved to"] = str(out)
     print_pairs(pairs)
+
+
+def _register() -> None:
+    """Add the commands to `featx`, in the order of work and under its headings."""
+    by_name = {
+        command.__name__: command
+        for command in (
+            *(demo, extract, backbones, doctor.doctor, info.info),
+            *(*model.COMMANDS, *report.COMMANDS),
+        )
+    }
+    for heading, names in HEADINGS.items():
+        for name in names:
+            if name == "cache":
+                app.add_typer(cache.app, name="cache", rich_help_panel=heading)
+            else:
+                added = app.command(rich_help_panel=heading, epilog=epilog(name))
+                added(by_name[name])
+
+
+_register()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import time
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featx.cli.options import Cache, WeightsFile
-from featx.cli.terminal import make_table, print_line, print_message, print_table
+from featx.cli.examples import epilog
+from featx.cli.options import AsJson, Cache, WeightsFile
+from featx.cli.terminal import make_table, print_json, print_line, print_message, print_table
 from featx.errors import CacheCorruptWarning, CacheError, FeatxError
 from featx.formatting import file_size
 
@@ -23,14 +25,14 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Inspect and maintain the cache.", no_args_is_help=True)
 
 
-def _contents(cache: Path | None) -> tuple[Path | None, list[CachedKey]]:
+def _contents(cache: Path | None, as_json: bool = False) -> tuple[Path | None, list[CachedKey]]:
     """Return the cache folder and what is cached in it; print a line if that is nothing."""
     from featx.cache.location import chosen, existing_root
     from featx.maintenance.inventory import list_keys
 
     root = existing_root(cache)
     stock = list_keys(root) if root is not None else []
-    if not stock:
+    if not stock and not as_json:
         print_line(f"Nothing is cached in {root or chosen(cache)}")
     return root, stock
 
@@ -43,12 +45,15 @@ def _usable(stock: Iterable[CachedKey]) -> Iterable[tuple[CachedKey, Store]]:
             yield entry, entry.store
 
 
-@app.command("ls")
-def ls(cache: Cache = None) -> None:
+@app.command("ls", epilog=epilog("cache ls"))
+def ls(as_json: AsJson = False, cache: Cache = None) -> None:
     """List what is cached and what computed it: one line per network and options."""
     from featx.maintenance.inventory import environment_of, options_of
 
-    root, stock = _contents(cache)
+    root, stock = _contents(cache, as_json)
+    if as_json:
+        print_json({"cache": root, "keys": [_facts(entry) for entry in stock]})
+        return
     listing = make_table("key", "network", "options")
     for name in ("embeddings", "MB", "used"):
         listing.add_column(name, justify="right")
@@ -73,11 +78,32 @@ def ls(cache: Cache = None) -> None:
         print_line(f"In {root}: {file_size(sum(entry.bytes for entry in stock))}")
 
 
+def _facts(entry: CachedKey) -> dict[str, Any]:
+    from featx.maintenance.inventory import options_of
+
+    found: dict[str, Any] = {
+        "folder": entry.folder.name,
+        "bytes": entry.bytes,
+        "used": _day(entry.last_used),
+    }
+    if entry.store is None:
+        return {**found, "problem": entry.problem}
+    return {
+        **found,
+        "key": entry.store.key,
+        "network": entry.store.spec["backbone"],
+        "options": options_of(entry.store.spec),
+        "embeddings": entry.embeddings,
+        "bad": entry.bad,
+        "environments": entry.environments,
+    }
+
+
 def _day(seconds: float) -> str:
     return time.strftime("%Y-%m-%d", time.localtime(seconds)) if seconds else "unknown"
 
 
-@app.command("verify")
+@app.command("verify", epilog=epilog("cache verify"))
 def verify(
     dataset: Annotated[
         str | None,
@@ -90,6 +116,7 @@ def verify(
     seed: Annotated[
         int | None, typer.Option(help="Selects the same embeddings again; printed by each run.")
     ] = None,
+    as_json: AsJson = False,
     cache: Cache = None,
 ) -> None:
     """Compare every cached byte with its checksum; quarantine damaged shards.
@@ -99,37 +126,59 @@ def verify(
     """
     with warnings.catch_warnings():  # what is damaged is listed below
         warnings.simplefilter("ignore", CacheCorruptWarning)
-        root, stock = _contents(cache)
-        sound = all([_verify(entry) for entry in stock])
+        root, stock = _contents(cache, as_json)
+        facts = []
+        for entry in stock:
+            facts.append(_verified(entry))
+            if not as_json:
+                _print_verified(entry, facts[-1])
     if recompute and root is not None:
         seed = random.randrange(10_000) if seed is None else seed
-        print_line(f"Embeddings to recompute are selected by --seed {seed}")
+        if not as_json:
+            print_line(f"Embeddings to recompute are selected by --seed {seed}")
         sources = _sources(root, dataset)
-        for entry in stock:
+        for entry, found in zip(stock, facts, strict=True):
             if entry.store is not None and entry.embeddings:
-                sound &= _recompute(entry.store, sources, recompute, seed, weights)
+                done = _recomputed(entry.store, sources, recompute, seed, weights)
+                found["recomputed"] = done
+                if not as_json:
+                    _print_recomputed(entry.store, done, recompute)
+    sound = all(found["sound"] and found.get("recomputed", found)["sound"] for found in facts)
+    if as_json:
+        print_json({"cache": root, "seed": seed, "sound": sound, "keys": facts})
     if not sound:
         raise typer.Exit(1)
 
 
-def _verify(entry: CachedKey) -> bool:
-    """Check every shard of one key, print the result and return whether all are sound."""
+def _verified(entry: CachedKey) -> dict[str, Any]:
+    """Check every shard of one key; return what was found, and whether all are sound."""
+    found: dict[str, Any] = {"folder": entry.folder.name, "sound": False}
     if entry.store is None:
-        print_message(f"{entry.folder}: {entry.problem}.")
-        return False
-    store, name = entry.store, _name(entry.store)
+        return {**found, "problem": entry.problem}
+    store = entry.store
+    found |= {"key": store.key, "network": store.spec["backbone"]}
     try:
         store.verify()
     except CacheError as error:
-        print_message(f"{name}: {error}", style="red")
-        return False
-    found = len(store.damaged)
-    print_line(f"{name}: {len(store.index.shards):,} shards intact, {found:,} damaged")
-    for shard, reason in store.damaged.items():
-        print_line(f"  {shard}: {reason}" + "; cannot be quarantined" * (shard in store.ignored))
-    if found > len(store.ignored):
+        return {**found, "problem": str(error)}
+    found |= {"shards": len(store.index.shards), "damaged": dict(store.damaged)}
+    return {**found, "left": sorted(store.ignored), "sound": not store.damaged}
+
+
+def _print_verified(entry: CachedKey, found: dict[str, Any]) -> None:
+    if entry.store is None:
+        print_message(f"{entry.folder}: {entry.problem}.")
+        return
+    name = _name(entry.store)
+    if "problem" in found:
+        print_message(f"{name}: {found['problem']}", style="red")
+        return
+    damaged = found["damaged"]
+    print_line(f"{name}: {found['shards']:,} shards intact, {len(damaged):,} damaged")
+    for shard, reason in damaged.items():
+        print_line(f"  {shard}: {reason}" + "; cannot be quarantined" * (shard in found["left"]))
+    if len(damaged) > len(found["left"]):
         print_line("  quarantined; the next extraction computes their embeddings again")
-    return not found
 
 
 def _name(store: Store) -> str:
@@ -153,48 +202,62 @@ def _sources(root: Path, dataset: str | None) -> dict[bytes, Path]:
     return sources
 
 
-def _recompute(
+def _recomputed(
     store: Store, sources: dict[bytes, Path], count: int, seed: int, weights: Path | None
-) -> bool:
-    """Recompute embeddings of one key and print the result; return whether all agree."""
+) -> dict[str, Any]:
+    """Recompute embeddings of one key; return what was found, and whether all agree."""
     from featx.maintenance import recompute
 
-    name = _name(store)
     try:
         backbone = recompute.backbone_of(store, None if weights is None else str(weights))
         done = recompute.recompute(store, backbone, sources, count, seed)
     except FeatxError as error:
-        print_message(f"{name}: no embedding was recomputed: {error}", style="red")
-        return False
+        return {"sound": False, "problem": str(error)}
+    sound = bool(done.compared or not done.cached) and not done.different
+    return {
+        "sound": sound,
+        **{name: getattr(done, name) for name in ("cached", "known", "compared", "changed")},
+        "different": [[str(path), distance] for path, distance in done.different],
+        "worst": done.worst,
+        "tolerance": done.tolerance,
+    }
+
+
+def _print_recomputed(store: Store, done: dict[str, Any], count: int) -> None:
+    name = _name(store)
+    if "problem" in done:
+        print_message(f"{name}: no embedding was recomputed: {done['problem']}", style="red")
+        return
+    cached, compared = done["cached"], done["compared"]
     lacking = (
-        f"the images of {done.cached - done.known:,} embeddings are unknown"
-        + (f", {done.changed:,} are missing or changed" if done.changed else "")
+        f"the images of {cached - done['known']:,} embeddings are unknown"
+        + (f", {done['changed']:,} are missing or changed" if done["changed"] else "")
         + "; name their folder: featx cache verify FOLDER --recompute N"
     )
-    if done.cached and not done.compared:
-        print_message(
-            f"{name}: none of {done.cached:,} embeddings was recomputed: {lacking}", style="red"
-        )
-        return False
+    if cached and not compared:
+        print_message(f"{name}: none of {cached:,} embeddings was recomputed: {lacking}", "red")
+        return
     print_line(
-        f"{name}: {done.compared:,} of {done.cached:,} embeddings recomputed, "
-        f"{len(done.different):,} differ; largest relative distance {done.worst:.1e} "
-        f"({done.tolerance:g} is allowed)"
+        f"{name}: {compared:,} of {cached:,} embeddings recomputed, "
+        f"{len(done['different']):,} differ; largest relative distance {done['worst']:.1e} "
+        f"({done['tolerance']:g} is allowed)"
     )
-    for path, distance in done.different:
+    for path, distance in done["different"]:
         print_line(f"  {path}: {distance:.1e}")
-    if done.compared < min(count, done.cached):
+    if compared < min(count, cached):
         print_line(f"  {lacking}")
-    return not done.different
 
 
-@app.command("gc")
+@app.command("gc", epilog=epilog("cache gc"))
 def gc(
     unused_days: Annotated[
         float | None,
         typer.Option(min=0, help="Also remove networks not used by an extraction for this long."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; without --yes nothing is removed.")
+    ] = False,
     cache: Cache = None,
 ) -> None:
     """Remove temporary files of killed processes, damaged shards, and networks long unused.
@@ -206,6 +269,11 @@ def gc(
 
     root = existing_root(cache)
     pieces = gc.find(root, unused_days) if root is not None else []
+    if as_json:
+        freed, refused = gc.remove(root, pieces) if root is not None and yes else (0, [])
+        listed = [{"path": one.path, "what": one.what, "bytes": one.bytes} for one in pieces]
+        print_json({"cache": root, "found": listed, "freed": freed, "refused": refused})
+        raise typer.Exit(1 if refused else 0)
     if root is None or not pieces:
         print_line(f"Nothing to remove in {root or chosen(cache)}")
         return
@@ -230,12 +298,13 @@ def gc(
         raise typer.Exit(1)
 
 
-@app.command("compact")
+@app.command("compact", epilog=epilog("cache compact"))
 def compact(
     grace: Annotated[
         float,
         typer.Option(min=0, help="Seconds to keep the replaced files for other readers."),
     ] = 30.0,
+    as_json: AsJson = False,
     cache: Cache = None,
 ) -> None:
     """Merge small shards into large ones; every embedding stays as it is.
@@ -244,8 +313,8 @@ def compact(
     """
     from featx.maintenance import compaction
 
-    _, stock = _contents(cache)
-    failed = False
+    root, stock = _contents(cache, as_json)
+    failed, facts = False, []
     for _, store in _usable(stock):
         name = _name(store)
 
@@ -259,11 +328,17 @@ def compact(
             done = compaction.compact(store, grace=grace, sleep=wait)
         except CacheError as error:
             print_message(f"{name}: {error}", style="red")
+            facts.append({"key": store.key, "problem": str(error)})
             failed = True
+            continue
+        facts.append({"key": store.key, **dataclasses.asdict(done)})
+        if as_json:
             continue
         print_line(
             f"{name}: {done.published:,} shards written, {done.removed:,} removed, "
             f"{done.shards:,} in total"
         )
+    if as_json:
+        print_json({"cache": root, "keys": facts})
     if failed:
         raise typer.Exit(1)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from featx.cli.options import AsJson
-from featx.cli.terminal import print_pairs, print_raw
+from featx.cli.terminal import print_json, print_pairs
 from featx.errors import FeatxError
 
 
@@ -23,7 +22,7 @@ def info(
     """Say what a file or folder of featx holds; no network is started."""
     found = facts(path)
     if as_json:
-        print_raw(json.dumps(found, indent=1, ensure_ascii=True))
+        print_json(found)
         return
     print_pairs({name: _text(value) for name, value in found.items()})
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from featx.cli.options import (
+    AsJson,
     BackboneName,
     BatchSize,
     Cache,
@@ -43,7 +44,7 @@ from featx.cli.options import (
     make_backbone,
     make_groups,
 )
-from featx.cli.terminal import print_line, print_message, print_pairs, print_raw
+from featx.cli.terminal import print_json, print_line, print_message, print_pairs, print_raw
 from featx.formatting import file_size
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def train(
     examples: Annotated[
         int, typer.Option(min=0, help="Thumbnails of training images to store in the file.")
     ] = 1000,
+    as_json: AsJson = False,
     follow_links: FollowLinks = False,
     cache: Cache = None,
     batch_size: BatchSize = None,
@@ -134,8 +136,21 @@ def train(
         "file": f"{out} ({file_size(out.stat().st_size)})",
         "sha256": digest,
     }
-    pairs["accuracy"] = _accuracy(model, images, named, tested, test)
-    print_pairs(pairs)
+    known = _accuracy(model, images, named, tested)
+    if as_json:
+        facts = {
+            "file": str(out),
+            "bytes": out.stat().st_size,
+            "sha256": digest,
+            "classes": model.classes_.tolist(),
+            "images": model.n_images_,
+            "failures": [str(failure) for failure in model.failures_],
+            "stored_images": stored,
+            "seconds": time.perf_counter() - began,
+        }
+        print_json({**facts, "accuracy": known and {**known, "test": test}})
+    else:
+        print_pairs({**pairs, "accuracy": _accuracy_in_words(known, test)})
     if not chosen.trained:
         print_message(
             f"Caution: {chosen.name} ran with random weights, so an accuracy says nothing of what "
@@ -220,6 +235,7 @@ def export(
         Literal["keras", "savedmodel", "onnx", "tflite"] | None,
         typer.Option(help="By default chosen by the suffix of OUT."),
     ] = None,
+    as_json: AsJson = False,
     sha256: Sha256 = None,
     weights: WeightsFile = None,
     force: Force = False,
@@ -229,6 +245,9 @@ def export(
 
     check_new(out, "the exported model", force)
     facts = _loaded(model, sha256, weights, None).export(out, format)
+    if as_json:
+        print_json({"file": str(out), **facts})
+        return
     given = facts["input"]
     print_pairs(
         {
@@ -250,9 +269,14 @@ def serve(
     model: ModelFile,
     host: Annotated[
         str,
-        typer.Option(help="0.0.0.0 accepts connections from other machines; there is no password."),
+        typer.Option(
+            envvar="FEATX_HOST",
+            help="0.0.0.0 accepts connections from other machines; there is no password.",
+        ),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, envvar="FEATX_PORT", help="Port to listen on.")
+    ] = 8000,
     top: Annotated[int, typer.Option(min=1, help="Classes and nearest images to show.")] = 5,
     sha256: Sha256 = None,
     weights: WeightsFile = None,
@@ -278,22 +302,34 @@ def serve(
 
 
 def _accuracy(
-    model: ImageClassifier, images: Any, groups: Any, tested: Any, test: str | None
-) -> str:
-    """Return the accuracy on test images or, without them, on training images held out."""
+    model: ImageClassifier, images: Any, groups: Any, tested: Any
+) -> dict[str, Any] | None:
+    """Return the accuracy on test images or, without them, on training images held out.
+
+    None where there are too few images of a class to hold some out. `folds` is 0 for test images.
+    """
     from featx.evaluation.saved_model import cross_validated, evaluate
 
     if tested is not None:
         found = evaluate(model, tested)
-        low, high = found.interval.low, found.interval.high
-        return f"{found.scores.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}) on {test}"
-    held = cross_validated(model, images, groups)
-    if held is None:
+        accuracy, interval, folds = found.scores.accuracy, found.interval, 0
+    else:
+        held = cross_validated(model, images, groups)
+        if held is None:
+            return None
+        accuracy, interval, folds = held.accuracy, held.interval, held.folds
+    return {"value": accuracy, "low": interval.low, "high": interval.high, "folds": folds}
+
+
+def _accuracy_in_words(known: dict[str, Any] | None, test: str | None) -> str:
+    if known is None:
         return "not known: too few images of a class to hold some out; give --test"
-    low, high = held.interval.low, held.interval.high
+    figures = f"{known['value']:.4f} (95 % interval {known['low']:.4f} to {known['high']:.4f})"
+    if test is not None:
+        return f"{figures} on {test}"
     return (
-        f"{held.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}) on training images held out "
-        f"in {held.folds} folds; copies were not looked for (featx benchmark does)"
+        f"{figures} on training images held out in {known['folds']} folds; copies were not looked "
+        "for (featx benchmark does)"
     )
 
 

@@ -25,14 +25,26 @@ ImageFolder = Annotated[
 ]
 Suffix = Annotated[str, typer.Option(help='Appended to each path of a CSV file, such as ".png".')]
 BackboneName = Annotated[
-    str, typer.Option("--backbone", "-b", help="`featx backbones` lists the names.")
+    str,
+    typer.Option(
+        "--backbone", "-b", envvar="FEATX_BACKBONE", help="`featx backbones` lists the names."
+    ),
 ]
 BackboneNames = Annotated[
     list[str],
-    typer.Option("--backbone", "-b", help="`featx backbones` lists the names; can be repeated."),
+    typer.Option(
+        "--backbone",
+        "-b",
+        envvar="FEATX_BACKBONE",
+        help="`featx backbones` lists the names; can be repeated.",
+    ),
 ]
 Weights = Annotated[
-    str, typer.Option(help='"imagenet", "none" (untrained) or the path of a weights file.')
+    str,
+    typer.Option(
+        envvar="FEATX_WEIGHTS",
+        help='"imagenet", "none" (untrained) or the path of a weights file.',
+    ),
 ]
 WeightsFile = Annotated[
     Path | None,
@@ -40,7 +52,11 @@ WeightsFile = Annotated[
 ]
 ImageSize = Annotated[
     int | None,
-    typer.Option(min=1, help="Input height and width in pixels; by default the network's own."),
+    typer.Option(
+        min=1,
+        envvar="FEATX_IMAGE_SIZE",
+        help="Input height and width in pixels; by default the network's own.",
+    ),
 ]
 Layer = Annotated[str | None, typer.Option(help="Layer whose output is used; the last by default.")]
 Pooling = Annotated[
@@ -48,7 +64,7 @@ Pooling = Annotated[
 ]
 Precision = Annotated[
     Literal["float32", "bfloat16", "float16", "int8"],
-    typer.Option(help="Number format the network computes in."),
+    typer.Option(envvar="FEATX_PRECISION", help="Number format the network computes in."),
 ]
 Decode = Annotated[
     Literal["full", "scaled"], typer.Option(help="scaled: large JPEGs are decoded faster.")
@@ -69,10 +85,16 @@ Cache = Annotated[
     ),
 ]
 BatchSize = Annotated[
-    int | None, typer.Option(min=1, help="Images per batch; chosen automatically by default.")
+    int | None,
+    typer.Option(
+        min=1,
+        envvar="FEATX_BATCH_SIZE",
+        help="Images per batch; chosen automatically by default.",
+    ),
 ]
 Runtime = Annotated[
-    Literal["auto", "keras", "openvino"], typer.Option(help="What runs the network.")
+    Literal["auto", "keras", "openvino"],
+    typer.Option(envvar="FEATX_RUNTIME", help="What runs the network."),
 ]
 GroupsColumn = Annotated[
     str | None,
@@ -89,7 +111,8 @@ ClassWeight = Annotated[
     typer.Option(help="balanced: every class counts alike, however many images it has."),
 ]
 OnError = Annotated[
-    Literal["raise", "skip"], typer.Option(help="What to do with images that cannot be used.")
+    Literal["raise", "skip"],
+    typer.Option(envvar="FEATX_ON_ERROR", help="What to do with images that cannot be used."),
 ]
 
 ModelFile = Annotated[Path, typer.Argument(help="A file written by `featx train`.")]

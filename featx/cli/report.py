@@ -7,6 +7,7 @@ from typing import Annotated, cast
 
 import typer
 
+from featx.cli.info import facts
 from featx.cli.options import (
     AsJson,
     BackboneNames,
@@ -38,7 +39,14 @@ from featx.cli.options import (
     make_backbone,
     make_groups,
 )
-from featx.cli.terminal import make_table, print_line, print_message, print_raw, print_table
+from featx.cli.terminal import (
+    make_table,
+    print_json,
+    print_line,
+    print_message,
+    print_raw,
+    print_table,
+)
 from featx.evaluation.protocol.options import Options
 
 Test = Annotated[str | None, typer.Option(help="Images to test on; by default cross-validation.")]
@@ -95,6 +103,7 @@ def benchmark(
     batch_size: BatchSize = None,
     runtime: Runtime = Options.runtime,
     on_error: OnError = Options.on_error,
+    as_json: AsJson = False,
     force: Force = False,
 ) -> None:
     """Compare heads on cached features with a Keras head trained end to end."""
@@ -135,6 +144,9 @@ def benchmark(
     found.save(out)
     if tensorboard is not None:
         found.save_tensorboard(tensorboard)
+    if as_json:
+        print_json(facts(out))
+        return
     print_table(found.table())
     if found.groups is not None:
         from featx.evaluation.report import wording
@@ -157,6 +169,7 @@ def report(
             "several.",
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Render one saved report again, or join several into one comparison.
 
@@ -164,26 +177,32 @@ def report(
     is. Several: comparison.html, comparison.md and comparison.json are written.
     """
     if len(folders) == 1:
-        _render(folders[0], out)
+        _render(folders[0], out, as_json)
     else:
-        _join(folders, out or Path("comparison"))
+        _join(folders, out or Path("comparison"), as_json)
 
 
-def _render(folder: Path, out: Path | None) -> None:
+def _render(folder: Path, out: Path | None, as_json: bool) -> None:
     from featx.evaluation.report import terminal
     from featx.evaluation.report.rendering import render
 
     written, document = render(folder, out)
+    if as_json:
+        print_json({"file": written / "report.html", **facts(folder)})
+        return
     print_table(terminal.table(document))
     print_line(f"Report: {written / 'report.html'}")
 
 
-def _join(folders: list[Path], out: Path) -> None:
+def _join(folders: list[Path], out: Path, as_json: bool) -> None:
     from featx.evaluation.report.joined import join
     from featx.formatting import percent, seconds
 
     joined = join(folders)
     joined.save(out)
+    if as_json:
+        print_json([{"name": run.name, **run.subject} for run in joined.runs])
+        return
     listing = make_table(
         "data set", "backbone", "verdict", "accuracy", "95 % interval", "first answer"
     )

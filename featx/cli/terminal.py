@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.padding import Padding
@@ -80,6 +82,11 @@ def print_raw(text: str) -> None:
     stream.flush()
     stream.buffer.write(line + b"\n")
     stream.buffer.flush()
+
+
+def print_json(facts: Any) -> None:
+    """Print facts as JSON in ASCII; what JSON has no form for, such as a path, as its text."""
+    print_raw(json.dumps(facts, indent=1, ensure_ascii=True, default=str))
 
 
 def print_message(text: str, style: str = "") -> None:
