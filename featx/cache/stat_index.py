@@ -10,23 +10,16 @@ import time
 from array import array
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from featx.errors import CacheCorruptError
 from featx.images.content_hash import Digest
+from featx.images.elsewhere import Elsewhere, Version, are_settled
 from featx.storage.atomic import MAX_INT64
 from featx.storage.checksummed import pack, unpack
 from featx.storage.local import FolderStorage
-
-# A file changed within this time of its reading may be changed again without a trace in its
-# times: git's "racy" rule (git documentation, technical/racy-git).
-RACY_NS = 2_000_000_000
-# Change times that are multiples of this are a file system's of whole seconds (squashfs, ISO 9660,
-# FAT, sshfs, ext3) or of milliseconds, or were set by whoever built its image: the same may stand
-# beside other content. On others one file in a million has such a time, and is only read again.
-COARSE_NS = 1_000_000
-
 
 # What is known of a file, packed: as Python objects it would be 300 bytes more per file.
 _ENTRY = struct.Struct("<5q32s")
@@ -41,8 +34,8 @@ class KnownFiles:
     ----------
     root : Path
         The cache folder.
-    location : Path or None
-        The folder of the dataset; without one, nothing is remembered.
+    location : Path, str or None
+        The folder of the dataset, or its address; without one, nothing is remembered.
 
     Notes
     -----
@@ -54,14 +47,15 @@ class KnownFiles:
     than 2 s behind this machine's.
     """
 
-    def __init__(self, root: Path, location: Path | None) -> None:
+    def __init__(self, root: Path, location: Path | str | None) -> None:
         self._path: Path | None = None
         self._known: dict[str, bytes] = {}
         # What was read now, laid out as it is saved: half of what a dict takes.
         self._lengths, self._names, self._entries = array("q"), bytearray(), bytearray()
         self._adding = threading.Lock()
         if location is not None:
-            name = hashlib.sha256(os.fsencode(os.path.abspath(location))).hexdigest()[:32]
+            named = location if isinstance(location, str) else os.path.abspath(location)
+            name = hashlib.sha256(os.fsencode(named)).hexdigest()[:32]
             self._path = root / "statindex" / name
             self._load()
 
@@ -77,18 +71,45 @@ class KnownFiles:
         except OSError:
             return None
         *before, read_at, digest = _ENTRY.unpack(known)
-        safe = max(stat[1], stat[2]) < read_at - RACY_NS and stat[2] % COARSE_NS
+        safe = are_settled(stat[1], stat[2], read_at)
         return digest if stat == tuple(before) and safe else None
+
+    def of_source(self, source: Any) -> Digest | None:
+        """Return the digest of an image that nobody need be asked for: a file, or one listed."""
+        if isinstance(source, Path):
+            return self.find(source)
+        version = source.listed_version() if isinstance(source, Elsewhere) else None
+        return None if version is None else self.find_at(source.address, version)
+
+    def find_at(self, address: str, version: Version) -> Digest | None:
+        """Return the digest of what had this version when it was read from this address."""
+        known = self._known.get(address)
+        if known is None:
+            return None
+        *before, _, digest = _ENTRY.unpack(known)
+        return digest if _packed(version) == tuple(before) else None
+
+    def knows(self, address: str) -> bool:
+        """Return whether something was read from this address before, in whatever version."""
+        return address in self._known
 
     def remember(self, path: Path, stat: os.stat_result, read_at: int, digest: Digest) -> None:
         """Note what a file held; `stat` was taken before it was read at `read_at` (ns)."""
         if self._path is not None:
             # Whoever asks where an image is may do so from another working directory.
-            name = os.fsencode(os.path.abspath(path))
-            with self._adding:
-                self._lengths.append(len(name))
-                self._names += name
-                self._entries += _ENTRY.pack(*_stat(stat), read_at, digest)
+            self._add(os.path.abspath(path), _stat(stat), read_at, digest)
+
+    def remember_at(self, address: str, version: Version, digest: Digest) -> None:
+        """Note what was read from an address that is no file's."""
+        if self._path is not None:
+            self._add(address, _packed(version), now_ns(), digest)
+
+    def _add(self, name: str, about: _Stat, read_at: int, digest: Digest) -> None:
+        encoded = os.fsencode(name)
+        with self._adding:
+            self._lengths.append(len(encoded))
+            self._names += encoded
+            self._entries += _ENTRY.pack(*about, read_at, digest)
 
     def save(self) -> None:
         """Save what was noted, for the next run."""
@@ -146,7 +167,8 @@ def _name(path: Path) -> str:
 def known_sources(root: Path) -> dict[Digest, Path]:
     """Return for each content that a file had when it was last read, one such file.
 
-    Only files are known, not pixels or bytes; a file may have changed or gone since.
+    Only files are known, not pixels, bytes or what is elsewhere; a file may have changed or gone
+    since.
     """
     try:
         tables = sorted((root / "statindex").iterdir())
@@ -156,12 +178,19 @@ def known_sources(root: Path) -> dict[Digest, Path]:
         _ENTRY.unpack(entry)[-1]: Path(name)
         for table in tables
         for name, entry in _loaded(table).items()
+        if os.path.isabs(name)
     }
 
 
 def now_ns() -> int:
     """Return the wall clock in ns, the clock of file times."""
     return time.time_ns()
+
+
+def _packed(version: Version) -> _Stat:
+    tag = hashlib.sha256(version.tag.encode("utf-8", "surrogateescape")).digest()
+    first, second, third = struct.unpack_from("<3q", tag)
+    return min(version.size, MAX_INT64), first, second, third
 
 
 def _stat(status: os.stat_result) -> _Stat:

@@ -204,7 +204,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             check_own_features(find_backbone(self.backbone), X)
             labels = labels_of(X.y if y is None else label_array(as_labels(y, X.ids)))
             return X, X, labels, [None] * len(X)
-        images = as_images(X, y)
+        images = as_images(X, y, progress=self.progress)
         if images.known_length is None and by_position:
             raise DatasetError(
                 "sample_weight and groups belong to images by their position, and a stream has no "
@@ -235,7 +235,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         if isinstance(X, Features):
             return X
         return extract(
-            as_images(X, labelled=False),
+            as_images(X, labelled=False, progress=self.progress),
             self.backbone,
             cache=self.cache,
             batch_size=self.batch_size,
@@ -297,7 +297,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             The images have no labels, or labels that were not in the training set.
         """
         if not isinstance(X, Features):
-            X, y = self.features(as_images(X, y)), None
+            X, y = self.features(as_images(X, y, progress=self.progress)), None
         labels = labels_of(X.y if y is None else label_array(as_labels(y, X.ids)))
         positions = positions_in(self.classes_, labels)
         if unknown := class_order(labels[positions < 0].tolist()):

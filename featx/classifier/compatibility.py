@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from featx.backbones.backbone import Backbone
+from featx.datasets import places
 from featx.datasets.dataset import Dataset, as_dataset
 from featx.datasets.table import is_table
 from featx.errors import FeatureMismatchError
 from featx.features import Features
 
 
-def as_images(X: Any, y: Any = None, *, labelled: bool = True) -> Dataset:
+def as_images(X: Any, y: Any = None, *, labelled: bool = True, progress: bool = False) -> Dataset:
     """Return anything that is predicted on as a Dataset; one image alone is a list of one.
 
     Parameters
     ----------
-    labelled : bool, default=True
+    labelled, progress
         See ``as_dataset``.
     """
     alone = isinstance(X, bytes) or hasattr(X, "getexif")
     alone = alone or (isinstance(X, np.ndarray) and X.ndim == 3 and X.shape[-1] == 3)
     if isinstance(X, str | os.PathLike):
-        alone = not is_table(X) and Path(X).is_file()
-    return as_dataset([X] if alone else X, y, labelled=labelled)
+        alone = not is_table(X) and places.is_one_image(os.fspath(X))
+    return as_dataset([X] if alone else X, y, labelled=labelled, progress=progress)
 
 
 def spec_of(features: Features) -> dict[str, Any]:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import csv
 import glob
 import io
-import logging
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from featx.datasets.listing import Listing
+from featx.datasets import places
+from featx.datasets.dataset import Dataset, as_dataset
+from featx.datasets.items import Item
 from featx.datasets.table import Columns, is_table, read_table
 from featx.errors import EmptyDatasetError, TooManyBadImagesError
 from featx.features import Features
-
-logger = logging.getLogger(__name__)
 
 CHUNK = 256
 # Few enough bad ones that a chunk of nothing else does not look like a fault of the disk.
@@ -41,21 +39,28 @@ class Prediction:
     error : str
         Why there is no prediction; empty where there is one.
     embedding : ndarray of shape (dim,) or None
+    source : Path, bytes, ndarray or Elsewhere, optional
+        The image itself.
     """
 
     image: str
     top: list[tuple[str, float | None]]
     error: str = ""
     embedding: np.ndarray | None = None
+    source: Any = None
 
 
-def paths_of(
-    arguments: Sequence[str], columns: Columns | None = None, *, follow_links: bool = False
-) -> list[Path]:
-    """Return the images that files, folders, tables and patterns such as ``*.jpg`` stand for.
+def images_of(
+    arguments: Sequence[str],
+    columns: Columns | None = None,
+    *,
+    follow_links: bool = False,
+    progress: bool = False,
+) -> Dataset:
+    """Return the images that files, folders, tables, archives and patterns such as ``*.jpg`` name.
 
-    A folder stands for every image in it, however deep; a ``.csv`` file for those in its column
-    of paths.
+    A folder or an archive stands for every image in it, however deep; a ``.csv`` file for those in
+    its column of paths.
 
     Parameters
     ----------
@@ -63,51 +68,57 @@ def paths_of(
         Of tables; their labels are not read.
     follow_links : bool, default=False
         Whether links that lead out of a folder are followed.
+    progress : bool, default=False
+        Whether a bar is shown while something is unpacked or fetched.
+
+    Returns
+    -------
+    Dataset
+        Each id is what a person would type to name that image.
 
     Raises
     ------
     EmptyDatasetError
         A folder holds no images, or nothing matches a pattern.
     DatasetError
-        A table cannot be read, or its first images are not where it says.
+        A table or an archive cannot be read, or a table's first images are not where it says.
     """
     columns = columns or Columns(label=None)
-    found: list[Path] = []
+    items: list[Item] = []
     for argument in arguments:
         path = Path(argument)
         if is_table(argument):
             names, _, base = read_table(path, columns)
-            images, notes = [base / name for name in names], list[str]()
+            items += Dataset.from_paths([base / name for name in names]).items
+        elif places.is_one_image(argument):
+            items += Dataset.from_paths([argument]).items
+        elif (folders := places.folders_at(argument, progress=progress)) is not None:
+            for folder in folders:
+                images = as_dataset(folder, labelled=False).items
+                items += [replace(item, id=f"{folder}/{item.id}") for item in images]
         elif path.exists() or not glob.has_magic(argument):
-            images, notes = _at(path, follow_links)
+            items += _at(path, follow_links)
         else:
             matches = sorted(glob.glob(argument, recursive=True))
             # "**" names a folder, and then what is in it, too.
-            parts = [_at(Path(match), follow_links) for match in matches]
-            images = list(dict.fromkeys(one for part, _ in parts for one in part))
-            notes = [note for _, part in parts for note in part]
-        if not images:
-            what = "no image in" if path.is_dir() else "nothing matches"
-            raise EmptyDatasetError(" ".join([f"{what} {argument}.", *notes]))
-        found += images
-    return found
+            found = [item for match in matches for item in _at(Path(match), follow_links)]
+            if not found:
+                raise EmptyDatasetError(f"nothing matches {argument}.")
+            items += {item.id: item for item in found}.values()
+    return Dataset(items, location=Path())
 
 
-def _at(path: Path, follow_links: bool) -> tuple[list[Path], list[str]]:
-    """Return the images that a path stands for, and what was noticed in a folder."""
+def _at(path: Path, follow_links: bool) -> Sequence[Item]:
+    """Return the images that a path stands for."""
     if not path.is_dir():
-        return [path], []
-    # Not as a dataset, where images beside sub-folders belong to no class and are left out.
-    listing = Listing(path, follow_links)
-    names = sorted(listing.images(), key=os.fsencode)
-    notes = listing.notes(names)
-    for note in notes:
-        logger.warning("%s: %s", path, note)
-    return [path / name for name in names], notes
+        return Dataset.from_paths([path]).items
+    # Not with labels: images beside sub-folders belong to no class and would be left out.
+    images = as_dataset(path, labelled=False, follow_links=follow_links).items
+    return [replace(item, id=(path / item.id).as_posix()) for item in images]
 
 
 def predictions(
-    classifier: Any, paths: Sequence[Path], k: int = 1, chunk: int = CHUNK
+    classifier: Any, images: Dataset, k: int = 1, chunk: int = CHUNK
 ) -> Iterator[Prediction]:
     """Yield a prediction for each image, in order; bad images yield their error.
 
@@ -115,14 +126,14 @@ def predictions(
     ----------
     classifier : ImageClassifier
         Fitted.
-    paths : sequence of Path
+    images : Dataset
     k : int
         Classes for each image.
     chunk : int
         Images that are read together.
     """
-    for start in range(0, len(paths), chunk):
-        part = paths[start : start + chunk]
+    for start in range(0, len(images), chunk):
+        part = images.subset(range(start, min(start + chunk, len(images))))
         try:
             features = classifier.features(part, on_error="skip")
         except TooManyBadImagesError:
@@ -133,18 +144,15 @@ def predictions(
         yield from _paired(classifier, part, features, k)
 
 
-def _paired(
-    classifier: Any, paths: Sequence[Path], features: Features, k: int
-) -> Iterator[Prediction]:
+def _paired(classifier: Any, images: Dataset, features: Features, k: int) -> Iterator[Prediction]:
     tops = iter(_tops(classifier, features, k) if len(features) else ())
     embeddings = iter(features.X)
     reasons = {failure.id: failure.reason for failure in features.failures}
-    for path in paths:
-        name = os.fspath(path)
-        if path.as_posix() in reasons:
-            yield Prediction(name, [], reasons[path.as_posix()])
+    for item in images:
+        if item.id in reasons:
+            yield Prediction(item.id, [], reasons[item.id], source=item.source)
         else:
-            yield Prediction(name, next(tops), "", next(embeddings))
+            yield Prediction(item.id, next(tops), "", next(embeddings), item.source)
 
 
 def _tops(classifier: Any, features: Features, k: int) -> list[list[tuple[str, float | None]]]:

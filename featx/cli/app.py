@@ -230,6 +230,7 @@ def extract(
         image_folder=image_folder,
         suffix=suffix,
         follow_links=follow_links,
+        progress=ctx.obj,
     )
     options: dict[str, Any] = {"cache": cache, "batch_size": batch_size, "runtime": runtime}
     if dry_run:

@@ -102,6 +102,7 @@ def train(
         "image_folder": image_folder,
         "suffix": suffix,
         "follow_links": follow_links,
+        "progress": bool(ctx.obj),
     }
     images = as_dataset(dataset, **table)
     tested = None if test is None else as_dataset(test, **table)
@@ -206,7 +207,7 @@ def predict(
     loaded = _loaded(model, sha256, weights, cache)
     loaded.set_params(batch_size=batch_size, runtime=runtime)
     columns = Columns(path_column, None, image_folder, suffix)
-    found = predictions.paths_of(paths, columns, follow_links=follow_links)
+    found = predictions.images_of(paths, columns, follow_links=follow_links, progress=bool(ctx.obj))
     k = min(top, len(loaded.classes_))
     made = _with_progress(predictions.predictions(loaded, found, k), len(found), bool(ctx.obj))
     if explain is not None:
@@ -392,7 +393,7 @@ def _explained(loaded: Any, made: Sequence[Prediction], folder: Path) -> Sequenc
     def explain(one: Prediction) -> Any:
         if one.embedding is None:
             return None
-        return explainer.explain(Path(one.image), one.embedding, one.top[0][0])
+        return explainer.explain(one.source, one.embedding, one.top[0][0])
 
     explanations.save(((one, explain(one)) for one in made), folder)
     return made

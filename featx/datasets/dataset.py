@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from featx.datasets import archives, places
 from featx.datasets.items import Item, as_pixels, with_labels
-from featx.datasets.listing import Listing
-from featx.datasets.parts import inner_folder, refuse_parts
+from featx.datasets.listing import Listing, TreeListing
+from featx.datasets.parts import Folder, inner_folder, refuse_parts
 from featx.datasets.table import Columns, is_table, read_table
 from featx.datasets.tf_data import Stream, not_endless
+from featx.datasets.tree import TreeFolder
 from featx.errors import DatasetError, EmptyDatasetError
 from featx.images.formats import SUFFIXES
 from featx.labels import class_name, class_order, label_array, notes_on
@@ -33,12 +35,15 @@ class Dataset:
         in memory when its length, labels or a single item is asked for.
     notes : sequence of str
         What was noticed while listing: hidden files, empty folders, links not followed.
-    location : Path, optional
-        The folder that the ids are relative to.
+    location : Path or str, optional
+        The folder that the ids are relative to, or its address.
     """
 
     def __init__(
-        self, items: Iterable[Item], notes: Sequence[str] = (), location: Path | None = None
+        self,
+        items: Iterable[Item],
+        notes: Sequence[str] = (),
+        location: Path | str | None = None,
     ) -> None:
         if isinstance(items, str | bytes | os.PathLike):
             raise DatasetError(f"Dataset({items!r}): expected items; see Dataset.from_folder.")
@@ -129,31 +134,43 @@ class Dataset:
                 f"the dataset {given} {_no_folder(given)}. Expected a folder with one sub-folder "
                 "per class, a folder of images, or a .csv file."
             )
-        notes = []
-        if labelled:
-            inner = inner_folder(root)
-            if inner != root:
-                notes.append(f"The classes are the sub-folders of {inner}, the only folder there.")
-            root = inner
-            refuse_parts(root)
-        listing = Listing(root, follow_links)
-        paths = sorted(listing.images(), key=os.fsencode)
-        labelled = labelled and any("/" in path for path in paths)
-        if labelled:
-            paths = listing.in_classes(paths)
-        if not paths:
-            raise EmptyDatasetError(
-                f"no image in {root}. {' '.join(listing.notes(paths)) or 'The folder is empty.'} "
-                f"Expected files such as {', '.join(sorted(SUFFIXES))}."
+        return _listed_folder(root, labelled, follow_links)
+
+    @classmethod
+    def from_archive(
+        cls,
+        archive: str | os.PathLike[str],
+        *,
+        labelled: bool = True,
+        progress: bool = False,
+    ) -> Dataset:
+        """List an archive as a folder is listed; its images are read where they lie in it.
+
+        Parameters
+        ----------
+        archive : path
+            A .zip or .tar file, also compressed (.tar.gz, .tar.bz2, .tar.xz); a folder in one, such
+            as ``photos.zip/train``; or several, such as the shards of a WebDataset:
+            ``train-{000..012}.tar``, ``train-*.tar``. Where a file ``NAME.cls`` stands beside each
+            image, it holds the image's class.
+        labelled : bool, default=True
+            False: every image in it, however deep, without a label.
+        progress : bool, default=False
+            Whether a bar is shown while a compressed .tar is unpacked, to a temporary file.
+
+        Raises
+        ------
+        DatasetError
+            It is missing, damaged or no such archive; it holds paths that lead out of it, files
+            that overlap, or over 100 times its size; links in it are left out with a note.
+        """
+        folders = places.folders_at(archive, progress=progress)
+        if folders is None:
+            raise DatasetError(
+                f"the archive {os.fspath(archive)} {_no_folder(os.fspath(archive))}. Expected a "
+                f"file such as {', '.join(archives.SUFFIXES)}."
             )
-        items = [
-            Item(path, class_name(path.split("/", 1)[0]) if labelled else None, root / path)
-            for path in paths
-        ]
-        notes += listing.notes(paths)
-        for note in notes:
-            logger.warning("%s: %s", root, note)
-        return cls(items, _noted(items, notes), root)
+        return _of_folders(folders, labelled)
 
     @classmethod
     def from_table(
@@ -240,19 +257,72 @@ class Dataset:
         return cls(Stream(stream))
 
 
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+def _listed_folder(root: Folder, labelled: bool, follow_links: bool = False) -> Dataset:
+    """Return the images of a folder: one sub-folder per class, where it has sub-folders."""
+    notes = []
+    # A WebDataset has the class of each image in a file beside it.
+    beside = labelled and isinstance(root, TreeFolder) and root.tree.has_labels
+    if labelled and not beside:
+        inner = inner_folder(root)
+        if inner != root:
+            notes.append(f"The classes are the sub-folders of {inner}, the only folder there.")
+        root = inner
+        refuse_parts(root)
+    listing = TreeListing(root) if isinstance(root, TreeFolder) else Listing(root, follow_links)
+    paths = sorted(listing.images(), key=os.fsencode)
+    in_classes = labelled and not beside and any("/" in path for path in paths)
+    if in_classes:
+        paths = listing.in_classes(paths)
+    notes += listing.notes(paths)
+    if not paths:
+        raise EmptyDatasetError(
+            f"no image in {root}. {' '.join(notes) or 'It is empty.'} "
+            f"Expected files such as {', '.join(sorted(SUFFIXES))}."
+        )
+    labels: Sequence[str | None] = [None] * len(paths)
+    if in_classes:
+        labels = [class_name(path.split("/", 1)[0]) for path in paths]
+    elif beside and isinstance(root, TreeFolder):
+        labels = [class_name(label) for label in root.labels_of(paths)]
+    items = [
+        Item(path, label, listing.source(path)) for path, label in zip(paths, labels, strict=True)
+    ]
+    for note in notes:
+        logger.warning("%s: %s", root, note)
+    return Dataset(items, _noted(items, notes), listing.location)
+
+
+def _of_folders(folders: Sequence[TreeFolder], labelled: bool) -> Dataset:
+    parts = [_listed_folder(folder, labelled) for folder in folders]
+    if len(parts) == 1:
+        return parts[0]
+    return _joined(parts, [folder.name for folder in folders])
+
+
+def _joined(parts: Sequence[Dataset], names: Sequence[str]) -> Dataset:
+    """Return the images of several archives, each id with its archive's name before it."""
+    items = [
+        replace(item, id=f"{name}/{item.id}")
+        for part, name in zip(parts, names, strict=True)
+        for item in part.items
+    ]
+    if len({item.label is None for item in items}) > 1:
+        raise DatasetError("some of the archives have labels, and others have none.")
+    notes = dict.fromkeys(note for part in parts for note in part.notes)
+    location = parts[0].location
+    folder = location.parent if isinstance(location, Path) else location
+    return Dataset(items, list(notes), folder)
 
 
 def _no_folder(given: str) -> str:
     """Return what stands in the place of a folder, and what to do about it where that is known."""
     name = given.lower()
-    if _ADDRESS.match(given):
+    if places.scheme_of(given) is not None:
         return "is an address: nothing is downloaded, so fetch it to this machine first"
     if not os.path.exists(given):
         return "does not exist"
-    if name.endswith(_ARCHIVES):
-        return "is an archive: unpack it first"
+    if name.endswith(archives.UNREAD):
+        return "is packed in a way that featx does not read: unpack it, or pack it as .zip or .tar"
     if name.endswith(tuple(SUFFIXES)):
         return "is a single image: give the folder that it is in, or a list with its path"
     return "is a file, not a folder"
@@ -268,14 +338,15 @@ def as_dataset(
     suffix: str = "",
     follow_links: bool = False,
     labelled: bool = True,
+    progress: bool = False,
 ) -> Dataset:
     """Return anything featx takes as a Dataset.
 
     Parameters
     ----------
     source : Dataset, path, list, numpy.ndarray, DataFrame or tf.data.Dataset
-        A folder, a ``.csv`` file or a DataFrame, a list of paths or images, an array of shape
-        (n, height, width, 3), a stream of (image, label).
+        A folder, an archive, a ``.csv`` file or a DataFrame, a list of paths or images, an array of
+        shape (n, height, width, 3), a stream of (image, label).
     labels : sequence, optional
         One label per image, in place of those that are there.
     path_column, label_column, image_folder, suffix
@@ -285,6 +356,8 @@ def as_dataset(
     labelled : bool, default=True
         False where labels are of no use: every image in a folder is taken, and the paths of a
         table.
+    progress : bool, default=False
+        Whether a bar is shown while something is unpacked or fetched.
 
     Raises
     ------
@@ -297,9 +370,13 @@ def as_dataset(
         "folder": image_folder,
         "suffix": suffix,
     }
-    if isinstance(source, str | os.PathLike):
+    if isinstance(source, TreeFolder):
+        source = _listed_folder(source, labelled)
+    elif isinstance(source, str | os.PathLike):
         if is_table(source):
             source = Dataset.from_table(source, **table)
+        elif (folders := places.folders_at(source, progress=progress)) is not None:
+            source = _of_folders(folders, labelled)
         else:
             source = Dataset.from_folder(source, follow_links=follow_links, labelled=labelled)
     elif type(source).__name__ == "DataFrame":

@@ -9,9 +9,11 @@ from collections.abc import Iterator, Sequence
 from mmap import ACCESS_READ, mmap
 from pathlib import Path, PurePosixPath
 
-from featx.errors import DatasetError
+from featx.datasets.tree import Entry, TreeFolder
+from featx.errors import DatasetError, ImageError
 from featx.formatting import counted
 from featx.images import raw
+from featx.images.decoding import MAX_BYTES, Source
 from featx.images.formats import FOREIGN_SUFFIXES, SUFFIXES, is_image, unread
 
 # Files that operating systems leave in image folders.
@@ -19,9 +21,16 @@ _CLUTTER = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
 # Bytes at the beginning of a file that tell its kind; DICOM's stand at 128.
 _HEAD = 512
 
+_Entry = os.DirEntry[str] | Entry
+
 
 class Listing:
     """The walk through an image folder, and what was noticed on the way."""
+
+    link = (
+        "out of the folder, not followed (--follow-links, in Python "
+        "Dataset.from_folder(..., follow_links=True), follows links)"
+    )
 
     def __init__(self, root: Path, follow_links: bool) -> None:
         self.root = root
@@ -34,9 +43,18 @@ class Listing:
         self._visited: set[tuple[int, int]] = set()
         self._home = os.path.realpath(root)
 
+    @property
+    def location(self) -> Path | str:
+        """Where the images are: a folder, or an address."""
+        return self.root
+
+    def source(self, path: str) -> Source:
+        """Return the image at one of the paths."""
+        return self.root / path
+
     def images(self) -> Iterator[str]:
         """Yield the relative posix path of every file that looks like an image."""
-        pending = [(os.fspath(self.root), "")]
+        pending = [(self._top(), "")]
         while pending:  # no recursion: folders may be deeper than Python's stack
             folder, prefix = pending.pop()
             for entry in self._entries(folder):
@@ -49,10 +67,7 @@ class Listing:
                         "hidden or system files and folders, skipped",
                     ] += 1
                 elif entry.is_symlink() and not self._may_follow(entry):
-                    how = (
-                        "out of the folder, not followed (--follow-links, in Python "
-                        "Dataset.from_folder(..., follow_links=True), follows links)"
-                    )
+                    how = self.link
                     self._noticed[f"link that leads {how}", f"links that lead {how}"] += 1
                 elif _is_folder(entry):
                     if not prefix:
@@ -61,7 +76,10 @@ class Listing:
                 elif self._looks_like_an_image(entry):
                     yield path
 
-    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+    def _top(self) -> str:
+        return os.fspath(self.root)
+
+    def _entries(self, folder: str) -> Sequence[_Entry]:
         """Return what a folder holds; nothing the second time."""
         try:
             stat = os.stat(folder)
@@ -76,11 +94,11 @@ class Listing:
                 f"the folder {folder} cannot be listed: {error.strerror}."
             ) from error
 
-    def _may_follow(self, entry: os.DirEntry[str]) -> bool:
+    def _may_follow(self, entry: _Entry) -> bool:
         target = os.path.realpath(entry.path)
         return self.follow_links or target.startswith(self._home + os.sep) or target == self._home
 
-    def _looks_like_an_image(self, entry: os.DirEntry[str]) -> bool:
+    def _looks_like_an_image(self, entry: _Entry) -> bool:
         suffix = PurePosixPath(entry.name).suffix.lower()
         if suffix in SUFFIXES or suffix in FOREIGN_SUFFIXES:
             return True
@@ -88,22 +106,27 @@ class Listing:
         kinds = "file that is not an image", "files that are not images"
         try:
             if entry.is_file():
-                with open(entry.path, "rb") as file:
-                    head = file.read(_HEAD)
-                    likely = is_image(head)
-                    if (likely or suffix in raw.RAW_SUFFIXES) and _is_raw(file.fileno(), suffix):
-                        self._raw[suffix or "no suffix"] += 1
-                        return False
-                if likely:
+                head, photograph = self._looked_into(entry, suffix)
+                if photograph:
+                    self._raw[suffix or "no suffix"] += 1
+                    return False
+                if is_image(head):
                     return True
                 if (foreign := unread(head)) is not None:
                     kind = f"of a kind of image that featx does not read: {foreign.name}"
                     kinds = f"file {kind}", f"files {kind}"
-        except OSError:
+        except (OSError, ImageError):
             pass
         one, many = (f"{kind} ({suffix or 'no suffix'}), skipped" for kind in kinds)
         self._noticed[one, many] += 1
         return False
+
+    def _looked_into(self, entry: _Entry, suffix: str) -> tuple[bytes, bool]:
+        """Return how a file begins, and whether it is a RAW photograph."""
+        with open(entry.path, "rb") as file:
+            head = file.read(_HEAD)
+            likely = is_image(head) or suffix in raw.RAW_SUFFIXES
+            return head, likely and _is_raw(file.fileno(), suffix)
 
     def in_classes(self, paths: Sequence[str]) -> list[str]:
         """Return the images that lie in a class folder, with notes on all that do not fit."""
@@ -148,6 +171,49 @@ class Listing:
         return [f"{counted(count, *what)}." for what, count in sorted(self._noticed.items())]
 
 
+class TreeListing(Listing):
+    """The same walk through the names of an archive or a bucket."""
+
+    link = "to another file, not followed: pack the images themselves (tar --dereference)"
+
+    def __init__(self, folder: TreeFolder) -> None:
+        super().__init__(Path(), follow_links=False)
+        self._folder = folder
+
+    @property
+    def location(self) -> Path | str:
+        return self._folder.location
+
+    def source(self, path: str) -> Source:
+        return self._folder.source(path)
+
+    def notes(self, paths: Sequence[str]) -> list[str]:
+        return [*super().notes(paths), *self._folder.tree.notes]
+
+    def _top(self) -> str:
+        return self._folder.path
+
+    def _entries(self, folder: str) -> Sequence[_Entry]:
+        return self._folder.tree.entries(folder)
+
+    def _may_follow(self, entry: _Entry) -> bool:
+        return False
+
+    def _looks_like_an_image(self, entry: _Entry) -> bool:
+        if self._folder.tree.has_labels and entry.name.lower().endswith(".cls"):
+            return False  # it was read, so that it needs no note
+        return super()._looks_like_an_image(entry)
+
+    def _looked_into(self, entry: _Entry, suffix: str) -> tuple[bytes, bool]:
+        tree = self._folder.tree
+        head = tree.head(entry.path)
+        if not is_image(head) and suffix not in raw.RAW_SUFFIXES:
+            return head, False
+        content, _ = tree.source(entry.path).read(MAX_BYTES)
+        named = suffix in raw.RAW_SUFFIXES and not is_image(head)
+        return head, named or raw.kind_of(content, suffix) is not None
+
+
 def is_clutter(name: str) -> bool:
     """Return whether a file or folder is hidden, or one that a system leaves among images."""
     return name.startswith(".") or name.lower() in _CLUTTER | raw.SYSTEM_FOLDERS
@@ -168,7 +234,7 @@ def _is_raw(descriptor: int, suffix: str) -> bool:
         return suffix in raw.RAW_SUFFIXES
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _is_folder(entry: _Entry) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link that leads to itself

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featx.datasets.listing import is_clutter
+from featx.datasets.tree import Entry, TreeFolder
 from featx.errors import DatasetError
 from featx.images.formats import SUFFIXES
 
@@ -18,6 +19,9 @@ _ENDING = re.compile(r"[ _-]?(?:set|data|images)$")
 # Folders in which parts are looked for, too, such as images/train beside annotations/.
 _LOOKED_AT = 20
 
+Folder = Path | TreeFolder
+"""A folder of this machine, of an archive or of a bucket."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -25,16 +29,16 @@ class Parts:
 
     Attributes
     ----------
-    root : Path
+    root : Path or TreeFolder
     names : tuple of str
         Sub-folders with the name of a part, sorted.
     """
 
-    root: Path
+    root: Folder
     names: tuple[str, ...]
 
     @property
-    def train(self) -> Path:
+    def train(self) -> Folder:
         """The folder to train on.
 
         Raises
@@ -51,7 +55,7 @@ class Parts:
         return found
 
     @property
-    def test(self) -> Path | None:
+    def test(self) -> Folder | None:
         """The folder to test on: the test part, else the validation part; None without labels."""
         found = [self._named(names) for names in (_TEST, _VALIDATION)]
         return next((one for one in found if one is not None and _folders(one)), None)
@@ -71,7 +75,7 @@ class Parts:
         out = f"; left out: {', '.join(left)}" if left else ""
         return [f"{self.root} holds parts of a data set: {taken}{out}."]
 
-    def _named(self, wanted: tuple[str, ...]) -> Path | None:
+    def _named(self, wanted: tuple[str, ...]) -> Folder | None:
         return next((self.root / name for name in self.names if _stem(name) in wanted), None)
 
 
@@ -80,7 +84,7 @@ def _stem(name: str) -> str:
     return _ENDING.sub("", name.casefold())
 
 
-def parts_of(root: Path) -> Parts | None:
+def parts_of(root: Folder) -> Parts | None:
     """Return the parts that a folder holds in place of classes, or None.
 
     There are two or more sub-folders that are called train, test, val, valid, validation, dev,
@@ -93,7 +97,7 @@ def parts_of(root: Path) -> Parts | None:
     return Parts(root, tuple(names))
 
 
-def refuse_parts(root: Path) -> None:
+def refuse_parts(root: Folder) -> None:
     """Raise DatasetError if a folder holds parts of a data set: they are not classes."""
     inside = [root, *(root / name for name in _folders(root)[:_LOOKED_AT])]
     found = next(filter(None, map(parts_of, inside)), None)
@@ -102,12 +106,12 @@ def refuse_parts(root: Path) -> None:
         train = found._named(_TRAIN) or root / found.names[0]
         raise DatasetError(
             f"{root} holds parts of a data set, not classes: {found.listed}. Pass one of them, "
-            f"such as {train}; featx.benchmark({os.fspath(root)!r}) and `featx benchmark {root}` "
+            f"such as {train}; featx.benchmark({str(root)!r}) and `featx benchmark {root}` "
             "train on one and test on another."
         )
 
 
-def inner_folder(root: Path) -> Path:
+def inner_folder(root: Folder) -> Folder:
     """Return the folder that holds the classes: `root`, or the only folder in it that does.
 
     Archives are often unpacked into a folder of their own name: ``flowers/flowers/daisy/1.jpg``.
@@ -118,17 +122,22 @@ def inner_folder(root: Path) -> Path:
     return inner if len(folders) > 1 and not _holds_images(inner) else root
 
 
-def _holds_images(root: Path) -> bool:
-    with os.scandir(root) as entries:
-        return any(os.path.splitext(entry.name)[1].lower() in SUFFIXES for entry in entries)
+def _holds_images(root: Folder) -> bool:
+    return any(os.path.splitext(entry.name)[1].lower() in SUFFIXES for entry in _entries(root))
 
 
-def _folders(root: Path) -> list[str]:
+def _folders(root: Folder) -> list[str]:
     """Return the names of the sub-folders of a folder, sorted; hidden and system ones left out."""
     try:
-        with os.scandir(root) as entries:
-            return sorted(
-                entry.name for entry in entries if entry.is_dir() and not is_clutter(entry.name)
-            )
+        return sorted(
+            entry.name for entry in _entries(root) if entry.is_dir() and not is_clutter(entry.name)
+        )
     except OSError:  # whoever lists the folder says what is wrong with it
         return []
+
+
+def _entries(root: Folder) -> list[os.DirEntry[str]] | list[Entry]:
+    if isinstance(root, TreeFolder):
+        return root.entries()
+    with os.scandir(root) as entries:
+        return list(entries)

@@ -201,7 +201,7 @@ def compare(train: Any, test: Any, options: Options, limits: Limits | None = Non
     """
     started, created = time.perf_counter(), environment.now()
     versions = environment.versions()
-    train, test, notes = splits.parts(train, test)
+    train, test, notes = splits.parts(train, test, progress=options.progress)
     asked = plan.read(train, test, options, environment.one_line(versions))
     run = _measure(asked, train, test, options, notes)
     predictions = [one.predictions for one in run.trials if one.predictions is not None]

@@ -125,7 +125,7 @@ def extract_with(
     runtimes.check_batch_size(batch_size)
     runtimes.check_runtime(runtime)
     backbone = find_backbone(backbone)
-    dataset = as_dataset(dataset)
+    dataset = as_dataset(dataset, progress=progress)
     store = Store(
         find_root(cache),
         backbone.spec(),

@@ -176,7 +176,7 @@ def _lookup(dataset: Dataset, store: Store) -> tuple[int, list[Item]]:
     known = KnownFiles(store.root, dataset.location)
     digests, unread = [], []
     for item in dataset.items:
-        digest = known.find(item.source) if isinstance(item.source, Path) else None
+        digest = known.of_source(item.source)
         if digest is None:
             unread.append(item)
         else:

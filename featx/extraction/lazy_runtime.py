@@ -19,6 +19,7 @@ from featx.errors import CacheSpaceError, OutOfMemoryError
 from featx.extraction.settings import DEFAULT, Settings
 from featx.images.content_hash import of_content
 from featx.images.decoding import Source
+from featx.images.elsewhere import Elsewhere
 from featx.runtimes import Runtime
 
 logger = logging.getLogger(__name__)
@@ -143,6 +144,6 @@ class LazyRuntime:
 
 def _identity(known: KnownFiles, source: Source) -> Any:
     """Return what is equal for two sources that are known to hold the same; nothing is decoded."""
-    if isinstance(source, Path):
-        return known.find(source) or source
+    if isinstance(source, Path | Elsewhere):
+        return known.of_source(source) or source
     return of_content(source) if isinstance(source, bytes | np.ndarray) else id(source)

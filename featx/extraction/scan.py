@@ -36,6 +36,7 @@ from featx.extraction.settings import DEFAULT, Settings
 from featx.images import decoding, raw
 from featx.images.content_hash import Digest, of_content
 from featx.images.decoding import Source
+from featx.images.elsewhere import Elsewhere
 from featx.images.image_warnings import Remarks
 from featx.images.preparation import AS_EVER, Preparation
 from featx.labels import Label
@@ -283,10 +284,11 @@ class _Lookup:
 
     def _known(self, source: Source) -> Digest | None:
         """Return the content digest of a file that need not be read to be looked up."""
-        if not isinstance(source, Path) or raw.system_folder(source) is not None:
+        if isinstance(source, Path) and raw.system_folder(source) is not None:
             return None
         # Version 0.1 cached embeddings of the previews in RAW photographs: the content is asked.
-        return None if source.suffix.lower() in raw.RAW_SUFFIXES else self.known.find(source)
+        photograph = _suffix(decoding.name_of(source)) in raw.RAW_SUFFIXES
+        return None if photograph else self.known.of_source(source)
 
     def _cached(self, digests: list[Digest]) -> dict[Digest, ImageError | None]:
         """Return those of the digests that are cached, with the error where one is bad."""
@@ -310,6 +312,13 @@ class _Lookup:
                 content, stat = decoding.read_with_stat(path)
                 digest = of_content(content)
                 self.known.remember(path, stat, read_at, digest)
+            elif isinstance(source, Elsewhere):
+                if (found := self._unchanged(source)) is not None:
+                    return found
+                content, version = source.read(decoding.MAX_BYTES)
+                digest, name = of_content(content), source.name
+                if version is not None:
+                    self.known.remember_at(source.address, version, digest)
             else:
                 content = decoding.content_of(source)
                 digest = of_content(content)
@@ -328,6 +337,17 @@ class _Lookup:
         except ImageError as error:
             return LookedUp(digest if error.permanent else None, error, cached)
         return LookedUp(digest, decoded.pixels, remarks=decoded.remarks)
+
+    def _unchanged(self, source: Elsewhere) -> LookedUp | None:
+        """Return what is cached of an image elsewhere, if its server says that it is the same."""
+        if not self.known.knows(source.address) or source.listed_version() is not None:
+            return None
+        version = source.asked_version()
+        digest = None if version is None else self.known.find_at(source.address, version)
+        cached = self._cached([] if digest is None else [digest])
+        if digest not in cached or _is_doubtful(cached[digest]):
+            return None
+        return LookedUp(digest, cached[digest], cached=True)
 
 
 def _suffix(name: str) -> str:

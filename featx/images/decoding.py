@@ -31,10 +31,12 @@ from featx.errors import (
     UnsupportedImageError,
 )
 from featx.images import bounds, formats, heif, image_warnings, memory, pil_images, raw, worker
+from featx.images.elsewhere import Elsewhere
 from featx.images.preparation import AS_EVER, Preparation
 
-Source = Path | bytes | np.ndarray | Image.Image
-"""What an image can come as: a file, an encoded image, RGB pixels, or a PIL image."""
+Source = Path | bytes | np.ndarray | Image.Image | Elsewhere
+"""What an image can come as: a file, an encoded image, here or elsewhere, RGB pixels, or a PIL
+image."""
 
 T = TypeVar("T")
 
@@ -159,6 +161,8 @@ def content_of(source: Source) -> bytes | np.ndarray:
     """
     if isinstance(source, Path):
         return read(source)
+    if isinstance(source, Elsewhere):
+        return source.read(MAX_BYTES)[0]
     if isinstance(source, Image.Image):
         return np.asarray(_open_pil(source).upright)
     return source
@@ -166,7 +170,7 @@ def content_of(source: Source) -> bytes | np.ndarray:
 
 def name_of(source: Source) -> str:
     """Return the name of a source's file, for its suffix; empty where it has none."""
-    return source.name if isinstance(source, Path) else ""
+    return source.name if isinstance(source, Path | Elsewhere) else ""
 
 
 def pixels(source: Source) -> np.ndarray:
@@ -189,6 +193,9 @@ def header(source: Source) -> tuple[str, int, int]:
     ImageError, OSError
         The file cannot be read, or is not an image.
     """
+    named = name_of(source)
+    if isinstance(source, Elsewhere):
+        source = source.read(MAX_BYTES)[0]
     if isinstance(source, np.ndarray):
         return "pixels", source.shape[1], source.shape[0]
     if isinstance(source, Image.Image):
@@ -201,10 +208,10 @@ def header(source: Source) -> tuple[str, int, int]:
         content = read(source) if isinstance(source, Path) else source
 
     def read_header() -> tuple[str, int, int]:
-        with _file(content, name_of(source)) as opened:
+        with _file(content, named) as opened:
             return f"{opened.format} {opened.image.mode}", *opened.image.size
 
-    return _named(read_header, content, name_of(source), MAX_PIXELS)
+    return _named(read_header, content, named, MAX_PIXELS)
 
 
 def resize(pixels: np.ndarray, side: int, how: Preparation = AS_EVER) -> np.ndarray:

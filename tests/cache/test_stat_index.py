@@ -14,9 +14,10 @@ import pytest
 
 import featx
 from featx.cache import stat_index
-from featx.cache.stat_index import RACY_NS, KnownFiles, known_sources, now_ns
+from featx.cache.stat_index import KnownFiles, known_sources, now_ns
 from featx.images import decoding
 from featx.images.content_hash import of_content
+from featx.images.elsewhere import RACY_NS
 from tests.conftest import draw_folder
 from tests.fakes import TINY, CountingRuntime
 

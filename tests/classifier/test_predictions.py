@@ -202,26 +202,28 @@ def test_line_breaks_stay_in_their_cell_and_their_line() -> None:
 def test_a_folder_is_every_image_in_it(image_folder: Path, tmp_path: Path) -> None:
     shutil.copy(image_folder / "red" / "00.png", image_folder / "beside.png")
     (image_folder / "red" / "notes.txt").write_text("no image")
-    found = predictions.paths_of([str(image_folder)])
-    assert image_folder / "beside.png" in found
+    found = predictions.images_of([str(image_folder)]).ids
+    assert str(image_folder / "beside.png") in found
     assert len(found) == 25
-    assert predictions.paths_of([f"{image_folder}/*"]) == sorted(found)
-    assert sorted(predictions.paths_of([f"{image_folder}/**/*.png"])) == sorted(found)
+    assert predictions.images_of([f"{image_folder}/*"]).ids == sorted(found)
+    assert sorted(predictions.images_of([f"{image_folder}/**/*.png"]).ids) == sorted(found)
 
 
 def test_nothing_to_predict_says_so(tmp_path: Path) -> None:
     with pytest.raises(FeatxError, match="no image in"):
-        predictions.paths_of([str(tmp_path)])
+        predictions.images_of([str(tmp_path)])
     with pytest.raises(FeatxError, match=r"nothing matches .*\*.jpg"):
-        predictions.paths_of([str(tmp_path / "*.jpg")])
+        predictions.images_of([str(tmp_path / "*.jpg")])
 
 
 def test_a_folder_of_nothing_but_raw_photographs_says_so(tmp_path: Path) -> None:
     for name in ("1.nef", "2.nef"):
         (tmp_path / name).write_bytes(made.raw_photograph(made.MAKE, made.SUBIFDS))
     with pytest.raises(EmptyDatasetError, match=r"no image in .* 2 RAW photographs \(.nef\)"):
-        predictions.paths_of([str(tmp_path)])
-    assert predictions.paths_of([str(tmp_path / "1.nef")]) == [tmp_path / "1.nef"]  # refused later
+        predictions.images_of([str(tmp_path)])
+    assert predictions.images_of([str(tmp_path / "1.nef")]).ids == [
+        str(tmp_path / "1.nef")
+    ]  # refused later
 
 
 def test_a_nas_folder_is_left_out_and_may_not_stand_alone(tmp_path: Path) -> None:
@@ -229,6 +231,6 @@ def test_a_nas_folder_is_left_out_and_may_not_stand_alone(tmp_path: Path) -> Non
     thumbnail.parent.mkdir(parents=True)
     thumbnail.write_bytes(made.jpeg())
     with pytest.raises(EmptyDatasetError, match=r"@eaDir"):
-        predictions.paths_of([str(tmp_path)])
+        predictions.images_of([str(tmp_path)])
     (tmp_path / "1.png").write_bytes(made.png())
-    assert predictions.paths_of([str(tmp_path)]) == [tmp_path / "1.png"]
+    assert predictions.images_of([str(tmp_path)]).ids == [str(tmp_path / "1.png")]

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from featx.cache import stat_index
+from featx.images import elsewhere
 
 from . import stub
 
@@ -36,7 +37,7 @@ class Gallery:
 
     def age(self) -> None:
         """Wait until the files are old enough to be believed unchanged."""
-        time.sleep(stat_index.RACY_NS / 1e9 + 0.1)
+        time.sleep(elsewhere.RACY_NS / 1e9 + 0.1)
 
     def serves(self, images: list[int]) -> bool:
         """Return whether the rows are those of these images."""

@@ -51,5 +51,12 @@ class Options:
     @property
     def table(self) -> dict[str, Any]:
         """What goes to `as_dataset` beside the images."""
-        names = ("path_column", "label_column", "image_folder", "suffix", "follow_links")
+        names = (
+            "path_column",
+            "label_column",
+            "image_folder",
+            "suffix",
+            "follow_links",
+            "progress",
+        )
         return {name: getattr(self, name) for name in names}

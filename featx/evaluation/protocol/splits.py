@@ -15,9 +15,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from featx.datasets import content
+from featx.datasets import content, places
 from featx.datasets.dataset import Dataset
-from featx.datasets.parts import inner_folder, parts_of
+from featx.datasets.parts import Folder, inner_folder, parts_of
+from featx.datasets.table import is_table
+from featx.datasets.tree import TreeFolder
 from featx.errors import DatasetError
 from featx.evaluation.results import Images, SkippedImage
 from featx.features import Features
@@ -72,18 +74,27 @@ class Split:
     groups: np.ndarray | None = None
 
 
-def parts(train: Any, test: Any) -> tuple[Any, Any, list[str]]:
-    """Return what trains and what tests of a folder that holds both, and a note on it.
+def parts(train: Any, test: Any, *, progress: bool = False) -> tuple[Any, Any, list[str]]:
+    """Return what trains and what tests of a folder or archive that holds both, and a note on it.
 
     What is not such a folder comes back as it is, and so does `train` where `test` is given.
     """
-    if test is None and isinstance(train, str | Path) and Path(train).is_dir():
-        found = parts_of(inner_folder(Path(train)))
-        if found is not None:
-            for note in found.notes():
-                logger.warning("%s", note)
-            return found.train, found.test, found.notes()
-    return train, test, []
+    if test is not None or not isinstance(train, str | Path) or is_table(train):
+        return train, test, []
+    opened = places.folders_at(train, progress=progress)
+    if opened is None and not Path(train).is_dir():
+        return train, test, []
+    folder: Folder = Path(train)
+    if opened is not None:
+        if len(opened) > 1:
+            return train, test, []
+        train = folder = opened[0]
+    found = parts_of(inner_folder(folder))
+    if found is None:
+        return train, test, []
+    for note in found.notes():
+        logger.warning("%s", note)
+    return found.train, found.test, found.notes()
 
 
 def named(dataset: Dataset, notes: Sequence[str] = ()) -> Dataset:
@@ -375,9 +386,11 @@ def name_of(source: Any) -> str:
     >>> name_of("flowers/train")
     'flowers/train'
     """
+    if isinstance(source, TreeFolder) or places.scheme_of(source) is not None:
+        return str(source)
     if isinstance(source, (str, Path)):
         return Path(source).as_posix()
     if isinstance(source, Dataset) and source.location is not None:
-        return source.location.as_posix()
+        return str(source.location)
     size = f" of {len(source)} images" if hasattr(source, "__len__") else ""
     return f"{type(source).__name__}{size}"

@@ -14,6 +14,7 @@ import numpy as np
 from featx import dense
 from featx.backbones.architectures import BACKBONES
 from featx.backbones.backbone import Backbone
+from featx.datasets.tree import TreeFolder
 from featx.evaluation.protocol.options import Options
 
 FOLDER = "report"
@@ -72,7 +73,7 @@ def _changed(options: Options, test: Any, names: Iterable[str]) -> dict[str, Any
 
 
 def _is_path(part: Any) -> bool:
-    return isinstance(part, (str, Path))
+    return isinstance(part, (str, Path, TreeFolder))
 
 
 def _shell(train: Any, test: Any, backbones: Sequence[Backbone], options: Options) -> str:
