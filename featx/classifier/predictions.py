@@ -89,7 +89,8 @@ def images_of(
         path = Path(argument)
         if is_table(argument):
             names, _, base = read_table(path, columns)
-            items += Dataset.from_paths([base / name for name in names]).items
+            listed = [name if places.scheme_of(name) else base / name for name in names]
+            items += Dataset.from_paths(listed).items
         elif places.is_one_image(argument):
             items += Dataset.from_paths([argument]).items
         elif (folders := places.folders_at(argument, progress=progress)) is not None:

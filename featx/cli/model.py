@@ -163,7 +163,7 @@ def predict(
     ctx: typer.Context,
     model: ModelFile,
     paths: Annotated[
-        list[str], typer.Argument(help='Images, folders, CSV files, or patterns ("*.jpg").')
+        list[str], typer.Argument(help='Images, folders, archives, CSV files, patterns ("*.jpg").')
     ],
     top: Annotated[int, typer.Option(min=1, help="Classes for each image.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,

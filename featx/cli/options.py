@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from featx.backbones.backbone import Backbone
 
 Dataset = Annotated[
-    str, typer.Argument(help="A folder with one sub-folder per class, or a CSV file.")
+    str,
+    typer.Argument(help="A folder with one sub-folder per class, an archive of it, or a CSV file."),
 ]
 PathColumn = Annotated[str, typer.Option(help="CSV column with the paths of the images.")]
 LabelColumn = Annotated[

@@ -65,7 +65,9 @@ Leaks = Annotated[
 
 def benchmark(
     ctx: typer.Context,
-    train: Annotated[str, typer.Argument(help="Labelled images: a folder or a CSV file.")],
+    train: Annotated[
+        str, typer.Argument(help="Labelled images: a folder, an archive or a CSV file.")
+    ],
     backbone: BackboneNames,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for report.html, report.md and report.json.")

@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import stat
 import tarfile
 import tempfile
@@ -62,6 +63,9 @@ class Content:
     def version(self) -> str | None:
         """Return what changes whenever the bytes do; None where nothing is known to."""
         raise NotImplementedError
+
+    def ready(self) -> None:
+        """Have all of it at hand, since files in it are read now."""
 
     def check(self) -> None:
         """Raise ImageChangedError if the bytes are no longer those that were listed."""
@@ -235,7 +239,7 @@ class Archive:
         self.location: Path | str = address or Path(os.path.abspath(shown))
         self._notes: list[str] = []
         self.content = self._packed = content
-        zipped = shown.lower().endswith(".zip")
+        zipped = re.search(r"(?i)\.zip(?:\?.*)?$", shown) is not None
         try:
             self._members = _zip_members(content, shown) if zipped else self._tar_members(progress)
         except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, ValueError) as error:
@@ -282,6 +286,7 @@ class Archive:
                 "Save a smaller copy"
             )
         try:
+            self.content.ready()
             version = self.version_of(path)
             content = member.open_it(member.size)
             self.content.check()
@@ -306,6 +311,7 @@ class Archive:
             raise _bomb(self.shown)
 
     def _tar_members(self, progress: bool) -> dict[str, _Member]:
+        self.content.ready()
         self.content = _plain_tar(self.content, self.shown, progress)
         content = self.content
         found: dict[str, _Member] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from featx.datasets import archives, places
+from featx.datasets import archives, huggingface, places, torch_data
 from featx.datasets.items import Item, as_pixels, with_labels
 from featx.datasets.listing import Listing, TreeListing
 from featx.datasets.parts import Folder, inner_folder, refuse_parts
@@ -216,7 +217,17 @@ class Dataset:
         *,
         folder: str | os.PathLike[str] | None = None,
     ) -> Dataset:
-        """Take a list of paths, encoded images (bytes), pixels or PIL images, in its order.
+        """Take a list of paths, addresses, encoded images, pixels or PIL images, in its order.
+
+        Parameters
+        ----------
+        paths : sequence of path, str, bytes, ndarray or PIL image
+            Addresses (``https://host/1.jpg``) lead to the public internet, or to a host that the
+            environment names in FEATX_PRIVATE_HOSTS (comma-separated).
+        labels : sequence, optional
+            One label per image.
+        folder : path, optional
+            What relative paths are relative to.
 
         Raises
         ------
@@ -250,6 +261,43 @@ class Dataset:
             raise EmptyDatasetError("the array holds no image: its first dimension is 0.")
         items = with_labels([Item(str(i), None, image) for i, image in enumerate(pixels)], labels)
         return cls(items, _noted(items))
+
+    @classmethod
+    def from_huggingface(
+        cls, data: Any, *, path_column: str = "image", label_column: str | None = "label"
+    ) -> Dataset:
+        """Take a ``datasets.Dataset`` with a column of images, as they were encoded.
+
+        Parameters
+        ----------
+        data : datasets.Dataset
+            One part ("train"), not streamed.
+        path_column : str
+            The column of images; if there is only one, whatever its name is.
+        label_column : str or None
+            The column of labels, or the only one of class labels; None: without labels.
+
+        Raises
+        ------
+        DatasetError
+            It has several parts, is streamed, or has no such column.
+        """
+        items = huggingface.items_of(data, path_column, label_column)
+        return cls(items, _noted(items))
+
+    @classmethod
+    def from_torch(cls, data: Any) -> Dataset:
+        """Take a data set or a loader of PyTorch.
+
+        A torchvision ``ImageFolder``, or a part of one (``random_split``), stands for its files,
+        without its transform. Others are read once and in their order: PIL images, or tensors of
+        shape (3, height, width), uint8 or floating-point numbers from 0 to 1; whole numbers as
+        labels become names where the data set has `classes`.
+        """
+        files = torch_data.files_of(data)
+        if files is None:
+            return cls(torch_data.TorchStream(data))
+        return cls(files[0], _noted(files[0]), files[1])
 
     @classmethod
     def from_tf(cls, stream: Any) -> Dataset:
@@ -317,8 +365,8 @@ def _joined(parts: Sequence[Dataset], names: Sequence[str]) -> Dataset:
 def _no_folder(given: str) -> str:
     """Return what stands in the place of a folder, and what to do about it where that is known."""
     name = given.lower()
-    if places.scheme_of(given) is not None:
-        return "is an address: nothing is downloaded, so fetch it to this machine first"
+    if re.match(r"(?:https?|s3|gs|az):/[^/]", given):
+        return "is an address that was made a path, which takes a slash from it: give it as text"
     if not os.path.exists(given):
         return "does not exist"
     if name.endswith(archives.UNREAD):
@@ -344,9 +392,10 @@ def as_dataset(
 
     Parameters
     ----------
-    source : Dataset, path, list, numpy.ndarray, DataFrame or tf.data.Dataset
-        A folder, an archive, a ``.csv`` file or a DataFrame, a list of paths or images, an array of
-        shape (n, height, width, 3), a stream of (image, label).
+    source : Dataset, path, address, list, numpy.ndarray, DataFrame or a library's data set
+        A folder, an archive (here or at an address), a ``.csv`` file or a DataFrame, a list of
+        paths, addresses or images, an array of shape (n, height, width, 3), a ``tf.data.Dataset``
+        of (image, label), a ``datasets.Dataset`` or a ``Dataset`` of PyTorch.
     labels : sequence, optional
         One label per image, in place of those that are there.
     path_column, label_column, image_folder, suffix
@@ -370,19 +419,18 @@ def as_dataset(
         "folder": image_folder,
         "suffix": suffix,
     }
-    if isinstance(source, TreeFolder):
-        source = _listed_folder(source, labelled)
-    elif isinstance(source, str | os.PathLike):
-        if is_table(source):
-            source = Dataset.from_table(source, **table)
-        elif (folders := places.folders_at(source, progress=progress)) is not None:
-            source = _of_folders(folders, labelled)
-        else:
-            source = Dataset.from_folder(source, follow_links=follow_links, labelled=labelled)
+    if isinstance(source, str | os.PathLike | TreeFolder):
+        source = _of_path(source, table, follow_links, labelled, progress)
     elif type(source).__name__ == "DataFrame":
         source = Dataset.from_table(source, **table)
     elif hasattr(source, "as_numpy_iterator"):
         source = Dataset.from_tf(source)
+    elif huggingface.is_one(source):
+        source = Dataset.from_huggingface(
+            source, path_column=path_column, label_column=table["label_column"]
+        )
+    elif torch_data.is_one(source):
+        source = Dataset.from_torch(source)
     elif isinstance(source, np.ndarray) and source.dtype.kind not in "OUS":
         return Dataset.from_array(source, labels)
     elif type(source).__name__ == "Series" or (
@@ -392,12 +440,25 @@ def as_dataset(
     elif not isinstance(source, Dataset):
         raise DatasetError(
             f"a dataset cannot be made of {type(source).__name__}. Expected a folder, a .csv "
-            "file, a DataFrame, a list of paths, an array of shape (n, height, width, 3), ..."
+            "file, an archive, a DataFrame, a list of paths, an array of shape (n, height, width, "
+            "3), a tf.data.Dataset, a datasets.Dataset or a Dataset of PyTorch."
         )
     if labels is None:
         return source
     items = with_labels(source.items, labels)
     return Dataset(items, _noted(items, source.notes), source.location)
+
+
+def _of_path(
+    source: Any, table: dict[str, Any], follow_links: bool, labelled: bool, progress: bool
+) -> Dataset:
+    if isinstance(source, TreeFolder):
+        return _listed_folder(source, labelled)
+    if is_table(source):
+        return Dataset.from_table(source, **table)
+    if (folders := places.folders_at(source, progress=progress)) is not None:
+        return _of_folders(folders, labelled)
+    return Dataset.from_folder(source, follow_links=follow_links, labelled=labelled)
 
 
 def _noted(items: Iterable[Item], notes: Sequence[str] = ()) -> list[str]:
@@ -411,6 +472,9 @@ def _noted(items: Iterable[Item], notes: Sequence[str] = ()) -> list[str]:
 def _listed(index: int, entry: Any, base: Path) -> Item:
     if isinstance(entry, bytes):
         return Item(str(index), None, entry)
+    if isinstance(entry, str) and places.scheme_of(entry) is not None:
+        image = places.image_at(entry)
+        return Item(image.address, None, image)
     if isinstance(entry, str | os.PathLike) and os.fspath(entry):
         path = Path(entry)
         return Item(path.as_posix(), None, base / path)

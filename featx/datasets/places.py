@@ -7,17 +7,20 @@ import re
 from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
 
-from featx.datasets import archives
+from featx.datasets import archives, web
 from featx.datasets.archives import Archive, FileContent
 from featx.datasets.tree import TreeFolder
 from featx.errors import DatasetError
 from featx.formatting import did_you_mean
+from featx.images.elsewhere import Elsewhere
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 # The numbered shards of a WebDataset: train-{000000..000012}.tar.
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MAX_SHARDS = 100_000
+_WEB = ("https", "http")
 
 
 def scheme_of(source: object) -> str | None:
@@ -38,8 +41,9 @@ def folders_at(
     Parameters
     ----------
     source : path or address
-        An archive, a folder in one (``photos.zip/train``), or a pattern of several
-        (``train-{000..009}.tar``, ``train-*.tar``).
+        An archive, of this machine or at an address (``https://host/photos.zip``), a folder in one
+        (``photos.zip/train``), or a pattern of several (``train-{000..009}.tar``,
+        ``train-*.tar``).
     progress : bool
         Whether a progress bar is shown while something is unpacked or fetched.
 
@@ -49,6 +53,8 @@ def folders_at(
         None where it is none of these, such as a folder.
     """
     text = os.fspath(source)
+    if (scheme := scheme_of(text)) is not None:
+        return [_at_address(text, scheme, progress)]
     shards = _shards(text)
     if shards is not None:
         return [folder for one in shards for folder in _archive(one, progress) or ()]
@@ -56,8 +62,59 @@ def folders_at(
 
 
 def is_one_image(source: str) -> bool:
-    """Return whether a path leads to a single file that is no archive."""
+    """Return whether a path or an address leads to a single file that is no archive."""
+    if scheme_of(source) in _WEB:
+        return _in_archive(source) is None
     return Path(source).is_file() and not archives.is_archive(source)
+
+
+def image_at(address: str) -> Elsewhere:
+    """Return the image at an address that stood in a table or a list; nothing is asked yet.
+
+    Raises
+    ------
+    DatasetError
+        Its scheme is not followed.
+    """
+    if scheme_of(address) not in _WEB:
+        raise _not_followed(address)
+    return web.WebImage(address)
+
+
+def _not_followed(address: str) -> DatasetError:
+    file = " Give a file of this machine as its path." if scheme_of(address) == "file" else ""
+    return DatasetError(
+        f"the address {web.public(address)} is not followed: featx reads "
+        f"{' and '.join(_WEB)}.{file}"
+    )
+
+
+def _at_address(address: str, scheme: str, progress: bool) -> TreeFolder:
+    if scheme not in _WEB:
+        raise _not_followed(address)
+    found = _in_archive(address)
+    if found is None:
+        raise DatasetError(
+            f"{web.public(address)} is the address of a single file or a page. Expected that of an "
+            f"archive ({', '.join(archives.SUFFIXES)}); addresses of images stand in a list, or in "
+            "the column of paths of a table."
+        )
+    url, inside = found
+    shown = web.public(url)
+    content = web.WebContent(url, progress)
+    return within(Archive(shown, content, shown, progress=progress).folder(), inside)
+
+
+def _in_archive(address: str) -> tuple[str, str] | None:
+    """Return the address of the archive that an address leads to or into, and the path in it."""
+    parts = urlsplit(address)
+    names = parts.path.split("/")
+    for number, name in enumerate(names):
+        if archives.is_archive(name):
+            path = "/".join(names[: number + 1])
+            inside = unquote("/".join(names[number + 1 :])).strip("/")
+            return urlunsplit(parts._replace(path=path, fragment="")), inside
+    return None
 
 
 def _archive(text: str, progress: bool) -> list[TreeFolder] | None:

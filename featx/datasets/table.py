@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from featx.datasets.places import scheme_of
 from featx.errors import DatasetError, EmptyDatasetError
 from featx.formatting import counted, did_you_mean
 
@@ -117,6 +119,11 @@ def read_csv(source: Path) -> Any:
     """
     import pandas as pd
 
+    if re.match(r"https?:/", str(source)):
+        raise DatasetError(
+            f"the table {source} is at an address: fetch it to this machine first; its column of "
+            "paths may hold addresses."
+        )
     try:
         with open(source, encoding="utf-8-sig") as file:
             head = file.readline()
@@ -195,7 +202,7 @@ def _resolved(paths: Sequence[str], base: Path, columns: Columns) -> list[str]:
         for path in given
     ]
     tried = given[:_TRIED]
-    if not any(_may_exist(base / path) for path in tried):
+    if not any(scheme_of(path) or _may_exist(base / path) for path in tried):
         raise DatasetError(_nowhere(tried[0], len(tried), base, columns))
     return given
 

@@ -49,9 +49,11 @@ def extract(
 
     Parameters
     ----------
-    dataset : path, list, numpy.ndarray, pandas.DataFrame, tf.data.Dataset or featx.Dataset
-        A folder with one sub-folder per class, a folder of images, a CSV file or table with the
-        columns `path` and `label`, paths, or uint8 pixels of shape (n, height, width, 3).
+    dataset : path, address, list, ndarray, DataFrame, featx.Dataset or a library's data set
+        A folder with one sub-folder per class, a folder of images, an archive of either
+        (``photos.zip``, ``https://host/photos.tar``), a CSV file or table with the columns `path`
+        and `label`, paths or addresses, uint8 pixels of shape (n, height, width, 3), a
+        ``tf.data.Dataset``, a ``datasets.Dataset`` or a ``Dataset`` of PyTorch.
         ``featx.Dataset.from_paths(paths, labels)`` and ``from_table`` take labels and other
         columns.
     backbone : str or Backbone, default="resnet50"

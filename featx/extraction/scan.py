@@ -48,6 +48,8 @@ _WINDOW = 512
 # Images decoded ahead of the one that is needed, per thread: enough that none waits for another,
 # few enough that their memory is used again while it is warm.
 _AHEAD = 32
+# Images fetched from servers at one time; img2dataset takes 256, for many hosts.
+_FETCHED_AT_ONCE = 16
 
 
 @dataclass
@@ -215,6 +217,8 @@ def _computed(
     known = KnownFiles(store.root, dataset.location if stat_cache else None)
     lookup = _Lookup(store, known, side, how)
     threads = max(2, runtimes.cpu_count())
+    if dataset.known_length and getattr(dataset.items[0].source, "waits", False):
+        threads = max(threads, _FETCHED_AT_ONCE)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="featx-read")
     bar = ProgressBar(dataset.known_length, progress)
     try:

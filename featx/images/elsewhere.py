@@ -44,10 +44,13 @@ class Elsewhere(ABC):
         every run. It begins with a scheme, so that it is never the path of a file.
     name : str
         Its file's name, for the suffix.
+    waits : bool
+        Whether reading it is mostly waiting, so that many should be read at one time.
     """
 
     address: str
     name: str
+    waits: bool = False
 
     def listed_version(self) -> Version | None:
         """Return the version where it is known without asking anybody, such as from a listing."""
