@@ -156,9 +156,10 @@ class WebContent(Content):
             # Archives are read from their end, in small steps.
             first = max(0, min(start, self.size - _CHUNK))
             last = min(self.size, max(start + count, first + _CHUNK))
-            seen = self._range(first, last)
-            if self._descriptor is not None:
-                return os.pread(self._descriptor, count, start)
+            part = self._range(first, last)
+            if part is None:
+                return self.at(start, count)
+            seen = part
             self._seen = first, seen
         return seen[start - first : start - first + count]
 
@@ -170,7 +171,8 @@ class WebContent(Content):
             if self._descriptor is None:
                 self.fetch()
 
-    def _range(self, first: int, last: int) -> bytes:
+    def _range(self, first: int, last: int) -> bytes | None:
+        """Return a part; None where the server sends all of it, which is then at hand."""
         assert self._version is not None
         asked = {"Range": f"bytes={first}-{last - 1}", "If-Range": self._version.tag}
         try:
@@ -179,8 +181,8 @@ class WebContent(Content):
                     return bytes(answer.read(last - first))
         except (RefusedError, OSError, http.client.HTTPException) as error:
             raise unreachable(self._url, error) from error
-        self.fetch()  # it sends all of it, or another one
-        return b""
+        self.fetch()
+        return None
 
     def fetch(self) -> None:
         """Fetch all of it to a temporary file without a name."""
