@@ -135,10 +135,12 @@ def test_an_iterable_without_a_length_is_read_once() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("https://example.org/photos.zip", "dataset https://example.org/photos.zip is an address"),
-        ("s3://bucket/photos", "s3://bucket/photos is an address: nothing is downloaded"),
-        ("photos.zip", "is an archive: unpack it first"),
-        ("photos.tar.gz", "is an archive: unpack it first"),
+        (
+            "https://example.org/photos",
+            "https://example.org/photos is the address of a single file",
+        ),
+        ("ftp://host/photos", "the address ftp://host/photos is not followed"),
+        ("photos.7z", "is packed in a way that featx does not read: unpack it"),
         ("photo.JPG", "is a single image: give the folder that it is in, or a list with its path"),
         ("notes.txt", "is a file, not a folder"),
         ("absent.zip", "does not exist"),
