@@ -23,7 +23,7 @@ class Architecture(NamedTuple):
         (-1..1), "torch" (ImageNet mean and deviation) or "raw" (0-255; scaling is inside).
     weights_file : str
         The name under which Keras stores the ImageNet weights without the top; ``{rows}`` stands
-        for the side where a family has one file a side.
+        for the side where a family has one file per side.
     """
 
     name: str

@@ -158,7 +158,8 @@ class Store:
         -------
         X : numpy.ndarray of shape (n, dim) and dtype float32
         missing : numpy.ndarray of shape (n,) and dtype bool
-            True where no embedding was cached, or its shard turned out to be damaged.
+            True where no embedding was cached, or its shard turned out to be damaged. These rows of
+            the matrix are not set.
         """
         widths = {shard.layout.dim for shard in self._shards.values()} - {dim}
         if widths:

@@ -169,8 +169,8 @@ def scan_dataset(
     guard : EnvironmentGuard
     side : int
         Pixels along each edge.
-    scaled : bool, default=False
-        Whether the JPEG decoder makes large images smaller.
+    how : Preparation, default=AS_EVER
+        How images are decoded and resized.
     claims : Claims, optional
         Which blocks other processes compute; without, none is left to others.
     progress : bool, default=False

@@ -193,7 +193,7 @@ class NearestHead(KNeighborsClassifier):
         ----------
         sample_weight : array-like of shape (n,), optional
             Numbers of 0 or more that multiply the votes; 2 is the same as the sample twice, and an
-            embedding of weight 0 is no neighbour.
+            embedding of weight 0 is not a neighbour.
 
         Raises
         ------
@@ -232,7 +232,7 @@ class NearestHead(KNeighborsClassifier):
     def _by_cosine(
         self, X: NDArray[Any], wanted: int
     ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        """Return what scikit-learn's `kneighbors` does, by one product of matrices a block.
+        """Return what scikit-learn's `kneighbors` does, by one product of matrices per block.
 
         Similarities in the embeddings' own precision choose the neighbours, those in float64 are
         their distances and their order.

@@ -384,7 +384,7 @@ def _open(content: bytes, wanted: Wanted, *, apart: bool = False) -> Opened:
     if not content:
         raise NotAnImageError("the file is empty")
     # To another frame Pillow goes through all before it.
-    if not apart and not wanted.frame and bounds.holds(content, _suffix(wanted.name)):
+    if not apart and not wanted.frame and bounds.holds(content):
         return decode_here(content, wanted)
     _check_pillow()
     try:

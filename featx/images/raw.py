@@ -52,7 +52,7 @@ _CODE = {1: "B", 3: "H", 4: "I", 13: "I"}
 
 
 def kind_of(content: bytes | mmap, suffix: str = "") -> str | None:
-    """Return what RAW photograph content is, such as "Adobe DNG"; None if it is none.
+    """Return what RAW photograph content is, such as "Adobe DNG"; None for other content.
 
     Most are TIFF files whose first image, the only one that Pillow reads, is a small preview.
 

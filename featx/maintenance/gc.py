@@ -17,7 +17,7 @@ from pathlib import Path
 from featx.cache.keys import refuse_links_in
 from featx.cache.location import DAY
 from featx.errors import CacheError
-from featx.maintenance.inventory import is_of_later_format, key_folders, last_used, size_of
+from featx.maintenance.inventory import is_of_another_format, key_folders, last_used, size_of
 from featx.storage import atomic, folders
 
 _TEMPORARY = re.compile(r"\.tmp-(?:([0-9a-f]{8})-)?(\d+)-[0-9a-f]+")
@@ -59,7 +59,7 @@ def find(root: Path, unused_days: float | None = None, now: float | None = None)
     pieces = list(_remains(root, now))
     for folder in key_folders(root):
         refuse_links_in(folder)
-        if is_of_later_format(folder):
+        if is_of_another_format(folder):
             continue  # its rules are not known: nothing in it is touched
         if unused_days is not None and _is_unused(folder, now - unused_days * DAY):
             days = int((now - last_used(folder)) / DAY)
@@ -117,7 +117,7 @@ def _remains(folder: Path, now: float) -> Iterator[Piece]:
 
 
 def _is_unused(folder: Path, since: float) -> bool:
-    return 0 < last_used(folder) < since and not is_of_later_format(folder)
+    return 0 < last_used(folder) < since and not is_of_another_format(folder)
 
 
 def _is_abandoned(path: Path, host: str | None, pid: int, now: float) -> bool:

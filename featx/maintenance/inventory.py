@@ -84,7 +84,7 @@ def key_folders(root: Path) -> list[Path]:
     return [path for path in paths if os.path.isdir(path) and not os.path.islink(path)]
 
 
-def is_of_later_format(folder: Path) -> bool:
+def is_of_another_format(folder: Path) -> bool:
     """Return whether a key's format is, or may be, one that this version does not know."""
     try:
         return _spec(folder)["format"] != FORMAT

@@ -12,7 +12,6 @@ from featx.errors import CacheSecurityError
 
 # What file systems raise that cannot sync a folder; they have no more durability to give.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EROFS)
-# Windows has no descriptors of folders.
 
 
 def refuse_links(*folders: Path) -> None:

@@ -269,3 +269,17 @@ def test_data_of_a_png_in_many_chunks_is_good() -> None:
     content = whole[:at] + chunks + whole[at + 12 + length :]
     assert bounds.holds(content)
     np.testing.assert_array_equal(decoding.decode(content), RGB)
+
+
+@pytest.mark.parametrize("name", formats.PILLOW_FORMATS)
+def test_every_format_that_is_read_has_a_walk_or_is_left_to_the_process_with_limits(
+    name: str,
+) -> None:
+    """A format that is added without either would be decoded in this process without limits."""
+    Image.init()
+    if name not in Image.SAVE:
+        pytest.skip(f"this Pillow does not write {name}")
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16), (9, 8, 7)).save(file, name)
+    content = file.getvalue()
+    assert content[4:8] == bounds._FTYP or content[:2] in bounds._WALKS

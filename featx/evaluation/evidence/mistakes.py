@@ -37,7 +37,7 @@ def worst(
     Parameters
     ----------
     everyone : sequence of Predictions
-        A prediction a method, all of the same images.
+        One prediction per method, all of the same images.
     besides : iterable of int
         Positions to leave out, since they are shown already.
     """

@@ -57,7 +57,7 @@ def fit(proba: np.ndarray, y: np.ndarray, classes: Sequence[str]) -> float:
     Notes
     -----
     Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2. Logarithms of
-    probabilities stand for the logits: the two differ by a constant a row, which softmax drops.
+    probabilities stand for the logits: the two differ by one constant per row, which softmax drops.
     """
     place = {name: column for column, name in enumerate(classes)}
     true = np.asarray([place[str(name)] for name in y])

@@ -350,7 +350,7 @@ def describe(
 ) -> Images:
     """Return what the report says of the images: counts per class, skipped ones, notes.
 
-    `networks` are notes on the networks, which are no part's.
+    `networks` are notes on the networks, which belong to neither part.
     """
     parts = [("train", train)] + ([] if test is None else [("test", test)])
     scored = train if test is None else test

@@ -25,6 +25,7 @@ from featx.evaluation.results import (
 )
 from featx.evaluation.scores import metrics
 from featx.heads import HEADS, factory_of, fitting
+from featx.labels import class_order
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Setting:
     dataset : str
         The sets, as the report names them.
     classes : tuple of str
-        Sorted; the columns of all probabilities.
+        In the order of `featx.labels.class_order`; the columns of all probabilities.
     ids : tuple of str
         All images that are tested, in order.
     versions : str
@@ -143,7 +144,7 @@ def methods(
     HeadError
         A name that is not in `featx.HEADS`.
     FeatxError
-        Two heads of one name; a `class_weight` that is none.
+        Two heads of one name; a `class_weight` that is not one.
     """
     if not (class_weight is None or class_weight == "balanced" or isinstance(class_weight, dict)):
         raise OptionError(
@@ -360,8 +361,13 @@ def cross_validate(
     ----------
     groups : ndarray of shape (n,), optional
         For heads that hold samples out while they are fitted; the folds are drawn already.
+
+    Returns
+    -------
+    HeldOut or None
+        Probabilities have their columns in the order of `featx.labels.class_order`.
     """
-    classes = [str(name) for name in np.unique(y.astype(str))]
+    classes = [str(name) for name in class_order(y.tolist())]
     order, right, proba = [], [], []
     for fit, score in folds:
         with warnings.catch_warnings():

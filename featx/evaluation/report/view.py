@@ -11,7 +11,7 @@ from featx import formatting
 from featx.evaluation.report import charts, evidence_view, wording
 from featx.evaluation.report.findings import Basis, Standing
 
-# A wider table of confusions is no longer read; the most frequent ones are listed instead.
+# A wider table of confusions is too wide to be read; the most frequent ones are listed instead.
 WIDEST_CONFUSION = 20
 MISTAKES = 20
 

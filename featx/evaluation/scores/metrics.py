@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn import metrics as sk
 
+from featx.labels import class_order
+
 # 15 bins of equal width, as in Guo et al. 2017, "On Calibration of Modern Neural Networks".
 BINS = 15
 
@@ -48,7 +50,7 @@ def scores(
     proba : ndarray of float, shape (n, n_classes), or None
         Rows are scaled to sum to one, since float32 softmax rows do so only nearly.
     classes : sequence of str
-        The names of the columns of `proba`, sorted.
+        The names of the columns of `proba`.
 
     Notes
     -----
@@ -83,7 +85,7 @@ def log_loss(y_true: np.ndarray, proba: np.ndarray, classes: Sequence[str]) -> f
 
 def _balanced(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     # recall_score over the true classes is balanced_accuracy_score without its warning about
-    # predicted classes that are absent from y_true, which is no fault of the prediction's reader.
+    # predicted classes that are absent from y_true, which is nothing that a reader of the scores can mend.
     present = np.unique(y_true)
     recall = sk.recall_score(y_true, y_pred, labels=present, average="macro", zero_division=0)
     return float(recall)
@@ -107,7 +109,7 @@ def classification_text(
     show : callable
         Class name -> what the table calls it.
     """
-    present = sorted({*map(str, y_true), *map(str, y_pred)})
+    present = class_order({*map(str, y_true), *map(str, y_pred)})
     names = [show(name) for name in present]
     return str(
         sk.classification_report(
@@ -117,7 +119,7 @@ def classification_text(
 
 
 def confusion(y_true: np.ndarray, y_pred: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Return counts of shape (n_classes, n_classes): a row a true class, a column a predicted."""
+    """Return counts of shape (n_classes, n_classes): one row per true class, one column per predicted class."""
     return np.asarray(sk.confusion_matrix(y_true, y_pred, labels=list(classes)))
 
 

@@ -115,6 +115,17 @@ def test_a_class_that_the_first_fold_never_trained_has_its_column() -> None:
     assert held_out.accuracy == pytest.approx(4 / 6)
 
 
+def test_probabilities_that_are_held_out_have_their_columns_in_the_order_of_the_classes() -> None:
+    """Whole numbers by value: "10" comes after "9", which numpy and scikit-learn put before it."""
+    y = np.array(["2", "9", "10"] * 4, dtype=object)
+    X = np.array([[2.0], [9.0], [10.0]] * 4, dtype=np.float32)
+    method = trials.Method("tree", "head", lambda seed: DecisionTreeClassifier(random_state=seed))
+    folds = [(range(6), range(6, 12)), (range(6, 12), range(6))]
+    held_out = trials.cross_validate(method, X, y, [map(list, fold) for fold in folds], 0)
+    assert held_out is not None
+    np.testing.assert_array_equal(held_out.proba, np.tile(np.eye(3), (4, 1)))
+
+
 def test_a_method_that_fails_on_a_later_fold_keeps_the_results_before_it() -> None:
     y = np.array(["a", "b"] * 3, dtype=object)
     X = np.arange(6, dtype=np.float32)[:, None]

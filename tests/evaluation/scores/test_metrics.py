@@ -62,6 +62,12 @@ def test_classification_text_is_scikit_learns() -> None:
     )
 
 
+def test_classification_text_has_whole_numbers_in_the_order_of_the_classes() -> None:
+    numbers = np.array(["10", "9", "2"], dtype=object)
+    lines = metrics.classification_text(numbers, numbers).splitlines()
+    assert [line.split()[0] for line in lines[2:5]] == ["2", "9", "10"]
+
+
 def test_confusion_has_a_row_for_a_class_without_images() -> None:
     counts = metrics.confusion(labels("ddr"), labels("drr"), CLASSES)
     assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
