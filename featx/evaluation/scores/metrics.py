@@ -85,7 +85,7 @@ def log_loss(y_true: np.ndarray, proba: np.ndarray, classes: Sequence[str]) -> f
 
 def _balanced(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     # recall_score over the true classes is balanced_accuracy_score without its warning about
-    # predicted classes that are absent from y_true, which is nothing that a reader of the scores can mend.
+    # predicted classes that are absent from y_true, which a reader of the scores cannot mend.
     present = np.unique(y_true)
     recall = sk.recall_score(y_true, y_pred, labels=present, average="macro", zero_division=0)
     return float(recall)
@@ -119,7 +119,7 @@ def classification_text(
 
 
 def confusion(y_true: np.ndarray, y_pred: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Return counts of shape (n_classes, n_classes): one row per true class, one column per predicted class."""
+    """Return counts of shape (n_classes, n_classes): rows by true class, columns by predicted."""
     return np.asarray(sk.confusion_matrix(y_true, y_pred, labels=list(classes)))
 
 
