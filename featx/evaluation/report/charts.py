@@ -30,6 +30,8 @@ class Line:
         Shown when a point is pointed at; empty where the axes are enough.
     band : tuple of points
         The outline of the area between the line's bounds; empty without.
+    whiskers : tuple of (x, top, bottom)
+        An upright line through each point, from bound to bound; empty without.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Line:
     sizes: tuple[float, ...]
     tips: tuple[str, ...] = ()
     band: tuple[tuple[float, float], ...] = ()
+    whiskers: tuple[tuple[float, float, float], ...] = ()
 
     @property
     def path(self) -> str:
@@ -118,6 +121,7 @@ def chart(
     diagonal: bool = False,
     mark: tuple[float, float] | None = None,
     weights: Mapping[str, Sequence[float]] | None = None,
+    bounds: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Chart:
     """Return a line chart.
 
@@ -134,6 +138,8 @@ def chart(
         A point of the data to ring.
     weights : mapping of str to sequence of float
         Name of a line -> what the area of each of its dots means; dots are of one size without.
+    bounds : mapping of str to sequence of (low, high)
+        Name of a line -> the interval of each of its points, drawn as an upright line.
     """
     sizes = {
         name: tuple(2 + 6 * math.sqrt(one / max(line)) for one in line)
@@ -148,6 +154,12 @@ def chart(
                 look,
                 tuple(axes.position(x, y) for x, y in points),
                 sizes.get(name) or (3.0,) * len(points),
+                whiskers=tuple(
+                    (axes.position(x, low)[0], axes.position(x, high)[1], axes.position(x, low)[1])
+                    for (x, _), (low, high) in zip(
+                        points, (bounds or {}).get(name, ()), strict=False
+                    )
+                ),
             )
             for (name, look), points in series.items()
         ),

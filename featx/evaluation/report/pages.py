@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from featx import formatting
+from featx.evaluation.report import wording
 from featx.evaluation.report.view import view
 
 _UNIT = re.compile(
@@ -82,6 +83,7 @@ def _environment(page: bool) -> Environment:
         pace=formatting.pace,
         epochs=formatting.epochs,
         times=formatting.times,
+        faster=wording.faster,
         p_value=formatting.p_value,
         fenced=_fenced,
         capitalize_first=formatting.capitalized,

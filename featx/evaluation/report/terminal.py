@@ -24,7 +24,7 @@ def table(document: Data) -> Table:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    methods = document["methods"]
+    methods = wording.methods(document)
     several = len({one["backbone"] for one in methods}) > 1
     difference = document["findings"]["difference"]
     learned = difference is None or difference["standing"] != Standing.BASELINE_AT_CHANCE

@@ -10,17 +10,22 @@ import numpy as np
 from featx import formatting
 from featx.evaluation.report import charts, evidence_view, wording
 from featx.evaluation.report.findings import Basis, Standing
+from featx.evaluation.scores.intervals import binomial_interval
 
 # A wider table of confusions is too wide to be read; the most frequent ones are listed instead.
 WIDEST_CONFUSION = 20
 MISTAKES = 20
+# Pairs of copies that are seen without opening anything.
+SHOWN_COPIES = 3
+# Bins of the reliability curves that are drawn; the calibration error has its 15.
+DRAWN_BINS = 5
 
 Data = Mapping[str, Any]
 
 
 def view(document: Data) -> dict[str, Any]:
     """Return what the templates of the page and of the Markdown are filled with."""
-    found: Sequence[Data] = document["methods"]
+    found = wording.methods(document)
     difference = document["findings"]["difference"]
     subject, rival = wording.subject(document), wording.rival(document)
     head = subject if subject["chosen"] else None
@@ -48,7 +53,7 @@ def view(document: Data) -> dict[str, Any]:
             _detail(
                 one, document["images"]["classes"], cooled.get((one["backbone"], one["method"]))
             )
-            for one in _in_turn(found, subject, rival)
+            for one in found
         ],
         "forest": charts.forest([_bounds(one) for one in found]),
         "longest": max(
@@ -57,9 +62,11 @@ def view(document: Data) -> dict[str, Any]:
         "payback": _payback(head, rival),
         "curves": _curves(document["histories"]),
         "mistakes": _mistakes(document, subject, rival),
+        "cost": wording.cost(document),
         "leaks": wording.leaks(document),
         "copies": _copies(document["leaks"]),
         "evidence": evidence_view.evidence(document),
+        "SHOWN_COPIES": SHOWN_COPIES,
         "WIDTH": charts.WIDTH,
         "HEIGHT": charts.HEIGHT,
         "edges": (charts.LEFT, charts.RIGHT, charts.TOP, charts.BOTTOM),
@@ -91,12 +98,6 @@ def _copies(leaks: Data | None) -> list[dict[str, Any]]:
     return copies
 
 
-def _in_turn(found: Sequence[Data], subject: Data, rival: Data | None) -> list[Data]:
-    """Return the verdict's method, its baseline, then the others."""
-    first = [subject] if rival is None or rival is subject else [subject, rival]
-    return first + [one for one in found if all(one is not other for other in first)]
-
-
 def _detail(one: Data, classes: Sequence[str], cooled: Data | None) -> dict[str, Any]:
     counts = np.asarray(one["confusion"])
     totals = counts.sum(axis=1, keepdims=True)
@@ -113,7 +114,7 @@ def _detail(one: Data, classes: Sequence[str], cooled: Data | None) -> dict[str,
             for name, *row in zip(classes, counts, rates, strict=True)
         ],
         "pairs": _pairs(counts, classes),
-        "bins": bins,
+        "bins": None if bins is None else merged(bins),
         "cooled": cooled,
         "calibration": None if bins is None else _reliability(one, bins, cooled),
     }
@@ -132,12 +133,42 @@ def _pairs(counts: np.ndarray, classes: Sequence[str]) -> list[tuple[str, str, i
     ]
 
 
+def merged(bins: Sequence[Data]) -> list[dict[str, float]]:
+    """Return fewer, wider bins of a reliability curve, the figures weighted by their images.
+
+    Fifteen bins of a few hundred images are too noisy to look at; the error is that of all bins.
+    """
+    found: list[dict[str, float]] = []
+    for number in range(DRAWN_BINS):
+        low, high = number / DRAWN_BINS, (number + 1) / DRAWN_BINS
+        part = [one for one in bins if low <= (one["low"] + one["high"]) / 2 < high]
+        if part:
+            count = sum(one["count"] for one in part)
+            claimed, right = (
+                sum(one[name] * one["count"] for one in part) for name in ("confidence", "accuracy")
+            )
+            interval = binomial_interval(right, count)
+            found.append(
+                {
+                    "low": low,
+                    "high": high,
+                    "count": count,
+                    "confidence": claimed / count,
+                    "accuracy": right / count,
+                    "from": interval.low,
+                    "to": interval.high,
+                }
+            )
+    return found
+
+
 def _reliability(one: Data, bins: Sequence[Data], cooled: Data | None) -> charts.Chart:
     name = formatting.label(one["method"])
-    lines: dict[tuple[str, str], Sequence[Data]] = {("as it is", one["kind"]): bins}
+    own = "as it is"
+    lines = {(own, one["kind"]): merged(bins)}
     after = ""
     if cooled is not None:
-        lines["at its temperature", "second"] = cooled["calibration"]
+        lines["at its temperature", "second"] = merged(cooled["calibration"])
         after = f", {formatting.number(cooled['ece_after'])} at its temperature"
     return charts.chart(
         (
@@ -154,6 +185,7 @@ def _reliability(one: Data, bins: Sequence[Data], cooled: Data | None) -> charts
         charts.Axes((0.0, 1.0), (0.0, 1.0)),
         diagonal=True,
         weights={name: [bin_["count"] for bin_ in line] for (name, _), line in lines.items()},
+        bounds={own: [(bin_["from"], bin_["to"]) for bin_ in lines[own, one["kind"]]]},
     )
 
 

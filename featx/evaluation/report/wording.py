@@ -140,6 +140,21 @@ def rival(document: Data) -> Data | None:
     return next((one for one in same if one["kind"] == "baseline"), None)
 
 
+def methods(document: Data) -> list[Data]:
+    """Return the methods in the one order of all tables and drawings.
+
+    The verdict's first, then its baseline, then the best accuracy first.
+    """
+    first, beside = subject(document), rival(document)
+    others = (one for one in document["methods"] if one is not first and one is not beside)
+    beside = None if beside is first else beside
+    return [
+        first,
+        *([] if beside is None else [beside]),
+        *sorted(others, key=lambda one: -one["accuracy"]),
+    ]
+
+
 def _method(document: Data, backbone: str, method: str) -> Data:
     methods: Sequence[Data] = document["methods"]
     return next(m for m in methods if (m["backbone"], m["method"]) == (backbone, method))
@@ -210,6 +225,25 @@ def _cost(document: Data, one: Data) -> list[str]:
         )
     other = rival(document)
     return sentences if other is None else sentences + _against(cost, other["cost"])
+
+
+def cost(document: Data) -> str:
+    """Return in one sentence what the verdict's method costs beside its baseline."""
+    one, other = subject(document), rival(document)
+    cost, name = one["cost"], capitalized(label(one["method"]))
+    about = "about " if Basis(cost["basis"] or Basis.MEASURED) is not Basis.MEASURED else ""
+    first = "" if cost["total"] is None else f"answers after {about}{seconds(cost['total'])} and "
+    said = f"{name} {first}is trained again in {seconds(cost['each'])}"
+    if other is None or other is one:
+        return said + "."
+    return f"{said}; the Keras baseline takes {seconds(other['cost']['each'])} each time."
+
+
+def faster(ratio: float | None) -> str:
+    """Return a ratio of seconds in plain words, "9.1x faster"; empty where it is not known."""
+    if ratio is None:
+        return ""
+    return f"{times(ratio)}× faster" if ratio >= 1 else f"{times(1 / ratio)}× slower"
 
 
 def extraction(document: Data, backbone: str) -> Data:

@@ -74,7 +74,7 @@ def accuracy_interval(correct: np.ndarray, groups: np.ndarray | None = None) -> 
     shows a part of it.
     """
     share = np.atleast_2d(np.asarray(correct, dtype=np.float64)).mean(axis=0)
-    exact = _binomial(float(share.sum()), share.size)
+    exact = binomial_interval(float(share.sum()), share.size)
     if share.size < 2 or np.ptp(share) == 0:
         return exact
     if groups is not None:
@@ -82,8 +82,11 @@ def accuracy_interval(correct: np.ndarray, groups: np.ndarray | None = None) -> 
     return _widened(_bootstrap_mean(share), exact)
 
 
-def _binomial(right: float, n: int) -> Interval:
-    """Return the exact binomial interval in its beta form, which a mean over seeds has, too."""
+def binomial_interval(right: float, n: int) -> Interval:
+    """Return the exact binomial interval (Clopper & Pearson 1934) of `right` in `n`.
+
+    In its beta form, which a mean over seeds has, too.
+    """
     tail = (1 - LEVEL) / 2
     # A sum of means may come out a rounding error beyond the whole numbers that it stands for.
     right = min(max(round(right, 9), 0.0), float(n))
@@ -130,7 +133,7 @@ def crossed_interval(correct: np.ndarray) -> Interval:
         means[start : start + count] = ((rows @ share) * columns).sum(axis=1) / (draws * n)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     drawn = Interval(float(low), float(high), "pigeonhole bootstrap over draws and images")
-    return _widened(drawn, _binomial(float(share.mean(axis=0).sum()), n))
+    return _widened(drawn, binomial_interval(float(share.mean(axis=0).sum()), n))
 
 
 def _bootstrap_mean(values: np.ndarray) -> Interval:

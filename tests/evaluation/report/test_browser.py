@@ -225,3 +225,30 @@ def test_a_phone_paper_the_dark_and_no_scripts(
     for one in (phone, plain):
         one.context.close()
         assert not one.wrong
+
+
+def test_tables_show_that_they_go_on_and_the_menu_stays(
+    browser: Any, pages: dict[str, Path]
+) -> None:
+    wide = Watched(browser, pages["report"], viewport={"width": 1400, "height": 900})
+    narrow = Watched(browser, pages["report"], viewport={"width": 390, "height": 844})
+    tables = "[...document.querySelectorAll('.wide')]"
+    over = f"{tables}.filter((e) => e.scrollWidth > e.clientWidth + 1)"
+    for one in (wide, narrow):
+        one.page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    # Names of 200 letters make the confusions wider than any page.
+    found = wide.page.evaluate(f"{over}.map((e) => e.ariaLabel)")
+    assert [name for name in found if not name.startswith("Confusion matrix")] == []
+    assert "Results of every method" in narrow.page.evaluate(f"{over}.map((e) => e.ariaLabel)")
+    # The name of the row stays in sight while the rest is scrolled; the far edge is shaded.
+    cell = narrow.page.locator("#results tbody th").first
+    before = cell.bounding_box()["x"]
+    narrow.page.evaluate(f"{tables}.forEach((e) => {{ e.scrollLeft = 200; }})")
+    assert cell.bounding_box()["x"] == before
+    shades = narrow.page.evaluate(f"getComputedStyle({tables}[0]).backgroundAttachment")
+    assert shades == "local, local, scroll, scroll"
+    for one in (wide, narrow):
+        one.page.evaluate("window.scrollTo({top: 2500, behavior: 'instant'})")
+        assert one.page.locator("nav").bounding_box()["y"] == 0
+        one.context.close()
+        assert not one.wrong

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from featx.errors import Failure
-from featx.evaluation.report import pages
+from featx.evaluation.report import pages, view
 from featx.evaluation.report.report import Report
 from featx.evaluation.results import (
     Environment,
@@ -203,3 +204,38 @@ def test_a_temperature_is_missed_only_of_a_baseline_that_was_run(
 ) -> None:
     text, _, _ = saved(build(baseline=baseline), tmp_path)
     assert ("not for the baseline, which would have to be trained again" in text) is baseline
+
+
+def test_one_order_everywhere(build: Callable[..., Report], tmp_path: Path) -> None:
+    report = build(shares=(0.9, 0.8, 0.7))
+    assert [one.method for one in report.summaries][1] == "linear_svm"  # better than the baseline
+    text, markdown, _ = saved(report, tmp_path)
+    order = ["logistic regression", "Keras baseline", "linear SVM"]
+    table = [line for line in markdown.splitlines() if line.startswith("| ")][2:]
+    assert [line.split("|")[1].strip(" *") for line in table] == order
+    for part in ("results", "cost"):
+        section = text[text.index(f'<section id="{part}">') :]
+        section = section[section.index("<tbody>") : section.index("</tbody>")]
+        found = [
+            Page(row).text.strip() for row in re.findall(r'<th scope="row">(.*?)</th>', section)
+        ]
+        assert [name.removesuffix(" verdict") for name in found] == order
+
+
+def test_reliability_is_drawn_in_few_bins_with_their_intervals(
+    build: Callable[..., Report],
+) -> None:
+    report = build()
+    (one, *_) = report.to_dict()["methods"]
+    found = view.merged(one["calibration"])
+    assert len(found) <= 5
+    assert sum(each["count"] for each in found) == 240
+    share = sum(each["accuracy"] * each["count"] for each in found) / 240
+    assert share == pytest.approx(one["accuracy"])
+    for each in found:
+        right = round(each["accuracy"] * each["count"])
+        exact = stats.binomtest(right, each["count"]).proportion_ci(0.95, "exact")
+        assert (each["from"], each["to"]) == pytest.approx((exact.low, exact.high))
+        assert each["low"] <= each["confidence"] <= each["high"]
+    page = pages.both(report.to_dict())["report.html"]
+    assert page.count('<line class="whisker head"') >= len(found)
