@@ -95,6 +95,8 @@ class Features:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from featx import Features
     >>> features = Features(np.zeros((2, 3), np.float32), np.array(["a", "b"], object), ["1", "2"])
     >>> len(features), features.classes, np.asarray(features).shape
     (2, ['a', 'b'], (2, 3))
@@ -121,6 +123,23 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.X)
+
+    def __getitem__(self, rows: Any) -> Features:
+        """Return some of the images: by position, slice, positions or a mask, as NumPy's rows.
+
+        >>> import numpy as np
+        >>> from featx import Features
+        >>> features = Features(np.eye(3, dtype=np.float32), np.array(["a", "b", "a"]), list("xyz"))
+        >>> features[features.y == "a"].ids
+        ['x', 'z']
+        """
+        where = np.arange(len(self))[rows]
+        if where.ndim > 1:
+            raise IndexError("features are indexed by images alone; columns are those of .X")
+        where = np.atleast_1d(where)
+        y = None if self.y is None else self.y[where]
+        ids = [self.ids[n] for n in where]
+        return Features(self.X[where], y, ids, spec=dict(self.spec))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.X, dtype=dtype, copy=copy)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import typer.main
 
+import featx
 from featx import demo
 from featx.backbones.backbone import Backbone
 from featx.cli import app
@@ -45,19 +46,34 @@ def flowers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
-def test_examples_in_docstrings(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
+def test_examples_in_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(name)
     runner = doctest.DocTestRunner(
         verbose=False, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     )
     failures: list[str] = []
-    extra = {"getfixture": request.getfixturevalue, "np": np}
+    extra = {"np": np}
     for case in doctest.DocTestFinder(exclude_empty=True).find(module, extraglobs=extra):
         runner.run(case, out=failures.append)
     assert runner.summarize(verbose=False).attempted > 0
+    assert not failures, "".join(failures)
+
+
+def test_examples_of_public_names_can_be_pasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They need no name that they do not import themselves."""
+    monkeypatch.chdir(tmp_path)
+    runner = doctest.DocTestRunner(
+        verbose=False, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    )
+    failures: list[str] = []
+    for name in featx.__all__:
+        found = doctest.DocTestFinder(exclude_empty=True, recurse=False)
+        for case in found.find(getattr(featx, name), name, globs={}):
+            runner.run(case, out=failures.append)
+    assert runner.summarize(verbose=False).attempted > 10
     assert not failures, "".join(failures)
 
 

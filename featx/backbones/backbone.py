@@ -75,6 +75,7 @@ class Backbone:
 
     Examples
     --------
+    >>> from featx import Backbone
     >>> Backbone("resnet50").dim, Backbone("mobilenet_v2", image_size=160).side
     (2048, 160)
     """

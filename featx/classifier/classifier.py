@@ -88,9 +88,11 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from featx import Backbone, HEADS, ImageClassifier
     >>> tiny = Backbone("mobilenet_v2", weights=None, image_size=32)
     >>> pixels = np.stack([np.full((40, 40, 3), v, np.uint8) for v in (0, 10, 240, 250)])
-    >>> model = ImageClassifier(tiny, "nearest", cache=getfixture("tmp_path"))
+    >>> model = ImageClassifier(tiny, "nearest", cache="my-cache")
     >>> model = model.set_params(head=HEADS["nearest"](k=1))
     >>> model.fit(pixels, ["dark", "dark", "light", "light"]).predict(pixels[:1])
     array(['dark'], dtype='<U5')

@@ -25,6 +25,9 @@ from featx.labels import as_text
 SHOWN = 224
 """Pixels of the longer edge of an image that is shown."""
 
+AT_ONCE = 12
+"""Images that the page shows at once; those after them are folded, so many at a time."""
+
 
 # How featx knows its own files again: a comment of a JPEG, and one of the page.
 _MADE = b"activation map of featx"
@@ -137,7 +140,7 @@ def save(
             jpeg = explanation.activation
             (folder / f"{number:05d}.jpg").write_bytes(jpeg[:2] + _MARK + jpeg[2:])
     page = folder / "index.html"
-    text = _template().render(predictions=predictions, inline=inline)
+    text = _template().render(predictions=predictions, inline=inline, shown=AT_ONCE)
     page.write_text(text, encoding="utf-8", errors="backslashreplace")
     return page
 

@@ -292,9 +292,11 @@ def serve(
             f"{error.name} is not installed: pip install 'featx[serve]'."
         ) from error
     loaded = _loaded(model, sha256, weights, None)
-    print_message(f"http://{host}:{port} (stop with Ctrl-C)")
+    print_message(f"http://{host}:{port} (stop with Ctrl-C), and from a shell:")
+    here = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    print_message(f"curl -F image=@photo.jpg http://{here}:{port}/predict")
     try:
-        run(loaded, host=host, port=port, k=top)
+        run(loaded, host=host, port=port, k=top, name=model.stem)
     finally:
         # A thread inside a decoder cannot be stopped, and Python would wait for it.
         if any(thread.name.startswith("AnyIO") for thread in threading.enumerate()):

@@ -48,6 +48,7 @@ from featx.cli.terminal import (
     print_table,
 )
 from featx.evaluation.protocol.options import Options
+from featx.formatting import counted
 
 Test = Annotated[str | None, typer.Option(help="Images to test on; by default cross-validation.")]
 Heads = Annotated[list[str] | None, typer.Option(help="Can be repeated; by default every head.")]
@@ -56,6 +57,9 @@ Evidence = Annotated[
 ]
 TensorBoard = Annotated[
     Path | None, typer.Option(help="Folder for TensorBoard: training curves and features.")
+]
+Images = Annotated[
+    bool, typer.Option("--images/--no-images", help="Keep small copies of images in the report.")
 ]
 Folds = Annotated[int, typer.Option(min=2, help="Number of folds, if there is no test set.")]
 Leaks = Annotated[
@@ -100,6 +104,7 @@ def benchmark(
     class_weight: ClassWeight = None,
     leaks: Leaks = Options.leaks,
     evidence: Evidence = Options.evidence,
+    images: Images = True,
     tensorboard: TensorBoard = None,
     cache: Cache = None,
     batch_size: BatchSize = None,
@@ -143,7 +148,7 @@ def benchmark(
         suffix=suffix,
         follow_links=follow_links,
     )
-    found.save(out)
+    found.save(out, images=images)
     if tensorboard is not None:
         found.save_tensorboard(tensorboard)
     if as_json:
@@ -154,7 +159,10 @@ def benchmark(
         from featx.evaluation.report import wording
 
         print_line(" ".join(wording.groups(found.to_dict())))
-    print_line(f"Report: {out / 'report.html'}")
+    from featx.evaluation.report import document
+
+    held = document.images_in(found.to_dict()) if images else 0
+    print_line(f"Report: {out / 'report.html'}{_held(held)}")
 
 
 def report(
@@ -231,6 +239,7 @@ def evaluate(
         Path | None,
         typer.Option("--out", "-o", help="Folder for evaluation.html and evaluation.json."),
     ] = None,
+    images: Images = True,
     as_json: AsJson = False,
     path_column: PathColumn = "path",
     label_column: LabelColumn = "label",
@@ -268,7 +277,7 @@ def evaluate(
         follow_links=follow_links,
     )
     if out is not None:
-        found.save(out)
+        found.save(out, images=images)
     if as_json:
         print_raw(files.strict(found.to_dict()).rstrip())
         return
@@ -279,7 +288,14 @@ def evaluate(
     for failure in found.failures:
         print_message(f"Skipped {failure}")
     if out is not None:
-        print_line(f"Report: {out / 'evaluation.html'}")
+        held = len(found.mistakes) if images else 0
+        print_line(f"Report: {out / 'evaluation.html'}{_held(held)}")
+
+
+def _held(images: int) -> str:
+    """Return how many small copies of images a saved report holds, and how to have none."""
+    copies = counted(images, "small copy", "small copies")
+    return f" ({copies} of images in it; --no-images: none)" if images else ""
 
 
 COMMANDS = (benchmark, evaluate, report)

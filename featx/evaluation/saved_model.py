@@ -124,8 +124,13 @@ class Evaluation:
             "versions": environment.versions(),
         }
 
-    def save(self, directory: str | Path) -> Path:
+    def save(self, directory: str | Path, *, images: bool = True) -> Path:
         """Write evaluation.html and evaluation.json into a folder, and return the folder.
+
+        Parameters
+        ----------
+        images : bool
+            Whether the page shows small copies of the surest wrong answers.
 
         Raises
         ------
@@ -135,7 +140,7 @@ class Evaluation:
         data = self.to_dict()
         shown = [
             {**data["predictions"][n], "image": base64.b64encode(content).decode("ascii")}
-            for n, content in self.mistakes
+            for n, content in (self.mistakes if images else ())
         ]
         texts = {
             "evaluation.html": pages.page("evaluation.html.j2", {"one": data, "mistakes": shown}),

@@ -90,9 +90,11 @@ def extract(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from featx import Backbone, extract
     >>> pixels = np.zeros((2, 40, 40, 3), np.uint8)
     >>> tiny = Backbone("mobilenet_v2", weights=None, image_size=32)
-    >>> extract(pixels, tiny, cache=getfixture("tmp_path"), progress=False).X.shape
+    >>> extract(pixels, tiny, cache="my-cache", progress=False).X.shape
     (2, 1280)
     """
     return extract_with(

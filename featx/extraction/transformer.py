@@ -40,10 +40,11 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
 
     Examples
     --------
-    >>> from sklearn.pipeline import make_pipeline
     >>> import featx
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
     >>> tiny = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
-    >>> extractor = FeatureExtractor(tiny, cache=getfixture("tmp_path"))
+    >>> extractor = featx.FeatureExtractor(tiny, cache="my-cache")
     >>> model = make_pipeline(extractor, featx.heads.nearest(k=1))
     >>> pixels = np.stack([np.full((40, 40, 3), v, np.uint8) for v in (0, 10, 240, 250)])
     >>> model.fit(pixels, ["dark", "dark", "light", "light"]).predict(pixels[:1])

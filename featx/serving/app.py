@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,20 +24,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from featx.errors import ImageError
 from featx.images import worker
 from featx.serving.answers import Answers
+from featx.serving.forms import images_of
+from featx.serving.metrics import Metrics
+from featx.serving.openapi import openapi
 
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 16 << 20
-"""The largest image that is accepted, in bytes."""
-
-TYPES = frozenset(
-    f"image/{kind}"
-    for kind in (
-        "jpeg", "png", "webp", "bmp", "gif", "tiff", "avif", "heic", "heif", "jp2", "jpx",
-        "x-portable-anymap", "x-portable-bitmap", "x-portable-graymap", "x-portable-pixmap",
-    )
-) | {"application/octet-stream"}  # fmt: skip
-"""The content types that are accepted; the bytes decide what an image is."""
+"""The largest body that is accepted, in bytes."""
 
 _UPLOAD_SECONDS = 30
 # An image is decoded and computed in a fraction of a second. One that holds a decoder up is stopped
@@ -77,11 +72,87 @@ class _SecurityHeaders:
         await self.app(scope, receive, with_headers)
 
 
-def create_app(classifier: Any, *, k: int = 5, host: str = "127.0.0.1") -> Starlette:
+class _Service:
+    """What the server answers, apart from its pages."""
+
+    def __init__(self, answers: Answers, name: str) -> None:
+        self._answers = answers
+        # The name of a file may be any bytes.
+        self._name = name.encode("utf-8", "backslashreplace").decode()
+        self._metrics = Metrics()
+        self._uploads = asyncio.Semaphore(_UPLOADS)
+
+    async def _answer(self, content: bytes, explain: bool) -> dict[str, Any]:
+        began = time.perf_counter()
+        # Its thread is left behind where it takes too long: it cannot be stopped.
+        work = to_thread.run_sync(self._answers.answer, content, explain, abandon_on_cancel=True)
+        try:
+            found = await asyncio.wait_for(work, _ANSWER_SECONDS)
+        except ImageError as error:
+            raise HTTPException(422, f"this image cannot be used: {error}") from error
+        except TimeoutError as error:
+            raise HTTPException(
+                503, f"no answer within {_ANSWER_SECONDS} seconds for this image"
+            ) from error
+        self._metrics.images += 1
+        self._metrics.seconds += time.perf_counter() - began
+        return found
+
+    async def _answered(self, request: Request) -> dict[str, Any]:
+        # No page from elsewhere: a browser says so, whatever type the body has.
+        if request.headers.get("sec-fetch-site") == "cross-site":
+            raise HTTPException(403, "only this server's own page may ask from a browser")
+        explain = request.query_params.get("explain") == "1"
+        async with self._uploads:
+            body = await _upload(request)
+            files = images_of(body, request.headers.get("content-type", ""))
+            if files is None or len(files) == 1:
+                return await self._answer(body if files is None else files[0], explain)
+            del body
+            found: list[dict[str, Any]] = []
+            for content in files:
+                try:
+                    found.append(await self._answer(content, explain=False))
+                except HTTPException as error:
+                    found.append({"error": error.detail})
+            return {"images": found}
+
+    async def predict(self, request: Request) -> Response:
+        """Answer the posted image, or each image of the posted form."""
+        try:
+            found = JSONResponse(await self._answered(request))
+        except HTTPException as error:
+            self._metrics.requests[error.status_code] += 1
+            raise
+        self._metrics.requests[200] += 1
+        return found
+
+    async def metadata(self, request: Request) -> Response:
+        """Say what the model is."""
+        return JSONResponse({"name": self._name, **self._answers.metadata()})
+
+    async def health(self, request: Request) -> Response:
+        """Say that the server can answer."""
+        return JSONResponse({"status": "ok"})
+
+    async def counts(self, request: Request) -> Response:
+        """Return the counts."""
+        return Response(self._metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def described(self, request: Request) -> Response:
+        """Return the OpenAPI document."""
+        return JSONResponse(openapi(self._name, MAX_BYTES))
+
+
+def create_app(
+    classifier: Any, *, k: int = 5, host: str = "127.0.0.1", name: str = "model"
+) -> Starlette:
     """Return the application for a classifier, to be run by any ASGI server.
 
-    `GET /` is the page. `POST /predict` accepts the bytes of an image, at most 16 MiB, and returns
-    JSON: `top` and `near`; with `?explain=1` also images. `GET /metadata` names the classes.
+    `GET /` is the page. `POST /predict` accepts the bytes of an image or a form of images, at most
+    16 MiB, and returns JSON: `top` and `near`; with `?explain=1` also images. `GET /metadata` names
+    the classes, `/health` says that it answers, `/metrics` counts, `/openapi.json` describes all of
+    it and `/api` shows that as a page.
 
     Parameters
     ----------
@@ -92,6 +163,8 @@ def create_app(classifier: Any, *, k: int = 5, host: str = "127.0.0.1") -> Starl
     host : str
         The name or address that the server listens on. If only this machine reaches it, requests
         for other names are refused, so that a page from elsewhere cannot reach it by DNS rebinding.
+    name : str
+        What the model is called.
 
     Raises
     ------
@@ -100,30 +173,17 @@ def create_app(classifier: Any, *, k: int = 5, host: str = "127.0.0.1") -> Starl
     FeatureMismatchError
         The weights on this machine are not those the classifier was trained with.
     """
-    answers = Answers(classifier, k)
-    uploads = asyncio.Semaphore(_UPLOADS)
-
-    async def predict(request: Request) -> Response:
-        explain = request.query_params.get("explain") == "1"
-        async with uploads:
-            content = await _upload(request)
-            # Its thread is left behind where it takes too long: it cannot be stopped.
-            work = to_thread.run_sync(answers.answer, content, explain, abandon_on_cancel=True)
-            try:
-                return JSONResponse(await asyncio.wait_for(work, _ANSWER_SECONDS))
-            except ImageError as error:
-                raise HTTPException(422, f"this image cannot be used: {error}") from error
-            except TimeoutError as error:
-                raise HTTPException(
-                    503, f"no answer within {_ANSWER_SECONDS} seconds for this image"
-                ) from error
-
-    async def metadata(request: Request) -> Response:
-        return JSONResponse(answers.metadata())
-
-    pages = {"/": "page.html", "/page.js": "page.js", "/page.css": "page.css"}
-    routes = [Route(path, _file(name)) for path, name in pages.items()]
-    routes += [Route("/metadata", metadata), Route("/predict", predict, methods=["POST"])]
+    service = _Service(Answers(classifier, k), name)
+    pages = {"/": "page.html", "/api": "api.html"}
+    pages |= {f"/{file}": file for file in ("page.js", "api.js", "page.css")}
+    routes = [Route(path, _file(file)) for path, file in pages.items()]
+    routes += [
+        Route("/metadata", service.metadata),
+        Route("/health", service.health),
+        Route("/metrics", service.counts),
+        Route("/openapi.json", service.described),
+        Route("/predict", service.predict, methods=["POST"]),
+    ]
     known = [*_LOOPBACK, host.casefold()] if is_loopback(host) else ["*"]
     return Starlette(
         routes=routes,
@@ -151,7 +211,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def run(classifier: Any, *, host: str = "127.0.0.1", port: int = 8000, k: int = 5) -> None:
+def run(
+    classifier: Any,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    k: int = 5,
+    name: str = "model",
+) -> None:
     """Serve until interrupted; requests that are answered then have 5 seconds left.
 
     Raises
@@ -164,7 +231,7 @@ def run(classifier: Any, *, host: str = "127.0.0.1", port: int = 8000, k: int = 
     from featx.serving.connections import DeadlineProtocol
 
     uvicorn.run(
-        create_app(classifier, k=k, host=host),
+        create_app(classifier, k=k, host=host, name=name),
         host=host,
         port=port,
         http=DeadlineProtocol,
@@ -191,12 +258,9 @@ def _file(name: str) -> Any:
 
 async def _upload(request: Request) -> bytes:
     """Return the body of a request; no more than the limit is read."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in TYPES:
-        raise HTTPException(415, f"expected one of {', '.join(sorted(TYPES))} as content-type")
     stated = request.headers.get("content-length", "0")
     if not stated.isascii() or not stated.isdigit() or int(stated) > MAX_BYTES:
-        raise HTTPException(413, f"an image may have at most {MAX_BYTES:,} bytes")
+        raise HTTPException(413, f"a body may have at most {MAX_BYTES:,} bytes")
     parts: list[bytes] = []
 
     async def read() -> None:
@@ -204,7 +268,7 @@ async def _upload(request: Request) -> bytes:
         async for part in request.stream():
             size += len(part)
             if size > MAX_BYTES:
-                raise HTTPException(413, f"an image may have at most {MAX_BYTES:,} bytes")
+                raise HTTPException(413, f"a body may have at most {MAX_BYTES:,} bytes")
             parts.append(part)
 
     try:

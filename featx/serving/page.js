@@ -31,6 +31,7 @@ function show(answer) {
   }));
   at("seen").hidden = !answer.activation;
   if (answer.activation) at("activation").src = answer.activation;
+  at("class").textContent = answer.top[0].label;
   at("note").textContent = answer.note || "";
   at("result").hidden = false;
 }
@@ -51,7 +52,6 @@ async function ask(file) {
     const response = await fetch("predict?explain=1", {
       method: "POST",
       body: file,
-      headers: { "content-type": file.type || "application/octet-stream" },
     });
     const answer = await response.json();
     if (mine !== latest) return;
@@ -73,6 +73,25 @@ for (const name of ["dragleave", "drop"]) {
 drop.addEventListener("drop", (event) => {
   if (event.dataTransfer.files.length) ask(event.dataTransfer.files[0]);
 });
-at("file").addEventListener("change", (event) => {
-  if (event.target.files.length) ask(event.target.files[0]);
+for (const name of ["file", "photo"]) {
+  at(name).addEventListener("change", (event) => {
+    if (event.target.files.length) ask(event.target.files[0]);
+    event.target.value = "";  // so that the same file can be chosen again
+  });
+}
+document.addEventListener("paste", (event) => {
+  if (event.clipboardData.files.length) ask(event.clipboardData.files[0]);
 });
+
+async function introduce() {
+  at("curl").textContent = `curl -F image=@photo.jpg ${new URL("predict", location.href)}`;
+  try {
+    const model = await (await fetch("metadata")).json();
+    document.title = `${model.name}: what is in this image?`;
+    at("model").textContent = `${model.name}: ${model.classes.length} classes, ${model.backbone}`;
+  } catch (error) {
+    at("model").textContent = `No answer from the server: ${error.message}`;
+  }
+}
+
+introduce();

@@ -28,6 +28,11 @@ def test_real_keras_from_images_to_report(tmp_path: Path) -> None:
     baseline = by_method["keras_baseline"]
     assert (baseline.n_train, baseline.n_test, baseline.epochs) == (36, 18, 2)
     assert len(first.histories[0].curves["loss"]) == 2
+    scored = first.histories[0].curves["scored_accuracy"]  # of cached embeddings, after each epoch
+    assert len(scored) == len(first.histories[0].curves["scored_loss"]) == 2
+    assert scored[-1] == pytest.approx(baseline.accuracy, abs=1 / 18)
+    scored_loss = first.histories[0].curves["scored_loss"][-1]
+    assert scored_loss == pytest.approx(baseline.log_loss, abs=1e-3)
     done = first.extractions[0]
     assert (done.images, done.computed, done.cached, done.dim) == (54, 54, 0, 1280)
     assert done.cost == done.seconds > 0

@@ -64,7 +64,9 @@ class Server:
         """Return the status, the answer and the headers of one request."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, body, {"content-type": kind, **named})
+        connection.request(
+            method, path, body, {**({"content-type": kind} if kind else {}), **named}
+        )
         response = connection.getresponse()
         text = response.read()
         connection.close()
@@ -154,10 +156,65 @@ def test_explained(server: Server) -> None:
     assert all(one["image"].startswith("data:image/jpeg;base64,") for one in answer["near"])
 
 
+def form_of(*images: bytes) -> tuple[bytes, str]:
+    """Return a form of these files and a field, and its content-type, as curl -F sends it."""
+    head = b'--b\r\ncontent-disposition: form-data; name="note"\r\n\r\n"filename=" no file\r\n'
+    parts = [
+        b'--b\r\nContent-Disposition: form-data; name="image"; filename="%d.png"\r\n'
+        b"Content-Type: application/octet-stream\r\n\r\n%s\r\n" % (n, image)
+        for n, image in enumerate(images)
+    ]
+    return head + b"".join(parts) + b"--b--\r\n", 'multipart/form-data; boundary="b"'
+
+
+def test_the_content_decides_and_not_its_type(server: Server) -> None:
+    content = (server.images / "red" / "02.png").read_bytes()
+    body, form = form_of(content)
+    asked = [(content, kind) for kind in (JPEG, "text/plain", "application/json", "")]
+    found = [server.ask(body=body, kind=kind) for body, kind in [*asked, (body, form)]]
+    assert [status for status, _, _ in found] == [200] * 5
+    assert len({json.dumps(answer) for _, answer, _ in found}) == 1
+    assert found[0][1]["top"][0]["label"] == "red"
+
+
+def test_a_form_of_several_images_is_answered_in_order(server: Server) -> None:
+    contents = [(server.images / name / "03.png").read_bytes() for name in ("red", "blue")]
+    body, form = form_of(contents[0], b"no image", contents[1])
+    status, answer, _ = server.ask(body=body, kind=form)
+    assert status == 200
+    red, bad, blue = answer["images"]
+    assert (red["top"][0]["label"], blue["top"][0]["label"]) == ("red", "blue")
+    assert "cannot be used" in bad["error"]
+    body, form = form_of(*[b"x"] * 33)
+    status, answer, _ = server.ask(body=body, kind=form)
+    assert (status, answer["error"]) == (400, "a form may have at most 32 images")
+
+
+def test_health_metrics_and_description(server: Server) -> None:
+    def count(name: str) -> float:
+        text = server.ask("GET", "/metrics")[1]
+        found = [line.split()[-1] for line in text.splitlines() if line.startswith(name)]
+        return float(found[0]) if found else 0.0
+
+    assert server.ask("GET", "/health")[1] == {"status": "ok"}
+    before = count("featx_images_total"), count('featx_requests_total{status="422"}')
+    server.ask(body=(server.images / "red" / "04.png").read_bytes())
+    server.ask(body=b"no image")
+    after = count("featx_images_total"), count('featx_requests_total{status="422"}')
+    assert after == (before[0] + 1, before[1] + 1)
+    assert count("featx_answer_seconds_total") > 0
+    described = server.ask("GET", "/openapi.json")[1]
+    assert described["info"]["title"] == "featx: m"
+    for path, ways in described["paths"].items():
+        for way in ways:
+            assert server.ask(way.upper(), path)[0] not in {404, 405}
+
+
 def test_metadata_and_pages(server: Server) -> None:
     status, answer, _ = server.ask("GET", "/metadata")
     assert (status, answer["classes"]) == (200, ["blue", "green", "red"])
-    for path in ("/", "/page.js", "/page.css"):
+    assert answer["name"] == "m"
+    for path in ("/", "/api", "/page.js", "/api.js", "/page.css"):
         status, _, headers = server.ask("GET", path)
         assert status == 200
         assert "default-src 'none'" in headers["content-security-policy"]
@@ -186,8 +243,10 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "cut": ({"body": b"\xff\xd8\xff\xe0" + bytes(50), "kind": JPEG}, 422, "cannot be used"),
     "too many pixels": ({"body": bomb()}, 422, "pixels"),
     "eps": ({"body": b"%!PS-Adobe-3.0 EPSF-3.0\n"}, 422, "cannot be used"),
-    "of another type": ({"body": b"{}", "kind": "application/json"}, 415, "content-type"),
-    "a form": ({"body": b"x", "kind": "multipart/form-data; boundary=x"}, 415, "content-type"),
+    "of another type": ({"body": b"{}", "kind": "application/json"}, 422, "cannot be used"),
+    "an empty form": ({"body": b"x", "kind": "multipart/form-data; boundary=x"}, 400, "no file"),
+    "without boundary": ({"body": b"x", "kind": "multipart/form-data"}, 400, "boundary"),
+    "from a page elsewhere": ({"body": b"x", "sec_fetch_site": "cross-site"}, 403, "own page"),
     "too large by its header": ({"content_length": str(1 << 40)}, 413, "16,777,216 bytes"),
     "of negative length": ({"content_length": "-5"}, 400, ""),
     "of another name": ({"body": b"x", "host": "evil.example"}, 400, ""),

@@ -142,11 +142,12 @@ def _python(train: Any, test: Any, backbones: Sequence[Backbone], options: Optio
     return "\n".join([*_imports(call), *told, f"report = {call}", f"report.save({FOLDER!r})"])
 
 
-def saved_in(command: str, folder: Path) -> str:
-    """Return the command with the folder that its report is saved in."""
+def saved_in(command: str, folder: Path, images: bool = True) -> str:
+    """Return the command with the folder that its report is saved in, with or without images."""
+    flag, argument = ("", "") if images else ("--no-images ", ", images=False")
     forms = {
-        f"--out {FOLDER}": f"--out {shlex.quote(str(folder))}",
-        f"report.save({FOLDER!r})": f"report.save({str(folder)!r})",
+        f"--out {FOLDER}": f"{flag}--out {shlex.quote(str(folder))}",
+        f"report.save({FOLDER!r})": f"report.save({str(folder)!r}{argument})",
     }
     for unnamed, named in forms.items():
         if command.endswith(unnamed):

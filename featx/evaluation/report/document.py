@@ -85,6 +85,26 @@ def document(outcome: Outcome) -> dict[str, Any]:
     return plain(whole)
 
 
+def images_in(document: Mapping[str, Any]) -> int:
+    """Return how many small copies of images a document holds."""
+    evidence, leaks = document["evidence"] or {}, document["leaks"] or {}
+    shown = evidence.get("map") or {}
+    on_map = len(shown["positions"]) if shown.get("sheet") else 0
+    return on_map + len(evidence.get("images", ())) + len(leaks.get("thumbnails", ()))
+
+
+def without_images(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document without the small copies of images; names and figures stay."""
+    evidence, leaks = document["evidence"], document["leaks"]
+    if evidence is not None:
+        shown = evidence["map"]
+        bare = None if shown is None else {**shown, "sheet": ""}
+        evidence = {**evidence, "images": [], "map": bare}
+    if leaks is not None:
+        leaks = {**leaks, "thumbnails": []}
+    return {**document, "evidence": evidence, "leaks": leaks}
+
+
 def plain(whole: Mapping[str, Any]) -> dict[str, Any]:
     """Return dataclasses, arrays and the like as what JSON has; bytes become base64."""
     return {str(key): _plain(value) for key, value in whole.items()}

@@ -138,7 +138,7 @@ def _map(doc: Data, found: Data | None, answers: Data) -> dict[str, Any] | None:
         "of": len(tested["ids"]),
         "classes": [(name, number % COLOURS) for number, name in enumerate(classes)],
         "repeats": len(classes) > COLOURS,
-        "sheet": image(found["sheet"]),
+        "sheet": image(found["sheet"]) if found["sheet"] else "",
         "side": int(found["side"]),
         "columns": int(found["columns"]),
         "width": MAP_WIDTH,
@@ -148,6 +148,8 @@ def _map(doc: Data, found: Data | None, answers: Data) -> dict[str, Any] | None:
 
 def _galleries(doc: Data, found: Data, answers: Data) -> list[dict[str, Any]]:
     drawn = {one["position"]: image(one["jpeg"]) for one in found["images"]}
+    if not drawn:
+        return []  # saved without images: the list of the wrong answers has their names
     name = formatting.label(answers["method"])
     kinds = (
         (f"The surest wrong answers of the {name}", "A wrong label is often among them.",

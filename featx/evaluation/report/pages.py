@@ -50,6 +50,18 @@ def text(template: str, values: dict[str, Any]) -> str:
     return _environment(False).get_template(template).render(**values)
 
 
+def fragment(document: Mapping[str, Any]) -> str:
+    """Return what a notebook shows of a report: headline, cautions, a compact table."""
+    found = wording.methods(document)
+    values = {
+        "found": found,
+        "verdict": wording.verdict(document),
+        "rival": any(one["versus_baseline"] for one in found),
+        "several": len({one["backbone"] for one in found}) > 1,
+    }
+    return _environment(True).get_template("notebook.html.j2").render(**values)
+
+
 @cache
 def _script() -> str:
     return (

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from featx.evaluation.report import command, document, files, pages, tensorboard, terminal, wording
 from featx.evaluation.report.outcome import Outcome
+from featx.evaluation.report.plots import Plots
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.table import Table
 
 
@@ -28,6 +30,44 @@ class Report(Outcome):
     def __repr__(self) -> str:
         return f"<featx.Report: {self.verdict.headline}>"
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the headline, every caution and a compact table."""
+        return pages.fragment(self.to_dict())
+
+    @property
+    def plot(self) -> Plots:
+        """Drawings with matplotlib: `.confusion()`, `.calibration()` and others."""
+        return Plots(self.to_dict())
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a DataFrame with a row per method, in the order of the tables.
+
+        Index: backbone and method. Shares are 0 to 1, costs in seconds; what does not apply is NaN.
+        """
+        import pandas as pd
+
+        rows = [
+            {
+                "backbone": one["backbone"],
+                "method": one["method"],
+                "chosen": one["chosen"],
+                "accuracy": one["accuracy"],
+                "low": one["interval"]["low"],
+                "high": one["interval"]["high"],
+                "balanced_accuracy": one["balanced_accuracy"],
+                "macro_f1": one["macro_f1"],
+                "log_loss": one["log_loss"],
+                "ece": one["ece"],
+                "to_baseline": (one["versus_baseline"] or {}).get("difference"),
+                "p_value": (one["versus_baseline"] or {}).get("p_value"),
+                "first_answer_seconds": one["cost"]["total"],
+                "each_more_seconds": one["cost"]["each"],
+            }
+            for one in wording.methods(self.to_dict())
+        ]
+        frame = pd.DataFrame(rows).set_index(["backbone", "method"])
+        return frame.astype({name: float for name in frame.columns if name != "chosen"})
+
     @cached_property
     def verdict(self) -> wording.Verdict:
         """The findings in plain words."""
@@ -41,12 +81,18 @@ class Report(Outcome):
         """
         return document.document(self)
 
-    def save(self, directory: str | Path) -> Path:
+    def save(self, directory: str | Path, *, images: bool = True) -> Path:
         """Write report.html, report.md and report.json into a folder and return the folder.
 
         The two pages are rendered from what report.json holds, so `featx report` can render them
         again. Each file is written aside, brought to the disk and moved over the old one, after
         all three have been made: an error leaves the old report as it was.
+
+        Parameters
+        ----------
+        images : bool
+            Whether it holds small copies of images: of mistakes, of copies across the split and
+            of the map. Names and figures are in it either way.
 
         Raises
         ------
@@ -54,7 +100,8 @@ class Report(Outcome):
             The folder cannot be made or written.
         """
         data = self.to_dict()
-        data["command"] = command.saved_in(data["command"], Path(directory))
+        data["command"] = command.saved_in(data["command"], Path(directory), images)
+        data = data if images else document.without_images(data)
         texts = {**pages.both(data), "report.json": files.strict(data)}
         return files.publish(Path(directory), texts)
 

@@ -233,6 +233,7 @@ def _curves(histories: Sequence[Data]) -> list[dict[str, Any]]:
                 for key, words, look in (
                     (name, "training", "baseline"),
                     (f"val_{name}", "validation", "second"),
+                    (f"scored_{name}", "tested images", "third"),
                 )
                 if first["curves"].get(key)
             }
@@ -245,6 +246,7 @@ def _curves(histories: Sequence[Data]) -> list[dict[str, Any]]:
                 "fold": first["fold"],
                 "others": len(trainings) - 1,
                 "charts": drawn,
+                "scored": "scored_loss" in first["curves"],
                 "names": list(first["curves"]),
                 "epochs": list(zip(*first["curves"].values(), strict=False)),
             }

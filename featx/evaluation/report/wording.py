@@ -6,6 +6,7 @@ sentence again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -167,7 +168,7 @@ def _difference(found: Data) -> str:
     if standing is Standing.BASELINE_AT_CHANCE:
         return (
             f"The Keras baseline gets {percent(found['baseline_accuracy'])}, and learned "
-            "nothing: see the caution above. No difference is claimed."
+            "next to nothing: see the caution. No difference is claimed."
         )
     low, high = points(found["interval"]["low"]), points(found["interval"]["high"])
     adjusted = ", adjusted for the number of heads" if found["adjusted"] else ""
@@ -306,7 +307,7 @@ def _choice(found: Data, selection: Data) -> list[str]:
     ]
 
 
-def _baseline(found: Data) -> str:
+def _baseline(found: Data, images: Data) -> str:
     """Return a caution about a baseline."""
     on, accuracy, trained = (
         ", ".join(found["backbones"]),
@@ -317,10 +318,16 @@ def _baseline(found: Data) -> str:
         return f"The best baseline ran on {on}: {accuracy}."
     if found["kind"] == CautionKind.BASELINE_AT_CHANCE:
         after = "" if trained is None else f" after {epochs(trained)}"
-        loss = "" if found["after"] is None else f" and a training loss of {number(found['after'])}"
+        counts = images["n_test"].values()
+        largest = max(counts, default=0) / max(1, sum(counts))
+        if found["accuracy"] <= largest:
+            why = f"its {accuracy} is no more than always naming the largest class gets"
+            return f"The baseline on {on} learned nothing{after}: {why} ({percent(largest)})."
+        equal = number(math.log(max(2, len(images["classes"]))))
         return (
-            f"The baseline on {on} learned nothing{after}: with {accuracy}{loss} it is no better "
-            "than guessing (naming the largest class, or equal probabilities)."
+            f"The baseline on {on} learned next to nothing{after}: its training loss ended at "
+            f"{number(found['after'])}, and equal probabilities for all classes have {equal}. Its "
+            f"{accuracy} is no measure for others."
         )
     if found["after"] is None:
         return f"The baseline on {on} diverged: its training loss is not a number."
@@ -345,7 +352,7 @@ def _caution(found: Data, document: Data) -> str:  # noqa: PLR0911 - one return 
             | CautionKind.BASELINE_AT_CHANCE
             | CautionKind.BASELINE_NOT_CONVERGED
         ):
-            return _baseline(found)
+            return _baseline(found, document["images"])
         case CautionKind.UNTRAINED:
             return (
                 f"Untrained weights: {backbones} ran with random weights, so the accuracies say "

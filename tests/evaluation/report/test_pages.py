@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from scipy import stats
 
 from featx.errors import Failure
-from featx.evaluation.report import pages, view
+from featx.evaluation.report import document, pages, view
+from featx.evaluation.report import saved as saved_document
 from featx.evaluation.report.report import Report
 from featx.evaluation.results import (
     Environment,
@@ -239,3 +243,22 @@ def test_reliability_is_drawn_in_few_bins_with_their_intervals(
         assert each["low"] <= each["confidence"] <= each["high"]
     page = pages.both(report.to_dict())["report.html"]
     assert page.count('<line class="whisker head"') >= len(found)
+
+
+def test_a_report_may_be_saved_without_images(build: Callable[..., Report], tmp_path: Path) -> None:
+    report = build()
+    report.leaks = leaks_of(report.predictions[0].ids, "daisy")
+    held = document.images_in(report.to_dict())
+    assert held == 120 + 3 + 2  # the map, mistakes, a pair of copies
+    report.save(tmp_path, images=False)
+    for name in ("report.html", "report.json", "report.md"):
+        assert "/9j/" not in (tmp_path / name).read_text()  # how a JPEG begins in base64
+    data = saved_document.read(tmp_path)
+    assert document.images_in(data) == 0
+    assert data["tested"] == report.to_dict()["tested"]
+    with (
+        resources.files("featx.evaluation.report")
+        .joinpath("templates/report.schema.json")
+        .open() as schema
+    ):
+        jsonschema.validate(data, json.load(schema))

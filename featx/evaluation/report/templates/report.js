@@ -65,7 +65,8 @@ function explore(map, points) {
     if (!point) return;
     point.classList.add("on");
     const is = point.dataset, cell = Number(is.cell);
-    canvas.getContext("2d").drawImage(sheet, side * (cell % columns),
+    canvas.hidden = !sheet;
+    if (sheet) canvas.getContext("2d").drawImage(sheet, side * (cell % columns),
       side * Math.floor(cell / columns), side, side, 0, 0, canvas.width, canvas.height);
     card.querySelector(".id").textContent = is.id;
     card.querySelector(".label").textContent = is.label;
