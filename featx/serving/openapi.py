@@ -41,7 +41,7 @@ def openapi(name: str, max_bytes: int) -> dict[str, Any]:
                     "description": "The bytes of an image, with any content-type or none, for its "
                     f"bytes decide; or a form of at most {MAX_IMAGES} files. The body has at most "
                     f"{max_bytes:,} bytes. A form of several files is answered by a list, "
-                    "`images`, in its order.",
+                    "images, in its order.",
                     "parameters": [
                         {
                             "name": "explain",
