@@ -102,7 +102,8 @@ def test_a_baseline_no_better_than_the_largest_class_is_not_beaten() -> None:
     assert "learned nothing" in shown.getvalue()
     assert "no more than always naming the largest class gets (33.3 %)" in shown.getvalue()
     assert (
-        "points</b><span>against the Keras baseline" not in pages.both(report.to_dict())["report.html"]
+        "points</b><span>against the Keras baseline"
+        not in pages.both(report.to_dict())["report.html"]
     )
 
 
@@ -114,7 +115,9 @@ def test_a_baseline_whose_training_loss_is_that_of_guessing_is_not_beaten() -> N
     assert found.difference.standing is Standing.BASELINE_AT_CHANCE
     assert [one.kind for one in found.cautions] == [CautionKind.BASELINE_AT_CHANCE]
     said = report.verdict.cautions[0]
-    assert "training loss ended at 1.100, and equal probabilities for all classes have 1.099" in said
+    assert (
+        "training loss ended at 1.100, and equal probabilities for all classes have 1.099" in said
+    )
     assert "largest class" not in said  # its accuracy is above that
 
 
