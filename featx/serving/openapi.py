@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from featx import __version__
 from featx.serving.forms import MAX_IMAGES
+from featx.versions import installed
 
 
 def openapi(name: str, max_bytes: int) -> dict[str, Any]:
@@ -31,9 +31,13 @@ def openapi(name: str, max_bytes: int) -> dict[str, Any]:
         },
     }
     whole = {"type": "object", "properties": {"images": {"type": "array", "items": answer}}}
+    version = installed(["featx"]).get("featx", "unknown")
     return {
         "openapi": "3.1.0",
-        "info": {"title": f"featx: {name}", "version": __version__},
+        "info": {
+            "title": f"featx: {name}",
+            "version": version,
+        },
         "paths": {
             "/predict": {
                 "post": {
