@@ -9,7 +9,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from featx.datasets import archives, web
+from featx.datasets import archives, buckets, web
 from featx.datasets.archives import Archive, FileContent
 from featx.datasets.tree import TreeFolder
 from featx.errors import DatasetError
@@ -84,12 +84,14 @@ def image_at(address: str) -> Elsewhere:
 def _not_followed(address: str) -> DatasetError:
     file = " Give a file of this machine as its path." if scheme_of(address) == "file" else ""
     return DatasetError(
-        f"the address {web.public(address)} is not followed: featx reads "
-        f"{' and '.join(_WEB)}.{file}"
+        f"the address {web.public(address)} is not followed: featx reads images at "
+        f"{' and '.join(_WEB)}, and folders of them at {', '.join(buckets.SCHEMES)}.{file}"
     )
 
 
 def _at_address(address: str, scheme: str, progress: bool) -> TreeFolder:
+    if scheme in buckets.SCHEMES:
+        return buckets.folder_at(address)
     if scheme not in _WEB:
         raise _not_followed(address)
     found = _in_archive(address)
