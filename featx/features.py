@@ -87,7 +87,8 @@ class Features:
         The images that have no embedding.
     spec : dict
         All that decides the embeddings: backbone, weights digest, layer, pooling, side, precision;
-        besides, under "runtimes", what computed those of this key.
+        besides, under "runtimes", what computed those of this key, and under "decode" how large
+        JPEGs were decoded, which is a part of their addresses and not of the key.
     notes : tuple of str
         What was noticed while the dataset was listed and its new images were read.
     report : ExtractionReport or None

@@ -57,10 +57,12 @@ class Backbone:
         What the network computes in; embeddings are float32 in every case. "int8" is OpenVINO's
         alone (``pip install 'featx[int8]'``); its ranges are measured once per network, on drawn
         images.
-    decode : {"full", "scaled"}, default="full"
-        "scaled" lets the JPEG decoder make large images smaller, to no less than twice the side:
-        7 times as fast on photos of 12 megapixels, and no other on those below four times the
-        side. Pixels differ by about a fifth of a grey level, hence another key.
+    decode : {"auto", "full", "scaled"}, default="auto"
+        "auto" lets the JPEG decoder reduce images of a megapixel and more by 2, 4 or 8, to no less
+        than twice the side: five times as fast on photos of 12 megapixels. Pixels differ by about a
+        fifth of a grey level; the cache tells their embeddings from those of "full". All other
+        images are the same with both. "scaled" is what version 0.1 had for it, with a key of its
+        own.
     resize : {"squash", "crop"}, default="squash"
         "squash" resizes both edges to the network's side; "crop" resizes the shorter one and keeps
         the centre, so that shapes stay what they are and the ends of the longer edge are lost.
@@ -86,7 +88,7 @@ class Backbone:
     pooling: str | None = "avg"
     image_size: int | None = None
     precision: str = "float32"
-    decode: str = "full"
+    decode: str = "auto"
     resize: str = "squash"
     filter: str | None = None
 

@@ -17,13 +17,16 @@ import numpy as np
 from featx.errors import CacheCorruptError
 from featx.images.content_hash import Digest
 from featx.images.elsewhere import Elsewhere, Version, are_settled
+from featx.images.reduction import Edges
 from featx.storage.atomic import MAX_INT64
 from featx.storage.checksummed import pack, unpack
 from featx.storage.local import FolderStorage
 
 # What is known of a file, packed: as Python objects it would be 300 bytes more per file.
-_ENTRY = struct.Struct("<5q32s")
-_ENTRIES = np.dtype([("about", "<i8", 4), ("read_at", "<i8"), ("sha256", "u1", 32)])
+_ENTRY = struct.Struct("<5q2H32s")
+_ENTRIES = np.dtype(
+    [("about", "<i8", 4), ("read_at", "<i8"), ("edges", "<u2", 2), ("sha256", "u1", 32)]
+)
 _Stat = tuple[int, int, int, int]
 
 
@@ -61,6 +64,11 @@ class KnownFiles:
 
     def find(self, path: Path) -> Digest | None:
         """Return the digest of the file if it is surely the one that was read before."""
+        found = self.find_with_edges(path)
+        return None if found is None else found[0]
+
+    def find_with_edges(self, path: Path) -> tuple[Digest, Edges] | None:
+        """Return its digest and, of a JPEG, what ``reduction.edges_of`` found in it."""
         if not self._known:  # and a Path that is not asked for its text does not keep it
             return None
         known = self._known.get(os.path.abspath(path))
@@ -70,46 +78,55 @@ class KnownFiles:
             stat = _stat(os.stat(path))
         except OSError:
             return None
-        *before, read_at, digest = _ENTRY.unpack(known)
+        *before, read_at, width, height, digest = _ENTRY.unpack(known)
         safe = are_settled(stat[1], stat[2], read_at)
-        return digest if stat == tuple(before) and safe else None
+        return (digest, (width, height)) if stat == tuple(before) and safe else None
 
-    def of_source(self, source: Any) -> Digest | None:
-        """Return the digest of an image that nobody need be asked for: a file, or one listed."""
+    def of_source(self, source: Any) -> tuple[Digest, Edges] | None:
+        """Return the same of an image that nobody need be asked for: a file, or one listed."""
         if isinstance(source, Path):
-            return self.find(source)
+            return self.find_with_edges(source)
         version = source.listed_version() if isinstance(source, Elsewhere) else None
         return None if version is None else self.find_at(source.address, version)
 
-    def find_at(self, address: str, version: Version) -> Digest | None:
-        """Return the digest of what had this version when it was read from this address."""
+    def find_at(self, address: str, version: Version) -> tuple[Digest, Edges] | None:
+        """Return the same of what had this version when it was read from this address."""
         known = self._known.get(address)
         if known is None:
             return None
-        *before, _, digest = _ENTRY.unpack(known)
-        return digest if _packed(version) == tuple(before) else None
+        *before, _, width, height, digest = _ENTRY.unpack(known)
+        return (digest, (width, height)) if _packed(version) == tuple(before) else None
 
     def knows(self, address: str) -> bool:
         """Return whether something was read from this address before, in whatever version."""
         return address in self._known
 
-    def remember(self, path: Path, stat: os.stat_result, read_at: int, digest: Digest) -> None:
+    def remember(
+        self,
+        path: Path,
+        stat: os.stat_result,
+        read_at: int,
+        digest: Digest,
+        edges: Edges = (0, 0),
+    ) -> None:
         """Note what a file held; `stat` was taken before it was read at `read_at` (ns)."""
         if self._path is not None:
             # Whoever asks where an image is may do so from another working directory.
-            self._add(os.path.abspath(path), _stat(stat), read_at, digest)
+            self._add(os.path.abspath(path), _stat(stat), read_at, digest, edges)
 
-    def remember_at(self, address: str, version: Version, digest: Digest) -> None:
+    def remember_at(
+        self, address: str, version: Version, digest: Digest, edges: Edges = (0, 0)
+    ) -> None:
         """Note what was read from an address that is no file's."""
         if self._path is not None:
-            self._add(address, _packed(version), now_ns(), digest)
+            self._add(address, _packed(version), now_ns(), digest, edges)
 
-    def _add(self, name: str, about: _Stat, read_at: int, digest: Digest) -> None:
+    def _add(self, name: str, about: _Stat, read_at: int, digest: Digest, edges: Edges) -> None:
         encoded = os.fsencode(name)
         with self._adding:
             self._lengths.append(len(encoded))
             self._names += encoded
-            self._entries += _ENTRY.pack(*about, read_at, digest)
+            self._entries += _ENTRY.pack(*about, read_at, *edges, digest)
 
     def save(self) -> None:
         """Save what was noted, for the next run."""
@@ -121,7 +138,7 @@ class KnownFiles:
         arrays: dict[str, np.ndarray] = {
             "lengths": np.array([*map(len, names), *self._lengths], np.int64),
             "names": np.frombuffer(b"".join(names) + self._names, np.uint8),
-            **{field: entries[field] for field in ("about", "read_at", "sha256")},
+            **{field: entries[field] for field in ("about", "read_at", "edges", "sha256")},
         }
         with suppress(OSError):  # it exists, or may not be made
             os.mkdir(self._path.parent, 0o700)
@@ -140,19 +157,23 @@ def _loaded(path: Path) -> dict[str, bytes]:
     try:
         arrays, _ = unpack(content, "statindex")
         count = len(arrays["lengths"])
-        if arrays["sha256"].shape != (count, 32) or arrays["about"].shape != (count, 4):
+        # Version 0.1 kept no edges: its files are read once more.
+        shapes = {"sha256": 32, "about": 4, "edges": 2}
+        if any(arrays[name].shape != (count, width) for name, width in shapes.items()):
             raise ValueError("digests or stats of another shape")
         names = arrays["names"].tobytes()
         ends = np.cumsum(arrays["lengths"]).tolist()
         digests = arrays["sha256"].tobytes()
-        known_files = zip(ends, arrays["about"].tolist(), arrays["read_at"].tolist(), strict=True)
+        about, read_at, edges = (arrays[name].tolist() for name in ("about", "read_at", "edges"))
         begin = 0
-        for i, (end, stat, read_at) in enumerate(known_files):
+        for i, end in enumerate(ends):
             digest = digests[32 * i : 32 * i + 32]
-            known[os.fsdecode(names[begin:end])] = _ENTRY.pack(*stat, read_at, digest)
+            known[os.fsdecode(names[begin:end])] = _ENTRY.pack(
+                *about[i], read_at[i], *edges[i], digest
+            )
             begin = end
         return known
-    except (CacheCorruptError, KeyError, ValueError, TypeError, struct.error):
+    except (CacheCorruptError, KeyError, ValueError, TypeError, IndexError, struct.error):
         return {}  # it only saved time
 
 

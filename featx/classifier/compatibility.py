@@ -36,7 +36,7 @@ def spec_of(features: Features) -> dict[str, Any]:
     return {name: value for name, value in features.spec.items() if name not in _DESCRIBES}
 
 
-_DESCRIBES = ("trained", "runtimes")
+_DESCRIBES = ("trained", "runtimes", "decode")
 
 
 def check_same_features(spec: dict[str, Any], dim: int, features: Features) -> None:

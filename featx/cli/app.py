@@ -180,7 +180,7 @@ def extract(
     layer: Layer = None,
     pooling: Pooling = "avg",
     precision: Precision = "float32",
-    decode: Decode = "full",
+    decode: Decode = "auto",
     resize: Resize = "squash",
     filter: Filter = None,
     image_size: ImageSize = None,

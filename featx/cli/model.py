@@ -64,7 +64,7 @@ def train(
     layer: Layer = None,
     pooling: Pooling = "avg",
     precision: Precision = "float32",
-    decode: Decode = "full",
+    decode: Decode = "auto",
     resize: Resize = "squash",
     filter: Filter = None,
     path_column: PathColumn = "path",

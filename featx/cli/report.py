@@ -83,7 +83,7 @@ def benchmark(
     layer: Layer = None,
     pooling: Pooling = "avg",
     precision: Precision = "float32",
-    decode: Decode = "full",
+    decode: Decode = "auto",
     resize: Resize = "squash",
     filter: Filter = None,
     path_column: PathColumn = Options.path_column,

@@ -158,6 +158,7 @@ def extract_with(
             **store.spec,
             "key": store.key,
             "trained": backbone.trained,
+            "decode": backbone.decode,
             "runtimes": sorted({str(each.get("runtime")) for each in store.environments()}),
         },
         notes=(*((note,) if note else ()), *dataset.notes, *noticed),

@@ -23,7 +23,7 @@ from featx.datasets.dataset import Dataset, as_dataset
 from featx.datasets.items import Item
 from featx.errors import CacheError, ImageError
 from featx.extraction.settings import DEFAULT
-from featx.images import decoding
+from featx.images import decoding, reduction
 from featx.images.content_hash import of_content
 from featx.runtimes import Runtime
 from featx.storage import atomic, folders
@@ -109,9 +109,9 @@ def estimate(
     runtimes.check_batch_size(batch_size)
     root = _root(cache)
     store = Store(root, backbone.spec(), backbone.dim)
-    fresh, unread = _lookup(dataset, store)
+    fresh, unread = _lookup(dataset, store, backbone)
     sample = unread[:: max(1, len(unread) // SAMPLE)][:SAMPLE]
-    uncached = [item for item in sample if not _is_cached(item, store)]
+    uncached = [item for item in sample if not _is_cached(item, store, backbone)]
     share = len(uncached) / len(sample) if sample else 0.0
     missing = fresh + round(share * len(unread))
     speed, start, network, free = 0.0, 0.0, 0, None
@@ -171,26 +171,32 @@ def _folder(store: Store) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _lookup(dataset: Dataset, store: Store) -> tuple[int, list[Item]]:
+def _lookup(dataset: Dataset, store: Store, backbone: Backbone) -> tuple[int, list[Item]]:
     """Return how many known files are not cached, and the images that nothing is known of."""
     known = KnownFiles(store.root, dataset.location)
     digests, unread = [], []
     for item in dataset.items:
-        digest = known.of_source(item.source)
-        if digest is None:
+        found = known.of_source(item.source)
+        if found is None:
             unread.append(item)
         else:
-            digests.append(digest)
+            digests.append(reduction.address(*found, backbone.side, backbone.preparation))
     table = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
     return int((store.find(table) < 0).sum()), unread
 
 
-def _is_cached(item: Item, store: Store) -> bool:
+def _is_cached(item: Item, store: Store, backbone: Backbone) -> bool:
     try:
         content = decoding.content_of(item.source)
     except ImageError:
         return True  # it will never be computed
-    digest = np.frombuffer(of_content(content), np.uint8).reshape(1, 32)
+    address = reduction.address(
+        of_content(content),
+        reduction.edges_of(content),
+        backbone.side,
+        backbone.preparation,
+    )
+    digest = np.frombuffer(address, np.uint8).reshape(1, 32)
     return bool(store.find(digest)[0] >= 0)
 
 

@@ -33,7 +33,7 @@ from featx.extraction.guard import EnvironmentGuard
 from featx.extraction.pipeline import Computation
 from featx.extraction.progress import ProgressBar
 from featx.extraction.settings import DEFAULT, Settings
-from featx.images import decoding, raw
+from featx.images import decoding, raw, reduction
 from featx.images.content_hash import Digest, of_content
 from featx.images.decoding import Source
 from featx.images.elsewhere import Elsewhere
@@ -287,12 +287,14 @@ class _Lookup:
                     yield item, pool.submit(self._read, item)
 
     def _known(self, source: Source) -> Digest | None:
-        """Return the content digest of a file that need not be read to be looked up."""
+        """Return the address of what need not be read to be looked up."""
         if isinstance(source, Path) and raw.system_folder(source) is not None:
             return None
         # Version 0.1 cached embeddings of the previews in RAW photographs: the content is asked.
-        photograph = _suffix(decoding.name_of(source)) in raw.RAW_SUFFIXES
-        return None if photograph else self.known.of_source(source)
+        if _suffix(decoding.name_of(source)) in raw.RAW_SUFFIXES:
+            return None
+        known = self.known.of_source(source)
+        return None if known is None else reduction.address(*known, self.side, self.how)
 
     def _cached(self, digests: list[Digest]) -> dict[Digest, ImageError | None]:
         """Return those of the digests that are cached, with the error where one is bad."""
@@ -314,20 +316,22 @@ class _Lookup:
                 path, read_at, name = Path(source), now_ns(), source.name
                 content: bytes | np.ndarray
                 content, stat = decoding.read_with_stat(path)
-                digest = of_content(content)
-                self.known.remember(path, stat, read_at, digest)
+                digest, edges = of_content(content), reduction.edges_of(content)
+                self.known.remember(path, stat, read_at, digest, edges)
             elif isinstance(source, Elsewhere):
                 if (found := self._unchanged(source)) is not None:
                     return found
                 content, version = source.read(decoding.MAX_BYTES)
-                digest, name = of_content(content), source.name
+                digest, edges = of_content(content), reduction.edges_of(content)
+                name = source.name
                 if version is not None:
-                    self.known.remember_at(source.address, version, digest)
+                    self.known.remember_at(source.address, version, digest, edges)
             else:
                 content = decoding.content_of(source)
-                digest = of_content(content)
+                digest, edges = of_content(content), reduction.edges_of(content)
         except ImageError as error:
             return LookedUp(None, error)
+        digest = reduction.address(digest, edges, self.side, self.how)
         index = self.store.index
         position = index.find_one(digest)
         cached = position >= 0
@@ -347,8 +351,11 @@ class _Lookup:
         if not self.known.knows(source.address) or source.listed_version() is not None:
             return None
         version = source.asked_version()
-        digest = None if version is None else self.known.find_at(source.address, version)
-        cached = self._cached([] if digest is None else [digest])
+        known = None if version is None else self.known.find_at(source.address, version)
+        if known is None:
+            return None
+        digest = reduction.address(*known, self.side, self.how)
+        cached = self._cached([digest])
         if digest not in cached or _is_doubtful(cached[digest]):
             return None
         return LookedUp(digest, cached[digest], cached=True)

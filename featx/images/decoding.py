@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from featx import forking
 from featx.errors import (
@@ -30,7 +31,17 @@ from featx.errors import (
     TruncatedImageError,
     UnsupportedImageError,
 )
-from featx.images import bounds, formats, heif, image_warnings, memory, pil_images, raw, worker
+from featx.images import (
+    bounds,
+    formats,
+    heif,
+    image_warnings,
+    memory,
+    pil_images,
+    raw,
+    reduction,
+    worker,
+)
 from featx.images.elsewhere import Elsewhere
 from featx.images.preparation import AS_EVER, Preparation
 
@@ -263,7 +274,7 @@ def at_side(
     """
     if isinstance(content, np.ndarray):
         return resize(content, side, how)
-    wanted = _wanted(name, side, how)
+    wanted = _wanted(content, name, side, how)
     return np.asarray(_open(content, wanted, apart=apart).upright)
 
 
@@ -282,13 +293,14 @@ def at_side_with_remarks(
     """
     if isinstance(content, np.ndarray):
         return Decoded(resize(content, side, how))
-    opened = _open(content, replace(_wanted(name, side, how), remarks=True))
+    opened = _open(content, replace(_wanted(content, name, side, how), remarks=True))
     return Decoded(np.asarray(opened.upright), opened.remarks)
 
 
-def _wanted(name: str, side: int, how: Preparation) -> Wanted:
+def _wanted(content: bytes, name: str, side: int, how: Preparation) -> Wanted:
     least = 2 * side if how.decode == "scaled" else None
-    return Wanted(name, side, least=least, resize=how.resize, filter=how.filter)
+    divisor = reduction.divisor(reduction.edges_of(content), side, how)
+    return Wanted(name, side, least=least, resize=how.resize, filter=how.filter, divisor=divisor)
 
 
 def load(
@@ -321,16 +333,37 @@ def thumbnail(source: Source, side: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def _resized(image: Image.Image, side: int, resize: str, filter: str) -> Image.Image:
+def _resized(
+    image: Image.Image,
+    side: int,
+    resize: str,
+    filter: str,
+    size: tuple[float, float] | None = None,
+) -> Image.Image:
+    """Resize an image, or as much of it as `size` says: from its upper left corner."""
     if image.size == (side, side):
         return image
-    box = None
+    width, height = size or image.size
+    box = (0.0, 0.0, width, height)
     if resize == "crop":
-        width, height = image.size
         edge = min(width, height)
         left, top = (width - edge) / 2, (height - edge) / 2
         box = (left, top, left + edge, top + edge)
     return image.resize((side, side), _FILTERS[filter], box)
+
+
+def _without_filling(image: Image.Image, size: tuple[int, int], divisor: int) -> Image.Image:
+    """Return a reduced image whose last column and row are of the image alone.
+
+    Where an edge is not whole, they are partly of what the encoder filled its last blocks with,
+    and some fill them with black (Pillow #3419): their neighbours take their places.
+    """
+    width, height = image.size
+    if size[0] % divisor:
+        image.paste(image.crop((width - 2, 0, width - 1, height)), (width - 1, 0))
+    if size[1] % divisor:
+        image.paste(image.crop((0, height - 2, width, height - 1)), (0, height - 1))
+    return image
 
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -356,6 +389,8 @@ class Wanted:
         The largest image that is decoded.
     resize, filter : str
         How it comes to that side, as in ``Preparation``.
+    divisor : int
+        By how much its decoder reduces a JPEG: 1, 2, 4 or 8.
     """
 
     name: str = ""
@@ -366,6 +401,7 @@ class Wanted:
     max_pixels: int = MAX_PIXELS
     resize: str = "squash"
     filter: str = "bilinear"
+    divisor: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -612,7 +648,11 @@ def _file(
 def _decoded(content: bytes, wanted: Wanted, know_size: Callable[[int], None]) -> Opened:
     with _file(content, wanted.name, wanted.max_pixels, know_size) as opened:
         image, format = opened.image, opened.format
-        size = image.size
+        size = whole = image.size
+        divisor = wanted.divisor if isinstance(image, JpegImageFile) else 1
+        if divisor > 1:
+            image.draft(None, (whole[0] // divisor, whole[1] // divisor))
+            size = whole if "progressive" in image.info else image.size
         if format == "PNG":
             formats.check_png(content)
         elif format == "JPEG":
@@ -634,7 +674,12 @@ def _decoded(content: bytes, wanted: Wanted, know_size: Callable[[int], None]) -
         with memory.DECODING.part(memory.PER_PIXEL * size[0] * size[1]):
             image = _pnm(image, content) if format == "PPM" else image
             image.load()
-            upright = _upright(_rgb(image, format), image)
+            rgb = _rgb(image, format)
+            if divisor > 1 and wanted.side is not None:
+                part = whole[0] / divisor, whole[1] / divisor
+                rgb = _without_filling(rgb, whole, divisor)
+                rgb = _resized(rgb, wanted.side, wanted.resize, wanted.filter, part)
+            upright = _upright(rgb, image)
             kinds = image_warnings.of_image(image, wanted.name, format) if wanted.remarks else ()
             if wanted.side is not None:
                 upright = _resized(upright, wanted.side, wanted.resize, wanted.filter)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
-DECODINGS = ("full", "scaled")
+DECODINGS = ("auto", "full", "scaled")
 GEOMETRIES = ("squash", "crop")
 FILTERS = ("bilinear", "bicubic")
 
@@ -30,8 +30,9 @@ class Preparation:
 
     Parameters
     ----------
-    decode : {"full", "scaled"}, default="full"
-        "scaled" lets the JPEG decoder make large images smaller, to no less than twice the side.
+    decode : {"full", "auto", "scaled"}, default="full"
+        "auto" reduces large JPEGs while they are decoded, by the rule of ``reduction``; "scaled" is
+        what version 0.1 had for that.
     resize : {"squash", "crop"}, default="squash"
         "squash" resizes both edges to the side, "crop" the shorter one, and keeps the centre.
     filter : {"bilinear", "bicubic"}, default="bilinear"
@@ -45,7 +46,8 @@ class Preparation:
     def policy(self) -> dict[str, str]:
         """Return what the pixels depend on besides the bytes; a part of every cache key.
 
-        A value that version 0.1 knew as the only one adds nothing.
+        A value that version 0.1 knew as the only one adds nothing; nor does "auto", which is a part
+        of the address of those images that it changes (``reduction``).
         """
         found = {**_POLICY, "resize": f"pillow {self.filter} antialiased"}
         if self.decode == "scaled":
@@ -56,10 +58,13 @@ class Preparation:
 
     @classmethod
     def of_policy(cls, policy: object) -> Preparation | None:
-        """Return the preparation that has a policy, or None where this version knows none."""
+        """Return the preparation that has a policy, or None where this version knows none.
+
+        "full" and "auto" have the same: it returns "full".
+        """
         if not isinstance(policy, Mapping):
             return None
-        every = (cls(*values) for values in product(DECODINGS, GEOMETRIES, FILTERS))
+        every = (cls(*values) for values in product(("full", "scaled"), GEOMETRIES, FILTERS))
         return next((one for one in every if one.policy() == policy), None)
 
 

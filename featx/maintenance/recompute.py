@@ -17,7 +17,7 @@ from featx.cache.shards import EMBEDDING
 from featx.cache.store import Store
 from featx.errors import BackboneError, ImageError
 from featx.extraction import probe
-from featx.images import decoding
+from featx.images import decoding, reduction
 from featx.images.content_hash import Digest, of_content
 from featx.images.preparation import Preparation
 
@@ -135,6 +135,8 @@ def recompute(
             for digest in shard.sha256[shard.status == EMBEDDING]
         }
     )
+    # Of a content at hand there may be an embedding of its reduced form, too.
+    sources = {**sources, **{reduction.reduced(one): path for one, path in sources.items()}}
     known = [digest for digest in cached if digest in sources]
     result = Recomputation(len(cached), len(known), tolerance=probe.TOLERANCE[backbone.precision])
     random.Random(seed).shuffle(known)
@@ -158,9 +160,13 @@ def _pixels(path: Path, digest: Digest, backbone: Backbone) -> np.ndarray | None
     """Return the image if the file still has that content."""
     try:
         content = decoding.read(path)
-        if of_content(content) != digest:
+        found = of_content(content)
+        if digest not in (found, reduction.reduced(found)):
             return None
-        return decoding.at_side(content, backbone.side, path.name, how=backbone.preparation)
+        how = backbone.preparation
+        if digest != found:
+            how = replace(how, decode="auto")
+        return decoding.at_side(content, backbone.side, path.name, how=how)
     except ImageError:
         return None
 

@@ -445,3 +445,31 @@ def test_copies_that_were_read_before_are_asked_room_for_once(
     other = replace(TINY, pooling="max")
     featx.extract(tmp_path, other, runtime=runtime, progress=False)
     assert runtime.seen == 20 + PROBES
+
+
+def test_small_images_of_an_old_cache_are_served_and_large_ones_computed_as_the_rule_says(
+    tmp_path: Path,
+) -> None:
+    images, cache = tmp_path / "images", tmp_path / "cache"
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    for name, size in (("large.jpg", (1203, 1001)), ("small.jpg", (300, 200))):
+        small = Image.fromarray(rng.integers(0, 256, (15, 20, 3), dtype=np.uint8))
+        small.resize(size, Image.Resampling.BICUBIC).save(images / name, quality=90)
+        os.utime(images / name, (1e9, 1e9))
+
+    def extracted(decode: str) -> tuple[int, np.ndarray, str]:
+        features = featx.extract(images, replace(TINY, decode=decode), cache=cache, progress=False)
+        assert features.report is not None
+        return features.report.computed, features.X, features.spec["key"]
+
+    computed, full, key = extracted("full")  # as version 0.1 did
+    assert computed == 2
+    computed, auto, same_key = extracted("auto")
+    assert (computed, same_key) == (1, key)
+    np.testing.assert_array_equal(auto[1], full[1])
+    assert 0 < np.linalg.norm(auto[0] - full[0]) < 0.05 * np.linalg.norm(full[0])
+    for decode, expected in (("full", full), ("auto", auto)):
+        computed, found, _ = extracted(decode)
+        assert computed == 0
+        np.testing.assert_array_equal(found, expected)

@@ -20,6 +20,10 @@ from featx.images.preparation import Preparation
 NAME = "featx.json"
 """The facts inside a .keras or .tflite file (as a zip), or in a SavedModel's assets.extra."""
 
+_REDUCED = (
+    "featx reduces those of a megapixel and more while it decodes them; in full they differ by "
+    "less than a grey level"
+)
 _GEOMETRY = {
     "squash": "the aspect ratio is not kept: resized to",
     "crop": "the largest square at the centre, resized to",
@@ -51,6 +55,7 @@ def usage(backbone: Backbone, classes: list[str], format: str, file: str) -> dic
             "range": "0 to 255 as decoded: the network scales them itself",
             "image": {
                 **how.policy(),
+                **({"large JPEGs": _REDUCED} if how.decode == "auto" else {}),
                 "geometry": f"{_GEOMETRY[how.resize]} {side} x {side}",
             },
         },

@@ -36,7 +36,7 @@ ESTIMATORS: dict[str, type] = {
 }
 """featx's own classes that a pipeline saved by skops may hold; it names no module of featx."""
 
-ABSENT: dict[str, dict[str, Any]] = {}
+ABSENT: dict[str, dict[str, Any]] = {"Backbone": {"decode": "full"}}
 """What an absent field means, by the name of its class, where it is not the field's default.
 
 A field that came after version 0.1 is absent from older files, and means there the one value that
