@@ -59,6 +59,8 @@ SLOW = (
     "serving/test_server.py",
     "test_docs.py::test_readme_example",
     "test_forking.py",
+    "test_other_platforms.py",
+    "test_site.py::test_page",
     "test_doors.py::test_every_door_gives_the_same_embeddings",
 )
 

@@ -147,3 +147,41 @@ def test_ci_command_can_be_run() -> None:
     assert "ruff check" in text
     assert "ruff format --check" in text
     assert "mypy featx" in text
+
+
+def _requirements(*, extras: bool) -> dict[str, Requirement]:
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    text = setup["options"]["install_requires"]
+    if extras:
+        others = setup["options.extras_require"]
+        text += "".join(others[name] for name in others if name not in ("test", "dev", "docs"))
+    lines = [line for line in text.split("\n") if line and not line.startswith("#")]
+    return {one.name: one for one in map(Requirement, lines) if one.name != "featx"}
+
+
+def test_licences_of_all_dependencies_are_listed() -> None:
+    text = (ROOT / "RELEASING.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| ([\w-]+) \| [\w-]+ \| \S.* \|$", text, re.M)
+    assert [name for name in listed if name != "package"] == list(_requirements(extras=True))
+
+
+def test_everything_for_other_platforms_and_releases_is_there() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    assert all(f"{system}-latest" in workflow for system in ("ubuntu", "macos", "windows"))
+    sessions = set(re.findall(r"^def (\w+)\(session", (ROOT / "noxfile.py").read_text(), re.M))
+    assert {"tests", "newest", "floors", "backends", "docs", "lint", "types", "build"} <= sessions
+    asked = re.search(r"session: \[(.+)\]", workflow)
+    assert asked
+    assert {re.sub(r"\W.*", "", name.strip(' "')) for name in asked[1].split(", ")} <= sessions
+
+
+def test_the_image_of_the_server_copies_what_is_there() -> None:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.M):
+        assert all((ROOT / name).exists() for name in line.split())
+    extras = re.search(r"\.\[([\w,]+)\]", text)
+    assert extras
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert set(extras[1].split(",")) <= set(setup["options.extras_require"])

@@ -201,7 +201,7 @@ class Recipe:
         watch it and to stop it, 0 <= share < 1.
     monitor, patience, min_delta, restore_best
         Early stopping as in `keras.callbacks.EarlyStopping`, the monitor one of loss, accuracy,
-        val_loss, val_accuracy. `patience=None` trains all epochs, and so does a val_ monitor
+        val_loss, val_accuracy. `patience=None` trains all epochs, and so does a `val_` monitor
         without validation samples.
     reduce_on_plateau : ReduceOnPlateau or None
         Lowers the learning rate by the same monitor.
