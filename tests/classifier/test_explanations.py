@@ -16,7 +16,7 @@ from featx import Recipe, dense, heads
 from featx.backbones.backbone import find_backbone
 from featx.classifier.activation_maps import Activation, Missing, _map_network
 from featx.classifier.classifier import ImageClassifier
-from featx.classifier.explanations import Explainer, Explanation, save
+from featx.classifier.explanations import AT_ONCE, Explainer, Explanation, save
 from featx.classifier.predictions import Prediction
 from tests.conftest import draw_folder
 
@@ -142,3 +142,17 @@ def test_page_escapes_what_it_is_given(tmp_path: Path) -> None:
     assert not [name for name in found.attributes if name.startswith("on")]
     assert text.count("&lt;script&gt;") == 4
     assert "The model remembers no training images." in text
+
+
+def test_a_long_page_is_folded(tmp_path: Path) -> None:
+    many = 2 * AT_ONCE + 1
+    made: list[tuple[Prediction, Explanation | None]] = [
+        (Prediction(f"{n}.png", [("red", 1.0)]), None) for n in range(many)
+    ]
+    page = save(made, tmp_path).read_text()
+    assert page.count("<article>") == many
+    assert page.count("<details>") == page.count("</details>") == 2
+    assert page[: page.index("<details>")].count("<article>") == AT_ONCE
+    assert f"Images {many} to {many}" in page
+    few = save(made[:AT_ONCE], tmp_path).read_text()
+    assert "<details>" not in few
