@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -243,8 +244,11 @@ class Features:
         except ModelVersionError:
             raise
         except Exception as error:  # the HDF5 library reports damage by many exceptions
+            kind = "it is a folder" if os.path.isdir(path) else str(error)
+            if zipfile.is_zipfile(path):
+                kind = "it is a zip, such as a model, which featx.load reads"
             raise ModelFileError(
-                f"{os.fspath(path)} is not a features file of featx, or is damaged: {error}. "
+                f"{os.fspath(path)} is not a features file of featx, or is damaged: {kind}. "
                 "Expected a file written by Features.save or featx extract --out."
             ) from error
 

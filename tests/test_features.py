@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -172,3 +173,12 @@ def test_an_id_with_a_tab_comes_back_as_it_was(tmp_path: Path) -> None:
     loaded = Features.load(tmp_path / "f.h5")
     assert loaded.ids == ["x\ty"]
     assert loaded.failures == [Failure("a\tb.png", "NotAnImageError", "it is no image")]
+
+
+def test_other_files_are_named_as_what_they_are(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.featx", "w") as archive:
+        archive.writestr("manifest.json", "{}")
+    with pytest.raises(ModelFileError, match=r"it is a zip, such as a model, which featx\.load"):
+        Features.load(tmp_path / "model.featx")
+    with pytest.raises(ModelFileError, match="it is a folder"):
+        Features.load(tmp_path)

@@ -95,17 +95,19 @@ def folder_at(address: str) -> TreeFolder:
         raise DatasetError(
             f"images at {address} need the package obstore: pip install 'featx[cloud]'."
         ) from error
-    address = address.rstrip("/")
-    if "@" in address.split("/")[2] or "?" in address:
+    address = address if address.endswith("://") else address.rstrip("/")
+    bucket = address.partition("://")[2].partition("/")[0]
+    if not bucket or "@" in bucket or "?" in address:
         raise DatasetError(
-            "the address of a bucket is SCHEME://bucket/prefix, without credentials."
+            f"{address.rpartition('@')[2]} is not the address of a bucket: expected "
+            "s3://bucket/prefix, without credentials."
         )
     objects: dict[str, Any] = {}
     try:
         client = from_url(address)
         for chunk in obstore.list(client, chunk_size=1000):
             objects.update((one["path"], one) for one in chunk)
-    except (BaseError, OSError) as error:
+    except (BaseError, OSError, ValueError) as error:
         raise DatasetError(
             f"{address} cannot be listed: {_kind(error)}. Is the name right, and are there "
             "credentials for it in the environment (for S3 AWS_ACCESS_KEY_ID, "

@@ -133,7 +133,7 @@ class Dataset:
         if not root.is_dir():
             raise DatasetError(
                 f"the dataset {given} {_no_folder(given)}. Expected a folder with one sub-folder "
-                "per class, a folder of images, or a .csv file."
+                "per class, a folder of images, an archive of either, or a .csv file."
             )
         return _listed_folder(root, labelled, follow_links)
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from featx.datasets import archives, buckets, web
 from featx.datasets.archives import Archive, FileContent
@@ -76,9 +76,17 @@ def image_at(address: str) -> Elsewhere:
     DatasetError
         Its scheme is not followed.
     """
+    _parsed(address)
     if scheme_of(address) not in _WEB:
         raise _not_followed(address)
     return web.WebImage(address)
+
+
+def _parsed(address: str) -> SplitResult:
+    try:
+        return urlsplit(address)
+    except ValueError as error:
+        raise DatasetError(f"{address!r} is not an address: {error}.") from error
 
 
 def _not_followed(address: str) -> DatasetError:
@@ -90,6 +98,7 @@ def _not_followed(address: str) -> DatasetError:
 
 
 def _at_address(address: str, scheme: str, progress: bool) -> TreeFolder:
+    _parsed(address)
     if scheme in buckets.SCHEMES:
         return buckets.folder_at(address)
     if scheme not in _WEB:
@@ -109,7 +118,7 @@ def _at_address(address: str, scheme: str, progress: bool) -> TreeFolder:
 
 def _in_archive(address: str) -> tuple[str, str] | None:
     """Return the address of the archive that an address leads to or into, and the path in it."""
-    parts = urlsplit(address)
+    parts = _parsed(address)
     names = parts.path.split("/")
     for number, name in enumerate(names):
         if archives.is_archive(name):

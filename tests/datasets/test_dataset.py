@@ -140,6 +140,8 @@ def test_an_iterable_without_a_length_is_read_once() -> None:
             "https://example.org/photos is the address of a single file",
         ),
         ("ftp://host/photos", "the address ftp://host/photos is not followed"),
+        ("s3://", "is not the address of a bucket: expected s3://bucket/prefix"),
+        ("http://[photos", "'http://[photos' is not an address"),
         ("photos.7z", "is packed in a way that featx does not read: unpack it"),
         ("photo.JPG", "is a single image: give the folder that it is in, or a list with its path"),
         ("notes.txt", "is a file, not a folder"),
