@@ -185,3 +185,9 @@ def test_the_image_of_the_server_copies_what_is_there() -> None:
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
     assert set(extras[1].split(",")) <= set(setup["options.extras_require"])
+
+
+def test_the_floors_of_the_session_are_those_of_the_requirements() -> None:
+    lines = (ROOT / "constraints-floors.txt").read_text(encoding="utf-8").splitlines()
+    pinned = [line.replace("==", ">=") for line in lines if not line.startswith("#")]
+    assert pinned == [str(one) for one in _requirements(extras=False).values()]
