@@ -11,7 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -424,7 +424,7 @@ def test_an_absent_field_means_what_the_first_version_knew(tmp_path: Path) -> No
 
     model = trained(heads.dense(featx.Recipe((dense.Dense(4),), epochs=1)))
     again = load(rewritten(tmp_path, model, change))
-    assert again.backbone == model.backbone
+    assert again.backbone == replace(model.backbone, decode="full"), "0.1 decoded in full"
     assert again.head_.recipe == model.head_.recipe
 
 
