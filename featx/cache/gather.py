@@ -58,7 +58,7 @@ def gather(
     X : numpy.ndarray of shape (n, dim) and dtype float32
     """
     doubtful: list[Group] = []
-    threads = min(8, os.cpu_count() or 1, max(1, len(groups)))
+    threads = min(storage.readers, max(1, len(groups)))
     largest = max((shard.stat.size for shard, _, _ in groups), default=0)
     buffers: SimpleQueue[bytearray] = SimpleQueue()
     for _ in range(threads):

@@ -16,16 +16,6 @@ from featx.storage import folders
 INSIDE = ("shards", "quarantine", "claims")
 
 
-def mark_used(folder: Path) -> None:
-    """Record on a key's folder that it is used now, as the time of key.json."""
-    path = folder / "key.json"
-    with suppress(OSError), folders.entered(folder.parent, folder) as at:
-        name = folders.named(path, at)
-        # Else nothing is cached yet, or the cache is read-only.
-        if os.access(name, os.W_OK, dir_fd=at):
-            os.utime(name, dir_fd=at, follow_symlinks=False)
-
-
 def refuse_links_in(folder: Path) -> None:
     """Raise CacheSecurityError if a key's folder, or one of those in it, is a link."""
     folders.refuse_links(folder, *(folder / name for name in INSIDE))

@@ -34,38 +34,39 @@ class Store:
 
     Parameters
     ----------
-    root : Path
-        A cache folder, from ``featx.cache.location.find_root``.
+    cache : Storage or Path
+        A cache, from ``featx.cache.location.find_cache``, or the folder of one.
     spec : dict
         All that decides the embeddings; its canonical JSON is hashed to the key.
     dim : int, optional
         The width of an embedding, where it is known; else that of most. Shards of another width
         are quarantined.
-    storage : Storage, optional
-        Where shards and indexes are stored; in the folder `root` unless given.
 
     Attributes
     ----------
     key : str
         sha256 of the spec, 64 hexadecimal digits.
+    storage : Storage
+        Where shards and indexes are stored.
+    root : Path
+        Where this machine has what is its own: the cache itself where that is a folder.
     folder : Path
-        The key's folder, where processes of this machine have claims and converted networks.
+        What is there of this key: claims and converted networks.
     damaged, ignored : dict, set
         Name and reason of the shards found damaged so far; those that could not be moved away.
     """
 
     def __init__(
         self,
-        root: Path,
+        cache: Storage | Path,
         spec: dict[str, Any],
         dim: int | None = None,
-        storage: Storage | None = None,
     ) -> None:
-        self.root = root
+        self.storage = FolderStorage(cache) if isinstance(cache, Path) else cache
+        self.root = self.storage.scratch
         self.key, self._text = key_of(spec)
         self.spec: dict[str, Any] = json.loads(self._text)
-        self.folder = key_folder(root, self.key)
-        self.storage = FolderStorage(root) if storage is None else storage
+        self.folder = key_folder(self.root, self.key)
         self._prefix = self.folder.name
         self._dim = dim
         self.ignored: set[str] = set()
@@ -98,11 +99,11 @@ class Store:
             The folder or a shard may not be read; CacheSecurityError where a folder is a link.
         """
         self._refuse_links()
-        names = [name for name in self._names() if name not in self.ignored]
-        for name in set(self._shards) - set(names):
+        stats = self._stats()
+        for name in set(self._shards) - set(stats):
             self._forget(name)
-        for name in names:
-            self._load(name)
+        for name, stat in stats.items():
+            self._load(name, stat)
         for shard in of_odd_width(self._shards.values(), self._dim):
             reason = (
                 f"{shard.name} has embeddings of {shard.layout.dim} numbers, unlike this network"
@@ -227,6 +228,10 @@ class Store:
         if not _attempted(attempt, location):
             raise CacheWriteError(f"{location} is damaged and cannot be moved away: remove it.")
 
+    def mark_used(self) -> None:
+        """Record that the key is used now, as the time of key.json."""
+        self.storage.touch(f"{self._prefix}/key.json")
+
     def withdraw(self, block: str) -> None:
         """Remove a block whose entries serve nobody."""
         name = block + ".h5"
@@ -253,8 +258,8 @@ class Store:
         self._refuse_links()
         if not self.storage.exists(MARKER):
             raise CacheWriteError(
-                f"the cache {self.root} was removed while it was used. Run again: it is "
-                "created anew."
+                f"the cache {self.storage.location('')} was removed while it was used. Run again: "
+                "it is created anew."
             )
         self.storage.make(f"{self._prefix}/shards")
         name = f"{self._prefix}/key.json"
@@ -278,11 +283,14 @@ class Store:
         if self._shards.pop(name, None) is not None:
             self._unsaved = True
 
-    def _load(self, name: str) -> bool:
-        """Enter a shard as it is in the storage now; return whether it exists, whole."""
+    def _load(self, name: str, stat: Stat | None = None) -> bool:
+        """Enter a shard as it is in the storage now; return whether it exists, whole.
+
+        `stat` is its token where that is known.
+        """
         path = self._name(name)
         try:
-            stat = self.storage.stat(path)
+            stat = stat or self.storage.stat(path)
             if name in self._shards and self._shards[name].stat == stat:
                 return True
             self._forget(name)
@@ -335,11 +343,14 @@ class Store:
     def _name(self, shard: str) -> str:
         return f"{self._prefix}/shards/{shard}"
 
-    def _names(self) -> list[str]:
+    def _stats(self) -> dict[str, Stat]:
+        """Return the shards that may be used, sorted by name, each with its token."""
         try:
-            return sorted(filter(_SHARD.fullmatch, self.storage.names(f"{self._prefix}/shards")))
+            found = self.storage.stats(f"{self._prefix}/shards", f"{self._prefix}/quarantine")
         except OSError as error:
             raise atomic.unreadable(error, self.location()) from error
+        usable = (name for name in found if _SHARD.fullmatch(name) and name not in self.ignored)
+        return {name: found[name] for name in sorted(usable)}
 
     def _quarantine(self, name: str, stat: Stat, error: Exception) -> None:
         """Move a damaged shard to quarantine/; where that is not allowed, look past it."""
@@ -349,7 +360,7 @@ class Store:
             moved = self.storage.quarantine(path, stat, f"{self._prefix}/quarantine")
             if moved is None:
                 return  # another process was faster
-            done = f"moved to {moved}"
+            done = f"quarantined as {moved}"
         except OSError as refused:
             self.ignored.add(name)
             done = f"ignored, because it cannot be moved to quarantine/ ({refused.strerror})"

@@ -21,26 +21,33 @@ from featx.formatting import file_size
 if TYPE_CHECKING:
     from featx.cache.store import Store
     from featx.maintenance.inventory import CachedKey
+    from featx.storage.interface import Storage
 
 app = typer.Typer(help="Inspect and maintain the cache.", no_args_is_help=True)
 
 
-def _contents(cache: Path | None, as_json: bool = False) -> tuple[Path | None, list[CachedKey]]:
-    """Return the cache folder and what is cached in it; print a line if that is nothing."""
-    from featx.cache.location import chosen, existing_root
+def _contents(
+    cache: str | None, as_json: bool = False
+) -> tuple[Storage | None, list[CachedKey]]:
+    """Return the cache and what is cached in it; print a line if that is nothing."""
+    from featx.cache.location import chosen, existing_cache
     from featx.maintenance.inventory import list_keys
 
-    root = existing_root(cache)
-    stock = list_keys(root) if root is not None else []
+    place = existing_cache(cache)
+    stock = list_keys(place) if place is not None else []
     if not stock and not as_json:
-        print_line(f"Nothing is cached in {root or chosen(cache)}")
-    return root, stock
+        print_line(f"Nothing is cached in {chosen(cache)}")
+    return place, stock
+
+
+def _where(place: Storage | None) -> str | None:
+    return None if place is None else place.location("")
 
 
 def _usable(stock: Iterable[CachedKey]) -> Iterable[tuple[CachedKey, Store]]:
     for entry in stock:
         if entry.store is None:
-            print_message(f"{entry.folder}: {entry.problem}.")
+            print_message(f"{entry.location}: {entry.problem}.")
         else:
             yield entry, entry.store
 
@@ -50,9 +57,9 @@ def ls(as_json: AsJson = False, cache: Cache = None) -> None:
     """List what is cached and what computed it: one line per network and options."""
     from featx.maintenance.inventory import environment_of, options_of
 
-    root, stock = _contents(cache, as_json)
+    place, stock = _contents(cache, as_json)
     if as_json:
-        print_json({"cache": root, "keys": [_facts(entry) for entry in stock]})
+        print_json({"cache": _where(place), "keys": [_facts(entry) for entry in stock]})
         return
     listing = make_table("key", "network", "options")
     for name in ("embeddings", "MB", "used"):
@@ -75,7 +82,7 @@ def ls(as_json: AsJson = False, cache: Cache = None) -> None:
         print_table(listing)
         for line in lines:
             print_line(line)
-        print_line(f"In {root}: {file_size(sum(entry.bytes for entry in stock))}")
+        print_line(f"In {_where(place)}: {file_size(sum(entry.bytes for entry in stock))}")
 
 
 def _facts(entry: CachedKey) -> dict[str, Any]:
@@ -126,17 +133,17 @@ def verify(
     """
     with warnings.catch_warnings():  # what is damaged is listed below
         warnings.simplefilter("ignore", CacheCorruptWarning)
-        root, stock = _contents(cache, as_json)
+        place, stock = _contents(cache, as_json)
         facts = []
         for entry in stock:
             facts.append(_verified(entry))
             if not as_json:
                 _print_verified(entry, facts[-1])
-    if recompute and root is not None:
+    if recompute and place is not None:
         seed = random.randrange(10_000) if seed is None else seed
         if not as_json:
             print_line(f"Embeddings to recompute are selected by --seed {seed}")
-        sources = _sources(root, dataset)
+        sources = _sources(place.scratch, dataset)
         for entry, found in zip(stock, facts, strict=True):
             if entry.store is not None and entry.embeddings:
                 done = _recomputed(entry.store, sources, recompute, seed, weights)
@@ -145,7 +152,7 @@ def verify(
                     _print_recomputed(entry.store, done, recompute)
     sound = all(found["sound"] and found.get("recomputed", found)["sound"] for found in facts)
     if as_json:
-        print_json({"cache": root, "seed": seed, "sound": sound, "keys": facts})
+        print_json({"cache": _where(place), "seed": seed, "sound": sound, "keys": facts})
     if not sound:
         raise typer.Exit(1)
 
@@ -167,7 +174,7 @@ def _verified(entry: CachedKey) -> dict[str, Any]:
 
 def _print_verified(entry: CachedKey, found: dict[str, Any]) -> None:
     if entry.store is None:
-        print_message(f"{entry.folder}: {entry.problem}.")
+        print_message(f"{entry.location}: {entry.problem}.")
         return
     name = _name(entry.store)
     if "problem" in found:
@@ -264,18 +271,18 @@ def gc(
 
     Lists first what would be removed, and asks.
     """
-    from featx.cache.location import chosen, existing_root
+    from featx.cache.location import chosen, existing_cache
     from featx.maintenance import gc
 
-    root = existing_root(cache)
-    pieces = gc.find(root, unused_days) if root is not None else []
+    place = existing_cache(cache)
+    pieces = gc.find(place, unused_days) if place is not None else []
     if as_json:
-        freed, refused = gc.remove(root, pieces) if root is not None and yes else (0, [])
+        freed, refused = gc.remove(place, pieces) if place is not None and yes else (0, [])
         listed = [{"path": one.path, "what": one.what, "bytes": one.bytes} for one in pieces]
-        print_json({"cache": root, "found": listed, "freed": freed, "refused": refused})
+        print_json({"cache": _where(place), "found": listed, "freed": freed, "refused": refused})
         raise typer.Exit(1 if refused else 0)
-    if root is None or not pieces:
-        print_line(f"Nothing to remove in {root or chosen(cache)}")
+    if place is None or not pieces:
+        print_line(f"Nothing to remove in {chosen(cache)}")
         return
     listing = make_table("what")
     listing.add_column("count", justify="right")
@@ -285,12 +292,13 @@ def gc(
         listing.add_row(what, f"{len(sizes):,}", f"{sum(sizes) / 1e6:,.1f}")
     print_table(listing)
     for piece in pieces:
-        print_line(f"  {piece.path.relative_to(root)}")
+        path = piece.path
+        print_line(f"  {path.relative_to(place.scratch) if path.is_absolute() else path.as_posix()}")
     total = file_size(sum(piece.bytes for piece in pieces))
-    if not yes and not typer.confirm(f"Remove these from {root} ({total})?"):
+    if not yes and not typer.confirm(f"Remove these from {_where(place)} ({total})?"):
         print_line("Nothing was removed.")
         return
-    freed, refused = gc.remove(root, pieces)
+    freed, refused = gc.remove(place, pieces)
     print_line(f"Freed {file_size(freed)}")
     for sentence in refused:
         print_message(sentence)
@@ -313,7 +321,7 @@ def compact(
     """
     from featx.maintenance import compaction
 
-    root, stock = _contents(cache, as_json)
+    place, stock = _contents(cache, as_json)
     failed, facts = False, []
     for _, store in _usable(stock):
         name = _name(store)
@@ -339,6 +347,6 @@ def compact(
             f"{done.shards:,} in total"
         )
     if as_json:
-        print_json({"cache": root, "keys": facts})
+        print_json({"cache": _where(place), "keys": facts})
     if failed:
         raise typer.Exit(1)

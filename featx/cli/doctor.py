@@ -1,9 +1,8 @@
-"""`featx doctor`: whether this machine and a disk can hold a cache."""
+"""`featx doctor`: whether this machine and a disk or an object store can hold a cache."""
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,22 +12,24 @@ from featx.cli.terminal import print_json, print_line
 
 
 def doctor(
-    folder: Annotated[
-        Path | None,
-        typer.Argument(help="Folder of the cache; by default the one that would be used."),
+    cache: Annotated[
+        str | None,
+        typer.Argument(
+            help="The cache: a folder or s3://bucket/prefix; by default the one that would be used."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check this machine and a folder's file system; takes a few seconds.
+    """Check this machine and a folder's file system or an object store; takes a few seconds.
 
     Exit code 1: featx cannot work here as it is.
     """
     from featx.cache.location import chosen
     from featx.maintenance.doctor import examine, verdict
 
-    root = folder.expanduser().absolute() if folder is not None else chosen()
+    place = chosen(cache)
     findings = []
-    for finding in examine(root):
+    for finding in examine(place):
         findings.append(finding)
         if as_json:
             continue
@@ -37,8 +38,8 @@ def doctor(
     fit, sentence = verdict(findings)
     if as_json:
         checks = [dataclasses.asdict(finding) for finding in findings]
-        print_json({"folder": str(root), "fit": fit, "verdict": sentence, "checks": checks})
+        print_json({"folder": str(place), "fit": fit, "verdict": sentence, "checks": checks})
     else:
-        print_line(f"{root}: {sentence}.")
+        print_line(f"{place}: {sentence}.")
     if not fit:
         raise typer.Exit(1)

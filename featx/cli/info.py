@@ -123,12 +123,12 @@ def _evaluation(path: Path) -> dict[str, Any]:
 
 
 def _cache(path: Path) -> dict[str, Any]:
-    from featx.cache.location import existing_root
+    from featx.cache.location import existing_cache
     from featx.maintenance.inventory import list_keys
 
-    root = existing_root(path)
-    assert root is not None  # its marker is there
-    stock = list_keys(root)
+    cache = existing_cache(path)
+    assert cache is not None  # its marker is there
+    stock = list_keys(cache)
     return {
         "kind": "cache",
         "networks": len(stock),

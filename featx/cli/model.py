@@ -337,7 +337,7 @@ def _accuracy_in_words(known: dict[str, Any] | None, test: str | None) -> str:
 
 
 def _loaded(
-    model: Path, sha256: str | None, weights: Path | None, cache: Path | None
+    model: Path, sha256: str | None, weights: Path | None, cache: str | None
 ) -> ImageClassifier:
     from featx.classifier.classifier import load
 

@@ -83,10 +83,10 @@ Filter = Annotated[
     typer.Option(help="Of the resizing; by default bilinear, with crop the network's own."),
 ]
 Cache = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        help="Cache folder; by default $FEATX_CACHE, else ./cache if it is marked, else "
-        "the user's cache folder."
+        help="Cache: a folder, s3://bucket/prefix, gs://... or az://...; by default $FEATX_CACHE, "
+        "else ./cache if it is marked, else the user's cache folder."
     ),
 ]
 BatchSize = Annotated[

@@ -12,8 +12,7 @@ import numpy as np
 
 from featx import runtimes
 from featx.backbones.backbone import Backbone, find_backbone
-from featx.cache.keys import mark_used
-from featx.cache.location import find_root
+from featx.cache.location import find_cache
 from featx.cache.locks import Claims
 from featx.cache.store import Store
 from featx.datasets.dataset import Dataset, as_dataset
@@ -59,7 +58,7 @@ def extract(
     backbone : str or Backbone, default="resnet50"
         A name of ``featx.BACKBONES``, or a ``Backbone`` with its options.
     cache : path, optional
-        Where embeddings are cached; see ``featx.cache.location.find_root`` for the default.
+        Where embeddings are cached; see ``featx.cache.location.find_cache`` for the default.
     batch_size : int, optional
         Images per batch, 1 to 16,384; by default what suits the device.
     runtime : str or Runtime, default="auto"
@@ -131,13 +130,13 @@ def extract_with(
     backbone = find_backbone(backbone)
     dataset = as_dataset(dataset, progress=progress)
     store = Store(
-        find_root(cache),
+        find_cache(cache),
         backbone.spec(),
         backbone.dim
         if isinstance(runtime, str)
         else None,  # a runtime of the user's own may differ
     )
-    mark_used(store.folder)
+    store.mark_used()
     note = backbone.weights_note()
     if note:
         _log_once(note)
@@ -169,7 +168,7 @@ def extract_with(
             seconds=time.perf_counter() - began,
             compute_seconds=statistics.compute_seconds,
             runtime=lazy.name,
-            cache=os.fspath(store.root),
+            cache=store.storage.location(""),
             gather_seconds=statistics.gather_seconds,
             start_seconds=statistics.start_seconds,
         ),
@@ -230,6 +229,6 @@ def _scanned(
         scans += 1
         if scans == _SCANS:
             raise CacheCorruptError(
-                f"embeddings cached in {store.folder} were damaged {scans} times in a row; check "
-                "that disk."
+                f"embeddings cached in {store.location()} were damaged {scans} times in a row; "
+                "check that disk."
             )

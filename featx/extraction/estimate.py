@@ -16,7 +16,13 @@ import numpy as np
 
 from featx import runtimes
 from featx.backbones.backbone import Backbone, find_backbone
-from featx.cache.location import chosen, is_marked, nearest_writable, refuse_foreign
+from featx.cache.location import (
+    chosen,
+    existing_cache,
+    is_marked,
+    nearest_writable,
+    refuse_foreign,
+)
 from featx.cache.stat_index import KnownFiles
 from featx.cache.store import Store
 from featx.datasets.dataset import Dataset, as_dataset
@@ -26,7 +32,9 @@ from featx.extraction.settings import DEFAULT
 from featx.images import decoding, reduction
 from featx.images.content_hash import of_content
 from featx.runtimes import Runtime
-from featx.storage import atomic, folders
+from featx.storage import atomic, folders, services
+from featx.storage.interface import Storage
+from featx.storage.local import FolderStorage
 
 # Files that are read to learn which share of those never read before is cached under other names.
 SAMPLE = 512
@@ -107,8 +115,7 @@ def estimate(
     backbone = find_backbone(backbone)
     dataset = as_dataset(dataset)
     runtimes.check_batch_size(batch_size)
-    root = _root(cache)
-    store = Store(root, backbone.spec(), backbone.dim)
+    store = Store(_storage(cache), backbone.spec(), backbone.dim)
     fresh, unread = _lookup(dataset, store, backbone)
     sample = unread[:: max(1, len(unread) // SAMPLE)][:SAMPLE]
     uncached = [item for item in sample if not _is_cached(item, store, backbone)]
@@ -117,7 +124,8 @@ def estimate(
     speed, start, network, free = 0.0, 0.0, 0, None
     name, device, dim = None, None, store.dim or backbone.dim or 0
     if missing:
-        free = folders.free_bytes(nearest_writable(store.folder / "shards"))
+        if isinstance(store.storage, FolderStorage):
+            free = folders.free_bytes(nearest_writable(store.folder / "shards"))
         with _folder(store) as folder:
             began = time.perf_counter()
             engine = runtimes.start(backbone, batch_size, runtime, folder)
@@ -143,13 +151,15 @@ def estimate(
         features_bytes=len(dataset) * dim * 4,
         runtime=name,
         device=device,
-        cache=os.fspath(root),
+        cache=store.storage.location(""),
     )
 
 
-def _root(cache: str | os.PathLike[str] | None) -> Path:
-    """Return the cache folder that ``extract`` would use, or make."""
+def _storage(cache: str | os.PathLike[str] | None) -> Storage:
+    """Return the cache that ``extract`` would use, or make."""
     root = chosen(cache)
+    if isinstance(root, str):
+        return existing_cache(root) or services.connect(root)
     try:
         refuse_foreign(root)
         if not is_marked(root):  # it is to be made
@@ -158,7 +168,7 @@ def _root(cache: str | os.PathLike[str] | None) -> Path:
         raise
     except OSError as error:
         raise atomic.refusal(error, root) from error
-    return root
+    return FolderStorage(root)
 
 
 @contextmanager

@@ -96,8 +96,8 @@ def check(store: Store, runtime: Runtime, side: int, precision: str) -> None:
                 f"(relative; {TOLERANCE[precision]:g} is allowed for {precision}).\n"
                 f"cached: {_named(other.environment, here)} (shards/{other.block}.h5)\n"
                 f"here: {_named(here, other.environment)}\n"
-                f"Nothing was added to {store.folder}. Use the environment that made the cache, or "
-                "another cache folder (cache=..., --cache, or FEATX_CACHE)."
+                f"Nothing was added to {store.location()}. Use the environment that made the "
+                "cache, or another cache folder (cache=..., --cache, or FEATX_CACHE)."
             )
 
 
@@ -113,7 +113,7 @@ def check_others(store: Store, runtime: Runtime, side: int) -> None:
     """
     spec = {name: value for name, value in store.spec.items() if name != "format"}
     # Anew, since this runs in a thread: the index of the store is asked in others.
-    now = Store(store.root, spec, store.dim, store.storage)
+    now = Store(store.storage, spec, store.dim)
     check(now, runtime, side, spec.get("precision", "float32"))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from featx import runtimes
-from featx.cache.location import is_marked
+from featx.cache.location import MARKER
 from featx.cache.locks import Claims
 from featx.cache.stat_index import KnownFiles, now_ns
 from featx.cache.store import Store
@@ -230,7 +230,7 @@ def _computed(
     finally:
         pool.shutdown(cancel_futures=True)
         bar.close()
-        if is_marked(store.root):  # else it was removed: a folder made anew is refused
+        if store.storage.exists(MARKER):  # else it was removed: a folder made anew is refused
             lookup.known.save()
 
 

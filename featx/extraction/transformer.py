@@ -25,7 +25,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     backbone : str or Backbone, default="resnet50"
         A name of ``featx.BACKBONES``, or a ``Backbone`` with its options.
     cache : path, optional
-        Where embeddings are cached; see ``featx.cache.location.find_root`` for the default.
+        Where embeddings are cached; see ``featx.cache.location.find_cache`` for the default.
     batch_size : int, optional
         Images per batch.
     runtime : str or Runtime, default="auto"

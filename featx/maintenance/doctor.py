@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +23,16 @@ from featx.backend import load_keras
 from featx.cache import location, ownership
 from featx.errors import CacheError, FeatxError
 from featx.runtimes import cpu_count, explain
-from featx.storage import atomic
+from featx.storage import atomic, services
+from featx.storage.objects import ObjectStorage
 from featx.versions import installed
 
 GOOD, FAIR, POOR = "good", "fair", "poor"
 
 # filelock's own check of a file system: 4 processes, 100 holds each, no two at one time.
 HOLDERS, HOLDS = 4, 100
+# Puts to an object store under one name that begin together, and how often.
+RACERS, RACES = 8, 4
 _LOW_SPACE = 5 << 30
 _SLOW_SYNC = 0.2
 # How long an interrupted trial may take to remove its files: one look, a second or two.
@@ -57,14 +61,18 @@ class Finding:
     text: str
 
 
-def examine(folder: Path) -> Iterator[Finding]:
-    """Yield findings on the machine and on the file system of a folder, within 30 seconds.
+def examine(place: Path | str) -> Iterator[Finding]:
+    """Yield findings on the machine and on where a cache is or may be, within 30 seconds.
 
-    The folder may not exist yet: then its nearest parent is tried. What is written there for the
-    trial is removed again. What has not answered when its time is over is a finding, too.
+    A folder may not exist yet: then its nearest parent is tried; of an object store, an address is
+    given. What is written there for the trial is removed again. What has not answered when its time
+    is over is a finding, too.
     """
     began = time.monotonic()
-    yield from _until(began + 10, "file system", POOR, lambda: _disk(folder), _PATIENCE)
+    if isinstance(place, str):
+        yield from _until(began + 10, "object store", POOR, lambda: _store(place), _PATIENCE)
+    else:
+        yield from _until(began + 10, "file system", POOR, lambda: _disk(place), _PATIENCE)
     yield from _until(began + 12, "weights", FAIR, _weights)
     # Keras takes 5 to 10 s to start, and longer on a busy machine, which is no fault of it.
     yield from _until(began + 29, "keras", FAIR, _computing)
@@ -120,6 +128,120 @@ def _disk(folder: Path) -> Generator[Finding, None, None]:
         yield Finding("owner", FAIR if notes else GOOD, text)
     yield _space(place)
     yield from _in_trial(place)
+
+
+def _store(address: str) -> Generator[Finding, None, None]:
+    """Yield what an object store promises, tried on objects that are removed again."""
+    storage = services.connect(address)
+    yield from in_store(storage)
+
+
+def in_store(storage: ObjectStorage) -> Generator[Finding, None, None]:
+    """Yield what an object store promises, tried on objects that are removed again."""
+    marked = storage.exists(location.MARKER)
+    if not marked and storage.names(""):
+        text = f"{storage.location('')} holds other objects and no {location.MARKER}"
+        yield Finding("prefix", POOR, f"{text}: choose a new or an empty prefix")
+        return
+    trial = f".tmp-{atomic.this_host()}-{os.getpid()}-{secrets.token_hex(8)}"
+    try:
+        began = time.perf_counter()
+        storage.publish(f"{trial}/first", os.urandom(1 << 20))
+        text = f"1 MB put in {1000 * (time.perf_counter() - began):.0f} ms"
+        began = time.perf_counter()
+        storage.read(f"{trial}/first")
+        text += f" and read in {1000 * (time.perf_counter() - began):.0f} ms"
+        yield Finding("write", GOOD, f"{storage.location('')} can be written: {text}")
+        for name, look in (
+            ("put if absent", _absent),
+            ("race", _race),
+            ("put if unchanged", _unchanged),
+            ("listing", _listing),
+        ):
+            try:
+                yield look(storage, f"{trial}/{name.replace(' ', '-')}", name)
+            except OSError as error:
+                yield Finding(name, POOR, f"failed: {error.strerror}")
+    except OSError as error:
+        yield Finding("write", POOR, f"{storage.location('')}: {error.strerror}")
+    finally:
+        refused = _removed(storage, trial)
+    if refused:
+        yield Finding(
+            "delete", FAIR, f"refused ({refused}): embeddings are safe, but gc, compact and this "
+            f"trial's objects at {storage.location(trial)} cannot be tidied from here",
+        )  # fmt: skip
+    else:
+        yield Finding("delete", GOOD, "what the trial wrote was removed")
+
+
+def _removed(storage: ObjectStorage, trial: str) -> str:
+    """Remove the objects of a trial; return what keeps them, if anything."""
+    try:
+        for name, _ in storage.walk(trial):
+            storage.remove(name)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+_OVERWRITES = (
+    "the service accepts the condition and ignores it, so a later write replaces an earlier one: "
+    "use another service, or a newer version of this one"
+)
+
+
+def _absent(storage: ObjectStorage, name: str, what: str) -> Finding:
+    """Put twice under one name: the second must be refused."""
+    first = storage.publish(name, b"first")
+    second = storage.publish(name, b"second")
+    if not first:
+        return Finding(what, POOR, "a new object was refused as if its name were taken")
+    if second or bytes(storage.read(name)) != b"first":
+        return Finding(what, POOR, _OVERWRITES)
+    return Finding(what, GOOD, "yes: the second of two puts was refused and changed nothing")
+
+
+def _race(storage: ObjectStorage, name: str, what: str) -> Finding:
+    """Put under one name from several threads at once: one must win, and be what is there."""
+    failed = 0
+    with ThreadPoolExecutor(RACERS) as pool:
+        for race in range(RACES):
+            start = threading.Barrier(RACERS)
+
+            def put(
+                racer: int, name: str = f"{name}-{race}", start: threading.Barrier = start
+            ) -> bool:
+                start.wait()
+                return storage.publish(name, bytes([racer]) * 1000)
+
+            won = [racer for racer, wins in enumerate(pool.map(put, range(RACERS))) if wins]
+            there = storage.read(f"{name}-{race}")
+            failed += len(won) != 1 or there != bytes(won[:1]) * 1000
+    tried = f"{RACES} races of {RACERS}"
+    if failed:
+        return Finding(what, POOR, f"in {failed} of {tried} not one put won: {_OVERWRITES}")
+    return Finding(what, GOOD, f"one put won in each of {tried}")
+
+
+def _unchanged(storage: ObjectStorage, name: str, what: str) -> Finding:
+    """Replace an object on the condition that it is the one that was seen."""
+    storage.publish(name, b"damaged")
+    seen = storage.seen(name)
+    harm = "a damaged shard stays in its place until it is removed by hand"
+    if not storage.replace_unchanged(name, b"whole", seen):
+        return Finding(what, FAIR, f"refused: {harm}")
+    if storage.replace_unchanged(name, b"late", seen):
+        return Finding(what, POOR, _OVERWRITES)
+    return Finding(what, GOOD, "yes: an object that had changed was not replaced")
+
+
+def _listing(storage: ObjectStorage, name: str, what: str) -> Finding:
+    """Look whether a listing shows what was just written, and no longer what was removed."""
+    storage.publish(f"{name}/one", b"")
+    if not storage.walk(name):
+        return Finding(what, FAIR, "it lags behind writes: some embeddings are computed twice")
+    return Finding(what, GOOD, "it shows what was just written")
 
 
 def _computing() -> Generator[Finding, None, None]:

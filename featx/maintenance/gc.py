@@ -6,9 +6,9 @@ import os
 import re
 import secrets
 import shutil
-import stat
+import stat as modes
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,8 +17,17 @@ from pathlib import Path
 from featx.cache.keys import refuse_links_in
 from featx.cache.location import DAY
 from featx.errors import CacheError
-from featx.maintenance.inventory import is_of_another_format, key_folders, last_used, size_of
+from featx.maintenance.inventory import (
+    is_of_another_format,
+    key_folders,
+    key_objects,
+    last_used,
+    last_used_of,
+    size_of,
+)
 from featx.storage import atomic, folders
+from featx.storage.interface import Stat, Storage
+from featx.storage.objects import ObjectStorage
 
 _TEMPORARY = re.compile(r"\.tmp-(?:([0-9a-f]{8})-)?(\d+)-[0-9a-f]+")
 _TRASH = ".trash-"
@@ -26,24 +35,37 @@ _TRASH = ".trash-"
 
 @dataclass(frozen=True)
 class Piece:
-    """Something that may be removed: where it is, what it is in a few words, and its bytes.
+    """Something that may be removed.
 
-    `still` returns whether it may be removed now, some time after it was found.
+    Attributes
+    ----------
+    path : Path
+        Where it is; in an object store its name from the cache on.
+    what : str
+        What it is, in a few words.
+    bytes : int
+    still : callable
+        Returns whether it may be removed now, some time after it was found.
+    objects : sequence of str
+        In an object store, the names of its objects.
     """
 
     path: Path
     what: str
     bytes: int
     still: Callable[[], bool] = lambda: True
+    objects: Sequence[str] = ()
 
 
-def find(root: Path, unused_days: float | None = None, now: float | None = None) -> list[Piece]:
+def find(
+    cache: Storage | Path, unused_days: float | None = None, now: float | None = None
+) -> list[Piece]:
     """Return what may be removed; nothing is removed yet.
 
     Parameters
     ----------
-    root : Path
-        A cache folder.
+    cache : Storage or Path
+        From ``featx.cache.location``, or the folder of one.
     unused_days : float, optional
         Also return the keys that no extraction has used for this many days.
     now : float, optional
@@ -55,6 +77,9 @@ def find(root: Path, unused_days: float | None = None, now: float | None = None)
         A link has the name of a folder of featx; its target is not looked at.
     """
     now = time.time() if now is None else now
+    if isinstance(cache, ObjectStorage):
+        return list(_in_store(cache, unused_days, now))
+    root = _folder(cache)
     folders.refuse_links(root / "statindex")
     pieces = list(_remains(root, now))
     for folder in key_folders(root):
@@ -78,7 +103,51 @@ def find(root: Path, unused_days: float | None = None, now: float | None = None)
     return pieces
 
 
-def remove(root: Path, pieces: Iterable[Piece]) -> tuple[int, list[str]]:
+def _in_store(storage: ObjectStorage, unused_days: float | None, now: float) -> Iterator[Piece]:
+    """Yield what may be removed of an object store.
+
+    A damaged shard is not: no store can remove an object only if it is still the damaged one, and
+    whoever computes its images again replaces it by a put that can. What lists it goes then.
+    """
+    for key, entries in key_objects(storage).items():
+        folder = storage.scratch / key
+        if is_of_another_format(folder, storage):
+            continue
+        if unused_days is not None:
+            since = now - unused_days * DAY
+            still = partial(_is_unused_in, storage, key, since)
+            if 0 < last_used_of(entries) < since:
+                # Last what says that it is a key.
+                names = sorted((name for name, _ in entries), key=lambda n: n.endswith("key.json"))
+                size = sum(stat.size for _, stat in entries)
+                days = int((now - last_used_of(entries)) / DAY)
+                yield Piece(Path(key), f"key not used for {days} days", size, still, names)
+                continue
+        yield from _settled(storage, key, entries)
+    for name, stat in storage.walk(""):
+        if "/.tmp-" in f"/{name}" and now - stat.modified / 1e9 > DAY:
+            what = "temporary object of a process that ended"
+            yield Piece(Path(name), what, stat.size, objects=[name])
+
+
+def _settled(storage: ObjectStorage, key: str, entries: list[tuple[str, Stat]]) -> Iterator[Piece]:
+    """Yield what lists damaged shards that are gone, or replaced by whole ones."""
+    shards = {name.rpartition("/")[2]: stat for name, stat in entries if "/shards/" in name}
+    for name, stat in entries:
+        if f"{key}/quarantine/" in name and not storage.lists(name, shards):
+            what = "note on a damaged shard that was replaced"
+            yield Piece(Path(name), what, stat.size, objects=[name])
+
+
+def _is_unused_in(storage: ObjectStorage, key: str, since: float) -> bool:
+    return 0 < last_used_of(storage.walk(key)) < since
+
+
+def _folder(cache: Storage | Path) -> Path:
+    return cache if isinstance(cache, Path) else cache.scratch
+
+
+def remove(cache: Storage | Path, pieces: Iterable[Piece]) -> tuple[int, list[str]]:
     """Remove pieces of a cache that may still be removed.
 
     Returns
@@ -89,8 +158,12 @@ def remove(root: Path, pieces: Iterable[Piece]) -> tuple[int, list[str]]:
         A message for each piece that could not be removed.
     """
     freed, refused = 0, []
+    root = _folder(cache)
     for piece in pieces:
         try:
+            if isinstance(cache, ObjectStorage):
+                freed += _remove_objects(cache, piece)
+                continue
             folders.refuse_links_between(root, piece.path)
             if piece.still():
                 _remove(root, piece.path)
@@ -102,6 +175,14 @@ def remove(root: Path, pieces: Iterable[Piece]) -> tuple[int, list[str]]:
         except OSError as error:
             refused.append(f"{piece.path} cannot be removed: {error.strerror or error}.")
     return freed, refused
+
+
+def _remove_objects(storage: ObjectStorage, piece: Piece) -> int:
+    if not piece.still():
+        return 0
+    for name in piece.objects:
+        storage.remove(name)
+    return piece.bytes
 
 
 def _remains(folder: Path, now: float) -> Iterator[Piece]:
@@ -154,7 +235,7 @@ def _remove(root: Path, path: Path) -> None:
     """Remove a file, or a folder with all that is in it; a link is removed and not followed."""
     with folders.entered(root, path.parent) as at:
         where = folders.named(path, at)
-        if not stat.S_ISDIR(os.lstat(where, dir_fd=at).st_mode):
+        if not modes.S_ISDIR(os.lstat(where, dir_fd=at).st_mode):
             os.unlink(where, dir_fd=at)
             return
         # Out of sight in one step: whoever uses the key now finds it empty, not half removed.

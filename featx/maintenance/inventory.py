@@ -1,9 +1,10 @@
-"""What a cache folder contains: one entry per feature key."""
+"""What a cache contains: one entry per feature key."""
 
 from __future__ import annotations
 
 import os
-import stat
+import stat as modes
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,10 @@ from featx.cache.shards import BAD, EMBEDDING
 from featx.cache.store import Store
 from featx.errors import CacheCorruptError, CacheError, CacheKeyMismatchError, CacheVersionError
 from featx.images.preparation import Preparation
-from featx.storage import atomic, reading, strict_json
+from featx.storage import atomic, strict_json
+from featx.storage.interface import Stat, Storage
+from featx.storage.local import FolderStorage
+from featx.storage.objects import ObjectStorage
 
 _MAX_KEY_BYTES = 1 << 20
 
@@ -27,7 +31,9 @@ class CachedKey:
     Attributes
     ----------
     folder : Path
-        Its folder; the name begins with ``k-``.
+        What is on this machine of it, a folder whose name begins with ``k-``.
+    location : str
+        How messages call it.
     store : Store or None
         Its embeddings; None where they cannot be used, for the reason in `problem`.
     bytes : int
@@ -37,6 +43,7 @@ class CachedKey:
     """
 
     folder: Path
+    location: str
     store: Store | None
     problem: str
     bytes: int
@@ -63,9 +70,38 @@ class CachedKey:
         return sum(int((shard.status == status).sum()) for shard in self.store.index.shards)
 
 
-def list_keys(root: Path) -> list[CachedKey]:
-    """Return the keys of a cache, sorted; damaged shards that are found are quarantined."""
-    return [_look(folder) for folder in key_folders(root)]
+def list_keys(cache: Storage | Path) -> list[CachedKey]:
+    """Return the keys of a cache, sorted; damaged shards that are found are quarantined.
+
+    Parameters
+    ----------
+    cache : Storage or Path
+        From ``featx.cache.location``, or the folder of one.
+    """
+    if isinstance(cache, ObjectStorage):
+        return [_look_at(cache, key, entries) for key, entries in key_objects(cache).items()]
+    return [
+        _look(folder) for folder in key_folders(cache if isinstance(cache, Path) else cache.scratch)
+    ]
+
+
+def key_objects(storage: ObjectStorage) -> dict[str, list[tuple[str, Stat]]]:
+    """Return the feature keys in an object store, sorted, each with its objects: one listing.
+
+    Raises
+    ------
+    CacheError
+        The service refuses.
+    """
+    found: dict[str, list[tuple[str, Stat]]] = {}
+    try:
+        for name, stat in storage.walk(""):
+            key, slash, _ = name.partition("/")
+            if slash and key.startswith("k-"):
+                found.setdefault(key, []).append((name, stat))
+    except OSError as error:
+        raise atomic.unreadable(error, storage.location("")) from error
+    return dict(sorted(found.items()))
 
 
 def key_folders(root: Path) -> list[Path]:
@@ -84,49 +120,53 @@ def key_folders(root: Path) -> list[Path]:
     return [path for path in paths if os.path.isdir(path) and not os.path.islink(path)]
 
 
-def is_of_another_format(folder: Path) -> bool:
-    """Return whether a key's format is, or may be, one that this version does not know."""
+def is_of_another_format(folder: Path, storage: Storage | None = None) -> bool:
+    """Return whether a key's format is, or may be, one that this version does not know.
+
+    `storage` is where the key is, unless it is in the folder itself.
+    """
     try:
-        return _spec(folder)["format"] != FORMAT
+        return _spec(storage or FolderStorage(folder.parent), folder.name)["format"] != FORMAT
     except OSError as error:
         return not atomic.is_gone(error)  # it exists, but cannot be read now
     except (CacheError, ValueError, TypeError, KeyError, RecursionError):
         return False  # damaged: no format at all
 
 
-def _spec(folder: Path) -> Any:
-    path = folder / "key.json"
-    if path.lstat().st_size > _MAX_KEY_BYTES:
-        raise CacheCorruptError(f"{path} is too large")
-    return strict_json.loads(bytes(reading.read(path)))
+def _spec(storage: Storage, key: str) -> Any:
+    name = f"{key}/key.json"
+    if storage.stat(name).size > _MAX_KEY_BYTES:
+        raise CacheCorruptError(f"{storage.location(name)} is too large")
+    return strict_json.loads(bytes(storage.read(name)))
 
 
-def open_key(folder: Path) -> Store:
-    """Return the store of a key's folder.
+def open_key(folder: Path, storage: Storage | None = None) -> Store:
+    """Return the store of a key: of its folder, or of that name in another storage.
 
     Raises
     ------
     CacheError
         Its key.json is missing, damaged, another folder's or of a later format.
     """
-    path = folder / "key.json"
+    storage = storage or FolderStorage(folder.parent)
+    path = storage.location(f"{folder.name}/key.json")
     try:
-        spec = _spec(folder)
+        spec = _spec(storage, folder.name)
         if spec["format"] != FORMAT:
             raise CacheVersionError(
-                f"{folder} has format {spec['format']!r}; this featx knows format {FORMAT}. "
-                "It was left untouched."
+                f"{storage.location(folder.name)} has format {spec['format']!r}; this featx knows "
+                f"format {FORMAT}. It was left untouched."
             )
         if not isinstance(spec["backbone"], str):
             raise TypeError("a backbone without a name")
-        store = Store(folder.parent, {name: spec[name] for name in spec if name != "format"})
+        store = Store(storage, {name: spec[name] for name in spec if name != "format"})
     except OSError as error:
         raise CacheError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CacheCorruptError(
             f"{path} is damaged. The next extraction with these options rewrites it"
         ) from error
-    if store.folder != folder:
+    if store.folder.name != folder.name:
         raise CacheKeyMismatchError(f"{path} belongs to another folder, {store.folder.name}")
     return store
 
@@ -137,7 +177,17 @@ def _look(folder: Path) -> CachedKey:
         store = open_key(folder)
     except CacheError as error:
         problem = str(error)
-    return CachedKey(folder, store, problem, size_of(folder), last_used(folder))
+    return CachedKey(folder, str(folder), store, problem, size_of(folder), last_used(folder))
+
+
+def _look_at(storage: ObjectStorage, key: str, entries: list[tuple[str, Stat]]) -> CachedKey:
+    store, problem, folder = None, "", storage.scratch / key
+    try:
+        store = open_key(folder, storage)
+    except CacheError as error:
+        problem = str(error)
+    size = sum(stat.size for _, stat in entries)
+    return CachedKey(folder, storage.location(key), store, problem, size, last_used_of(entries))
 
 
 def last_used(folder: Path) -> float:
@@ -155,6 +205,12 @@ def last_used(folder: Path) -> float:
         return 0.0
 
 
+def last_used_of(entries: Iterable[tuple[str, Stat]]) -> float:
+    """Return the same of a key's objects."""
+    used = [stat.modified for name, stat in entries if name.endswith(("/key.json", ".h5"))]
+    return max(used, default=0) / 1e9
+
+
 def size_of(path: Path) -> int:
     """Return the bytes of a file, or of all files below a folder; links are not followed."""
     total, pending = 0, [os.fspath(path)]
@@ -162,7 +218,7 @@ def size_of(path: Path) -> int:
         name = pending.pop()
         with suppress(OSError):  # gone, or not ours to look at
             status = os.lstat(name)
-            if stat.S_ISDIR(status.st_mode):
+            if modes.S_ISDIR(status.st_mode):
                 with os.scandir(name) as entries:
                     pending += [entry.path for entry in entries]
             else:

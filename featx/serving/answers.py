@@ -10,7 +10,7 @@ import numpy as np
 from featx import forking, runtimes
 from featx.backbones.backbone import Backbone, find_backbone
 from featx.cache.keys import key_folder, key_of
-from featx.cache.location import existing_root
+from featx.cache.location import existing_cache
 from featx.classifier.compatibility import check_same_network
 from featx.classifier.explanations import Explainer, inline
 from featx.errors import CacheError, HeadError
@@ -111,8 +111,8 @@ def _text(name: Any) -> str:
 def _cached_key_folder(backbone: Backbone) -> Path | None:
     """Return the cache folder of this backbone, where its converted network may be, or None."""
     try:
-        root = existing_root()
+        cache = existing_cache()
     except CacheError:  # the cache only makes the start faster
         return None
-    folder = None if root is None else key_folder(root, key_of(backbone.spec())[0])
+    folder = None if cache is None else key_folder(cache.scratch, key_of(backbone.spec())[0])
     return folder if folder is not None and folder.is_dir() else None

@@ -270,8 +270,16 @@ def is_gone(error: OSError) -> bool:
 def unreadable(error: OSError, path: Path | str) -> CacheError:
     """Return the error of a failed read, with its remedy for the user."""
     return CacheError(
-        f"the cache cannot be read at {path}: {error.strerror or error}. Check its owner and "
-        "permissions, or choose another folder (cache=..., --cache, or FEATX_CACHE)."
+        f"the cache cannot be read at {path}: {error.strerror or error}. {_remedy(path)}"
+    )
+
+
+def _remedy(path: Path | str) -> str:
+    if "://" in str(path):
+        return "`featx doctor` tries what the service allows; or choose another cache (--cache)."
+    return (
+        "Check its owner and permissions, or choose another folder (cache=..., --cache, or "
+        "FEATX_CACHE)."
     )
 
 
@@ -283,6 +291,5 @@ def refusal(error: OSError, path: Path | str) -> CacheError:
             "was cached is not computed again."
         )
     return CacheWriteError(
-        f"the cache cannot be written at {path}: {error.strerror or error}. Check its owner and "
-        "permissions, or choose another folder (cache=..., --cache, or FEATX_CACHE)."
+        f"the cache cannot be written at {path}: {error.strerror or error}. {_remedy(path)}"
     )

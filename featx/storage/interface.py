@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 from featx.errors import CacheError, CacheSpaceError
@@ -39,7 +40,22 @@ class Storage(ABC):
 
     A subclass implements the abstract methods. The others are for media with folders, a durability
     that must be asked for and a known limit; their defaults do nothing.
+
+    Attributes
+    ----------
+    readers : int
+        How many entries are read at a time where many are wanted.
     """
+
+    readers = 1
+
+    @property
+    @abstractmethod
+    def scratch(self) -> Path:
+        """A folder for what is this machine's: claims, converted networks, digests of its files.
+
+        It may not exist.
+        """
 
     @abstractmethod
     def location(self, name: str) -> str:
@@ -48,6 +64,13 @@ class Storage(ABC):
     @abstractmethod
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder, without the folder and in any order; none if absent."""
+
+    @abstractmethod
+    def stats(self, folder: str, quarantine: str) -> dict[str, Stat]:
+        """Return the entries in a folder, each with the token of its present state.
+
+        Without those that are in `quarantine`.
+        """
 
     @abstractmethod
     def exists(self, name: str) -> bool:
@@ -95,6 +118,10 @@ class Storage(ABC):
     @abstractmethod
     def quarantine(self, name: str, stat: Stat, folder: str) -> str | None:
         """Move an entry in that state to a folder; return where it is, or None if it changed."""
+
+    @abstractmethod
+    def touch(self, name: str) -> None:
+        """Let the time of an entry say that it is used now; nothing where that is not allowed."""
 
     def refuse_links(self, *folders: str) -> None:
         """Raise CacheSecurityError if one of these folders leads out of the cache."""

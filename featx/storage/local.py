@@ -20,11 +20,17 @@ class FolderStorage(Storage):
         The cache folder.
     """
 
+    readers = min(8, os.cpu_count() or 1)
+
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def _path(self, name: str) -> Path:
         return self._root / name
+
+    @property
+    def scratch(self) -> Path:
+        return self._root
 
     def location(self, name: str) -> str:
         return str(self._path(name))
@@ -34,6 +40,13 @@ class FolderStorage(Storage):
             return os.listdir(self._path(folder))
         except FileNotFoundError:
             return []
+
+    def stats(self, folder: str, quarantine: str) -> dict[str, Stat]:
+        found = {}
+        for name in self.names(folder):  # what was moved to quarantine is not there any more
+            with suppress(FileNotFoundError):
+                found[name] = self.stat(f"{folder}/{name}")
+        return found
 
     def exists(self, name: str) -> bool:
         return os.path.lexists(self._path(name))
@@ -65,6 +78,14 @@ class FolderStorage(Storage):
     def quarantine(self, name: str, stat: Stat, folder: str) -> str | None:
         moved = atomic.quarantine(self._root, self._path(name), stat, self._path(folder))
         return None if moved is None else str(moved)
+
+    def touch(self, name: str) -> None:
+        path = self._path(name)
+        with suppress(OSError), folders.entered(self._root, path.parent) as at:
+            inside = folders.named(path, at)
+            # Else it is not there, or may only be read.
+            if os.access(inside, os.W_OK, dir_fd=at):
+                os.utime(inside, dir_fd=at, follow_symlinks=False)
 
     def refuse_links(self, *names: str) -> None:
         folders.refuse_links(*map(self._path, names))

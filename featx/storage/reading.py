@@ -12,7 +12,7 @@ from featx.errors import CacheCorruptError, CacheSecurityError
 from featx.storage.checksummed import SEAL, SEAL_BYTES
 
 # Far above any shard (2 MB; 64 MB when compacted) and an index of some 50 million images.
-_MAX_BYTES = 2 << 30
+MAX_BYTES = 2 << 30
 # Whatever is larger, featx sealed; a key.json or a mark has some hundred bytes.
 PLAIN_BYTES = 16 << 20
 
@@ -68,7 +68,7 @@ def _opened(path: Path, plain_bytes: int) -> tuple[int, int]:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise CacheSecurityError(f"{path.name} is not a regular file")
-        if status.st_size > _MAX_BYTES:
+        if status.st_size > MAX_BYTES:
             raise CacheSecurityError(
                 f"{path.name} has {status.st_size:,} bytes; featx writes none so large"
             )

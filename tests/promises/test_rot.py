@@ -72,7 +72,7 @@ class Rotting:
         self.contents = [bytes(storage.read(name)) for name in self.names]
 
     def open(self) -> Store:
-        return Store(self.root, GOLDEN_SPEC, storage=self.storage)
+        return Store(self.storage, GOLDEN_SPEC)
 
     def serve(self, content: bytes | None, *, with_index: bool) -> tuple[int, bool]:
         """Return wrong embeddings served, and whether the change was found; put all back."""
@@ -177,7 +177,7 @@ def test_two_damaged_passes_still_end_with_the_right_rows(tmp_path: Path) -> Non
     assert len(kept) > 2
     for path in kept:
         path.write_bytes(path.read_bytes()[:-1])
-    with pytest.warns(errors.CacheCorruptWarning, match="moved to"):
+    with pytest.warns(errors.CacheCorruptWarning, match="quarantined as"):
         again = stub.extract(drawn, tmp_path / "cache")
     np.testing.assert_array_equal(first.X, again.X)
     assert len(list((tmp_path / "cache").rglob("quarantine/*"))) == len(kept)
@@ -226,7 +226,7 @@ def test_t26_a_cache_of_the_first_day_is_read(
         cache = tmp_path / "nowhere"
     expected = np.load(GOLDEN / "rows.npy", allow_pickle=False)
     digests = np.load(GOLDEN / "digests.npy", allow_pickle=False)
-    store = Store(cache, GOLDEN_SPEC, storage=storage)
+    store = Store(storage, GOLDEN_SPEC)
     rows, missing = store.gather(digests, expected.shape[1])
     np.testing.assert_array_equal(missing, np.isnan(expected).all(axis=1))
     np.testing.assert_array_equal(rows[~missing], expected[~missing])

@@ -12,13 +12,21 @@ from featx import errors
 from featx.storage.interface import Storage
 from featx.storage.local import FolderStorage
 from featx.storage.memory import MemoryStorage
+from featx.storage.objects import ObjectStorage
 
 
-@pytest.fixture(params=["folder", "memory"])
+def objects(tmp_path: Path) -> Storage:
+    store = pytest.importorskip("obstore.store")
+    return ObjectStorage(store.MemoryStore(), "memory://bucket", tmp_path / "scratch")
+
+
+@pytest.fixture(params=["folder", "memory", "objects"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    made: Storage = (
-        FolderStorage(tmp_path / "root") if request.param == "folder" else MemoryStorage()
-    )
+    made: Storage
+    if request.param == "folder":
+        made = FolderStorage(tmp_path / "root")
+    else:
+        made = MemoryStorage() if request.param == "memory" else objects(tmp_path)
     made.make("k/shards")
     return made
 
@@ -115,6 +123,22 @@ def test_replace_replaces(storage: Storage) -> None:
     assert sorted(storage.names("k")) in (["index"], ["index", "shards"])
 
 
+def test_the_tokens_of_a_folder_are_those_of_its_entries(storage: Storage) -> None:
+    assert storage.stats("absent", "nowhere") == {}
+    for name in ("k/shards/b", "k/shards/a", "k/index"):
+        storage.publish(name, b"content")
+    stats = storage.stats("k/shards", "k/quarantine")
+    assert stats == {name: storage.stat(f"k/shards/{name}") for name in ("a", "b")}
+
+
+def test_a_touch_changes_no_content(storage: Storage) -> None:
+    storage.touch("k/key.json")
+    assert not storage.exists("k/key.json")
+    storage.publish("k/key.json", b"content")
+    storage.touch("k/key.json")
+    assert storage.read("k/key.json") == b"content"
+
+
 def test_a_removed_entry_is_gone(storage: Storage) -> None:
     storage.publish("k/shards/a", b"first")
     storage.remove("k/shards/a")
@@ -123,14 +147,33 @@ def test_a_removed_entry_is_gone(storage: Storage) -> None:
     assert storage.read("k/shards/a") == b"second"
 
 
-def test_quarantine_moves_what_is_in_that_state(storage: Storage) -> None:
+def test_what_is_in_quarantine_is_absent_and_can_be_published_anew(storage: Storage) -> None:
     storage.publish("k/shards/a", b"damaged")
+    storage.publish("k/shards/b", b"content")
     moved = storage.quarantine("k/shards/a", storage.stat("k/shards/a"), "k/quarantine")
-    assert storage.names("k/shards") == []
+    assert list(storage.stats("k/shards", "k/quarantine")) == ["b"]
+    with pytest.raises(FileNotFoundError):
+        storage.stat("k/shards/a")
     (name,) = storage.names("k/quarantine")
     assert name.startswith("a-")
     assert moved == storage.location(f"k/quarantine/{name}")
-    assert storage.read(f"k/quarantine/{name}") == b"damaged"
+    assert storage.publish("k/shards/a", b"whole")
+    assert storage.read("k/shards/a") == b"whole"
+    stats = storage.stats("k/shards", "k/quarantine")
+    assert sorted(stats) == ["a", "b"]
+    assert stats["a"] == storage.stat("k/shards/a")
+    assert not storage.publish("k/shards/a", b"another")
+
+
+def test_a_folder_or_memory_moves_what_is_damaged(tmp_path: Path) -> None:
+    folder = FolderStorage(tmp_path)
+    folder.make("k/shards")
+    for storage in (folder, MemoryStorage()):
+        storage.publish("k/shards/a", b"damaged")
+        storage.quarantine("k/shards/a", storage.stat("k/shards/a"), "k/quarantine")
+        (name,) = storage.names("k/quarantine")
+        assert storage.read(f"k/quarantine/{name}") == b"damaged"
+        assert storage.names("k/shards") == []
 
 
 def test_quarantine_leaves_what_was_published_since(storage: Storage) -> None:

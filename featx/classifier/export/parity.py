@@ -18,7 +18,7 @@ import numpy as np
 from featx import runtimes
 from featx.backbones.backbone import Backbone, find_backbone
 from featx.cache.keys import key_folder, key_of
-from featx.cache.location import find_root
+from featx.cache.location import find_cache
 from featx.classifier.compatibility import as_images
 from featx.classifier.export import runners
 from featx.classifier.export.folding import folded, pixels_to_embeddings
@@ -324,7 +324,8 @@ class _Pixels:
         runtime = running.get("runtime", "auto")
         if isinstance(runtime, str):
             # Beside the cached embeddings lies the network as this runtime has converted it.
-            folder = key_folder(find_root(running.get("cache")), key_of(self.backbone.spec())[0])
+            root = find_cache(running.get("cache")).scratch
+            folder = key_folder(root, key_of(self.backbone.spec())[0])
             runtime = runtimes.start(self.backbone, running.get("batch_size"), runtime, folder)
         size = runtime.batch_size
         parts = []
