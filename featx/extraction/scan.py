@@ -195,7 +195,8 @@ def scan_dataset(
     seconds = time.perf_counter() - began if outcome.computed else 0.0
     if outcome.shortage is None and ledger.too_many_bad():
         raise TooManyBadImagesError(ledger.failures, ledger.total)
-    store.refresh()
+    if outcome.start_seconds:  # else nothing was missing, and one listing is enough
+        store.refresh()
     outcome.refuse_overflow()
     return ScanResult(ledger, outcome, seconds)
 

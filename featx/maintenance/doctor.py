@@ -132,16 +132,23 @@ def _disk(folder: Path) -> Generator[Finding, None, None]:
 
 def _store(address: str) -> Generator[Finding, None, None]:
     """Yield what an object store promises, tried on objects that are removed again."""
-    storage = services.connect(address)
+    try:
+        storage = services.connect(address)
+    except CacheError as error:
+        yield Finding("address", POOR, str(error).rstrip("."))
+        return
     yield from in_store(storage)
 
 
 def in_store(storage: ObjectStorage) -> Generator[Finding, None, None]:
     """Yield what an object store promises, tried on objects that are removed again."""
-    marked = storage.exists(location.MARKER)
-    if not marked and storage.names(""):
-        text = f"{storage.location('')} holds other objects and no {location.MARKER}"
-        yield Finding("prefix", POOR, f"{text}: choose a new or an empty prefix")
+    try:
+        if not storage.exists(location.MARKER) and storage.names(""):
+            text = f"{storage.location('')} holds other objects and no {location.MARKER}"
+            yield Finding("prefix", POOR, f"{text}: choose a new or an empty prefix")
+            return
+    except OSError as error:
+        yield Finding("read", POOR, f"{storage.location('')}: {error.strerror}")
         return
     trial = f".tmp-{atomic.this_host()}-{os.getpid()}-{secrets.token_hex(8)}"
     try:
