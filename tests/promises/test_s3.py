@@ -63,11 +63,11 @@ def test_a_cache_on_s3_from_extracting_to_gc(bucket: Path, tmp_path: Path) -> No
     expected = stub.draw(tmp_path / "images", 100, 7)
     cache = CACHE
     runtime = stub.Thumbnail()
-    cold = stub.extract(tmp_path / "images", cache, runtime)  # type: ignore[arg-type]
+    cold = stub.extract(tmp_path / "images", cache, runtime)
     np.testing.assert_array_equal(cold.X, expected)
     assert cold.report.cache == CACHE
     seen = runtime.seen
-    warm = stub.extract(tmp_path / "images", cache, runtime)  # type: ignore[arg-type]
+    warm = stub.extract(tmp_path / "images", cache, runtime)
     np.testing.assert_array_equal(warm.X, expected)
     assert runtime.seen == seen
     assert f"In {CACHE}: " in run("cache", "ls")
@@ -81,7 +81,7 @@ def test_a_cache_on_s3_from_extracting_to_gc(bucket: Path, tmp_path: Path) -> No
     answer = CliRunner().invoke(app, ["cache", "verify", "--cache", CACHE])
     assert answer.exit_code == 1
     assert "1 damaged" in answer.stdout
-    again = stub.extract(tmp_path / "images", cache, runtime)  # type: ignore[arg-type]
+    again = stub.extract(tmp_path / "images", cache, runtime)
     np.testing.assert_array_equal(again.X, expected)
     assert "1 shards intact, 0 damaged" in run("cache", "verify")
     assert "note on a damaged shard that was replaced" in run("cache", "gc", "--yes")
