@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Inspect and maintain the cache.", no_args_is_help=True)
 
 
-def _contents(
-    cache: str | None, as_json: bool = False
-) -> tuple[Storage | None, list[CachedKey]]:
+def _contents(cache: str | None, as_json: bool = False) -> tuple[Storage | None, list[CachedKey]]:
     """Return the cache and what is cached in it; print a line if that is nothing."""
     from featx.cache.location import chosen, existing_cache
     from featx.maintenance.inventory import list_keys
@@ -293,7 +291,9 @@ def gc(
     print_table(listing)
     for piece in pieces:
         path = piece.path
-        print_line(f"  {path.relative_to(place.scratch) if path.is_absolute() else path.as_posix()}")
+        print_line(
+            f"  {path.relative_to(place.scratch) if path.is_absolute() else path.as_posix()}"
+        )
     total = file_size(sum(piece.bytes for piece in pieces))
     if not yes and not typer.confirm(f"Remove these from {_where(place)} ({total})?"):
         print_line("Nothing was removed.")
