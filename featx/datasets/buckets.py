@@ -87,6 +87,13 @@ def folder_at(address: str) -> TreeFolder:
     DatasetError
         It cannot be listed, or the package for it is missing.
     """
+    address = address if address.endswith("://") else address.rstrip("/")
+    bucket = address.partition("://")[2].partition("/")[0]
+    if not bucket or "@" in bucket or "?" in address:
+        raise DatasetError(
+            f"{address.rpartition('@')[2]} is not the address of a bucket: expected "
+            "s3://bucket/prefix, without credentials."
+        )
     try:
         import obstore
         from obstore.exceptions import BaseError
@@ -95,13 +102,6 @@ def folder_at(address: str) -> TreeFolder:
         raise DatasetError(
             f"images at {address} need the package obstore: pip install 'featx[cloud]'."
         ) from error
-    address = address if address.endswith("://") else address.rstrip("/")
-    bucket = address.partition("://")[2].partition("/")[0]
-    if not bucket or "@" in bucket or "?" in address:
-        raise DatasetError(
-            f"{address.rpartition('@')[2]} is not the address of a bucket: expected "
-            "s3://bucket/prefix, without credentials."
-        )
     objects: dict[str, Any] = {}
     try:
         client = from_url(address)
