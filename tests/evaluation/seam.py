@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -92,12 +94,15 @@ class _FakeBaseline:
     def __init__(self, seam: Seam, recipe: Recipe, seed: int) -> None:
         self.seam, self.recipe, self.seed = seam, recipe, seed
 
-    def fit(self, dataset: Dataset) -> None:
+    def fit(self, dataset: Dataset, callbacks: Sequence[Any] = ()) -> None:
         labels = dataset.labels
         assert labels is not None
         self.classes_ = np.unique(labels.astype(str))
         self.trained = tuple(dataset.ids)
         self.n_epochs_ = self.recipe.epochs
+        # A head on a feature map, which is not cached: no curve on the tested images is drawn.
+        on_map = SimpleNamespace(name="head_pooling", input=SimpleNamespace(shape=(None, 7, 7, 8)))
+        self.model_ = SimpleNamespace(layers=[on_map])
         self.history_ = {"loss": [1.0] * self.n_epochs_, "seconds": [2.0] * self.n_epochs_}
 
     def predict_proba(self, dataset: Dataset) -> np.ndarray:

@@ -3,7 +3,7 @@
 import json
 from itertools import product
 
-from featx.images.preparation import DECODINGS, FILTERS, GEOMETRIES, Preparation
+from featx.images.preparation import FILTERS, GEOMETRIES, Preparation
 
 # What key.json of a cache of version 0.1 says; here as text, so that no change of code changes it.
 OLD = (
@@ -22,9 +22,14 @@ def test_what_version_0_1_knew_has_the_policy_that_it_wrote() -> None:
 
 
 def test_each_preparation_has_a_policy_of_its_own_and_is_known_by_it() -> None:
-    every = [Preparation(*values) for values in product(DECODINGS, GEOMETRIES, FILTERS)]
+    every = [Preparation(*values) for values in product(("full", "scaled"), GEOMETRIES, FILTERS)]
     assert len({json.dumps(one.policy()) for one in every}) == len(every)
     assert [Preparation.of_policy(one.policy()) for one in every] == every
+
+
+def test_auto_has_the_policy_of_full_since_reduced_images_have_addresses_of_their_own() -> None:
+    for values in product(GEOMETRIES, FILTERS):
+        assert Preparation("auto", *values).policy() == Preparation("full", *values).policy()
 
 
 def test_a_policy_of_a_later_version_is_not_known() -> None:

@@ -57,7 +57,7 @@ from tests.evaluation.seam import TEST, TINY, TRAIN, Seam, images
             "# No command can repeat heads: the estimators that this run was given.\n"
             "report = featx.benchmark('my flowers', 't', backbones=[Backbone(name='resnet50', "
             "weights='imagenet', layer=None, pooling='avg', image_size=None, "
-            "precision='float32', decode='full', resize='squash', filter=None)], baseline=True, "
+            "precision='float32', decode='auto', resize='squash', filter=None)], baseline=True, "
             "epochs=8, seeds=1, heads=heads)\n"
             "report.save('report')",
         ),
