@@ -158,9 +158,7 @@ class _Scan:
         if self._computed:
             new = np.unique(self.ledger.digests(), axis=0)
             computed = min(self._computed, int((self._store.find(new) < 0).sum()))
-        return Computation(
-            computed, self._dim, self._start_seconds, None, tuple(self._overflowed)
-        )
+        return Computation(computed, self._dim, self._start_seconds, None, tuple(self._overflowed))
 
     def close(self) -> None:
         """Let the workers go, and remember which files were read."""

@@ -40,7 +40,7 @@ def fill(cache: Path, images: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a cache with 24 images, in three shards and that of the probe images, that no test changes."""
+    """Return a cache that no test changes: 24 images in three shards, and that of the probes."""
     return fill(
         tmp_path_factory.mktemp("filled") / "cache",
         draw_folder(tmp_path_factory.mktemp("images") / "images"),
