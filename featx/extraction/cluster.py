@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-import featx
 from featx.backbones.backbone import Backbone
 from featx.cache.location import is_marked
 from featx.cache.stat_index import KnownFiles
@@ -32,6 +31,7 @@ from featx.extraction.scan import Ledger, LookedUp, Lookup, ScanResult
 from featx.extraction.settings import Settings
 from featx.extraction.tasks import Plan, Result, Task
 from featx.runtimes import Runtime
+from featx.runtimes.runtime import versions
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class _Scan:
         self._engine: Engine | None = None
         self._plan = Plan(
             uuid.uuid4().hex, store.root.absolute(), store.key, workers.backbone, workers.runtime,
-            featx.__version__, settings, tuple(shard.name for shard in store.index.shards),
+            versions().get("featx", "of a checkout"), settings, tuple(shard.name for shard in store.index.shards),
             workers.batch_size, sharing=sharing,
         )  # fmt: skip
         # Each image with what is known of it, or with its task and its number in that.

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import featx
 from featx import runtimes
 from featx.cache.locks import Claims
 from featx.cache.stat_index import KnownFiles
@@ -193,8 +192,9 @@ def _noting(
 
 def _refusal(plan: Plan) -> Store:
     """Return the store of a plan, or raise what this process lacks for it."""
-    if featx.__version__ != plan.featx:
-        raise EngineError(f"it has featx {featx.__version__}, the driver {plan.featx}.")
+    have = versions().get("featx", "of a checkout")
+    if have != plan.featx:
+        raise EngineError(f"it has featx {have}, the driver {plan.featx}.")
     spec = plan.backbone.spec()
     store = Store(plan.root, spec, names=plan.known)
     if store.key != plan.key:
