@@ -125,8 +125,8 @@ class _Scan:
         self._engine: Engine | None = None
         self._plan = Plan(
             uuid.uuid4().hex, store.root.absolute(), store.key, workers.backbone, workers.runtime,
-            versions().get("featx", "of a checkout"), settings, tuple(shard.name for shard in store.index.shards),
-            workers.batch_size, sharing=sharing,
+            versions().get("featx", "of a checkout"), settings,
+            tuple(shard.name for shard in store.index.shards), workers.batch_size, sharing=sharing,
         )  # fmt: skip
         # Each image with what is known of it, or with its task and its number in that.
         self._queue: deque[tuple[Item, LookedUp | tuple[int, int]]] = deque()
