@@ -237,15 +237,15 @@ class _Scan:
     def _remember(self, task: Task, result: Result) -> None:
         """Remember the files that are here what they were where they were read."""
         items = task.items() if result.read else []
-        for i, (*before, read_at) in result.read:
-            path, digest = items[i].source, result.digest(i)
+        for i, read in result.read:
+            path = items[i].source
             assert isinstance(path, Path)
             try:
                 stat = os.stat(path)
             except OSError:
                 continue
-            if digest is not None and worker.seen(stat) == tuple(before):
-                self._known.remember(path, stat, read_at, digest)
+            if worker.seen(stat) == read.stat:
+                self._known.remember(path, stat, read.read_at, read.digest, read.edges)
 
     def _enter(self) -> None:
         """Enter into the ledger what is known, up to the first image that is not."""

@@ -215,7 +215,9 @@ class Dask(Engine):
     def check(self, plan: Plan) -> None:
         """Raise EngineError if a worker is known that cannot compute what is asked."""
         self._workers()
-        answers = self._client.run(worker.readiness, plan)
+        # Who does not answer is gone, and has no task.
+        found = self._client.run(worker.readiness, plan, on_error="return")
+        answers = {at: one for at, one in found.items() if not isinstance(one, Exception)}
         refusals = [
             f"  {address} ({name}): {why}" for address, (name, _, why) in answers.items() if why
         ]

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from featx.backbones.backbone import Backbone
 from featx.datasets.items import Item
@@ -13,6 +14,7 @@ from featx.errors import ImageError
 from featx.extraction.settings import Settings
 from featx.images.content_hash import Digest
 from featx.images.decoding import Source
+from featx.images.reduction import Edges
 from featx.runtimes import Runtime
 
 _NONE = bytes(32)
@@ -86,10 +88,10 @@ class Task:
 
     @classmethod
     def of(
-        cls, number: int, items: Sequence[Item], places: list[int], location: Path | None
+        cls, number: int, items: Sequence[Item], places: list[int], location: Path | str | None
     ) -> Task:
         """Return the task of some items."""
-        root = None if location is None else os.path.abspath(location)
+        root = os.path.abspath(location) if isinstance(location, Path) else None
         return cls(number, [_sent(item, root) for item in items], places, root)
 
     def items(self) -> list[Item]:
@@ -120,6 +122,27 @@ def _sent(item: Item, root: str | None) -> tuple[str, str | bytes | Source | Non
     return item.id, None if root is not None and path == os.path.join(root, item.id) else path
 
 
+class Read(NamedTuple):
+    """What was read of a file, and when: what the stat index remembers.
+
+    Attributes
+    ----------
+    stat : tuple of int
+        Size, modification time, change time and inode.
+    read_at : int
+        ns by the worker's clock.
+    digest : Digest
+        Of the bytes.
+    edges : tuple of int
+        Those that decide how a JPEG is decoded; see ``KnownFiles``.
+    """
+
+    stat: tuple[int, int, int, int]
+    read_at: int
+    digest: Digest
+    edges: Edges
+
+
 @dataclass
 class Result:
     """What became of a task.
@@ -137,11 +160,11 @@ class Result:
     worker : str
         Where.
     digests : bytearray
-        32 bytes for each image; zeros where it could not be read.
+        The addresses of the embeddings, 32 bytes each; zeros where an image could not be read.
     bad : list of (int, ImageError)
     remarks : list of (int, tuple of str)
-    read : list of (int, tuple)
-        Of the files that were read: size, modification time, change time and inode, and when.
+    read : list of (int, Read)
+        Of the files that were read.
     """
 
     computed: int = 0
@@ -152,7 +175,7 @@ class Result:
     digests: bytearray = field(default_factory=bytearray)
     bad: list[tuple[int, ImageError]] = field(default_factory=list)
     remarks: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
-    read: list[tuple[int, tuple[int, int, int, int, int]]] = field(default_factory=list)
+    read: list[tuple[int, Read]] = field(default_factory=list)
 
     def note(
         self, digest: Digest | None, error: ImageError | None, remarks: tuple[str, ...]
@@ -166,6 +189,6 @@ class Result:
             self.remarks.append((number, remarks))
 
     def digest(self, number: int) -> Digest | None:
-        """Return the content digest of an image, None where it could not be read."""
+        """Return the address of an image's embedding, None where it could not be read."""
         found = bytes(self.digests[32 * number : 32 * number + 32])
         return None if found == _NONE else found

@@ -21,8 +21,9 @@ from featx.extraction import pipeline, probe, scan
 from featx.extraction.assembler import Layout
 from featx.extraction.guard import EnvironmentGuard
 from featx.extraction.progress import ProgressBar
-from featx.extraction.tasks import Plan, Result, Task
+from featx.extraction.tasks import Plan, Read, Result, Task
 from featx.images.content_hash import Digest
+from featx.images.reduction import Edges
 from featx.runtimes import Runtime
 from featx.runtimes.runtime import versions
 
@@ -166,10 +167,17 @@ class _Noted(KnownFiles):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, None)
-        self.read: dict[str, tuple[int, int, int, int, int]] = {}
+        self.read: dict[str, Read] = {}
 
-    def remember(self, path: Path, stat: os.stat_result, read_at: int, digest: Digest) -> None:
-        self.read[os.fspath(path)] = (*seen(stat), read_at)
+    def remember(
+        self,
+        path: Path,
+        stat: os.stat_result,
+        read_at: int,
+        digest: Digest,
+        edges: Edges = (0, 0),
+    ) -> None:
+        self.read[os.fspath(path)] = Read(seen(stat), read_at, digest, edges)
 
 
 def seen(stat: os.stat_result) -> tuple[int, int, int, int]:
