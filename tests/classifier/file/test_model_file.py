@@ -424,6 +424,7 @@ def test_an_absent_field_means_what_the_first_version_knew(tmp_path: Path) -> No
 
     model = trained(heads.dense(featx.Recipe((dense.Dense(4),), epochs=1)))
     again = load(rewritten(tmp_path, model, change))
+    assert isinstance(model.backbone, featx.Backbone)
     assert again.backbone == replace(model.backbone, decode="full"), "0.1 decoded in full"
     assert again.head_.recipe == model.head_.recipe
 
