@@ -168,6 +168,8 @@ def test_t43_what_is_damaged_is_ignored_and_replaced_once(
         warnings.simplefilter("always")
         stores = [Store(storage_of(bucket, tmp_path, FAULTS[kind], SEED + i), SPEC) for i in (1, 2)]
         damaged = sum(len(store.damaged) for store in stores)
+        # Whoever comes now is told by the list, and need not read it.
+        assert Store(storage_of(bucket, tmp_path, Faults()), SPEC).damaged == {}
         for store in stores:
             for one in range(4):
                 store.publish(block(one))

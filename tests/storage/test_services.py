@@ -116,12 +116,25 @@ def test_no_secret_is_in_an_error_a_log_or_a_representation(
     with pytest.raises(CacheError) as refused:
         find_cache("s3://bucket/prefix")
     storage = services.connect("s3://bucket/prefix")
+    raised: list[BaseException | None] = [refused.value]
+    # Unlike a HEAD, these are answered with a text.
+    for ask in (
+        lambda: storage.read("k/key.json"),
+        lambda: storage.publish("k/key.json", b"content"),
+        lambda: storage.replace("k/key.json", b"content"),
+        lambda: storage.names("k"),
+        lambda: storage.walk("k"),
+    ):
+        with pytest.raises(OSError, match=str(status)) as asked:
+            ask()
+        raised.append(asked.value)
     texts = [repr(storage), repr(vars(storage)), caplog.text]
-    error: BaseException | None = refused.value
-    texts += traceback.format_exception(error)
-    while error is not None:  # also what a traceback does not print
-        texts += [str(error), repr(error)]
-        error = error.__cause__ or error.__context__
+    for error in raised:
+        assert error is not None
+        texts += traceback.format_exception(error)
+        while error is not None:  # also what a traceback does not print
+            texts += [str(error), repr(error)]
+            error = error.__cause__ or error.__context__
     for text in texts:
         assert not any(secret in text for secret in SECRETS), text
     assert str(status) in str(refused.value)
