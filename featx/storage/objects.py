@@ -183,16 +183,22 @@ class ObjectStorage(Storage):
                     return self.replace_unchanged(name, content, there)
                 # A lost answer: it is our own. Equal bytes of somebody else are as good.
                 return there.stat.size == len(content) and self._get(name) == content
-        raise OSError(errno.EAGAIN, "others keep writing it at this moment", self.location(name))
+        raise self._crowded(name)
 
     def replace_unchanged(self, name: str, content: bytes, seen: Seen) -> bool:
         """Write an object in place of one in that state; False if it is in another by now."""
-        try:
-            self._put(name, content, seen.unchanged)
-        except (FileExistsError, ChangedError):
-            # Perhaps by us, and the answer was lost.
-            return self._get(name) == content
-        return True
+        for attempt in range(_ATTEMPTS):
+            _pause(attempt)
+            with suppress(FileExistsError, ChangedError):
+                self._put(name, content, seen.unchanged)
+                return True
+            if self.seen(name).stat != seen.stat:
+                # Perhaps by us, and the answer was lost.
+                return self._get(name) == content
+        raise self._crowded(name)
+
+    def _crowded(self, name: str) -> OSError:
+        return OSError(errno.EAGAIN, "others keep writing it at this moment", self.location(name))
 
     def replace(self, name: str, content: bytes) -> None:
         self._put(name, content, "overwrite")

@@ -102,8 +102,8 @@ class Life:
                 try:
                     self._step(Store(storage, SPEC), chance, f"machine {number}")
                 except errors.CacheError as error:
-                    # The service failed five times in a row: said, and nothing acknowledged.
-                    if "the service failed" not in str(error):
+                    # The service refused five times in a row: said, and nothing acknowledged.
+                    if type(error) not in (errors.CacheError, errors.CacheWriteError):
                         raise
         except BaseException as error:
             self.errors.append(error)
