@@ -22,6 +22,9 @@ ENGINES = ("local", "joblib", "dask")
 
 # By name, since none of these libraries need be installed: what tells that a process is gone.
 _DEATHS = {"KilledWorker", "TerminatedWorkerError", "BrokenProcessPool", "WorkerCrashedError"}
+# How long the workers of a cluster are waited for when they are asked what they have: they answer
+# within a second or two, and one that is busy with something else must not hold up the others.
+_ANSWER_SECONDS = 30.0
 # Tasks that a worker has: one that it computes and the next, so that it never waits for the driver.
 _TASKS_A_WORKER = 2
 
@@ -214,16 +217,30 @@ class Dask(Engine):
 
     def check(self, plan: Plan) -> None:
         """Raise EngineError if a worker is known that cannot compute what is asked."""
+        from distributed import wait
+
         self._workers()
-        # Who does not answer is gone, and has no task.
-        found = self._client.run(worker.readiness, plan, on_error="return")
-        answers = {at: one for at, one in found.items() if not isinstance(one, Exception)}
-        refusals = [
-            f"  {address} ({name}): {why}" for address, (name, _, why) in answers.items() if why
+        asked = {
+            at: self._client.submit(worker.readiness, plan, workers=[at], pure=False)
+            for at in self._client.nthreads()
+        }
+        try:
+            # Who is busy, or gone, is asked again by the first task that it gets.
+            with suppress(TimeoutError), self._client.as_current():
+                wait(list(asked.values()), timeout=_ANSWER_SECONDS)
+            answers = {at: one.result() for at, one in asked.items() if one.status == "finished"}
+            lacking = {at: one.exception() for at, one in asked.items() if one.status == "error"}
+        finally:
+            self._client.cancel(list(asked.values()))
+        refusals = [f"  {at} ({name}): {why}" for at, (name, _, why) in answers.items() if why]
+        refusals += [
+            f"  {at}: {type(error).__name__}: {error}"
+            for at, error in lacking.items()
+            if type(error).__name__ not in _DEATHS
         ]
         if refusals:
             raise EngineError(
-                f"{len(refusals)} of {len(answers)} workers cannot compute; nothing was begun:\n"
+                f"{len(refusals)} of {len(asked)} workers cannot compute; nothing was begun:\n"
                 + "\n".join(refusals[:20])
             )
         _refuse_odd_versions({address: have for address, (_, have, _) in answers.items()})

@@ -100,7 +100,7 @@ def local(images: tuple[Path, np.ndarray], tmp_path_factory: pytest.TempPathFact
 
 
 def workers(client: Any) -> list[int]:
-    return list(client.run(os.getpid).values())
+    return [nanny.pid for nanny in client.cluster.workers.values() if nanny.pid is not None]
 
 
 def test_dask_gives_the_names_and_bytes_of_a_local_run(
