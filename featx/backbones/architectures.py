@@ -99,9 +99,10 @@ BACKBONES: dict[str, Architecture] = {
     )
 }  # fmt: skip
 
-# Families whose authors trained and evaluated with a bicubic filter: the preprocessing of
-# tensorflow/tpu (efficientnet) and google/automl (efficientnetv2), facebookresearch/ConvNeXt.
-BICUBIC = frozenset(("efficientnet", "efficientnet_v2", "convnext"))
+# Families whose authors trained and evaluated with a bicubic filter: tensorflow/tpu
+# (efficientnet/preprocessing.py), facebookresearch/ConvNeXt (datasets.py). EfficientNetV2's
+# (google/automl, efficientnetv2/preprocessing.py) leaves tf.image.resize at its bilinear default.
+BICUBIC = frozenset(("efficientnet", "convnext"))
 
 # What identifies the file of each name: the `file_hash` with which Keras 3.15.1 fetches it
 # (keras/src/applications): an MD5 or, of 64 digits, a sha256. A test compares them with its own.

@@ -68,7 +68,7 @@ class Backbone:
         the centre, so that shapes stay what they are and the ends of the longer edge are lost.
     filter : {"bilinear", "bicubic"}, optional
         Of the resizing. By default bilinear with "squash", and with "crop" what the network was
-        trained with: bicubic for EfficientNet, EfficientNetV2 and ConvNeXt.
+        trained with: bicubic for EfficientNet and ConvNeXt.
 
     Raises
     ------

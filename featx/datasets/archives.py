@@ -15,6 +15,7 @@ import time
 import weakref
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -46,7 +47,7 @@ def is_archive(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-class Content:
+class Content(ABC):
     """The bytes of an archive, at any place of it: a file, one without a name, or one afar.
 
     Attributes
@@ -56,18 +57,18 @@ class Content:
 
     size: int
 
+    @abstractmethod
     def at(self, start: int, count: int) -> bytes:
         """Return `count` bytes from `start`; fewer at the end. Threads may ask at one time."""
-        raise NotImplementedError
 
+    @abstractmethod
     def version(self) -> str | None:
         """Return what changes whenever the bytes do; None where nothing is known to."""
-        raise NotImplementedError
 
-    def ready(self) -> None:
+    def ready(self) -> None:  # noqa: B027 - only what is afar has something to do
         """Have all of it at hand, since files in it are read now."""
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027
         """Raise ImageChangedError if the bytes are no longer those that were listed."""
 
 

@@ -9,8 +9,9 @@ from typing import Any
 from featx.datasets.tree import Tree, TreeFolder
 from featx.errors import DatasetError, ImageReadError, ImageTooLargeError
 from featx.images.elsewhere import Elsewhere, Version
+from featx.storage import services
 
-SCHEMES = ("s3", "gs", "az")
+SCHEMES = tuple(services.SERVICES)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -80,38 +81,25 @@ def folder_at(address: str) -> TreeFolder:
     """Return the images below an address such as ``s3://bucket/photos`` as a folder.
 
     Names alone are listed, so that a name without the suffix of an image is no image. Credentials
-    come from the environment, as the service's own programs have them.
+    come from where the service's own programs have them (`featx.storage.services`).
 
     Raises
     ------
     DatasetError
         It cannot be listed, or the package for it is missing.
     """
-    address = address if address.endswith("://") else address.rstrip("/")
-    bucket = address.partition("://")[2].partition("/")[0]
-    if not bucket or "@" in bucket or "?" in address:
-        raise DatasetError(
-            f"{address.rpartition('@')[2]} is not the address of a bucket: expected "
-            "s3://bucket/prefix, without credentials."
-        )
-    try:
-        import obstore
-        from obstore.exceptions import BaseError
-        from obstore.store import from_url
-    except ImportError as error:
-        raise DatasetError(
-            f"images at {address} need the package obstore: pip install 'featx[cloud]'."
-        ) from error
+    client, address = services.client_at(address, DatasetError)
+    import obstore
+    from obstore.exceptions import BaseError
+
     objects: dict[str, Any] = {}
     try:
-        client = from_url(address)
         for chunk in obstore.list(client, chunk_size=1000):
             objects.update((one["path"], one) for one in chunk)
     except (BaseError, OSError, ValueError) as error:
         raise DatasetError(
-            f"{address} cannot be listed: {_kind(error)}. Is the name right, and are there "
-            "credentials for it in the environment (for S3 AWS_ACCESS_KEY_ID, "
-            "AWS_SECRET_ACCESS_KEY, AWS_REGION; AWS_SKIP_SIGNATURE=true for a public bucket)?"
+            f"{address} cannot be listed: {_kind(error)}. Is the name right, and do your "
+            "credentials reach it? For a public bucket of S3: AWS_SKIP_SIGNATURE=true"
         ) from None
     if not objects:
         raise DatasetError(f"there is nothing below {address}.")

@@ -36,7 +36,6 @@ MAX_RIFF_CHUNKS = 16
 MAX_WEBP = 1 << 24
 MAX_STRIPS = 1 << 16
 
-_SEGMENT = struct.Struct(">BBH")
 _CHUNK = struct.Struct(">I4s")
 _RIFF_CHUNK = struct.Struct("<4sI")
 _PNM = re.compile(rb"P[456]\s+(?:#[^\n]{0,200}\n\s*){0,8}(\d{1,9})\s+(\d{1,9})\s")
@@ -74,10 +73,9 @@ def _exif(block: bytes) -> bool:
 
 
 def _jpeg(content: bytes) -> bool:
-    at, parts, width, height, components, progressive, exif = 2, 0, 0, 0, 0, False, False
-    while True:
-        lead, kind, length = _SEGMENT.unpack_from(content, at)
-        if lead != 0xFF or length < 2 or parts > MAX_SEGMENTS or at > MAX_HEADER:
+    width, height, components, progressive, exif = 0, 0, 0, False, False
+    for parts, (kind, at, length) in enumerate(formats.jpeg_segments(content)):
+        if parts > MAX_SEGMENTS or at > MAX_HEADER:
             return False
         if kind == 0xDA:  # the first scan
             break
@@ -93,8 +91,8 @@ def _jpeg(content: bytes) -> bool:
             exif = True
         elif not (0xE0 <= kind <= 0xEF or kind in (0xC4, 0xDB, 0xDD, 0xFE)):
             return False
-        at += 2 + length
-        parts += 1
+    else:
+        return False
     if not components:
         return False
     if not progressive and content[at + 4] == components:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,6 +140,7 @@ MAX_SEGMENTS = 4096
 
 # A marker that is not passed over: 0xFF and 0 is data, restarts and what is below 0xC0 have no
 # length, and several 0xFF are one.
+_SEGMENT = struct.Struct(">BBH")
 _MARKER = re.compile(rb"\xff[^\x00-\xbf\xd0-\xd7\xff]")
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 
@@ -272,6 +273,23 @@ def check_png(content: bytes) -> None:
             if zlib.crc32(memoryview(content)[position + 4 : end]) != expected:
                 raise ImageDecodeError("the image is damaged: wrong checksum in its data (IDAT)")
         position = end + 4
+
+
+def jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield kind, position and length of a JPEG's segments, up to its first scan.
+
+    As encoders write them: it ends where something stands between two of them, which ``jpeg_scans``
+    passes over. Raises struct.error where the file is cut short.
+    """
+    at = 2
+    while True:
+        lead, kind, length = _SEGMENT.unpack_from(content, at)
+        if lead != 0xFF or length < 2:
+            return
+        yield kind, at, length
+        if kind == 0xDA:
+            return
+        at += 2 + length
 
 
 def jpeg_scans(content: bytes) -> int:

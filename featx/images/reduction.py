@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from itertools import islice
 
 import numpy as np
 
+from featx.images import formats
 from featx.images.content_hash import Digest
 from featx.images.preparation import Preparation
 
@@ -27,7 +29,6 @@ SPARE = 2
 _REDUCED = b"featx reduced JPEG 1\n"
 # A header that is longer than this is read as that of no JPEG.
 _MAX_SEGMENTS = 256
-_SEGMENT = struct.Struct(">BBH")
 _FRAME = struct.Struct(">BHHB")
 _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive; Huffman codes
 _OTHER_FRAMES = frozenset(range(0xC3, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -39,16 +40,13 @@ def edges_of(content: bytes | np.ndarray) -> Edges:
     """Return width and height of a JPEG whose decoder can reduce it; (0, 0) of all else."""
     if isinstance(content, np.ndarray) or not content.startswith(b"\xff\xd8\xff"):
         return 0, 0
-    at = 2
     try:
-        for _ in range(_MAX_SEGMENTS):
-            lead, kind, length = _SEGMENT.unpack_from(content, at)
-            if lead != 0xFF or length < 2 or kind == 0xDA or kind in _OTHER_FRAMES:
+        for kind, at, _ in islice(formats.jpeg_segments(content), _MAX_SEGMENTS):
+            if kind in _OTHER_FRAMES:
                 break
             if kind in _FRAMES:
                 bits, height, width, _ = _FRAME.unpack_from(content, at + 4)
                 return (width, height) if bits == 8 else (0, 0)
-            at += 2 + length
     except struct.error:  # cut short
         pass
     return 0, 0

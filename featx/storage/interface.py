@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from featx.errors import CacheError, CacheSpaceError
+from featx.errors import CacheCorruptError, CacheError, CacheSpaceError
 
 
 class Stat(NamedTuple):
@@ -90,7 +90,6 @@ class Storage(ABC):
             It cannot be what featx wrote: a link, say, or bytes that the disk cannot read.
         """
 
-    @abstractmethod
     def read_into(self, name: str, parts: Sequence[memoryview]) -> None:
         """Fill `parts`, one after the other, with the bytes of an entry.
 
@@ -99,6 +98,12 @@ class Storage(ABC):
         CacheCorruptError
             As for ``read``, or the entry is longer or shorter than the parts together.
         """
+        content = memoryview(self.read(name))
+        if len(content) != sum(map(len, parts)):
+            raise CacheCorruptError(f"{name} has another size than when it was verified")
+        for part in parts:
+            part[:] = content[: len(part)]
+            content = content[len(part) :]
 
     @abstractmethod
     def publish(self, name: str, content: bytes) -> bool:

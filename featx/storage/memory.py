@@ -6,11 +6,9 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
-from featx.errors import CacheCorruptError
 from featx.storage.interface import Stat, Storage
 
 
@@ -55,14 +53,6 @@ class MemoryStorage(Storage):
 
     def read(self, name: str) -> bytearray:
         return bytearray(self._entry(name)[0])
-
-    def read_into(self, name: str, parts: Sequence[memoryview]) -> None:
-        content = memoryview(self._entry(name)[0])
-        if len(content) != sum(map(len, parts)):
-            raise CacheCorruptError(f"{name} has another size than when it was verified")
-        for part in parts:
-            part[:] = content[: len(part)]
-            content = content[len(part) :]
 
     def publish(self, name: str, content: bytes) -> bool:
         with self._lock:

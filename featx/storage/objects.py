@@ -162,14 +162,6 @@ class ObjectStorage(Storage):
     def read(self, name: str) -> bytearray:
         return bytearray(self._get(name))
 
-    def read_into(self, name: str, parts: Sequence[memoryview]) -> None:
-        content = self._get(name)
-        if len(content) != sum(map(len, parts)):
-            raise CacheCorruptError(f"{name} has another size than when it was verified")
-        for part in parts:
-            part[:] = content[: len(part)]
-            content = content[len(part) :]
-
     def publish(self, name: str, content: bytes) -> bool:
         for attempt in range(_ATTEMPTS):
             _pause(attempt)

@@ -1,4 +1,4 @@
-"""Which object stores a cache can be on, and how they are reached: addresses and credentials."""
+"""Which object stores featx reaches, for caches and for images: addresses and credentials."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from featx.errors import CacheError
+from featx.errors import CacheError, FeatxError
 from featx.storage.objects import ObjectStorage
 
 # 64 MB, the largest shard, pass in this time at 2 Mbit/s.
@@ -55,27 +55,36 @@ def connect(address: str) -> ObjectStorage:
     Raises
     ------
     CacheError
+        As `client_at` says.
+    """
+    client, address = client_at(address, CacheError)
+    return ObjectStorage(client, address, _scratch(address))
+
+
+def client_at(address: str, error_type: type[FeatxError]) -> tuple[Any, str]:
+    """Return obstore's client of a place such as ``s3://bucket/prefix``, and the usual address.
+
+    Raises
+    ------
+    error_type
         It is not the address of a place in an object store, or holds credentials; or there are
         none where the service looks for them; or a package is missing.
     """
-    scheme, bucket, prefix = _parsed(address)
+    scheme, bucket, prefix = _parsed(address, error_type)
     address = "/".join(filter(None, (f"{scheme}://{bucket}", prefix)))
-    scratch = _scratch(address)
     try:
         import obstore.exceptions
     except ImportError as error:
-        raise CacheError(
-            f"a cache at {scheme}:// needs the package obstore, which {_INSTALL}."
-        ) from (error)
+        raise error_type(f"{address} needs the package obstore, which {_INSTALL}.") from error
     try:
-        client = SERVICES[scheme](bucket, prefix)
+        return SERVICES[scheme](bucket, prefix), address
+    except CacheError as error:
+        raise error_type(str(error)) from error
     except obstore.exceptions.BaseError as error:
         # Its text may hold what the environment says, a key included.
         problem = "AZURE_STORAGE_ACCOUNT_NAME" if "MissingAccount" in str(error) else ""
-    else:
-        return ObjectStorage(client, address, scratch)
-    raise CacheError(
-        f"the cache {address} cannot be reached: "
+    raise error_type(
+        f"{address} cannot be reached: "
         + (
             f"no account is named. Set {problem}."
             if problem
@@ -84,11 +93,11 @@ def connect(address: str) -> ObjectStorage:
     )
 
 
-def _parsed(address: str) -> tuple[str, str, str]:
+def _parsed(address: str, error_type: type[FeatxError]) -> tuple[str, str, str]:
     scheme = address.partition("://")[0].lower()
     if scheme not in SERVICES:
-        raise CacheError(
-            f"a cache cannot be at {scheme[:20]}://. Known are a folder, and "
+        raise error_type(
+            f"there is no object store at {scheme[:20]}://. Known are a folder, and "
             + ", ".join(f"{name}://bucket/prefix" for name in SERVICES)
         )
     try:
@@ -97,15 +106,15 @@ def _parsed(address: str) -> tuple[str, str, str]:
         parts = urlsplit(f"{scheme}://")
     bucket, prefix = parts.netloc, parts.path.strip("/")
     if "@" in bucket or parts.query or parts.fragment:
-        raise CacheError(
-            f"the address of a cache is {scheme}://bucket/prefix and no more: credentials belong "
+        raise error_type(
+            f"the address of a bucket is {scheme}://bucket/prefix and no more: credentials belong "
             f"where the service looks for them ({_SETTINGS[scheme]}), and not into an address, "
             "which is shown and written down"
         )
     if not bucket or {"", ".", ".."} & set(prefix.split("/") if prefix else ()):
-        raise CacheError(
-            f"{address!r} does not name a place: expected {scheme}://bucket/prefix, without empty "
-            "parts, '.' and '..'"
+        raise error_type(
+            f"{address!r} is not the address of a bucket: expected {scheme}://bucket/prefix, "
+            "without empty parts, '.' and '..'"
         )
     return scheme, bucket, prefix
 

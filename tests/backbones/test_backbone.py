@@ -119,6 +119,16 @@ def test_table_has_every_model_of_keras_applications() -> None:
     assert {row.builder for row in BACKBONES.values()} == builders
 
 
+@pytest.mark.parametrize(
+    ("name", "usual"),
+    [("efficientnet_b0", "bicubic"), ("convnext_tiny", "bicubic"),
+     ("efficientnet_v2_b0", "bilinear"), ("mobilenet_v2", "bilinear")],
+)  # fmt: skip
+def test_a_crop_has_the_filter_that_the_network_was_trained_with(name: str, usual: str) -> None:
+    assert Backbone(name, resize="crop").preparation.filter == usual
+    assert Backbone(name).preparation.filter == "bilinear", "squashed as version 0.1 did"
+
+
 def test_unknown_name_gets_the_nearest_and_all() -> None:
     with pytest.raises(UnknownBackboneError, match="Did you mean 'resnet50'.*mobilenet_v2"):
         Backbone("resnet5O")

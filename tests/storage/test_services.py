@@ -67,15 +67,15 @@ def service(keys: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Refusi
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        ("s3://", "does not name a place"),
-        ("s3:///prefix", "does not name a place"),
-        ("s3://bucket/a//b", "does not name a place"),
-        ("s3://bucket/../other", "does not name a place"),
+        ("s3://", "is not the address of a bucket"),
+        ("s3:///prefix", "is not the address of a bucket"),
+        ("s3://bucket/a//b", "is not the address of a bucket"),
+        ("s3://bucket/../other", "is not the address of a bucket"),
         ("s3://bucket/a?versionId=1", "credentials belong"),
         ("s3://bucket/a#part", "credentials belong"),
         ("http://bucket/a", "Known are a folder, and s3://bucket/prefix"),
         ("file:///tmp/a", "Known are a folder"),
-        ("s3://[bucket/a", "does not name a place"),
+        ("s3://[bucket/a", "is not the address of a bucket"),
     ],
 )
 def test_what_is_not_the_address_of_a_place(address: str, told: str, keys: None) -> None:
