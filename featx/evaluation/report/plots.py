@@ -107,8 +107,8 @@ class Plots:
             (line,) = ax.plot(
                 x, [point["accuracy"] for point in points], marker="o", label=label(curve["method"])
             )
-            bounds = [[point["interval"][end] for point in points] for end in ("low", "high")]
-            ax.fill_between(x, *bounds, alpha=0.15, color=line.get_color(), linewidth=0)
+            low, high = ([point["interval"][end] for point in points] for end in ("low", "high"))
+            ax.fill_between(x, low, high, alpha=0.15, color=line.get_color(), linewidth=0)
         ax.set_xscale("log")
         ax.set(xlabel="training images per class", ylabel="accuracy")
         ax.legend()
