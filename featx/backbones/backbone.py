@@ -370,3 +370,12 @@ def find_backbone(backbone: str | Backbone) -> Backbone:
         f"backbone={backbone!r}: expected a name such as 'resnet50' or a featx.Backbone. A "
         "keras.Model of your own becomes one by featx.Backbone.register(name, model)."
     )
+
+
+def untrained_caution(names: str) -> str:
+    """Return what is said beside every accuracy of networks with random weights.
+
+    >>> untrained_caution("resnet50")
+    'resnet50 ran with random weights: an accuracy says nothing of what the network can do.'
+    """
+    return f"{names} ran with random weights: an accuracy says nothing of what the network can do."

@@ -12,6 +12,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
+from featx import machine
 from featx.cache.shards import ShardMetadata
 from featx.errors import CacheCorruptError
 from featx.storage.interface import Storage
@@ -21,15 +22,6 @@ logger = logging.getLogger(__name__)
 # Over this share of the memory that is free now, a matrix goes to a file: whoever trains on it
 # needs as much again for a copy, as scikit-learn's scalers make one.
 SHARE = 0.5
-
-_LIMITS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-    ),
-)
-
 
 # A shard, which of the wanted images it has, and in which of its entries.
 Group = tuple[ShardMetadata, np.ndarray, np.ndarray]
@@ -129,7 +121,7 @@ def empty_matrix(n: int, dim: int, folder: Path, free: int | None = None) -> np.
         The matrix fits neither in memory nor on the disk.
     """
     size = 4 * n * dim
-    if size <= SHARE * (free_memory() if free is None else free):
+    if size <= SHARE * (machine.free_memory() if free is None else free):
         return np.empty((n, dim), np.float32)
     writable = folder if os.access(folder, os.W_OK) else None
     with tempfile.TemporaryFile(dir=writable) as file:
@@ -140,35 +132,3 @@ def empty_matrix(n: int, dim: int, folder: Path, free: int | None = None) -> np.
             file.truncate(size)
         logger.info("%d embeddings of %d numbers are mapped from a file", n, dim)
         return np.memmap(file, np.float32, "r+", shape=(n, dim))
-
-
-def free_memory(limits: Sequence[tuple[str, str]] = _LIMITS) -> int:
-    """Return the bytes that this process may still take, its container's limit included.
-
-    Parameters
-    ----------
-    limits : sequence of (path, path)
-        Files with the limit of a container, and with what it uses.
-    """
-    found = [_available(), *(_left(*paths) for paths in limits)]
-    return min((size for size in found if size is not None), default=1 << 33)
-
-
-def _available() -> int | None:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    except (OSError, ValueError, IndexError):
-        pass
-    try:  # not Linux: all memory, of which others use some
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def _left(limit: str, used: str) -> int | None:
-    try:
-        return max(0, int(Path(limit).read_text()) - int(Path(used).read_text()))
-    except (OSError, ValueError):  # no such limit, or "max"
-        return None

@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+from sklearn.preprocessing import normalize
 
 from featx.datasets.dataset import Dataset
 from featx.datasets.items import Item
@@ -61,7 +62,7 @@ class Examples:
         """
         if not len(self):
             return [[] for _ in X]
-        cosines = _unit(X) @ _unit(self.embeddings).T
+        cosines = normalize(X) @ normalize(self.embeddings).T
         best = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
         return [
             [(int(i), float(cosine[i])) for i in order]
@@ -201,7 +202,3 @@ def _copied(source: Any) -> bytes | None:
         return thumbnail(decoding.pixels(source))
     except ImageError:  # gone or changed since the training: the embedding is still an example
         return None
-
-
-def _unit(X: np.ndarray) -> np.ndarray:
-    return X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12)

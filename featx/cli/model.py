@@ -87,6 +87,7 @@ def train(
 ) -> None:
     """Train a head on a folder of images and write one model file."""
     from featx import heads
+    from featx.backbones.backbone import untrained_caution
     from featx.classifier.classifier import ImageClassifier
     from featx.datasets.dataset import as_dataset
     from featx.datasets.groups import groups_of
@@ -153,10 +154,7 @@ def train(
     else:
         print_pairs({**pairs, "accuracy": _accuracy_in_words(known, test)})
     if not chosen.trained:
-        print_message(
-            f"Caution: {chosen.name} ran with random weights, so an accuracy says nothing of what "
-            "this network can do."
-        )
+        print_message(f"Caution: {untrained_caution(chosen.name)}")
 
 
 def predict(

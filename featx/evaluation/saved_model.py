@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featx import heads
-from featx.backbones.backbone import find_backbone
+from featx.backbones.backbone import find_backbone, untrained_caution
 from featx.classifier.classifier import ImageClassifier
 from featx.datasets.dataset import as_dataset
 from featx.errors import DatasetError, Failure
 from featx.evaluation.evidence import mistakes
 from featx.evaluation.protocol import plan, splits, trials
 from featx.evaluation.report import environment, files, pages
+from featx.evaluation.report.findings import FEW_TESTED
+from featx.evaluation.report.wording import few_tested
 from featx.evaluation.results import Predictions
 from featx.evaluation.scores import intervals, metrics
 from featx.evaluation.scores.intervals import Interval
@@ -298,15 +300,12 @@ def _cautions(
 ) -> list[str]:
     found = []
     if not find_backbone(model.backbone).trained:
-        found.append(
-            f"{features.spec['backbone']} ran with random weights, so an accuracy says nothing of "
-            "what this network can do."
-        )
+        found.append(untrained_caution(features.spec["backbone"]))
     if features.failures:
         many = counted(len(features.failures), "image", "images")
         found.append(f"{many} could not be used and count neither as right nor as wrong.")
     if missing := [name for name in classes if name not in set(y_true)]:
         found.append(f"No image of: {', '.join(missing)}.")
-    if len(y_true) < 100:
-        found.append(f"{len(y_true)} images are few: see the interval.")
+    if len(y_true) < FEW_TESTED:
+        found.append(few_tested(len(y_true)))
     return found

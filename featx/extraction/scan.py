@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -292,7 +291,7 @@ class _Lookup:
         if isinstance(source, Path) and raw.system_folder(source) is not None:
             return None
         # Version 0.1 cached embeddings of the previews in RAW photographs: the content is asked.
-        if _suffix(decoding.name_of(source)) in raw.RAW_SUFFIXES:
+        if decoding.suffix_of(decoding.name_of(source)) in raw.RAW_SUFFIXES:
             return None
         known = self.known.of_source(source)
         return None if known is None else reduction.address(*known, self.side, self.how)
@@ -338,7 +337,9 @@ class _Lookup:
         cached = position >= 0
         if cached:
             failure = index.failure(position)
-            photograph = isinstance(content, bytes) and raw.kind_of(content, _suffix(name))
+            photograph = isinstance(content, bytes) and raw.kind_of(
+                content, decoding.suffix_of(name)
+            )
             if not photograph and not _is_doubtful(failure):
                 return LookedUp(digest, failure, cached=True)
         try:
@@ -360,10 +361,6 @@ class _Lookup:
         if digest not in cached or _is_doubtful(cached[digest]):
             return None
         return LookedUp(digest, cached[digest], cached=True)
-
-
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
 
 
 def _is_doubtful(failure: ImageError | None) -> bool:

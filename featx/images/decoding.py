@@ -583,7 +583,7 @@ def _translated(decode_it: Callable[[], T], content: bytes, name: str, max_pixel
             f"over {max_pixels:,} pixels; not decoded. Save a smaller copy"
         ) from error
     except UnidentifiedImageError as error:
-        raise formats.unidentified(content, _suffix(name)) from error
+        raise formats.unidentified(content, suffix_of(name)) from error
     except MemoryError as error:
         raise _no_memory() from error
     except ImageError:
@@ -616,7 +616,7 @@ def _file(
     know_size: Callable[[int], None] = lambda pixels: None,
 ) -> Iterator[_File]:
     """Open an encoded image whose size is within the limit."""
-    suffix = _suffix(name)
+    suffix = suffix_of(name)
     common = content.startswith((b"\xff\xd8\xff", b"\x89PNG"))  # nothing more is asked of these
     if not common:
         raw.check(content, suffix)
@@ -707,7 +707,8 @@ def _pnm(image: Any, content: bytes) -> Any:
     return Image.fromarray(table[values].squeeze(-1) if bands == 1 else table[values])
 
 
-def _suffix(name: str) -> str:
+def suffix_of(name: str) -> str:
+    """Return the suffix of a file's name, in lower case, with its dot; empty if it has none."""
     return os.path.splitext(name)[1].lower()
 
 

@@ -6,7 +6,8 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+
+from featx import machine
 
 # What the images that are decoded at one time may take of the machine's memory; the network and
 # its batches need the rest.
@@ -14,7 +15,6 @@ SHARE = 0.25
 # Bytes a pixel: Pillow keeps 4, a progressive JPEG's coefficients take 6 beside them, and a
 # conversion to RGB 4 once more.
 PER_PIXEL = 12
-_CONTAINER = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 class Memory:
@@ -52,18 +52,4 @@ class Memory:
                 self._changed.notify_all()
 
 
-def of_machine() -> int:
-    """Return the memory of this machine, or of its container if that has less, in bytes."""
-    try:
-        found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    except (AttributeError, ValueError, OSError):  # Windows
-        found = [8 << 30]
-    for path in _CONTAINER:
-        try:
-            found.append(int(Path(path).read_text()))
-        except (OSError, ValueError):  # no such limit, or "max"
-            continue
-    return min(found)
-
-
-DECODING = Memory(int(SHARE * of_machine()))
+DECODING = Memory(int(SHARE * machine.memory()))

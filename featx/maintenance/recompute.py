@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from featx.images.preparation import Preparation
 _ASKED = ("weights", "layer", "pooling", "side", "precision")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Recomputation:
     """The result of recomputing embeddings.
 
@@ -47,13 +47,13 @@ class Recomputation:
         The images whose embeddings are farther apart.
     """
 
-    cached: int = 0
-    known: int = 0
-    compared: int = 0
-    changed: int = 0
-    worst: float = 0.0
-    tolerance: float = 0.0
-    different: list[tuple[str, float]] = field(default_factory=list)
+    cached: int
+    known: int
+    compared: int
+    changed: int
+    worst: float
+    tolerance: float
+    different: list[tuple[str, float]]
 
 
 def backbone_of(store: Store, weights: str | None = None) -> Backbone:
@@ -138,22 +138,33 @@ def recompute(
     # Of a content at hand there may be an embedding of its reduced form, too.
     sources = {**sources, **{reduction.reduced(one): path for one, path in sources.items()}}
     known = [digest for digest in cached if digest in sources]
-    result = Recomputation(len(cached), len(known), tolerance=probe.TOLERANCE[backbone.precision])
     random.Random(seed).shuffle(known)
     chosen: list[tuple[Digest, np.ndarray]] = []
+    changed = 0
     for digest in known:
         if len(chosen) == count:
             break
         pixels = _pixels(sources[digest], digest, backbone)
         if pixels is None:
-            result.changed += 1
+            changed += 1
         else:
             chosen.append((digest, pixels))
+    distances: list[tuple[Digest, float]] = []
     if chosen:
         runtime = start(backbone, folder=store.folder)
         for begin in range(0, len(chosen), runtime.batch_size):
-            _compare(store, runtime, chosen[begin : begin + runtime.batch_size], sources, result)
-    return result
+            distances += _distances(store, runtime, chosen[begin : begin + runtime.batch_size])
+    tolerance = probe.TOLERANCE[backbone.precision]
+    return Recomputation(
+        cached=len(cached),
+        known=len(known),
+        compared=len(distances),
+        changed=changed,
+        worst=float(np.fmax.reduce([far for _, far in distances], initial=0.0)),
+        tolerance=tolerance,
+        # NaN is not within it, either.
+        different=[(str(sources[one]), far) for one, far in distances if not far <= tolerance],
+    )
 
 
 def _pixels(path: Path, digest: Digest, backbone: Backbone) -> np.ndarray | None:
@@ -171,10 +182,10 @@ def _pixels(path: Path, digest: Digest, backbone: Backbone) -> np.ndarray | None
         return None
 
 
-def _compare(
-    store: Store, runtime: Any, chosen: list[tuple[Digest, np.ndarray]],
-    sources: Mapping[Digest, Path], result: Recomputation,
-) -> None:  # fmt: skip
+def _distances(
+    store: Store, runtime: Any, chosen: list[tuple[Digest, np.ndarray]]
+) -> list[tuple[Digest, float]]:
+    """Return how far a new embedding of each image lies from the cached one, relative to that."""
     side = chosen[0][1].shape[0]
     batch = np.zeros((runtime.batch_size, side, side, 3), np.uint8)
     batch[: len(chosen)] = [pixels for _, pixels in chosen]
@@ -183,10 +194,8 @@ def _compare(
     X, missing = store.gather(sha256, fresh.shape[1])
     length = np.maximum(np.linalg.norm(X, axis=1), np.finfo(np.float32).tiny)
     distances = np.linalg.norm(fresh - X, axis=1) / length
-    for (digest, _), distance, gone in zip(chosen, distances.tolist(), missing, strict=True):
-        if gone:  # just found damaged, and quarantined
-            continue
-        result.compared += 1
-        result.worst = max(result.worst, distance)
-        if not distance <= result.tolerance:  # NaN, too
-            result.different.append((str(sources[digest]), distance))
+    return [
+        (digest, distance)
+        for (digest, _), distance, gone in zip(chosen, distances.tolist(), missing, strict=True)
+        if not gone  # else just found damaged, and quarantined
+    ]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import featx
+from featx import machine
 from featx.cache import gather
 from tests.promises import stub
 
@@ -50,24 +51,9 @@ def test_a_full_disk_is_an_error_before_anything_is_written(
         gather.empty_matrix(3, 5, tmp_path, free=0)
 
 
-def test_free_memory_is_below_all_memory() -> None:
-    everything = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert 0 < gather.free_memory() <= everything
-
-
-def test_the_limit_of_a_container_counts(tmp_path: Path) -> None:
-    limit, used = tmp_path / "max", tmp_path / "current"
-    limit.write_text("1000\n")
-    used.write_text("300\n")
-    limits = ((str(limit), str(used)),)
-    assert gather.free_memory(limits) == 700
-    limit.write_text("max\n")
-    assert gather.free_memory(limits) > 1000
-
-
 def test_extraction_maps_what_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = stub.draw(tmp_path / "images", 12, seed=1)
-    monkeypatch.setattr(gather, "free_memory", lambda: 0)
+    monkeypatch.setattr(machine, "free_memory", lambda: 0)
     mapped = stub.extract(tmp_path / "images", tmp_path / "cache")
     assert isinstance(mapped.X, np.memmap)
     np.testing.assert_array_equal(mapped.X, expected)

@@ -21,8 +21,7 @@ import numpy as np
 import pytest
 
 import featx
-from featx import errors
-from featx.cache import gather
+from featx import errors, machine
 from featx.cache.stat_index import KnownFiles
 from featx.cache.store import Store
 from featx.extraction.settings import DEFAULT, Settings
@@ -45,7 +44,7 @@ def test_t5_every_call_fails_once_and_for_ever(
     small_blocks: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gather, "free_memory", lambda: 0)  # rows go to a file
+    monkeypatch.setattr(machine, "free_memory", lambda: 0)  # rows go to a file
     images = tmp_path / "images"
     rows = stub.draw(images, 40, seed=5)
     truth = oracle.truth_of_files(images, rows)

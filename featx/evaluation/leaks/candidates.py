@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 from PIL import Image
 from scipy.fft import dctn
+from sklearn.preprocessing import normalize
 
 from featx.datasets.items import Item
 from featx.errors import ImageError
@@ -81,7 +82,7 @@ def candidates(
     codes : mapping of int to ndarray of uint64
         What `codes` returned, by position; images without are compared by embeddings alone.
     """
-    unit = _unit(X)
+    unit = normalize(X - X.mean(axis=0)).astype(np.float32, copy=False)
     found = _nearest(unit, cut)
     bits: dict[tuple[int, int], int] = {}
     if 1 < len(codes) <= MOST_HASHED:
@@ -93,11 +94,6 @@ def candidates(
         for i, j in sorted(found.keys() | bits.keys())
     ]
     return sorted(pairs, key=lambda pair: pair.promise, reverse=True)
-
-
-def _unit(X: np.ndarray) -> np.ndarray:
-    X = X - X.mean(axis=0)
-    return np.asarray(X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12), np.float32)
 
 
 def _nearest(unit: np.ndarray, cut: int) -> dict[tuple[int, int], int]:

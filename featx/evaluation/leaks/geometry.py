@@ -111,8 +111,8 @@ class Overlap:
         Places at which one of them shows something.
     explained : float
         Share of these places at which the two look alike, 0 to 1.
-    middle : float
-        The same of the places near the middle of both, where no fill can lie; nan where there are
+    middle : float or None
+        The same of the places near the middle of both, where no fill can lie; None where there are
         none.
     levels : float
         Median difference in grey levels, 0 to 255, after a fit of tone.
@@ -122,7 +122,7 @@ class Overlap:
 
     windows: int
     explained: float
-    middle: float
+    middle: float | None
     levels: float
     area: float
 
@@ -180,10 +180,10 @@ def align(first: View, second: View) -> Alignment | None:
     if first.plain or second.plain:
         return None
     best: Alignment | None = None
-    ours = _unit(first.descriptors)
+    ours = _root_sift(first.descriptors)
     width = second.grey.shape[1]
     for mirrored in (False, True):
-        theirs = _unit(second.descriptors[:, _MIRRORED] if mirrored else second.descriptors)
+        theirs = _root_sift(second.descriptors[:, _MIRRORED] if mirrored else second.descriptors)
         points = second.points * [-1, 1] + [width - 1, 0] if mirrored else second.points
         found = _agreeing(first.points, ours, points.astype(np.float32), theirs)
         if found is None or (best is not None and found.points <= best.points):
@@ -196,8 +196,8 @@ def align(first: View, second: View) -> Alignment | None:
     return best
 
 
-def _unit(descriptors: np.ndarray) -> np.ndarray:
-    """Return square roots, of length 1 (Arandjelovic and Zisserman, 2012: "RootSIFT")."""
+def _root_sift(descriptors: np.ndarray) -> np.ndarray:
+    """Return square roots, of length 1 (Arandjelovic and Zisserman, 2012)."""
     wide = descriptors.astype(np.float32)
     return np.sqrt(wide / np.maximum(wide.sum(axis=1, keepdims=True), 1))
 
@@ -283,11 +283,11 @@ def overlap(first: View, second: View, affine: np.ndarray) -> Overlap | None:
     explained = (alike > 0.75)[::4, ::4]
     middle = shown & (_middle(first, second, affine)[::4, ::4])
     if not shown.any():
-        return Overlap(0, 0.0, float("nan"), levels, area)
+        return Overlap(0, 0.0, None, levels, area)
     return Overlap(
         int(shown.sum()),
         float(explained[shown].mean()),
-        float(explained[middle].mean()) if middle.any() else float("nan"),
+        float(explained[middle].mean()) if middle.any() else None,
         levels,
         area,
     )
@@ -331,7 +331,7 @@ def grade(aligned: Alignment, seen: Overlap | None) -> Grade | None:
     """Return how two aligned images are the same; None where they are different ones."""
     if seen is None or seen.windows < _LEAST_WINDOWS or seen.area < _LEAST_AREA:
         return None
-    middle = seen.explained if np.isnan(seen.middle) else seen.middle
+    middle = seen.explained if seen.middle is None else seen.middle
     if middle >= _MIDDLE and seen.explained >= _ALL and seen.levels <= _MOST_LEVELS:
         return Grade.PHOTOGRAPH
     if any(aligned.points >= n and seen.explained >= share for n, share in _SCENES):

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from featx.backbones.backbone import untrained_caution
 from featx.evaluation.report.findings import (
     MOVED,
     Basis,
@@ -354,10 +355,7 @@ def _caution(found: Data, document: Data) -> str:  # noqa: PLR0911 - one return 
         ):
             return _baseline(found, document["images"])
         case CautionKind.UNTRAINED:
-            return (
-                f"Untrained weights: {backbones} ran with random weights, so the accuracies say "
-                "nothing of what this network can do; the seconds are real."
-            )
+            return f"{untrained_caution(backbones)} The seconds are real."
         case CautionKind.SKIPPED:
             return (
                 f"{counted(images, 'image', 'images')} could not be used and "
@@ -365,10 +363,7 @@ def _caution(found: Data, document: Data) -> str:  # noqa: PLR0911 - one return 
                 f"{'it' if images == 1 else 'them'}."
             )
         case CautionKind.FEW_TESTED:
-            return (
-                f"With {images} images tested, one image is {100 / max(1, images):.1f} points: "
-                "read the interval, not the figure."
-            )
+            return few_tested(images)
         case CautionKind.LEAKED:
             name = label(document["findings"]["method"])
             without = f" Without them {name} gets {accuracy} of {found['scored']}."
@@ -405,6 +400,14 @@ _GRADES = {
     "same photograph": "one photograph, changed",
     "same scene": "one scene",
 }
+
+
+def few_tested(images: int) -> str:
+    """Return what is said beside an accuracy of fewer images than ``findings.FEW_TESTED``."""
+    return (
+        f"With {images} images tested, one image is {100 / max(1, images):.1f} points: "
+        "read the interval, not the figure."
+    )
 
 
 def _leaked(leaks: Data) -> str:

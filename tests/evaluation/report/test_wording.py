@@ -99,12 +99,12 @@ def test_verdict_warns_of_untrained_weights_and_skipped_images(
     images.n_train.update(dict.fromkeys(images.classes, 1))
     images.n_test.update(dict.fromkeys(images.classes, 33))
     untrained, skipped, few = report.verdict.cautions
-    assert untrained.startswith("Untrained weights: net ran with random weights")
+    assert untrained.startswith("net ran with random weights: an accuracy says nothing")
     assert skipped.startswith("1 image could not be used and was left out")
     assert few.startswith("With 99 images tested, one image is 1.0 points")
     text, markdown, _ = saved(report, tmp_path)
-    assert text.index("Untrained weights") < text.index('id="verdict"')
-    assert "Untrained weights" in markdown.splitlines()[2]
+    assert text.index("ran with random weights") < text.index('id="verdict"')
+    assert "ran with random weights" in markdown.splitlines()[2]
     assert "ends early" in Page(text).text
 
 
