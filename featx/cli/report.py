@@ -214,7 +214,7 @@ def _join(folders: list[Path], out: Path, as_json: bool) -> None:
         print_json([{"name": run.name, **run.subject} for run in joined.runs])
         return
     listing = make_table(
-        "data set", "backbone", "verdict", "accuracy", "95 % interval", "first answer"
+        "data set", "backbone", "verdict", "accuracy", "95 % interval", "first prediction"
     )
     for run in joined.runs:
         one = run.subject

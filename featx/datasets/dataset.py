@@ -21,7 +21,7 @@ from featx.datasets.tf_data import Stream, not_endless
 from featx.datasets.tree import TreeFolder
 from featx.errors import DatasetError, EmptyDatasetError
 from featx.images.formats import SUFFIXES
-from featx.labels import class_name, class_order, label_array, notes_on
+from featx.labels import Label, class_name, class_order, label_array, notes_on
 
 logger = logging.getLogger(__name__)
 
@@ -243,7 +243,7 @@ class Dataset:
         if not items:
             raise EmptyDatasetError("the list of images is empty; expected at least one path.")
         labelled = with_labels(items, labels)
-        return cls(labelled, _noted(labelled), base)
+        return cls(labelled, _noted(item.label for item in labelled), base)
 
     @classmethod
     def from_array(cls, pixels: np.ndarray, labels: Sequence[Any] | None = None) -> Dataset:
@@ -260,7 +260,7 @@ class Dataset:
         if not len(pixels):
             raise EmptyDatasetError("the array holds no image: its first dimension is 0.")
         items = with_labels([Item(str(i), None, image) for i, image in enumerate(pixels)], labels)
-        return cls(items, _noted(items))
+        return cls(items, _noted(item.label for item in items))
 
     @classmethod
     def from_huggingface(
@@ -283,7 +283,7 @@ class Dataset:
             It has several parts, is streamed, or has no such column.
         """
         items = huggingface.items_of(data, path_column, label_column)
-        return cls(items, _noted(items))
+        return cls(items, _noted(item.label for item in items))
 
     @classmethod
     def from_torch(cls, data: Any) -> Dataset:
@@ -297,7 +297,7 @@ class Dataset:
         files = torch_data.files_of(data)
         if files is None:
             return cls(torch_data.TorchStream(data))
-        return cls(files[0], _noted(files[0]), files[1])
+        return cls(files[0], _noted(item.label for item in files[0]), files[1])
 
     @classmethod
     def from_tf(cls, stream: Any) -> Dataset:
@@ -332,12 +332,10 @@ def _listed_folder(root: Folder, labelled: bool, follow_links: bool = False) -> 
         labels = [class_name(path.split("/", 1)[0]) for path in paths]
     elif beside and isinstance(root, TreeFolder):
         labels = [class_name(label) for label in root.labels_of(paths)]
-    items = [
-        Item(path, label, listing.source(path)) for path, label in zip(paths, labels, strict=True)
-    ]
+    items = listing.items(paths, labels)
     for note in notes:
         logger.warning("%s: %s", root, note)
-    return Dataset(items, _noted(items, notes), listing.location)
+    return Dataset(items, _noted(labels, notes), listing.location)
 
 
 def _of_folders(folders: Sequence[TreeFolder], labelled: bool) -> Dataset:
@@ -446,7 +444,7 @@ def as_dataset(
     if labels is None:
         return source
     items = with_labels(source.items, labels)
-    return Dataset(items, _noted(items, source.notes), source.location)
+    return Dataset(items, _noted((item.label for item in items), source.notes), source.location)
 
 
 def _of_path(
@@ -461,9 +459,9 @@ def _of_path(
     return Dataset.from_folder(source, follow_links=follow_links, labelled=labelled)
 
 
-def _noted(items: Iterable[Item], notes: Sequence[str] = ()) -> list[str]:
+def _noted(labels: Iterable[Label | None], notes: Sequence[str] = ()) -> list[str]:
     """Return the notes, and those on labels that look like slips of the pen, which are logged."""
-    found = notes_on(item.label for item in items)
+    found = notes_on(labels)
     for note in found:
         logger.warning("%s", note)
     return [*notes, *found]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from featx.images.decoding import Source
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Item:
     """One image, not yet read.
 
@@ -32,6 +33,42 @@ class Item:
     id: str
     label: Label | None
     source: Source
+
+
+class FolderItems(Sequence[Item]):
+    """The images of a folder by their paths in it, each made when it is asked for.
+
+    Of a million images, a million `Path` objects would take most of the memory that extraction
+    needs.
+
+    Parameters
+    ----------
+    root : Path
+    paths : sequence of str
+        Relative to it, with forward slashes.
+    labels : sequence of label or None
+        One per path.
+    """
+
+    def __init__(self, root: Path, paths: Sequence[str], labels: Sequence[Label | None]) -> None:
+        self._root = root
+        self._paths = paths
+        self._labels = labels
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> FolderItems: ...
+
+    def __getitem__(self, index: int | slice) -> Item | FolderItems:
+        if isinstance(index, slice):
+            return FolderItems(self._root, self._paths[index], self._labels[index])
+        path = self._paths[index]
+        return Item(path, self._labels[index], self._root / path)
 
 
 def with_labels(items: Sequence[Item], labels: Any) -> Sequence[Item]:

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from mmap import ACCESS_READ, mmap
 from pathlib import Path, PurePosixPath
 
+from featx.datasets.items import FolderItems, Item
 from featx.datasets.tree import Entry, TreeFolder
 from featx.errors import DatasetError, ImageError
 from featx.formatting import counted
 from featx.images import raw
-from featx.images.decoding import MAX_BYTES, Source
+from featx.images.decoding import MAX_BYTES
 from featx.images.formats import FOREIGN_SUFFIXES, SUFFIXES, is_image, unread
 
 # Files that operating systems leave in image folders.
@@ -48,9 +49,9 @@ class Listing:
         """Where the images are: a folder, or an address."""
         return self.root
 
-    def source(self, path: str) -> Source:
-        """Return the image at one of the paths."""
-        return self.root / path
+    def items(self, paths: Sequence[str], labels: Sequence[str | None]) -> Sequence[Item]:
+        """Return the images at these paths, with their labels."""
+        return FolderItems(self.root, paths, labels)
 
     def images(self) -> Iterator[str]:
         """Yield the relative posix path of every file that looks like an image."""
@@ -184,8 +185,11 @@ class TreeListing(Listing):
     def location(self) -> Path | str:
         return self._folder.location
 
-    def source(self, path: str) -> Source:
-        return self._folder.source(path)
+    def items(self, paths: Sequence[str], labels: Sequence[str | None]) -> Sequence[Item]:
+        return [
+            Item(path, label, self._folder.source(path))
+            for path, label in zip(paths, labels, strict=True)
+        ]
 
     def notes(self, paths: Sequence[str]) -> list[str]:
         return [*super().notes(paths), *self._folder.tree.notes]

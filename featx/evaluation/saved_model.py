@@ -53,7 +53,7 @@ class Evaluation:
     cautions : tuple of str
         What to know before the figures are believed.
     mistakes : tuple of (int, bytes)
-        Positions of the surest wrong answers, and small JPEGs of these images.
+        Positions of the most confident errors, and small JPEGs of these images.
     """
 
     model: str
@@ -132,7 +132,7 @@ class Evaluation:
         Parameters
         ----------
         images : bool
-            Whether the page shows small copies of the surest wrong answers.
+            Whether the page shows small copies of the most confident errors.
 
         Raises
         ------
@@ -276,7 +276,7 @@ def evaluate(
         str(backbone), type(head).__name__, "head", 0, tuple(features.ids), y_true, y_pred, proba
     )
     # A stream gives its images once, and they are gone.
-    wrong = [] if given.known_length is None else mistakes.surest(answers)
+    wrong = [] if given.known_length is None else mistakes.most_confident(answers)
     position = {id: n for n, id in enumerate(given.ids)} if wrong else {}
     items = {n: given[position[answers.ids[n]]] for n in wrong}
     small = mistakes.images(list(items.values()), range(len(items)))

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from featx.datasets.items import as_pixels
+from featx.datasets.items import FolderItems, as_pixels
 from featx.errors import DatasetError, InputRangeError
 
 PIXELS = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
@@ -51,3 +52,14 @@ def test_values_outside_0_to_255(values: list[float]) -> None:
 
 def test_a_black_image_of_floats_is_no_mistake() -> None:
     assert not as_pixels(np.zeros((2, 2, 3)), ndim=3).any()
+
+
+def test_images_of_a_folder_are_made_when_they_are_asked_for() -> None:
+    items = FolderItems(Path("/photos"), ["a/1.jpg", "b/2.jpg", "b/3.jpg"], ["a", "b", "b"])
+    assert [(item.id, item.label) for item in items] == [
+        ("a/1.jpg", "a"), ("b/2.jpg", "b"), ("b/3.jpg", "b"),
+    ]  # fmt: skip
+    assert items[-1].source == Path("/photos/b/3.jpg")
+    assert [item.id for item in items[1:]] == ["b/2.jpg", "b/3.jpg"]
+    with pytest.raises(IndexError):
+        items[3]

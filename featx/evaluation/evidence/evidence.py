@@ -81,8 +81,8 @@ class Evidence:
 
     Attributes
     ----------
-    surest, worst : tuple of int
-        Positions among the tested images: the most confident wrong answers of the verdict's
+    most_confident, worst : tuple of int
+        Positions among the tested images: the most confident wrong predictions of the verdict's
         method, and the images that most methods get wrong.
     images : mapping of int to bytes
         Position -> a small JPEG, of those two.
@@ -96,7 +96,7 @@ class Evidence:
     temperatures: tuple[Temperature, ...] = ()
     proofs: tuple[Proof, ...] = ()
     map: Map | None = None
-    surest: tuple[int, ...] = ()
+    most_confident: tuple[int, ...] = ()
     worst: tuple[int, ...] = ()
     images: Mapping[int, bytes] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -181,13 +181,13 @@ def gather(material: Material) -> Evidence:
 
 
 def _mistakes(one: Material) -> dict[str, Any]:
-    surest = mistakes.surest(one.subject.first)
-    worst = mistakes.worst(one.beside, one.classes, surest)
+    most_confident = mistakes.most_confident(one.subject.first)
+    worst = mistakes.worst(one.beside, one.classes, most_confident)
     items = one.tested.images.items
     return {
-        "surest": tuple(surest),
+        "most_confident": tuple(most_confident),
         "worst": tuple(worst),
-        "images": mistakes.images(items, [*surest, *worst]),
+        "images": mistakes.images(items, [*most_confident, *worst]),
     }
 
 

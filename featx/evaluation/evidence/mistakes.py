@@ -1,4 +1,4 @@
-"""Which wrong answers to look at: the surest ones, and the images that most methods get wrong."""
+"""Which mistakes to look at: the most confident, and the images that most methods get wrong."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SHOWN = 10
 SIDE = 200
 
 
-def surest(answers: Predictions) -> list[int]:
-    """Return the positions of the most confident wrong answers of one method, the surest first."""
+def most_confident(answers: Predictions) -> list[int]:
+    """Return the positions of the errors of one method, the most confident first."""
     wrong = np.flatnonzero(answers.y_true != answers.y_pred)
     if answers.proba is not None:
         wrong = wrong[np.argsort(-answers.proba[wrong].max(axis=1), kind="stable")]

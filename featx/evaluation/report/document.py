@@ -261,7 +261,7 @@ def _evidence(found: Evidence) -> dict[str, Any]:
             "side": image_map.SIDE,
             "columns": shown.columns,
         },
-        "surest": found.surest,
+        "most_confident": found.most_confident,
         "worst": found.worst,
         "images": [{"position": n, "jpeg": jpeg} for n, jpeg in found.images.items()],
         "seconds": found.seconds,

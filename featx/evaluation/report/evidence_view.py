@@ -149,11 +149,11 @@ def _map(doc: Data, found: Data | None, answers: Data) -> dict[str, Any] | None:
 def _galleries(doc: Data, found: Data, answers: Data) -> list[dict[str, Any]]:
     drawn = {one["position"]: image(one["jpeg"]) for one in found["images"]}
     if not drawn:
-        return []  # saved without images: the list of the wrong answers has their names
+        return []  # saved without images: the list of the wrong predictions has their names
     name = formatting.label(answers["method"])
     kinds = (
-        (f"The surest wrong answers of the {name}", "A wrong label is often among them.",
-         found["surest"]),
+        (f"The most confident errors of the {name}", "A wrong label is often among them.",
+         found["most_confident"]),
         ("What most methods get wrong", "By how many of the methods get it wrong, then by how "
          "low they put the true class.", found["worst"]),
     )  # fmt: skip

@@ -115,7 +115,7 @@ class Plots:
         return ax
 
     def map(self, *, ax: Axes | None = None) -> Axes:
-        """Draw the tested images by their embeddings, coloured by label, wrong answers ringed.
+        """Draw the tested images by their embeddings, coloured by label, wrong predictions ringed.
 
         Raises
         ------
@@ -137,7 +137,12 @@ class Plots:
             of = true == number_
             ax.scatter(x[of], y[of], s=14, label=_text(name))
         ax.scatter(
-            x[wrong], y[wrong], s=44, facecolors="none", edgecolors="black", label="wrong answer"
+            x[wrong],
+            y[wrong],
+            s=44,
+            facecolors="none",
+            edgecolors="black",
+            label="wrong prediction",
         )
         ax.set(xticks=[], yticks=[], title=f"{found['how']} of {found['backbone']}'s embeddings")
         ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))

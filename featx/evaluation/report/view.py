@@ -255,7 +255,7 @@ def _curves(histories: Sequence[Data]) -> list[dict[str, Any]]:
 
 
 def _mistakes(document: Data, subject: Data, rival: Data | None) -> dict[str, Any]:
-    """Return the wrong answers of the verdict's method, the most confident first."""
+    """Return the wrong predictions of the verdict's method, the most confident first."""
     classes, tested = document["images"]["classes"], document["tested"]
     answers = evidence_view.answers(document, subject)
     given, sure = answers["y_pred"], answers["p_pred"]

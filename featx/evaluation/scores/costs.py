@@ -21,9 +21,10 @@ class Cost:
     extraction_seconds : float or None
         One extraction of all images; None for the baseline and where unknown.
     total : float or None
-        Seconds to the first answer; None where those of the extraction are unknown.
+        Seconds to the first prediction; None where those of the extraction are unknown.
     ratio, ratio_each : float or None
-        The baseline's seconds divided by these, for the first answer and for each training after.
+        The baseline's seconds divided by these: to the first prediction, and of each training
+        after it.
     break_even_trainings : int or None
         From which training on the head is cheaper; None: never, or unknown.
     break_even_epochs : float or None

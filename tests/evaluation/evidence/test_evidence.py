@@ -43,7 +43,7 @@ def test_mistakes_by_confidence_and_by_how_many_methods() -> None:
     truth = list("aaabbb")
     first = said("one", truth, list("abbbba"), [0.9, 0.7, 0.95, 0.6, 0.8, 0.6])
     second = said("two", truth, list("bbabaa"), [0.9, 0.9, 0.8, 0.6, 0.6, 0.9])
-    assert mistakes.surest(first) == [2, 1, 5]
+    assert mistakes.most_confident(first) == [2, 1, 5]
     # 1 and 5 are wrong twice, and 1 has the lower mean probability of the true class.
     assert mistakes.worst([first, second], ["a", "b"]) == [1, 5, 2, 0, 4]
     assert mistakes.worst([first, second], ["a", "b"], besides=[1, 2]) == [5, 0, 4]
@@ -122,7 +122,7 @@ def test_with_a_test_set_the_training_rows_give_curve_and_temperature(
     assert found.learning[0].points[-1].accuracy == report.summaries[0].accuracy
     assert found.map is not None
     assert list(found.map.positions) == list(range(18))
-    assert set(found.images) == {*found.surest, *found.worst}
+    assert set(found.images) == {*found.most_confident, *found.worst}
 
 
 def _same(

@@ -224,7 +224,7 @@ def behind(answers: Predictions, classes: list[str]) -> Evidence:
             Proof("net", answers.method, parity, "", n),
         ),
         map=Map("net", "PCA", np.arange(n), rng.random((n, 2)), np.ones((n, 3)), jpeg, 9, 0.1),
-        surest=tuple(wrong[:2]),
+        most_confident=tuple(wrong[:2]),
         worst=tuple(wrong[2:]),
         images={position: jpeg for position in wrong[:3]},
         seconds={"map": 0.1},
