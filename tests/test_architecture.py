@@ -23,7 +23,7 @@ BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 # A package imports only from lower floors; packages of one floor know nothing of each other.
 # `evaluation` is judged by its own parts as well.
 FLOORS: tuple[set[str], ...] = (
-    {"errors", "forking", "formatting", "versions"},
+    {"errors", "forking", "formatting", "machine", "versions"},
     {"backend", "images", "labels", "storage"},
     {"dense", "features"},
     {"backbones", "cache", "datasets"},
