@@ -60,7 +60,7 @@ class Report(Outcome):
                 "ece": one["ece"],
                 "to_baseline": (one["versus_baseline"] or {}).get("difference"),
                 "p_value": (one["versus_baseline"] or {}).get("p_value"),
-                "first_answer_seconds": one["cost"]["total"],
+                "first_prediction_seconds": one["cost"]["total"],
                 "each_more_seconds": one["cost"]["each"],
             }
             for one in wording.methods(self.to_dict())
