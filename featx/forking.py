@@ -64,7 +64,7 @@ def refusal() -> str | None:
         "whose threads a forked process does not have: it would wait for them for ever. Start "
         "processes by 'spawn' (multiprocessing.get_context('spawn'), joblib's backend 'loky', a "
         "server without preloading), or fork before the parent computes anything; "
-        "runtime='openvino' computes in forked processes networks that the same cache holds"
+        "runtime='openvino' computes in forked processes networks that this machine has kept"
     )
 
 

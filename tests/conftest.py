@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,26 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_networks_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the user's folder of networks out of what fixtures of modules compute."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEATX_NETWORKS", str(tmp_path_factory.mktemp("featx-networks") / "shared"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_networks(
+    no_networks_of_the_user: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """Give each test a folder of its own for converted networks."""
+    networks = tmp_path_factory.mktemp("featx-networks") / "networks"
+    monkeypatch.setenv("FEATX_NETWORKS", str(networks))
+    return networks
 
 
 @pytest.fixture(autouse=True)

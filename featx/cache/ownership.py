@@ -72,19 +72,35 @@ def _once(root: Path, note: str) -> None:
         logger.warning("%s", note)
 
 
+def doubt(status: os.stat_result, *others: int) -> str | None:
+    """Return what makes a file or folder not the user's or root's alone, or None.
+
+    Parameters
+    ----------
+    status : os.stat_result
+        Of a link itself, or of what is no link.
+    *others : int
+        Users who are trusted besides.
+    """
+    if not hasattr(os, "getuid"):  # Windows has no owners that `stat` tells
+        return None
+    if status.st_uid not in (os.getuid(), 0, *others):
+        return f"belongs to another user (uid {status.st_uid})"
+    if status.st_mode & stat.S_IWOTH and not stat.S_ISLNK(status.st_mode):
+        return "is writable for everybody"
+    return None
+
+
 def _doubts(root: Path, marker: str) -> Iterator[tuple[str, str]]:
     """Yield each part of a cache that others own or may write to, and which of the two."""
-    if not hasattr(os, "getuid"):  # Windows has no owners that `stat` tells
-        return
-    trusted = {os.getuid(), 0}
-    if os.getuid() == 0:
+    others = []
+    if hasattr(os, "getuid") and os.getuid() == 0:
         # In a container, the user of a checkout that is mounted into it is often root.
-        trusted.add(os.stat(Path.cwd()).st_uid)
+        others.append(os.stat(Path.cwd()).st_uid)
     for path, status in _parts(root, marker):
-        if status.st_uid not in trusted:
-            yield path, f"belongs to another user (uid {status.st_uid})"
-        elif status.st_mode & stat.S_IWOTH and not stat.S_ISLNK(status.st_mode):
-            yield path, "is writable for everybody"
+        why = doubt(status, *others)
+        if why is not None:
+            yield path, why
 
 
 # How deep embeddings are below a cache's folder: k-*/shards/*.h5.

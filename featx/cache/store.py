@@ -51,7 +51,7 @@ class Store:
     root : Path
         Where this machine has what is its own: the cache itself where that is a folder.
     folder : Path
-        What is there of this key: claims and converted networks.
+        What is there of this key: claims.
     damaged, ignored : dict, set
         Name and reason of the shards found damaged so far; those that could not be moved away.
     """

@@ -302,7 +302,7 @@ def _print_estimate(cost: Estimate, as_json: bool) -> None:
             f"about {seconds(cost.seconds)}: {seconds(cost.start_seconds)} to start the network, "
             f"then {pace(cost.images_per_second)} images/s"
         )
-    network = f" ({file_size(cost.network_bytes)} for the network)" if cost.network_bytes else ""
+    network = f", {file_size(cost.network_bytes)} for the network" if cost.network_bytes else ""
     free = f", {file_size(cost.bytes_free)} free" if cost.bytes_free is not None else ""
     if as_json:
         print_json(dataclasses.asdict(cost))
@@ -312,7 +312,7 @@ def _print_estimate(cost: Estimate, as_json: bool) -> None:
             "cached": f"{about}{cost.cached:,}",
             "to compute": f"{about}{cost.images - cost.cached:,}",
             "time": time,
-            "disk": f"{file_size(cost.bytes_to_cache)}{network} in {cost.cache}{free}",
+            "disk": f"{file_size(cost.bytes_to_cache)} in {cost.cache}{free}{network}",
             "memory": f"{file_size(cost.features_bytes)} for the features",
             "runtime": f"{cost.runtime} on {cost.device}" if cost.runtime else "not needed",
         }

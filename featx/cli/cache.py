@@ -21,6 +21,7 @@ from featx.formatting import file_size
 if TYPE_CHECKING:
     from featx.cache.store import Store
     from featx.maintenance.inventory import CachedKey
+    from featx.runtimes.networks import Kept
     from featx.storage.interface import Storage
 
 app = typer.Typer(help="Inspect and maintain the cache.", no_args_is_help=True)
@@ -52,12 +53,19 @@ def _usable(stock: Iterable[CachedKey]) -> Iterable[tuple[CachedKey, Store]]:
 
 @app.command("ls", epilog=epilog("cache ls"))
 def ls(as_json: AsJson = False, cache: Cache = None) -> None:
-    """List what is cached and what computed it: one line per network and options."""
+    """List what is cached and what computed it, and the networks that this machine keeps.
+
+    One line per network and options.
+    """
     from featx.maintenance.inventory import environment_of, options_of
+    from featx.runtimes import networks
 
     place, stock = _contents(cache, as_json)
+    kept = list(networks.list_kept())
     if as_json:
-        print_json({"cache": _where(place), "keys": [_facts(entry) for entry in stock]})
+        found = {"folder": networks.existing_root(), "kept": [_kept_facts(one) for one in kept]}
+        keys = [_facts(entry) for entry in stock]
+        print_json({"cache": _where(place), "keys": keys, "networks": found})
         return
     listing = make_table("key", "network", "options")
     for name in ("embeddings", "MB", "used"):
@@ -81,6 +89,33 @@ def ls(as_json: AsJson = False, cache: Cache = None) -> None:
         for line in lines:
             print_line(line)
         print_line(f"In {_where(place)}: {file_size(sum(entry.bytes for entry in stock))}")
+    if kept:
+        listing = make_table("kept network", "options")
+        for name in ("MB", "used"):
+            listing.add_column(name, justify="right")
+        for one in kept:
+            listing.add_row(
+                str(one.network.get("backbone", "unknown")),
+                options_of(one.network),
+                f"{one.bytes / 1e6:,.1f}",
+                _day(one.last_used),
+            )
+        print_table(listing)
+        size = file_size(sum(one.bytes for one in kept))
+        print_line(f"In {kept[0].path.parent}, for all caches of this machine: {size}")
+
+
+def _kept_facts(one: Kept) -> dict[str, Any]:
+    from featx.maintenance.inventory import options_of
+
+    return {
+        "file": one.path.name,
+        "network": one.network.get("backbone"),
+        "options": options_of(one.network),
+        "versions": one.versions,
+        "bytes": one.bytes,
+        "used": _day(one.last_used),
+    }
 
 
 def _facts(entry: CachedKey) -> dict[str, Any]:
@@ -267,38 +302,51 @@ def gc(
 ) -> None:
     """Remove temporary files of killed processes, damaged shards, and networks long unused.
 
-    Lists first what would be removed, and asks.
+    Of the cache, and of the networks that this machine keeps for all caches. Lists first what would
+    be removed, and asks.
     """
     from featx.cache.location import chosen, existing_cache
     from featx.maintenance import gc
+    from featx.runtimes import networks
 
-    place = existing_cache(cache)
+    place, kept = existing_cache(cache), networks.existing_root()
     pieces = gc.find(place, unused_days) if place is not None else []
+    others = gc.find_networks(unused_days)
+    both = [*pieces, *others]
+
+    def remove() -> tuple[int, list[str]]:
+        done = [
+            gc.remove(where, what) for where, what in ((place, pieces), (kept, others)) if where
+        ]
+        return sum(freed for freed, _ in done), [one for _, refused in done for one in refused]
+
     if as_json:
-        freed, refused = gc.remove(place, pieces) if place is not None and yes else (0, [])
-        listed = [{"path": one.path, "what": one.what, "bytes": one.bytes} for one in pieces]
+        freed, refused = remove() if yes else (0, [])
+        listed = [{"path": one.path, "what": one.what, "bytes": one.bytes} for one in both]
         print_json({"cache": _where(place), "found": listed, "freed": freed, "refused": refused})
         raise typer.Exit(1 if refused else 0)
-    if place is None or not pieces:
+    if not both:
         print_line(f"Nothing to remove in {chosen(cache)}")
         return
     listing = make_table("what")
     listing.add_column("count", justify="right")
     listing.add_column("MB", justify="right")
-    for what in dict.fromkeys(piece.what for piece in pieces):
-        sizes = [piece.bytes for piece in pieces if piece.what == what]
+    for what in dict.fromkeys(piece.what for piece in both):
+        sizes = [piece.bytes for piece in both if piece.what == what]
         listing.add_row(what, f"{len(sizes):,}", f"{sum(sizes) / 1e6:,.1f}")
     print_table(listing)
     for piece in pieces:
-        path = piece.path
-        print_line(
-            f"  {path.relative_to(place.scratch) if path.is_absolute() else path.as_posix()}"
-        )
-    total = file_size(sum(piece.bytes for piece in pieces))
-    if not yes and not typer.confirm(f"Remove these from {_where(place)} ({total})?"):
+        path, root = piece.path, None if place is None else place.scratch
+        inside = root is not None and path.is_relative_to(root)
+        print_line(f"  {path.relative_to(root) if root and inside else path.as_posix()}")
+    for piece in others:
+        print_line(f"  {piece.path}")
+    where = " and ".join(str(one) for one in (pieces and _where(place), others and kept) if one)
+    total = file_size(sum(piece.bytes for piece in both))
+    if not yes and not typer.confirm(f"Remove these from {where} ({total})?"):
         print_line("Nothing was removed.")
         return
-    freed, refused = gc.remove(place, pieces)
+    freed, refused = remove()
     print_line(f"Freed {file_size(freed)}")
     for sentence in refused:
         print_message(sentence)

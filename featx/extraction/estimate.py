@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,7 +62,8 @@ class Estimate:
     bytes_to_cache : int
         What the cache would grow by.
     network_bytes : int
-        Those of them that are the converted network's, for the next start.
+        What the converted network would take besides, in the user's cache folder, for the next
+        start; 0 where it is kept.
     bytes_needed : int
         What the disk must have left for ``extract`` to begin: two blocks at the least.
     bytes_free : int or None
@@ -126,17 +124,14 @@ def estimate(
     if missing:
         if isinstance(store.storage, FolderStorage):
             free = folders.free_bytes(nearest_writable(store.folder / "shards"))
-        with _folder(store) as folder:
-            began = time.perf_counter()
-            engine = runtimes.start(backbone, batch_size, runtime, folder)
-            start = time.perf_counter() - began
-            if folder != store.folder:
-                runtimes.forget()  # it was started for a folder that is gone
-                network = sum(path.stat().st_size for path in folder.iterdir())
+        began = time.perf_counter()
+        engine = runtimes.start(backbone, batch_size, runtime, keep=False)
+        start = time.perf_counter() - began
+        network = runtimes.bytes_to_keep(engine)
         tried = uncached or list(dataset.items[:SAMPLE])
         speed, dim = _tried(tried, backbone, engine)
         name, device = engine.name, engine.environment().get("device")
-    grown = int(missing * dim * 4 * _OVERHEAD) + network
+    grown = int(missing * dim * 4 * _OVERHEAD)
     return Estimate(
         images=len(dataset),
         cached=len(dataset) - missing,
@@ -169,16 +164,6 @@ def _storage(cache: str | os.PathLike[str] | None) -> Storage:
     except OSError as error:
         raise atomic.refusal(error, root) from error
     return FolderStorage(root)
-
-
-@contextmanager
-def _folder(store: Store) -> Iterator[Path]:
-    """Give the folder of the converted network: that of the key, or one for the trial alone."""
-    if store.folder.is_dir():
-        yield store.folder
-        return
-    with tempfile.TemporaryDirectory(prefix="featx-") as folder:
-        yield Path(folder)
 
 
 def _lookup(dataset: Dataset, store: Store, backbone: Backbone) -> tuple[int, list[Item]]:

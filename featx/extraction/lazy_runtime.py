@@ -81,9 +81,7 @@ class LazyRuntime:
         if self._runtime is None:
             assert isinstance(self._asked, str)
             try:
-                self._runtime = runtimes.start(
-                    self._backbone, self._batch_size, self._asked, self._store.folder
-                )
+                self._runtime = runtimes.start(self._backbone, self._batch_size, self._asked)
             except Exception:
                 drop_if_empty(self._store.folder)
                 raise

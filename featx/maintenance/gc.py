@@ -25,12 +25,15 @@ from featx.maintenance.inventory import (
     last_used_of,
     size_of,
 )
+from featx.runtimes import networks
 from featx.storage import atomic, folders
 from featx.storage.interface import Stat, Storage
 from featx.storage.objects import ObjectStorage
 
 _TEMPORARY = re.compile(r"\.tmp-(?:([0-9a-f]{8})-)?(\d+)-[0-9a-f]+")
 _TRASH = ".trash-"
+# Where version 0.1 kept a converted network, in the folder of its key.
+_NETWORK_OF_0_1 = "openvino"
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Piece:
     Attributes
     ----------
     path : Path
-        Where it is; in an object store its name from the cache on.
+        Where it is; what is in an object store, by its name from the cache on.
     what : str
         What it is, in a few words.
     bytes : int
@@ -93,6 +96,7 @@ def find(
             continue
         for each in (folder, folder / "shards"):
             pieces += _remains(each, now)
+        pieces += _beside(folder)
         for path in _inside(folder / "quarantine"):
             pieces.append(Piece(path, "damaged shard in quarantine", size_of(path)))
         for path in _inside(folder / "claims"):
@@ -101,6 +105,50 @@ def find(
                 pieces.append(Piece(path, what, size_of(path), partial(_is_old, path, now)))
     pieces += _remains(root / "statindex", now)
     return pieces
+
+
+def find_networks(unused_days: float | None = None, now: float | None = None) -> list[Piece]:
+    """Return what may be removed of the networks that are kept on this machine.
+
+    Their folder is ``featx.runtimes.networks.folder``; one that is not marked, or that others may
+    have written, is not looked at.
+
+    Parameters
+    ----------
+    unused_days : float, optional
+        Also return the networks that no start has read for this many days.
+    now : float, optional
+        Seconds since 1970; by default now.
+    """
+    now = time.time() if now is None else now
+    root = networks.existing_root()
+    if root is None:
+        return []
+    pieces = list(_remains(root, now))
+    if unused_days is not None:
+        since = now - unused_days * DAY
+        for kept in networks.list_kept():
+            still = partial(_is_unused_network, kept.path, since)
+            if still():
+                what = f"network not used for {int((now - kept.last_used) / DAY)} days"
+                pieces.append(Piece(kept.path, what, kept.bytes, still))
+    return pieces
+
+
+def _is_unused_network(path: Path, since: float) -> bool:
+    with suppress(OSError):
+        status = path.lstat()
+        return modes.S_ISREG(status.st_mode) and status.st_mtime < since
+    return False
+
+
+def _beside(folder: Path) -> Iterator[Piece]:
+    """Yield the network that version 0.1 kept beside the embeddings; nothing reads it any more."""
+    path = folder / _NETWORK_OF_0_1
+    with suppress(OSError):
+        status = path.lstat()
+        if modes.S_ISREG(status.st_mode):
+            yield Piece(path, "network of version 0.1", status.st_size)
 
 
 def _in_store(storage: ObjectStorage, unused_days: float | None, now: float) -> Iterator[Piece]:
@@ -124,6 +172,9 @@ def _in_store(storage: ObjectStorage, unused_days: float | None, now: float) -> 
                 yield Piece(Path(key), f"key not used for {days} days", size, still, names)
                 continue
         yield from _settled(storage, key, entries)
+    for folder in _inside(storage.scratch):
+        if folder.name.startswith("k-") and not folder.is_symlink():
+            yield from _beside(folder)
     for name, stat in storage.walk(""):
         if "/.tmp-" in f"/{name}" and now - stat.modified / 1e9 > DAY:
             what = "temporary object of a process that ended"
@@ -148,7 +199,7 @@ def _folder(cache: Storage | Path) -> Path:
 
 
 def remove(cache: Storage | Path, pieces: Iterable[Piece]) -> tuple[int, list[str]]:
-    """Remove pieces of a cache that may still be removed.
+    """Remove pieces of a cache, or of the folder of kept networks, that may still be removed.
 
     Returns
     -------
@@ -161,7 +212,7 @@ def remove(cache: Storage | Path, pieces: Iterable[Piece]) -> tuple[int, list[st
     root = _folder(cache)
     for piece in pieces:
         try:
-            if isinstance(cache, ObjectStorage):
+            if isinstance(cache, ObjectStorage) and piece.objects:
                 freed += _remove_objects(cache, piece)
                 continue
             folders.refuse_links_between(root, piece.path)

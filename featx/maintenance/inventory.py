@@ -37,7 +37,7 @@ class CachedKey:
     store : Store or None
         Its embeddings; None where they cannot be used, for the reason in `problem`.
     bytes : int
-        Size of its files, quarantine and converted networks included.
+        Size of its files, quarantine included.
     last_used : float
         Seconds since 1970; 0 where it is unknown.
     """

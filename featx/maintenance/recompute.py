@@ -151,7 +151,7 @@ def recompute(
             chosen.append((digest, pixels))
     distances: list[tuple[Digest, float]] = []
     if chosen:
-        runtime = start(backbone, folder=store.folder)
+        runtime = start(backbone)
         for begin in range(0, len(chosen), runtime.batch_size):
             distances += _distances(store, runtime, chosen[begin : begin + runtime.batch_size])
     tolerance = probe.TOLERANCE[backbone.precision]

@@ -17,6 +17,7 @@ from featx.backend import hush_tensorflow
 from featx.errors import RuntimeUnavailableError
 from featx.runtimes import openvino_runtime
 from featx.runtimes.keras_runtime import KerasRuntime
+from featx.runtimes.networks import network_of
 from featx.runtimes.openvino_runtime import OpenVINORuntime
 from featx.runtimes.runtime import Runtime
 
@@ -51,7 +52,7 @@ def start(
     backbone: Backbone,
     batch_size: int | None = None,
     runtime: str = "auto",
-    folder: Path | None = None,
+    keep: bool = True,
 ) -> Runtime:
     """Return a runtime for the backbone, ready to run; one of the last two again if it is the same.
 
@@ -62,9 +63,9 @@ def start(
         Images at a time; what suits the runtime and the device unless given.
     runtime : {"auto", "keras", "openvino"}, default="auto"
         "auto" follows the rule that ``explain`` states.
-    folder : Path, optional
-        Where the runtime may store what makes its next start faster. Its name is the key of the
-        backbone's cache, and so stands for its weights.
+    keep : bool, default=True
+        Whether a network that had to be converted is kept on this machine for the next start. One
+        that is kept is read either way.
 
     Raises
     ------
@@ -73,22 +74,18 @@ def start(
     """
     check_runtime(runtime)
     with _starting:
-        rest = backbone, batch_size, runtime, keras_backend()
-        # The folder's name stands for the weights too, in whichever cache it is. A network that was
-        # read from one cache, which may be somebody else's, computes for that cache alone.
-        places = () if folder is None else (folder.name, folder)
-        found = next((one for place in places if (one := _in_use.get((place, *rest)))), None)
+        # The weights' digest is in it: a file, or a model of the user's, may have changed.
+        network = json.dumps(network_of(backbone), sort_keys=True)
+        asked = network, batch_size, runtime, keras_backend()
+        found = _in_use.get(asked)
         if found is None:
             _forget_but(_KEPT - 1)  # before another takes memory
-            found = _started(backbone, batch_size, runtime, folder)
-        if folder is not None:
-            read = isinstance(found, OpenVINORuntime) and not found.converted_here
-            asked = (folder if read else folder.name, *rest)
-            _last.pop(asked, None)
-            _last[asked] = _in_use[asked] = found
-            _forget_but(_KEPT)
-            if isinstance(found, OpenVINORuntime):
-                found.keep_in(folder)
+            found = _started(backbone, batch_size, runtime)
+        _last.pop(asked, None)
+        _last[asked] = _in_use[asked] = found
+        _forget_but(_KEPT)
+        if keep and isinstance(found, OpenVINORuntime):
+            found.keep()
         return found
 
 
@@ -102,9 +99,12 @@ def forget() -> None:
     _last.clear()
 
 
-def _started(
-    backbone: Backbone, batch_size: int | None, runtime: str, folder: Path | None
-) -> Runtime:
+def bytes_to_keep(runtime: Runtime) -> int:
+    """Return what the runtime's converted network would take of the disk; 0 if it is kept."""
+    return runtime.bytes_to_keep if isinstance(runtime, OpenVINORuntime) else 0
+
+
+def _started(backbone: Backbone, batch_size: int | None, runtime: str) -> Runtime:
     backend = keras_backend()
     if backend in _BACKENDS and find_spec(backend) is None:
         raise RuntimeUnavailableError(
@@ -113,13 +113,13 @@ def _started(
             f"installed: pip install {backend}, or choose another backend."
         )
     if runtime == "openvino":
-        return OpenVINORuntime(backbone, batch_size, folder)
+        return OpenVINORuntime(backbone, batch_size)
     if runtime == "auto":
         name, reason = explain(backbone)
         logger.debug("runtime %s: %s", name, reason)
         if name == "openvino":
             try:
-                return OpenVINORuntime(backbone, batch_size, folder)
+                return OpenVINORuntime(backbone, batch_size)
             except RuntimeUnavailableError as error:
                 if backbone.precision == "int8":
                     raise

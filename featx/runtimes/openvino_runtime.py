@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,15 @@ from featx import forking
 from featx.backbones.backbone import Backbone
 from featx.backend import load_keras
 from featx.errors import CacheCorruptError, RuntimeUnavailableError
+from featx.runtimes import networks
 from featx.runtimes.quantization import quantized
 from featx.runtimes.runtime import Runtime, out_of_memory
 from featx.storage.checksummed import pack, unpack
-from featx.storage.local import FolderStorage
 from featx.versions import installed
 
 logger = logging.getLogger(__name__)
 
 BATCH = 16
-KEPT_AS = "openvino"
 
 # How far OpenVINO's float32 may be from Keras's own, relative; 1e-6 measured on photos.
 TOLERANCE = 1e-4
@@ -39,9 +38,9 @@ _CAPABILITIES = {"bfloat16": "BF16", "int8": "INT8"}
 class OpenVINORuntime(Runtime):
     """The backbone in OpenVINO on this machine's CPU.
 
-    Keras builds the network once; its converted form is stored, so that the next start needs
-    neither Keras nor TensorFlow. In a process made by fork the converted network is compiled anew:
-    what the parent compiled has its threads, and stays untouched.
+    Keras builds the network once; its converted form is kept on this machine (``networks``), so
+    that the next start needs neither Keras nor TensorFlow. In a process made by fork the converted
+    network is compiled anew: what the parent compiled has its threads, and stays untouched.
 
     Parameters
     ----------
@@ -49,8 +48,6 @@ class OpenVINORuntime(Runtime):
         Its precision is "float32" or, where the processor computes in it, "bfloat16" or "int8".
     batch_size : int, optional
         16 unless given.
-    folder : Path, optional
-        Where the converted network is stored, for this backbone alone; nowhere unless given.
 
     Raises
     ------
@@ -60,9 +57,7 @@ class OpenVINORuntime(Runtime):
 
     name = "openvino"
 
-    def __init__(
-        self, backbone: Backbone, batch_size: int | None = None, folder: Path | None = None
-    ) -> None:
+    def __init__(self, backbone: Backbone, batch_size: int | None = None) -> None:
         # Of its own: its end ends the threads of what was compiled for checks. A process made by
         # fork would otherwise inherit them idle, without their threads, and crash at its own end.
         core = load().Core()
@@ -71,8 +66,8 @@ class OpenVINORuntime(Runtime):
             raise RuntimeUnavailableError(f"runtime='openvino': {reason}. Use runtime='keras'.")
         self.batch_size = batch_size or BATCH
         self._precision = backbone.precision
-        self._side = backbone.side
-        self._model, self._quantizer, self._content = _network(backbone, core, folder)
+        self._network = _network(backbone, core)
+        self._model, self._quantizer = self._network.model, self._network.quantizer
         self._model.reshape([self.batch_size, backbone.side, backbone.side, 3])
         self._compiling = forking.lock()
         del core
@@ -93,15 +88,20 @@ class OpenVINORuntime(Runtime):
         finally:
             requests.put(request)
 
-    @property
-    def converted_here(self) -> bool:
-        """Whether this process converted the network, and did not read it from a folder."""
-        return self._content is None
+    def keep(self) -> None:
+        """Keep the converted network on this machine, unless it is kept or cannot be."""
+        networks.keep(networks.name_of(self._network.about), self._packed)
 
-    def keep_in(self, folder: Path) -> None:
-        """Store the converted network in a folder, unless one is there."""
-        if not FolderStorage(folder.parent).exists(_name(folder)):
-            _store(folder, self._model, self._side, self._quantizer)
+    @property
+    def bytes_to_keep(self) -> int:
+        """What ``keep`` would write: 0 for a network that was read, or where none are kept."""
+        if self._network.content is not None or networks.folder() is None:
+            return 0
+        return len(self._packed())
+
+    def _packed(self) -> bytes:
+        made = {"made": self._network.about, "nncf": self._quantizer}
+        return pack(_serialized(self._model), made)
 
     def _here(self) -> _Compiled:
         """Return what this process compiled, which it does now where its parent did it."""
@@ -188,49 +188,62 @@ def refusal(backbone: Backbone) -> str | None:
     return None
 
 
-def _name(folder: Path) -> str:
-    """Return where the network is stored, from the cache folder: its key's folder may be a link."""
-    return f"{folder.name}/{KEPT_AS}"
+@dataclass(frozen=True, eq=False)
+class _Network:
+    """A converted network.
+
+    Attributes
+    ----------
+    model : openvino.Model
+    about : dict
+        What it is found by.
+    quantizer : str or None
+        The version of what quantised it.
+    content : object
+        What must live as long; None where it was converted now, and not read.
+    """
+
+    model: Any
+    about: dict[str, Any]
+    quantizer: str | None = None
+    content: Any = None
 
 
-def _network(backbone: Backbone, core: Any, folder: Path | None) -> tuple[Any, str | None, Any]:
-    """Return the network as an OpenVINO model, what quantised it, and what must live as long."""
-    metadata = _metadata(backbone.side)
-    path = None if folder is None else folder / KEPT_AS
-    storage = None if folder is None else FolderStorage(folder.parent)
-    name = "" if folder is None else _name(folder)
-    content = None if storage is None else storage.try_read(name)
-    if content is not None:
-        try:
-            arrays, stored = unpack(content, KEPT_AS)
-            if {name: stored.get(name) for name in metadata} == metadata:
-                # Shared, not copied: the arrays stay alive by whoever holds them.
-                weights = load().Tensor(arrays["weights"])
-                model = core.read_model(arrays["graph"].tobytes(), weights)
-                return model, stored.get("nncf"), (arrays, weights)
-        except (CacheCorruptError, KeyError, AttributeError, RuntimeError) as error:
-            logger.debug("%s is converted anew: %s", path, error)
+def _network(backbone: Backbone, core: Any) -> _Network:
+    """Return the backbone's network: the one that is kept, or converted now."""
+    network = networks.network_of(backbone)
+    if backbone.precision != "int8":
+        network["precision"] = "float32"  # OpenVINO itself lowers it while it compiles
+    about = networks.about(network)
+    found = _kept(about, core)
+    if found is not None:
+        return found
     model = _converted(backbone, core)
     quantizer = None
     if backbone.precision == "int8":
         with _IMPORTING, _without_telemetry():
             model = quantized(model, core, backbone.side, backbone.name)
         quantizer = installed(["nncf"])["nncf"]
-    if folder is not None:
-        _store(folder, model, backbone.side, quantizer)
-    return model, quantizer, None
+    return _Network(model, about, quantizer)
 
 
-def _metadata(side: int) -> dict[str, Any]:
-    return {"openvino": load().__version__, "side": side}
-
-
-def _store(folder: Path, model: Any, side: int, quantizer: str | None) -> None:
+def _kept(about: dict[str, Any], core: Any) -> _Network | None:
+    """Return the network that is kept under its name, or None if there is no whole one."""
+    name = networks.name_of(about)
+    content = networks.read(name)
+    if content is None:
+        return None
     try:
-        packed = pack(_serialized(model), {**_metadata(side), "nncf": quantizer})
-        FolderStorage(folder.parent).try_replace(_name(folder), packed)
-    except (OSError, RuntimeError) as error:  # it would only have saved time
-        logger.debug("the converted network is not stored: %s", error)
+        arrays, stored = unpack(content, name)
+        if stored["made"] == about:
+            # Shared, not copied: the arrays stay alive by whoever holds them.
+            weights = load().Tensor(arrays["weights"])
+            model = core.read_model(arrays["graph"].tobytes(), weights)
+            return _Network(model, about, stored["nncf"], (arrays, weights))
+    except (CacheCorruptError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        logger.debug("the kept network %s is converted anew: %s", name, error)
+    networks.discard(name)
+    return None
 
 
 def _converted(backbone: Backbone, core: Any) -> Any:

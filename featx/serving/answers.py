@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from featx import forking, runtimes
-from featx.backbones.backbone import Backbone, find_backbone
-from featx.cache.keys import key_folder, key_of
-from featx.cache.location import existing_cache
+from featx.backbones.backbone import find_backbone
 from featx.classifier.compatibility import check_same_network
 from featx.classifier.explanations import Explainer, inline
-from featx.errors import CacheError, HeadError
+from featx.errors import HeadError
 from featx.images import decoding
 
 
@@ -46,7 +43,7 @@ class Answers:
                 "CalibratedClassifierCV."
             )
         check_same_network(classifier.spec_, classifier.dim_, self._backbone)
-        self._runtime = runtimes.start(self._backbone, 1, folder=_cached_key_folder(self._backbone))
+        self._runtime = runtimes.start(self._backbone, 1)
         self._explainer = Explainer(classifier, k)
         # One image at a time: a decoded one may have 89 million pixels.
         self._lock = forking.lock()
@@ -106,13 +103,3 @@ class Answers:
 def _text(name: Any) -> str:
     """Return a class name as valid UTF-8: the name of a folder may be any bytes."""
     return str(name).encode("utf-8", "backslashreplace").decode()
-
-
-def _cached_key_folder(backbone: Backbone) -> Path | None:
-    """Return the cache folder of this backbone, where its converted network may be, or None."""
-    try:
-        cache = existing_cache()
-    except CacheError:  # the cache only makes the start faster
-        return None
-    folder = None if cache is None else key_folder(cache.scratch, key_of(backbone.spec())[0])
-    return folder if folder is not None and folder.is_dir() else None

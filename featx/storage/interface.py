@@ -52,7 +52,7 @@ class Storage(ABC):
     @property
     @abstractmethod
     def scratch(self) -> Path:
-        """A folder for what is this machine's: claims, converted networks, digests of its files.
+        """A folder for what is this machine's: claims and digests of its files.
 
         It may not exist.
         """

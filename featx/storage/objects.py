@@ -91,7 +91,7 @@ class ObjectStorage(Storage):
     address : str
         How messages call the place, such as ``s3://bucket/prefix``; nothing secret.
     scratch : Path
-        A folder of this machine for claims, converted networks and digests of files.
+        A folder of this machine for claims and digests of files.
     """
 
     readers = _READERS

@@ -35,6 +35,17 @@ def read(path: Path, plain_bytes: int = PLAIN_BYTES) -> bytearray:
         os.close(descriptor)
 
 
+def read_line(path: Path, limit: int) -> bytes:
+    """Return the first line of a regular file as ``read`` does, or its first `limit` bytes."""
+    descriptor, size = _opened(path, PLAIN_BYTES)
+    try:
+        content = bytearray(min(size, limit))
+        _fill(descriptor, memoryview(content), path)
+        return bytes(content).partition(b"\n")[0]
+    finally:
+        os.close(descriptor)
+
+
 def read_into(path: Path, parts: Sequence[memoryview]) -> None:
     """Fill `parts`, one after the other, with the bytes of a regular file as ``read`` does.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -20,7 +21,9 @@ from featx.cache.store import Store
 from featx.cli import app
 from featx.images.preparation import Preparation
 from featx.maintenance.inventory import key_folders
+from featx.runtimes import networks
 from featx.storage import atomic
+from featx.storage.checksummed import pack
 from tests.conftest import draw_folder
 
 TINY = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
@@ -234,6 +237,50 @@ def test_gc_of_a_network_long_unused(cache: Path) -> None:
     result = run("cache", "gc", "--unused-days", "30", "--yes")
     assert "key not used for" in result.stdout
     assert key_folders(cache) == []
+
+
+@pytest.fixture
+def kept(own_networks: Path) -> Path:
+    """Return the file of a network that this machine keeps."""
+    about = networks.about(networks.network_of(TINY))
+    networks.keep("a" * 64, lambda: pack({}, {"made": about}))
+    return own_networks / ("a" * 64)
+
+
+def test_ls_lists_the_networks_that_this_machine_keeps(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run("cache", "ls").stdout.splitlines()
+    assert lines[0].startswith("Nothing is cached in")
+    assert lines[1].split() == ["kept", "network", "options", "MB", "used"]
+    assert re.search(r"mobilenet_v2 +32 px  untrained +0\.0 +\d{4}-\d\d-\d\d$", lines[2])
+    assert "for all caches of this machine" in lines[3]
+    found = json.loads(run("cache", "ls", "--json").stdout)["networks"]
+    assert found["folder"] == str(kept.parent)
+    (one,) = found["kept"]
+    assert (one["file"], one["network"]) == (kept.name, "mobilenet_v2")
+    assert one["versions"]["keras"]
+
+
+def test_gc_of_networks_that_this_machine_keeps(kept: Path, cache: Path) -> None:
+    os.utime(kept, (10**9, 10**9))
+    assert run("cache", "gc", "--yes").stdout.startswith("Nothing to remove")
+    result = run("cache", "gc", "--unused-days", "30", answer="n\n")
+    assert f"Remove these from {kept.parent} (" in result.stdout
+    assert kept.exists()
+    found = json.loads(run("cache", "gc", "--unused-days", "30", "--json", "--yes").stdout)
+    assert [Path(one["path"]) for one in found["found"]] == [kept]
+    assert found["freed"] == found["found"][0]["bytes"]
+    assert not kept.exists()
+    assert key_folders(cache), "the cache itself was in use"
+
+
+def test_gc_of_networks_where_there_is_no_cache(kept: Path, own_cache: Path) -> None:
+    os.utime(kept, (10**9, 10**9))
+    assert "network not used for" in run("cache", "gc", "--unused-days", "30", "--yes").stdout
+    assert not kept.exists()
+    assert not own_cache.exists()
 
 
 def test_compact(cache: Path, image_folder: Path) -> None:

@@ -11,7 +11,9 @@ import pytest
 from featx.cache.location import DAY, find_root
 from featx.maintenance import gc
 from featx.maintenance.inventory import key_folders
+from featx.runtimes import networks
 from featx.storage import atomic
+from featx.storage.checksummed import seal
 from tests.promises import stub
 
 
@@ -218,3 +220,67 @@ def test_a_key_of_a_later_format_is_left_alone(root: Path) -> None:
     os.utime(key / "key.json", (10**9, 10**9))
     assert gc.remove(root, pieces) == (0, [])
     assert sorted(key_folders(root)) == sorted([key, later])
+
+
+def test_the_network_that_version_0_1_kept_beside_the_embeddings(root: Path) -> None:
+    (key,) = key_folders(root)
+    (key / "openvino").write_bytes(b"a network")
+    assert len(stub.extract(stub.pixels(4, seed=1), root)) == 4
+    found = gc.find(root)
+    assert [(piece.path, piece.what) for piece in found] == [
+        (key / "openvino", "network of version 0.1")
+    ]
+    assert gc.remove(root, found) == (9, [])
+    assert gc.find(root) == []
+    (key / "openvino").symlink_to(root)
+    assert gc.find(root) == [], "it is not what featx made"
+
+
+@pytest.fixture
+def kept(own_networks: Path) -> Path:
+    """Return the file of a network that is kept."""
+    networks.keep("a" * 64, lambda: seal(b'{"about": {}}\n'))
+    return own_networks / ("a" * 64)
+
+
+def test_networks_long_unused_go_only_when_asked(kept: Path) -> None:
+    now = time.time() + 40 * DAY
+    assert gc.find_networks(now=now) == []
+    assert gc.find_networks(41, now) == []
+    (piece,) = gc.find_networks(30, now)
+    assert (piece.path, piece.what) == (kept, "network not used for 40 days")
+    assert gc.remove(kept.parent, [piece]) == (piece.bytes, [])
+    assert os.listdir(kept.parent) == [networks.MARKER]
+
+
+def test_a_network_that_was_used_since_stays(kept: Path) -> None:
+    os.utime(kept, (1, 1))
+    (piece,) = gc.find_networks(1)
+    assert networks.read(kept.name) is not None
+    assert gc.remove(kept.parent, [piece]) == (0, [])
+    assert kept.exists()
+
+
+def test_temporary_files_among_networks(kept: Path) -> None:
+    name = f".tmp-{atomic.this_host()}-{dead_pid()}-{0:016x}"
+    (kept.parent / name).write_bytes(b"1234")
+    found = gc.find_networks()
+    assert names(found) == [name]
+    assert gc.remove(kept.parent, found) == (4, [])
+
+
+def test_nothing_else_among_networks_is_removed(kept: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_bytes(b"precious")
+    (kept.parent / "thesis.txt").write_text("dear to somebody")
+    (kept.parent / ("b" * 64)).symlink_to(tmp_path / "precious")
+    (kept.parent / ("c" * 64)).mkdir()
+    for path in kept.parent.iterdir():
+        os.utime(path, (1, 1), follow_symlinks=False)
+    found = gc.find_networks(0)
+    assert [piece.path for piece in found] == [kept]
+    kept.unlink()
+    kept.symlink_to(tmp_path / "precious")
+    assert gc.remove(kept.parent, found) == (0, [])
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+    (kept.parent / networks.MARKER).unlink()
+    assert gc.find_networks(0) == [], "without its mark the folder is not looked at"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -42,6 +43,8 @@ def frozen(
     before = [weights.tobytes() for weights in model.get_weights()]
     # The network that computes is the one that is looked at.
     monkeypatch.setattr(featx.Backbone, "build", lambda self: model)
+    runtimes.forget()
+    gc.collect()
     runtime = runtimes.start(backbone, None, "auto")
 
     def rows(pixels: np.ndarray, name: str) -> np.ndarray:

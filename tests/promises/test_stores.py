@@ -275,6 +275,19 @@ def test_t43_the_doctor_tells_a_service_that_ignores_the_condition(tmp_path: Pat
     assert set(states(Faults(failed=1.0)).values()) & {"poor"}
 
 
+def test_a_network_of_version_0_1_on_this_machine_is_removed(
+    bucket: MemoryStore, tmp_path: Path
+) -> None:
+    storage = storage_of(bucket, tmp_path, Faults())
+    path = tmp_path / f"k-{'0' * 32}" / "openvino"
+    path.parent.mkdir()
+    path.write_bytes(b"a network")
+    found = gc.find(storage)
+    assert [piece.path for piece in found] == [path]
+    assert gc.remove(storage, found) == (9, [])
+    assert not path.exists()
+
+
 def test_t43_keys_of_a_store_are_listed_and_removed(bucket: MemoryStore, tmp_path: Path) -> None:
     storage = storage_of(bucket, tmp_path, Faults())
     Store(storage, SPEC).publish(block(0))

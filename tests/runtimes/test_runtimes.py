@@ -34,8 +34,7 @@ from featx.runtimes import (
     start,
     versions,
 )
-from featx.runtimes.openvino_runtime import KEPT_AS, OpenVINORuntime
-from featx.storage.checksummed import pack, unpack
+from featx.runtimes.openvino_runtime import OpenVINORuntime
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Backbone("mobilenet_v2", weights=None, image_size=32)
@@ -125,7 +124,7 @@ def processor_flags() -> str:
     return path.read_text() if path.is_file() else ""
 
 
-def int8(backbone: Backbone, count: int, folder: Path | None = None) -> Runtime:
+def int8(backbone: Backbone, count: int) -> OpenVINORuntime:
     """Return the runtime, where it can be had."""
     pytest.importorskip("openvino")
     if find_spec("nncf") is None:
@@ -134,16 +133,17 @@ def int8(backbone: Backbone, count: int, folder: Path | None = None) -> Runtime:
         pytest.skip("this processor adds 8-bit products in 16 bits, which saturate")
     if openvino_runtime.refusal(backbone):
         pytest.skip(str(openvino_runtime.refusal(backbone)))
-    return OpenVINORuntime(backbone, count, folder)
+    return OpenVINORuntime(backbone, count)
 
 
 @pytest.mark.weights
 def test_int8_is_as_near_to_float32_as_bfloat16(
-    datasets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    datasets: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     backbone = Backbone("mobilenet_v2", precision="int8")
     images = photos(datasets / "flowers/test", backbone.side, 8)
-    first = int8(backbone, 8, tmp_path)
+    first = int8(backbone, 8)
+    first.keep()
     assert capsys.readouterr().out == "", "the library prints nothing"
     rows = first.run(images)
     distance = apart(rows, by_keras(Backbone("mobilenet_v2"), images))
@@ -151,7 +151,7 @@ def test_int8_is_as_near_to_float32_as_bfloat16(
     assert first.environment()["nncf"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "nncf", None)
-        again = OpenVINORuntime(backbone, 8, tmp_path)  # kept: nothing is measured a second time
+        again = OpenVINORuntime(backbone, 8)  # kept: nothing is measured a second time
     assert np.array_equal(again.run(images), rows)
     assert again.environment() == first.environment()
 
@@ -204,98 +204,23 @@ def test_the_environment_names_what_ran(runtime_name: str) -> None:
     assert set(versions()) <= set(environment)
 
 
-def test_the_converted_network_is_kept_and_needs_no_tensorflow(
-    tmp_path: Path, pixels: np.ndarray
-) -> None:
-    pytest.importorskip("openvino")
-    first = OpenVINORuntime(TINY, 4, tmp_path).run(pixels)
-    assert (tmp_path / KEPT_AS).is_file()
-    np.save(tmp_path / "pixels.npy", pixels)
-    script = (
-        "import sys, numpy as np\n"
-        "from pathlib import Path\n"
-        "from featx import Backbone\n"
-        "from featx.runtimes import start\n"
-        "folder = Path(sys.argv[1])\n"
-        "tiny = Backbone('mobilenet_v2', weights=None, image_size=32)\n"
-        "runtime = start(tiny, 4, 'openvino', folder)\n"
-        "np.save(folder / 'rows.npy', runtime.run(np.load(folder / 'pixels.npy')))\n"
-        "assert not {'keras', 'tensorflow'} & set(sys.modules)\n"
-    )
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, check=True)
-    assert np.load(tmp_path / "rows.npy").tobytes() == first.tobytes()
-
-
-@pytest.mark.parametrize("damage", ["cut", "flipped", "foreign", "another version", "no network"])
-def test_a_kept_network_that_is_not_whole_is_converted_anew(
-    tmp_path: Path, pixels: np.ndarray, damage: str
-) -> None:
-    pytest.importorskip("openvino")
-    expected = OpenVINORuntime(TINY, 4, tmp_path).run(pixels)
-    path = tmp_path / KEPT_AS
-    whole = path.read_bytes()
-    arrays, about = unpack(whole, KEPT_AS)
-    zeroed = dict(arrays, weights=np.zeros_like(arrays["weights"]))
-    path.write_bytes(
-        {
-            "cut": whole[: len(whole) // 2],
-            "flipped": whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:],
-            "foreign": b"PK\x03\x04 not ours",
-            # Were its version not looked at, rows of zeros would come out.
-            "another version": pack(zeroed, {**about, "openvino": "2020.1"}),
-            "no network": pack(dict(arrays, graph=np.frombuffer(b"<xml/>", np.uint8)), about),
-        }[damage]
-    )
-    assert np.array_equal(OpenVINORuntime(TINY, 4, tmp_path).run(pixels), expected)
-    assert unpack(path.read_bytes(), KEPT_AS)[1] == about
-
-
-def test_the_next_call_gets_the_runtime_of_the_last(tmp_path: Path) -> None:
-    first = start(TINY, 4, "keras", tmp_path)
-    assert start(TINY, 4, "keras", tmp_path) is first
-    other = start(TINY, 2, "keras", tmp_path)
+def test_the_next_call_gets_the_runtime_of_the_last() -> None:
+    first = start(TINY, 4, "keras")
+    assert start(replace(TINY, decode="scaled"), 4, "keras") is first, "pixels are not its matter"
+    other = start(TINY, 2, "keras")
     assert (other is first, other.batch_size) == (False, 2)
-    assert start(TINY, 4, "keras", tmp_path) is first, "threads in turn share what is in use"
+    assert start(TINY, 4, "keras") is first, "threads in turn share what is in use"
     # Two are kept that nobody uses, for two models that are asked in turn: networks are large.
     kept = [weakref.ref(other), weakref.ref(first)]
     del other, first
     gc.collect()
     assert None not in [one() for one in kept]
-    start(TINY, 1, "keras", tmp_path)
+    start(TINY, 1, "keras")
     gc.collect()
     assert [one() is None for one in kept] == [True, False]
     forget()
     gc.collect()
     assert kept[1]() is None
-    unkept = start(TINY, 4, "keras")
-    assert start(TINY, 4, "keras") is not unkept, "no folder stands for its weights"
-
-
-def test_a_network_serves_another_cache_unless_it_was_read_from_one(tmp_path: Path) -> None:
-    """A stored network may be somebody else's: it computes for the cache that it lies in alone."""
-    pytest.importorskip("openvino")
-    one, two, three = (tmp_path / name / "k-0" for name in ("one", "two", "three"))
-    for folder in (one, two, three):
-        folder.mkdir(parents=True)
-    converted = start(TINY, 4, "openvino", one)
-    assert start(TINY, 4, "openvino", two) is converted
-    assert (two / "openvino").is_file()
-    del converted
-    forget()
-    gc.collect()
-    read = start(TINY, 4, "openvino", two)
-    assert isinstance(read, OpenVINORuntime)
-    assert not read.converted_here
-    assert start(TINY, 4, "openvino", two) is read
-    assert start(TINY, 4, "openvino", three) is not read
-
-
-def test_a_folder_that_cannot_be_written_only_costs_time(
-    tmp_path: Path, pixels: np.ndarray
-) -> None:
-    pytest.importorskip("openvino")
-    (tmp_path / "file").write_bytes(b"")
-    assert OpenVINORuntime(TINY, 4, tmp_path / "file").run(pixels).shape == (4, 1280)
 
 
 def test_a_wrong_conversion_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,6 +237,8 @@ def test_a_wrong_conversion_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         return network
 
     monkeypatch.setattr(openvino_runtime, "_read", wrong)
+    forget()
+    gc.collect()
     said = r"embeddings of mobilenet_v2 are not those of Keras.*'keras'"
     with pytest.raises(RuntimeUnavailableError, match=said):
         start(TINY, 4, "openvino")
@@ -513,23 +440,12 @@ def test_openvino_without_room_for_its_temporary_file_says_so_and_auto_goes_on(
     def full(self: Path, content: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    forget()
+    gc.collect()
     here.setattr(Path, "write_bytes", full)
     with pytest.raises(RuntimeUnavailableError, match="No space left on device.*TMPDIR.*'keras'"):
-        start(TINY, 4, "openvino", tmp_path)
+        start(TINY, 4, "openvino")
     assert start(TINY, 4, "auto").name.startswith("keras")
-
-
-def test_a_converted_network_that_cannot_be_kept_computes_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("openvino")
-
-    def full(model: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(openvino_runtime, "_serialized", full)
-    assert OpenVINORuntime(TINY, 4, tmp_path).batch_size == 4
-    assert not (tmp_path / KEPT_AS).exists()
 
 
 def test_a_keras_backend_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

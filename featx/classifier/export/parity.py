@@ -17,8 +17,6 @@ import numpy as np
 
 from featx import runtimes
 from featx.backbones.backbone import Backbone, find_backbone
-from featx.cache.keys import key_folder, key_of
-from featx.cache.location import find_cache
 from featx.classifier.compatibility import as_images
 from featx.classifier.export import runners
 from featx.classifier.export.folding import folded, pixels_to_embeddings
@@ -323,10 +321,7 @@ class _Pixels:
         """Return their embeddings, computed now by the runtime that computes the cached ones."""
         runtime = running.get("runtime", "auto")
         if isinstance(runtime, str):
-            # Beside the cached embeddings lies the network as this runtime has converted it.
-            root = find_cache(running.get("cache")).scratch
-            folder = key_folder(root, key_of(self.backbone.spec())[0])
-            runtime = runtimes.start(self.backbone, running.get("batch_size"), runtime, folder)
+            runtime = runtimes.start(self.backbone, running.get("batch_size"), runtime)
         size = runtime.batch_size
         parts = []
         for batch in self._batches(size):
