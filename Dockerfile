@@ -15,11 +15,12 @@ FROM python:3.13-slim-trixie
 COPY --from=build /opt/featx /opt/featx
 # Not root: what decodes foreign images has as few rights as can be.
 RUN useradd --create-home --uid 1000 featx \
-    && install -d -o featx -g featx /cache /cache/featx /cache/keras /work
+    && install -d -o featx -g featx /cache /cache/featx /cache/networks /cache/keras /work
 USER featx
 WORKDIR /work
 ENV PATH=/opt/featx/bin:$PATH \
     FEATX_CACHE=/cache/featx \
+    FEATX_NETWORKS=/cache/networks \
     KERAS_HOME=/cache/keras \
     TF_CPP_MIN_LOG_LEVEL=3
 VOLUME ["/cache"]

@@ -13,6 +13,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE / "extensions")]
 # Read when Keras and TensorFlow are first imported; the site's runs have a cache of their own.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["FEATX_CACHE"] = str(BUILD / "cache")
+os.environ["FEATX_NETWORKS"] = str(BUILD / "networks")
 
 import featx  # noqa: E402
 

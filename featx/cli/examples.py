@@ -48,7 +48,8 @@ EXAMPLES = {
 
 FIRST = (
     "FEATX_BACKBONE, FEATX_WEIGHTS, FEATX_CACHE and other variables named in the help of a command "
-    "set an option once for all commands; FEATX_CACHE is read by Python, too."
+    "set an option once for all commands; FEATX_CACHE is read by Python, too. FEATX_NETWORKS names "
+    "the folder in which converted networks are kept for all caches, or is none."
 )
 
 
