@@ -136,8 +136,14 @@ def keep(name: str, content: Callable[[], bytes]) -> None:
         if root is None or _is_trusted(root / name) or not os.access(root, os.W_OK | os.X_OK):
             return
         FolderStorage(root).replace(name, content())
-    except (OSError, CacheError) as error:
+    except (OSError, CacheError, RuntimeError) as error:  # RuntimeError: OpenVINO cannot write
         logger.debug("the converted network is not kept: %s", error)
+
+
+def is_kept(name: str) -> bool:
+    """Return whether a network is kept that may be believed."""
+    root = existing_root()
+    return root is not None and _is_trusted(root / name)
 
 
 def discard(name: str) -> None:
@@ -206,7 +212,7 @@ def _is_usable(root: Path) -> bool:
             if not isinstance(mark, dict) or mark.get("format") != FORMAT:
                 why = f"is marked {mark!r}, which this version does not know"
     except FileNotFoundError:
-        why = f"holds no {MARKER}"
+        return False  # it is not marked yet, or not featx's: who wants to write there is told
     except (OSError, CacheError, ValueError, RecursionError) as error:
         logger.debug("kept networks are not used: %s", error)
         return False

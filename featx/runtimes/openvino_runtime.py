@@ -94,10 +94,9 @@ class OpenVINORuntime(Runtime):
 
     @property
     def bytes_to_keep(self) -> int:
-        """What ``keep`` would write: 0 for a network that was read, or where none are kept."""
-        if self._network.content is not None or networks.folder() is None:
-            return 0
-        return len(self._packed())
+        """What ``keep`` would write: 0 for a network that is kept, or where none are."""
+        kept = networks.is_kept(networks.name_of(self._network.about))
+        return 0 if kept or networks.folder() is None else len(self._packed())
 
     def _packed(self) -> bytes:
         made = {"made": self._network.about, "nncf": self._quantizer}

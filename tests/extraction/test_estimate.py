@@ -53,6 +53,7 @@ def test_what_is_told_is_what_the_disk_gets(
 
 def test_a_network_that_is_kept_is_not_kept_again(image_folder: Path, anew: None) -> None:
     featx.extract(image_folder / "blue", TINY, progress=False)
+    assert estimate(image_folder, TINY).network_bytes == 0
     forget()
     gc.collect()
     assert estimate(image_folder, TINY).network_bytes == 0

@@ -177,6 +177,16 @@ def test_a_link_in_its_place_is_neither_followed_nor_written_through(
     assert (tmp_path / "aside").read_bytes() == before
 
 
+def test_an_empty_folder_that_was_made_for_it_is_taken(
+    own_networks: Path, network: tuple[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    own_networks.mkdir()
+    assert networks.read(network[0]) is None
+    networks.keep(network[0], lambda: network[1])
+    assert networks.read(network[0]) == network[1]
+    assert not caplog.records
+
+
 def test_the_folder_says_what_it_is(kept: Path) -> None:
     mark = (kept.parent / networks.MARKER).read_text()
     assert "featx" in mark
@@ -247,7 +257,7 @@ def test_where_nothing_can_be_kept_nothing_is(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def full(model: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise RuntimeError("Could not serialize the model: No space left on device")
 
     (tmp_path / "file").write_bytes(b"")
     if place == "read-only":  # root may write anywhere: what the system says of others
