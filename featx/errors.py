@@ -103,6 +103,13 @@ class ImageLimitError(ImageError):
     permanent = False
 
 
+class WorkerDiedError(ImageError):
+    """A worker process ended each time that it had this image; that is not cached."""
+
+    code = 12
+    permanent = False
+
+
 IMAGE_ERRORS: dict[int, type[ImageError]] = {
     error.code: error
     for error in (
@@ -117,6 +124,7 @@ IMAGE_ERRORS: dict[int, type[ImageError]] = {
         MissingDecoderError,
         ImageMemoryError,
         ImageLimitError,
+        WorkerDiedError,
     )
 }
 
@@ -135,6 +143,10 @@ class Failure:
 
 class ExtractionError(FeatxError):
     """The extraction could not be completed."""
+
+
+class EngineError(ExtractionError):
+    """A cluster, or one of its workers, cannot do what is asked; the message names it."""
 
 
 class BadImagesError(ExtractionError):

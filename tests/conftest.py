@@ -33,6 +33,7 @@ SLOW = (
     "evaluation/leaks/test_leakage.py::test_planted_copies_of_real_images",
     "evaluation/report/test_browser.py",
     "evaluation/test_groups.py::test_thirty_patients_with_labels_by_coin",
+    "extraction/test_engines.py",
     "extraction/test_api.py::test_each_option_of_the_backbone_misses",
     "extraction/test_api.py::test_other_weights_miss",
     "extraction/test_api.py::test_real_weights_on_real_images_reach_the_reference",

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class Store:
     dim : int, optional
         The width of an embedding, where it is known; else that of most. Shards of another width
         are quarantined.
+    names : iterable of str, optional
+        The only shards that are looked up before others are loaded by name; all unless given.
 
     Attributes
     ----------
@@ -61,6 +63,7 @@ class Store:
         cache: Storage | Path,
         spec: dict[str, Any],
         dim: int | None = None,
+        names: Iterable[str] | None = None,
     ) -> None:
         self.storage = FolderStorage(cache) if isinstance(cache, Path) else cache
         self.root = self.storage.scratch
@@ -76,12 +79,19 @@ class Store:
         # that perhaps is not durable yet.
         self._unsaved = self._unsynced = False
         self.index = ShardIndex()
-        self.refresh()
+        if names is None:
+            self.refresh()
+        else:
+            self._begin_with(set(names))
 
     @property
     def dim(self) -> int | None:
         """The width of the cached embeddings; None while there are none."""
         return next((shard.layout.dim for shard in self._shards.values()), None)
+
+    def loaded(self) -> list[ShardMetadata]:
+        """Return the shards that are known now, those published or loaded since included."""
+        return [self._shards[name] for name in sorted(self._shards)]
 
     def environments(self) -> list[dict[str, Any]]:
         """Return what computed the cached embeddings, each environment once."""
@@ -114,6 +124,15 @@ class Store:
             self.save_index()
         else:
             self.index = ShardIndex(self._shards.values())
+
+    def _begin_with(self, names: set[str]) -> None:
+        """Load these shards, and list none: there may be many that others publish meanwhile."""
+        self._refuse_links()
+        for name in set(self._shards) - names:
+            del self._shards[name]
+        for name in sorted(names - set(self._shards)):
+            self._load(name)
+        self.index = ShardIndex(self._shards.values())
 
     def verify(self) -> None:
         """Read and check every shard anew, as if nothing were known of any."""

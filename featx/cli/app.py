@@ -25,6 +25,7 @@ from featx.cli.options import (
     Cache,
     Dataset,
     Decode,
+    Engine,
     Filter,
     FollowLinks,
     Force,
@@ -37,6 +38,7 @@ from featx.cli.options import (
     Precision,
     Resize,
     Runtime,
+    Scheduler,
     Suffix,
     Weights,
     make_backbone,
@@ -198,6 +200,8 @@ def extract(
     cache: Cache = None,
     batch_size: BatchSize = None,
     runtime: Runtime = "auto",
+    engine: Engine = "local",
+    scheduler: Scheduler = None,
     on_error: OnError = "raise",
     no_stat_cache: Annotated[
         bool,
@@ -245,6 +249,8 @@ def extract(
         on_error=on_error,
         progress=ctx.obj,
         stat_cache=not no_stat_cache,
+        engine=engine,
+        scheduler=scheduler,
     )
     if out is not None:
         features.save(out)

@@ -101,6 +101,13 @@ Runtime = Annotated[
     Literal["auto", "keras", "openvino"],
     typer.Option(envvar="FEATX_RUNTIME", help="What runs the network."),
 ]
+Engine = Annotated[
+    Literal["local", "joblib", "dask"],
+    typer.Option(help="Where images are computed: in this process, or by workers of joblib, Dask."),
+]
+Scheduler = Annotated[
+    str | None, typer.Option(help="Address of a Dask scheduler, such as tcp://head:8786.")
+]
 GroupsColumn = Annotated[
     str | None,
     typer.Option(help="CSV column with the group of each image (patient, site): never divided."),

@@ -17,6 +17,9 @@ from featx.cache.locks import Claims
 from featx.cache.store import Store
 from featx.datasets.dataset import Dataset, as_dataset
 from featx.errors import BadImagesError, CacheCorruptError, OptionError
+from featx.extraction import cluster
+from featx.extraction.cluster import Workers
+from featx.extraction.engines import check_engine
 from featx.extraction.guard import EnvironmentGuard
 from featx.extraction.lazy_runtime import LazyRuntime
 from featx.extraction.scan import Ledger, scan_dataset
@@ -43,6 +46,8 @@ def extract(
     on_error: str = "raise",
     progress: bool = True,
     stat_cache: bool = True,
+    engine: str = "local",
+    scheduler: str | None = None,
 ) -> Features:
     """Return the embeddings of a dataset; only images never seen before are computed.
 
@@ -71,6 +76,13 @@ def extract(
     stat_cache : bool, default=True
         Whether a file whose size, times and inode are those of its last reading is taken to be
         unchanged; False reads every file again, to be sure on file systems that lie about times.
+    engine : {"local", "joblib", "dask"}, default="local"
+        Where images are read and computed: in this process; in those of ``joblib.parallel_config``,
+        or of all processors where that says nothing; or on a Dask cluster, that of the current
+        client, of `scheduler`, or one that is started on this machine. All must share the files
+        and the cache. Blocks have the same names and bytes under each.
+    scheduler : str, optional
+        The address of a Dask scheduler, such as "tcp://head:8786".
 
     Returns
     -------
@@ -86,6 +98,8 @@ def extract(
         The network gave NaN or infinity for some images; the embeddings of all others are cached.
     DatasetError, BackboneError, CacheError, RuntimeUnavailableError
         The message names what came, what was expected and what to do.
+    EngineError
+        A cluster, or one of its workers, cannot compute what is asked.
 
     Examples
     --------
@@ -106,6 +120,8 @@ def extract(
         on_error=on_error,
         progress=progress,
         stat_cache=stat_cache,
+        engine=engine,
+        scheduler=scheduler,
     )
 
 
@@ -120,6 +136,8 @@ def extract_with(
     on_error: str = "raise",
     progress: bool = True,
     stat_cache: bool = True,
+    engine: str = "local",
+    scheduler: str | None = None,
 ) -> Features:
     """Do what ``extract`` does with other settings than its own."""
     began = time.perf_counter()
@@ -127,6 +145,7 @@ def extract_with(
         raise OptionError(f"on_error={on_error!r}: expected 'raise' or 'skip'.")
     runtimes.check_batch_size(batch_size)
     runtimes.check_runtime(runtime)
+    check_engine(engine, scheduler)
     backbone = find_backbone(backbone)
     dataset = as_dataset(dataset, progress=progress)
     store = Store(
@@ -141,8 +160,11 @@ def extract_with(
     if note:
         _log_once(note)
     lazy = LazyRuntime(backbone, batch_size, runtime, store, dataset, settings)
+    workers = None
+    if engine != "local":
+        workers = Workers(engine, scheduler, backbone, batch_size, runtime)
     ledger, features, statistics = _scanned(
-        dataset, backbone, store, lazy, progress, stat_cache, settings
+        dataset, backbone, store, lazy, workers, progress, stat_cache, settings
     )
     if ledger.failures and on_error == "raise":
         raise BadImagesError(ledger.failures, ledger.total)
@@ -185,6 +207,7 @@ def _scanned(
     backbone: Backbone,
     store: Store,
     runtime: LazyRuntime,
+    workers: Workers | None,
     progress: bool,
     stat_cache: bool,
     settings: Settings,
@@ -203,19 +226,32 @@ def _scanned(
     guard = EnvironmentGuard(store, backbone.side, backbone.precision)
     statistics, scans = Statistics(), 0
     while True:
-        claims = Claims(store.folder / "claims", answer_seconds=settings.lock_seconds)
-        scan = scan_dataset(
-            dataset,
-            store,
-            runtime.start,
-            guard,
-            side=backbone.side,
-            how=backbone.preparation,
-            claims=claims if scans < _SCANS_WITH_CLAIMS else None,
-            progress=progress,
-            stat_cache=stat_cache,
-            settings=settings,
-        )
+        sharing = scans < _SCANS_WITH_CLAIMS
+        if workers is not None:
+            scan = cluster.scan_dataset(
+                dataset,
+                store,
+                workers,
+                runtime,
+                sharing=sharing,
+                progress=progress,
+                stat_cache=stat_cache,
+                settings=settings,
+            )
+        else:
+            claims = Claims(store.folder / "claims", answer_seconds=settings.lock_seconds)
+            scan = scan_dataset(
+                dataset,
+                store,
+                runtime.start,
+                guard,
+                side=backbone.side,
+                how=backbone.preparation,
+                claims=claims if sharing else None,
+                progress=progress,
+                stat_cache=stat_cache,
+                settings=settings,
+            )
         statistics.add(scan)
         if scan.outcome.shortage is not None:
             runtime.shrink(scan.outcome.shortage)

@@ -1,15 +1,16 @@
 """From images to blocks: which image has which entry of which block, decided by the images alone.
 
-Nothing here computes, waits or touches a disk. A block has a fixed number of entries and a batch a
-fixed number of images, the last one padded with black; so what an image is computed with depends on
-the images and their order alone, and a run that was interrupted goes on as it would have.
+Nothing here computes, waits or touches a disk. A block is what is missing of a fixed number of
+places in the source, and a batch has a fixed number of images, the last one padded with black; so
+what an image is computed with depends on the images and their places alone. Whoever computes a
+block needs to know no other: a run that was interrupted goes on as it would have, and several
+machines cut what one would.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 
@@ -30,13 +31,16 @@ class Entry:
     error : ImageError or None
         Why the file has no pixels. It keeps its entry, so that it never shifts its neighbours.
     counted : bool
-        False for what the user did not ask for, the probe images, and for what has no embedding.
+        False for what has no embedding, and for a repeat of an image of another block.
+    place : int
+        Its place among the images that were not known to be cached when the source was listed.
     """
 
     id: str
     digest: Digest
     error: ImageError | None = None
     counted: bool = True
+    place: int = 0
 
 
 Miss = tuple[Entry, np.ndarray | None]
@@ -72,7 +76,7 @@ class Layout:
 
     @property
     def entries(self) -> int:
-        """Entries per block."""
+        """Places of a block: it has as many entries at most."""
         return self.batches * self.batch_size
 
     @property
@@ -120,43 +124,15 @@ def until_good(misses: Iterator[Miss]) -> list[Miss]:
     return []
 
 
-def behind_probes(
-    probes: Sequence[tuple[Digest, np.ndarray]],
-    cached: Collection[Digest],
-    early: Sequence[Miss],
-    rest: Iterable[Miss],
-) -> Iterator[Miss]:
-    """Yield the probe images that are not `cached`, and all misses behind them, none twice.
-
-    Parameters
-    ----------
-    probes : sequence of (Digest, pixels)
-    cached : collection of Digest
-        The probe images whose embeddings by this environment are cached.
-    early : sequence of Miss
-        Misses that were drawn already.
-    rest : iterable of Miss
-        Those after them.
-    """
-    drawn = {entry.digest for entry, _ in early}
-    leading = [
-        (Entry("", digest, counted=False), pixels)
-        for digest, pixels in probes
-        if digest not in cached and digest not in drawn
-    ]
-    known = {digest for digest, _ in probes}
-    return chain(leading, early, (miss for miss in rest if miss[0].digest not in known))
-
-
 def assemble(
     misses: Iterable[Miss], layout: Layout, key: str, buffers: Iterator[np.ndarray]
 ) -> Iterator[AssembledBlock]:
-    """Yield whole blocks of the misses in their order, and what is left as the last one.
+    """Yield the blocks of the misses, each of one stretch of ``layout.entries`` places.
 
     Parameters
     ----------
     misses : iterable of Miss
-        No digest twice.
+        In the order of their places. Of equal ones in a block the first has an entry.
     layout : Layout
     key : str
         The feature key, a part of each block's name.
@@ -165,22 +141,34 @@ def assemble(
     """
     entries: list[Entry] = []
     batches: list[np.ndarray] = []
+    inside: set[Digest] = set()
+    stretch = 0
     for entry, pixels in misses:
+        if entry.place // layout.entries != stretch or len(entries) == layout.entries:
+            if entries:
+                yield _block(entries, batches, layout, key)
+            entries, batches, inside = [], [], set()
+            stretch = entry.place // layout.entries
+        if entry.digest in inside:
+            continue
+        inside.add(entry.digest)
         batch, position = divmod(len(entries), layout.batch_size)
         if position == 0:
             batches.append(next(buffers))
         batches[batch][position] = 0 if pixels is None else pixels
         entries.append(entry)
-        if len(entries) == layout.entries:
+        if entry.place % layout.entries == layout.entries - 1:
+            # Its last place: the block need not wait for the image behind it.
             yield _block(entries, batches, layout, key)
-            entries, batches = [], []
+            entries, batches, inside = [], [], set()
+            stretch += 1
     if entries:
-        batches[-1][len(entries) - (len(batches) - 1) * layout.batch_size :] = 0
         yield _block(entries, batches, layout, key)
 
 
 def _block(
     entries: list[Entry], batches: list[np.ndarray], layout: Layout, key: str
 ) -> AssembledBlock:
+    batches[-1][len(entries) - (len(batches) - 1) * layout.batch_size :] = 0
     name = block_id(key, layout.batch_size, digests_of(entries))
     return AssembledBlock(name, entries, batches, layout.batch_size)

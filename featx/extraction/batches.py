@@ -103,10 +103,6 @@ class Batches:
             self.give_back([*unused, *batches[len(tasks) :]])
         return np.concatenate(parts)[:count] if len(parts) == len(batches) else None
 
-    def between(self, work: Callable[[], None]) -> None:
-        """Do work that calls the runtime itself as if it were a batch: within the streams."""
-        self._streams.submit(work).result()
-
     def stop(self) -> None:
         """Begin no further batch."""
         self._stopped = True
@@ -123,13 +119,24 @@ class Batches:
             features = self.runtime.run(batch)
         finally:
             self._free.put(batch)
-        expected = (self.runtime.batch_size, self.dim or features.shape[-1])
-        if features.shape != expected or features.dtype != np.float32:
-            raise ExtractionError(
-                f"the runtime {self.runtime.name} returned {features.dtype} of shape "
-                f"{features.shape}; "
-                f"expected float32 of shape {expected}."
-            )
+        checked(self.runtime, features, self.dim)
         self.dim = features.shape[1]
         done()
         return features
+
+
+def checked(runtime: Runtime, features: np.ndarray, dim: int | None = None) -> np.ndarray:
+    """Return what a runtime gave for a batch; `dim` is the width that it must have, if known.
+
+    Raises
+    ------
+    ExtractionError
+        It has another shape or type than a batch of embeddings.
+    """
+    expected = (runtime.batch_size, dim or features.shape[-1])
+    if features.shape != expected or features.dtype != np.float32:
+        raise ExtractionError(
+            f"the runtime {runtime.name} returned {features.dtype} of shape {features.shape}; "
+            f"expected float32 of shape {expected}."
+        )
+    return features

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
-from threading import Event
-
 from featx.cache.store import Store
 from featx.errors import CacheEnvironmentError
 from featx.extraction import probe
-from featx.extraction.batches import Batches
-from featx.images.content_hash import Digest
 from featx.runtimes import Runtime
 
 
 class EnvironmentGuard:
     """Compares this environment with those that the cached embeddings are by.
 
-    The order is fixed: ``admit`` before anything is computed, then the first block is published,
-    then ``confirm`` for that block. Until then another process may have begun on the same key with
-    an environment that nobody compared with this one.
+    The order is fixed, and all of it comes before the first image: the probe images are compared
+    with the cached ones, those of a new environment are published in a shard of their own, and
+    then they are compared once more, since another process may have begun on the same key with an
+    environment that nobody compared with this one.
 
     Parameters
     ----------
@@ -27,57 +23,37 @@ class EnvironmentGuard:
         Pixels along each edge.
     precision : str
         What the tolerance is for.
+    always : bool, default=False
+        Whether the probe images are computed and compared even where all that is cached is by an
+        environment of the same versions: another processor may have other kernels.
     """
 
-    def __init__(self, store: Store, side: int, precision: str) -> None:
+    def __init__(self, store: Store, side: int, precision: str, always: bool = False) -> None:
         self._store = store
         self._side = side
         self._precision = precision
-        self._checked = False
-        self._known = Event()
+        self._always = always
+        self._admitted: Runtime | None = None
 
     def admit(self, runtime: Runtime) -> None:
-        """Compare the probe images with the cached ones, once.
+        """Compare the probe images with the cached ones, once for a runtime.
 
         Raises
         ------
         CacheEnvironmentError
-            The embeddings differ; nothing was computed to be cached.
+            The embeddings differ; nothing of this environment was cached.
         """
-        if not self._checked:
-            probe.check(self._store, runtime, self._side, self._precision)
-            self._checked = True
-        if runtime.environment() in self._store.environments():
-            self._known.set()
-        else:
-            self._known.clear()
-
-    @property
-    def known(self) -> bool:
-        """Whether this environment is not new to the key."""
-        return self._known.is_set()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until this environment is known to the key; return whether it is."""
-        return self._known.wait(seconds)
-
-    def cached_probes(self, runtime: Runtime) -> set[Digest]:
-        """Return the probe images whose embeddings by this environment are cached."""
-        return probe.cached_by(self._store, runtime.environment())
-
-    def confirm(self, network: Batches, block: str) -> None:
-        """Compare once more, now that this environment's first block is published.
-
-        Raises
-        ------
-        CacheEnvironmentError
-            Another environment was faster, and disagrees; the block was withdrawn.
-        """
-        if self.known:
+        if self._admitted is runtime:
             return
-        try:
-            network.between(partial(probe.check_others, self._store, network.runtime, self._side))
-        except CacheEnvironmentError:
-            self._store.withdraw(block)
-            raise
-        self._known.set()
+        store, side, precision = self._store, self._side, self._precision
+        known = runtime.environment() in store.environments()
+        computed = probe.check(store, runtime, side, precision, always=self._always)
+        added = probe.publish(store, runtime, side, computed)
+        if not known:
+            try:
+                probe.check_others(store, runtime, side)
+            except CacheEnvironmentError:
+                if added is not None:
+                    store.withdraw(added)
+                raise
+        self._admitted = runtime

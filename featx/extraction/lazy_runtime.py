@@ -77,7 +77,7 @@ class LazyRuntime:
         CacheSpaceError, CacheWriteError
             Its embeddings could not be cached.
         """
-        self._make_room()
+        self.make_room()
         if self._runtime is None:
             assert isinstance(self._asked, str)
             try:
@@ -112,8 +112,13 @@ class LazyRuntime:
         runtimes.forget()
         gc.collect()
 
-    def _make_room(self) -> None:
-        """Raise now what would keep the embeddings from being cached."""
+    def make_room(self) -> None:
+        """Raise now what would keep the embeddings from being cached.
+
+        Raises
+        ------
+        CacheSpaceError, CacheWriteError
+        """
         size = 4 * (self._store.dim or self._backbone.dim or 0)
         blocks = 2 * self._settings.block
         # All that is cached may be of other images: then more is needed, and raised when it is.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from itertools import chain
 from threading import Event
 
 import numpy as np
@@ -17,7 +18,7 @@ from featx.cache.locks import Claim, Claims
 from featx.cache.shards import BAD, EMBEDDING, MISSING, Block, block_id
 from featx.cache.store import Store
 from featx.errors import NonFiniteError, OutOfMemoryError
-from featx.extraction import assembler, probe
+from featx.extraction import assembler
 from featx.extraction.assembler import AssembledBlock, Entry, Layout, Miss
 from featx.extraction.batches import Batches
 from featx.extraction.guard import EnvironmentGuard
@@ -102,8 +103,6 @@ class Pipeline:
     network : Batches
         What computes them.
     layout : Layout
-    guard : EnvironmentGuard
-        Its ``admit`` was passed.
     claims : Claims or None
         Which blocks other processes compute; without, none is left to others.
     bar : ProgressBar
@@ -123,7 +122,6 @@ class Pipeline:
         store: Store,
         network: Batches,
         layout: Layout,
-        guard: EnvironmentGuard,
         claims: Claims | None,
         bar: ProgressBar,
         settings: Settings = DEFAULT,
@@ -131,7 +129,6 @@ class Pipeline:
         self._store = store
         self._network = network
         self._layout = layout
-        self._guard = guard
         self._claims = claims
         self._bar = bar
         self._settings = settings
@@ -210,35 +207,12 @@ class Pipeline:
                 job.claim.release()
 
     def _claim(self, job: Job) -> None:
-        job.claim = self._taken(job.block.name)
+        job.claim = Claim() if self._claims is None else self._claims.take(job.block.name)
         if job.claim is None:
             self._left[job.block.name] = sum(job.block.counts())
             job.advance(State.LEFT)
         else:
             job.advance(State.CLAIMED)
-
-    def _taken(self, name: str) -> Claim | None:
-        """Claim a block; None where it is left to the process that has it."""
-        if self._claims is None:
-            return Claim()
-        claim = self._claims.take(name)
-        if self._guard.known:
-            return claim
-        # It may hold the probe images by which this environment's next block is judged.
-        deadline = time.monotonic() + self._settings.patience_seconds
-        silent_until = time.monotonic() + self._claims.silent_seconds
-        while claim is None and not self._stopped and time.monotonic() < deadline:
-            if self._store.load(name) or self._guard.wait(0.05):
-                break
-            claim = self._claims.take(name)
-            if claim is None and time.monotonic() > silent_until:
-                silent_until = deadline  # once
-                logger.warning(
-                    "waiting for the first block of %s: it tells whether this machine computes "
-                    "the same",
-                    self._claims.holder(name),
-                )
-        return claim
 
     def _missing(self, job: Job) -> np.ndarray:
         """Return the positions of the entries that no cached block serves."""
@@ -277,7 +251,6 @@ class Pipeline:
             # What has this name serves nothing, and would keep these embeddings out.
             self._store.withdraw(name)
         self._store.publish(block)
-        self._guard.confirm(self._network, name)
         self.computed += sum(
             kind == EMBEDDING and entry.counted
             for entry, kind in zip(entries, block.status, strict=True)
@@ -352,7 +325,7 @@ def compute(
     Parameters
     ----------
     misses : iterator of Miss
-        No digest twice.
+        In the order of their places.
     start : callable
         Returns the runtime; called when the first good image comes, if one does.
     store : Store
@@ -378,10 +351,8 @@ def compute(
             bar.resume()
             layout = Layout.of(runtime.batch_size, runtime.streams, settings)
             network = Batches(runtime, side, store.dim, layout.buffers)
-            pipeline = Pipeline(store, network, layout, guard, claims, bar, settings)
-            ordered = assembler.behind_probes(
-                probe.images(side), guard.cached_probes(runtime), early, misses
-            )
+            pipeline = Pipeline(store, network, layout, claims, bar, settings)
+            ordered = chain(early, misses)
             del early  # its last image need not stay in memory
             for block in assembler.assemble(ordered, layout, store.key, network.buffers()):
                 pipeline.submit(block)

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from typing import Any
 
 import numpy as np
 
-from featx.cache.shards import EMBEDDING, ShardMetadata
+from featx.cache.shards import EMBEDDING, MISSING, Block, ShardMetadata, block_id
 from featx.cache.store import Store
 from featx.errors import CacheCorruptError, CacheEnvironmentError
+from featx.extraction.batches import checked
 from featx.images import decoding
 from featx.images.content_hash import Digest, of_content
 from featx.runtimes import Runtime
@@ -24,6 +26,8 @@ from featx.runtimes import Runtime
 # 2**-8 of precision per number and float16 2**-11, which some hundred layers add up, as int8 does
 # its 2**-8.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 5e-3, "int8": 5e-2}
+
+Embeddings = dict[Digest, np.ndarray]
 
 # Coloured waves and shapes with sharp edges as JPEG, so that the decoder is tested as well.
 _JPEGS = (
@@ -58,17 +62,23 @@ def images(side: int) -> list[tuple[Digest, np.ndarray]]:
     return list(zip(digests(), pixels, strict=True))
 
 
-def cached_by(store: Store, environment: dict[str, Any]) -> set[Digest]:
-    """Return those of the two images whose embeddings by an environment are cached."""
-    own = (shard for shard in store.index.shards if shard.environment == environment)
-    return {digest for shard in own for digest in _entries(shard)}
-
-
-def check(store: Store, runtime: Runtime, side: int, precision: str) -> None:
+def check(
+    store: Store, runtime: Runtime, side: int, precision: str, *, always: bool = False
+) -> Embeddings | None:
     """Raise unless this environment's embeddings of the two images are those of all others.
 
-    Its own are cached with its first block: nothing is computed where they are there. They are
+    Its own are cached before its first block: nothing is computed where they are there. They are
     compared even so: a process that was killed may have published and not compared them.
+
+    Parameters
+    ----------
+    always : bool, default=False
+        Whether they are computed anew and compared with those of its own versions, too.
+
+    Returns
+    -------
+    dict of Digest to numpy.ndarray of shape (dim,), or None
+        What was computed, if anything was.
 
     Raises
     ------
@@ -77,14 +87,15 @@ def check(store: Store, runtime: Runtime, side: int, precision: str) -> None:
         blocks of this environment that came later than that one were withdrawn.
     """
     here = runtime.environment()
-    if all(environment == here for environment in store.environments()):
-        return
+    if not always and all(environment == here for environment in store.environments()):
+        return None
     cached = list(_cached(store))
     mine = [each for each in cached if each.environment == here]
-    others = [each for each in cached if each.environment != here]
+    others = [each for each in cached if always or each.environment != here]
     if not others:  # their shards were damaged: they are compared with ours when they add some
-        return
-    ours = mine[0].embeddings if mine else _computed(runtime, side)
+        return None
+    computed = _computed(runtime, side) if always or not mine else None
+    ours = mine[0].embeddings if computed is None else computed
     for other in others:
         distance = _distance(ours, other.embeddings)
         if not distance <= TOLERANCE[precision]:  # NaN, too
@@ -99,13 +110,60 @@ def check(store: Store, runtime: Runtime, side: int, precision: str) -> None:
                 f"Nothing was added to {store.location()}. Use the environment that made the "
                 "cache, or another cache folder (cache=..., --cache, or FEATX_CACHE)."
             )
+    return computed
+
+
+def publish(
+    store: Store, runtime: Runtime, side: int, computed: Embeddings | None = None
+) -> str | None:
+    """Publish the two images in a shard of their own, if this environment has none there.
+
+    Parameters
+    ----------
+    computed : dict of Digest to numpy.ndarray of shape (dim,), optional
+        Their embeddings, where they were computed already.
+
+    Returns
+    -------
+    str or None
+        The name of a block that was added.
+    """
+    here = runtime.environment()
+    if any(shard.environment == here and _entries(shard) for shard in store.loaded()):
+        return None
+    computed = _computed(runtime, side) if computed is None else computed
+    for times in count(1):
+        # Contents name a block: where another environment has the name, these have them twice.
+        order = digests() * times
+        sha256 = np.frombuffer(b"".join(order), np.uint8).reshape(-1, 32)
+        name = block_id(store.key, runtime.batch_size, sha256)
+        cached = store.load(name)
+        if cached is None:
+            features = np.stack([computed[digest] for digest in order])
+            status = np.where(np.isfinite(features).all(axis=1), EMBEDDING, MISSING)
+            if (status == MISSING).all():
+                return None  # the network gives no numbers: each image will tell
+            features[status == MISSING] = np.nan
+            status = status.astype(np.uint8)
+            store.publish(Block(features, sha256, status, [], runtime.batch_size, here))
+            cached = store.load(name)
+            if cached is not None and cached.environment == here:
+                return name
+        if cached is not None and cached.environment == here:
+            return None
+    return None
+
+
+def shards(store: Store) -> tuple[str, ...]:
+    """Return the shards with the two images that the store knows of."""
+    return tuple(sorted(shard.name for shard in store.loaded() if _entries(shard)))
 
 
 def check_others(store: Store, runtime: Runtime, side: int) -> None:
-    """Do the same with all that is cached now, whoever published it since the store was opened.
+    """Do the same as ``check`` with all that is cached now, whoever published it meanwhile.
 
-    For an environment that is new to a key, when its first block is published: of two that began
-    at once, each of which found nothing to compare with, one at least sees the other's now.
+    For an environment that is new to a key, when its probe images are published: of two that
+    began at once, each of which found nothing to compare with, one at least sees the other's now.
 
     Raises
     ------
@@ -124,11 +182,11 @@ class _Cached:
     published: int
     block: str
     environment: dict[str, Any]
-    embeddings: dict[Digest, np.ndarray]
+    embeddings: Embeddings
 
 
 def _cached(store: Store) -> Iterator[_Cached]:
-    for shard in store.index.shards:
+    for shard in store.loaded():
         entries = _entries(shard)
         if not entries:
             continue
@@ -150,16 +208,19 @@ def _entries(shard: ShardMetadata) -> dict[Digest, int]:
     }
 
 
-def _computed(runtime: Runtime, side: int) -> dict[Digest, np.ndarray]:
-    batch = np.zeros((runtime.batch_size, side, side, 3), np.uint8)
-    embeddings = {}
-    for i, (digest, pixels) in enumerate(images(side)):
-        batch[i % runtime.batch_size] = pixels
-        embeddings[digest] = runtime.run(batch)[i % runtime.batch_size]
+def _computed(runtime: Runtime, side: int) -> Embeddings:
+    drawn = images(side)
+    embeddings: Embeddings = {}
+    for start in range(0, len(drawn), runtime.batch_size):
+        part = drawn[start : start + runtime.batch_size]
+        batch = np.zeros((runtime.batch_size, side, side, 3), np.uint8)
+        batch[: len(part)] = [pixels for _, pixels in part]
+        features = checked(runtime, runtime.run(batch))
+        embeddings |= {digest: features[i] for i, (digest, _) in enumerate(part)}
     return embeddings
 
 
-def _distance(ours: dict[Digest, np.ndarray], theirs: dict[Digest, np.ndarray]) -> float:
+def _distance(ours: Embeddings, theirs: Embeddings) -> float:
     """Return the largest relative distance (L2) of the images that both have."""
     tiny = np.finfo(np.float32).tiny
     found = [

@@ -26,7 +26,7 @@ from featx.errors import (
     TooManyBadImagesError,
     UnsupportedImageError,
 )
-from featx.extraction import pipeline, probe
+from featx.extraction import pipeline
 from featx.extraction.assembler import Entry, Miss
 from featx.extraction.guard import EnvironmentGuard
 from featx.extraction.pipeline import Computation
@@ -46,7 +46,7 @@ MAX_BAD, MAX_BAD_SHARE = 20, 0.05
 _WINDOW = 512
 # Images decoded ahead of the one that is needed, per thread: enough that none waits for another,
 # few enough that their memory is used again while it is warm.
-_AHEAD = 32
+AHEAD = 32
 # Images fetched from servers at one time; img2dataset takes 256, for many hosts.
 _FETCHED_AT_ONCE = 16
 
@@ -65,12 +65,15 @@ class LookedUp:
         Whether its embedding, or the error it got, is cached.
     remarks : tuple of str
         Kinds of remarks on an image that was decoded.
+    place : int
+        Its place among the images that were not known to be cached; see ``Entry``.
     """
 
     digest: Digest | None
     image: np.ndarray | ImageError | None = None
     cached: bool = False
     remarks: tuple[str, ...] = ()
+    place: int = 0
 
 
 @dataclass
@@ -155,8 +158,9 @@ def scan_dataset(
 ) -> ScanResult:
     """Look each image up, compute those that are not cached, and publish their blocks.
 
-    Blocks are cut from the images that are not cached, in the dataset's order, and only whole
-    blocks are published; so a run that was interrupted cuts the remaining blocks as it would have.
+    A block is cut from a fixed number of consecutive images, without those that are known to be
+    cached, and only whole blocks are published; so a run that was interrupted cuts the remaining
+    blocks as it would have.
 
     Parameters
     ----------
@@ -215,14 +219,14 @@ def _computed(
 ) -> Computation:
     """Fill the ledger, and compute and publish what is not cached."""
     known = KnownFiles(store.root, dataset.location if stat_cache else None)
-    lookup = _Lookup(store, known, side, how)
+    lookup = Lookup(store, known, side, how)
     threads = max(2, runtimes.cpu_count())
     if dataset.known_length and getattr(dataset.items[0].source, "waits", False):
         threads = max(threads, _FETCHED_AT_ONCE)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="featx-read")
     bar = ProgressBar(dataset.known_length, progress)
     try:
-        found = _ahead(lookup.run(dataset, pool), _AHEAD * threads)
+        found = ahead(lookup.run(dataset, pool), AHEAD * threads)
         misses = enter_all(found, ledger, bar)
         return pipeline.compute(
             misses, start, store, side, guard, claims=claims, bar=bar, settings=settings
@@ -237,28 +241,29 @@ def _computed(
 def enter_all(
     found: Iterable[tuple[Item, LookedUp]], ledger: Ledger, bar: ProgressBar
 ) -> Iterator[Miss]:
-    """Enter images into the ledger, and yield those that are not cached, none twice.
+    """Enter images into the ledger, and yield those that are not cached.
 
-    It ends early where too many are bad.
+    What is listed twice is computed once: a file by its path, all else by its content. Another file
+    of the same content is yielded again, uncounted: who computes its block does not always know
+    of the first. It ends early where too many are bad.
     """
-    seen: set[Digest] = set()
-    probes = set(probe.digests())
+    seen: dict[Digest, Source] = {}
     for item, image in found:
         ledger.enter(item, image)
-        good = isinstance(image.image, np.ndarray)
-        if good:
+        pixels = image.image if isinstance(image.image, np.ndarray) else None
+        if pixels is not None:
             bar.show()
-        if image.digest is None or image.image is None or image.cached or image.digest in seen:
+        digest = image.digest
+        if digest is None or image.image is None or image.cached:
             bar.count(new=False)
         else:
-            seen.add(image.digest)
-            # The probe images are computed anyhow.
-            counted = good and image.digest not in probes
+            new = digest not in seen
+            first = seen.setdefault(digest, item.source)
+            counted = pixels is not None and new
             bar.count(counted)
-            if isinstance(image.image, np.ndarray):
-                yield Entry(item.id, image.digest, counted=counted), image.image
-            else:
-                yield Entry(item.id, image.digest, image.image, counted=False), None
+            if new or (isinstance(first, Path) and first != item.source):
+                error = image.image if isinstance(image.image, ImageError) else None
+                yield Entry(item.id, digest, error, counted, image.place), pixels
         if ledger.too_many_bad():
             return
 
@@ -267,7 +272,7 @@ _Work = tuple[Item, "LookedUp | Future[LookedUp]"]
 
 
 @dataclass(frozen=True)
-class _Lookup:
+class Lookup:
     """Looks images up: by their stat where that is known, else by their content."""
 
     store: Store
@@ -277,14 +282,27 @@ class _Lookup:
 
     def run(self, dataset: Dataset, pool: ThreadPoolExecutor) -> Iterator[_Work]:
         """Yield each item with what is known of it, or with the work of reading it."""
+        for item, found in self.listed(dataset):
+            yield item, pool.submit(self.read, item, found) if isinstance(found, int) else found
+
+    def listed(self, dataset: Iterable[Item]) -> Iterator[tuple[Item, LookedUp | int]]:
+        """Yield each item with what is known of it, or else with its place: it is to be read.
+
+        No file is opened. One whose cached failure is doubtful is read again, and has no place of
+        its own.
+        """
+        place = -1
         for window in _chunks(dataset, _WINDOW):
             known = [self._known(item.source) for item in window]
             cached = self._cached([digest for digest in known if digest is not None])
             for item, digest in zip(window, known, strict=True):
-                if digest is not None and digest in cached and not _is_doubtful(cached[digest]):
-                    yield item, LookedUp(digest, cached[digest], cached=True)
+                if digest is None or digest not in cached:
+                    place += 1
+                    yield item, place
+                elif _is_doubtful(cached[digest]):
+                    yield item, max(place, 0)
                 else:
-                    yield item, pool.submit(self._read, item)
+                    yield item, LookedUp(digest, cached[digest], cached=True)
 
     def _known(self, source: Source) -> Digest | None:
         """Return the address of what need not be read to be looked up."""
@@ -307,7 +325,7 @@ class _Lookup:
             if position >= 0
         }
 
-    def _read(self, item: Item) -> LookedUp:
+    def read(self, item: Item, place: int) -> LookedUp:
         """Read, hash, and decode unless the embedding is cached; runs in a thread."""
         source, name = item.source, item.id
         try:
@@ -345,8 +363,8 @@ class _Lookup:
         try:
             decoded = decoding.at_side_with_remarks(content, self.side, name, how=self.how)
         except ImageError as error:
-            return LookedUp(digest if error.permanent else None, error, cached)
-        return LookedUp(digest, decoded.pixels, remarks=decoded.remarks)
+            return LookedUp(digest if error.permanent else None, error, cached, place=place)
+        return LookedUp(digest, decoded.pixels, remarks=decoded.remarks, place=place)
 
     def _unchanged(self, source: Elsewhere) -> LookedUp | None:
         """Return what is cached of an image elsewhere, if its server says that it is the same."""
@@ -377,7 +395,7 @@ def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield chunk
 
 
-def _ahead(works: Iterator[_Work], count: int) -> Iterator[tuple[Item, LookedUp]]:
+def ahead(works: Iterator[_Work], count: int) -> Iterator[tuple[Item, LookedUp]]:
     """Yield what was found, drawing this far ahead: work is then done when it is needed."""
     waiting: deque[_Work] = deque()
     for work in works:

@@ -28,6 +28,11 @@ class Settings:
         many times what a block takes here, ...
     patience_seconds : float
         ... and this long where no block was computed here.
+    task : int
+        Blocks that a worker of a cluster computes at a time, at most: with one alone it would
+        rest at each end, and with many more than these a worker's death would cost minutes.
+    tasks : int
+        As many tasks a small data set is cut into, so that no worker goes without.
     lock_seconds : float
         How long the lock of a claim is waited for; without an answer none is asked for again.
     """
@@ -37,6 +42,8 @@ class Settings:
     largest: int = 1024
     patience: float = 3.0
     patience_seconds: float = 120.0
+    task: int = 16
+    tasks: int = 64
     lock_seconds: float = ANSWER_SECONDS
 
 

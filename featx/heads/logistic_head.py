@@ -369,7 +369,8 @@ class LogisticHead(LinearAnswers, BaseEstimator):
         every = StratifiedFolds(self.folds, self.random_state)
         splits = list(every.split(found.y, found.y, found.groups))
         splits = splits[: -(-self.enough_validation // len(splits[0][1]))]
-        run = Parallel(n_jobs=self.n_jobs, prefer="threads")
+        # Required: under joblib.parallel_config("dask") each fit would send all rows to a worker.
+        run = Parallel(n_jobs=self.n_jobs, prefer="threads", require="sharedmem")
         folds = run(delayed(_Fold)(found, *split, self.max_iter) for split in splits)
         search = _Search([fold for fold in folds if fold.held_out], run)
         best = START

@@ -43,7 +43,7 @@ def fill(cache: Path, images: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a cache with 24 images, in three shards, that no test changes."""
+    """Return a cache that no test changes: 24 images in three shards, and that of the probes."""
     return fill(
         tmp_path_factory.mktemp("filled") / "cache",
         draw_folder(tmp_path_factory.mktemp("images") / "images"),
@@ -104,7 +104,7 @@ def test_verify_finds_a_flipped_bit_and_the_embeddings_come_back(
     damage(shards_of(cache)[0])
     result = run("cache", "verify")
     assert result.exit_code == 1
-    assert "2 shards intact, 1 damaged" in result.stdout
+    assert "3 shards intact, 1 damaged" in result.stdout
     assert "not have the content that was sealed" in result.stdout
     assert run("cache", "verify").exit_code == 0
     np.testing.assert_allclose(
@@ -122,7 +122,7 @@ def test_verify_does_not_print_that_it_moved_what_it_could_not(
     monkeypatch.setattr(atomic, "quarantine", refuse)
     result = run("cache", "verify")
     assert result.exit_code == 1
-    assert "2 shards intact, 1 damaged" in result.stdout
+    assert "3 shards intact, 1 damaged" in result.stdout
     assert "cannot be quarantined" in result.stdout
     assert "  quarantined;" not in result.stdout
 
@@ -217,7 +217,7 @@ def test_gc_shows_and_asks(cache: Path, answer: str, stays: bool) -> None:
         assert path.name in result.stdout
         assert path.exists() is stays
     assert ("Nothing was removed." if stays else "Freed") in result.stdout
-    assert len(shards_of(cache)) == 3
+    assert len(shards_of(cache)) == 4
 
 
 def test_gc_without_an_answer_removes_nothing(cache: Path) -> None:
@@ -287,7 +287,7 @@ def test_compact(cache: Path, image_folder: Path) -> None:
     before = featx.extract(image_folder, TINY, progress=False).X
     result = run("cache", "compact", "--grace", "0")
     assert result.exit_code == 0, result.output
-    assert "1 shards written, 3 removed, 1 in total" in result.stdout
+    assert "1 shards written, 4 removed, 1 in total" in result.stdout
     features = featx.extract(image_folder, TINY, progress=False)
     np.testing.assert_array_equal(features.X, before)
     assert features.report is not None

@@ -256,7 +256,7 @@ def test_a_damaged_shard_is_set_aside_and_computed_again(
     image_folder: Path, own_cache: Path
 ) -> None:
     first = extract(image_folder)
-    (shard,) = own_cache.glob("k-*/shards/*.h5")
+    shard = max(own_cache.glob("k-*/shards/*.h5"), key=lambda path: path.stat().st_size)
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
@@ -444,7 +444,7 @@ def test_copies_that_were_read_before_are_asked_room_for_once(
     runtime = CountingRuntime(batch_size=32)
     other = replace(TINY, pooling="max")
     featx.extract(tmp_path, other, runtime=runtime, progress=False)
-    assert runtime.seen == 20 + PROBES
+    assert runtime.seen == 4 * 20 + PROBES  # once in each of four blocks
 
 
 def test_small_images_of_an_old_cache_are_served_and_large_ones_computed_as_the_rule_says(

@@ -22,12 +22,16 @@ def digest(number: int) -> bytes:
     return number.to_bytes(32, "big")
 
 
-def miss(number: int) -> Miss:
-    return Entry(str(number), digest(number)), np.full((SIDE, SIDE, 3), number, np.uint8)
+def miss(number: int, place: int | None = None) -> Miss:
+    place = number - 1 if place is None else place
+    return Entry(str(number), digest(number), place=place), np.full(
+        (SIDE, SIDE, 3), number, np.uint8
+    )
 
 
 def bad(number: int) -> Miss:
-    return Entry(str(number), digest(number), NotAnImageError("text"), counted=False), None
+    error = NotAnImageError("text")
+    return Entry(str(number), digest(number), error, counted=False, place=number - 1), None
 
 
 def buffers() -> Iterator[np.ndarray]:
@@ -100,20 +104,42 @@ def test_errors_wait_for_the_first_good_image() -> None:
     assert assembler.until_good(iter([bad(1), bad(2)])) == []
 
 
-def test_probes_come_first_unless_cached_and_never_twice() -> None:
-    pixels = np.ones((SIDE, SIDE, 3), np.uint8)
-    probes = [(digest(7), pixels), (digest(8), pixels)]
+def test_a_block_is_what_is_missing_of_a_stretch_of_places() -> None:
+    # Of the first eight places three are missing, of the next none, of the third all.
+    places = [0, 3, 7, *range(16, 24)]
+    found = [miss(i + 1, place) for i, place in enumerate(places)]
+    blocks = list(assemble(found, LAYOUT, "key", buffers()))
+    assert [[e.place for e in block.entries] for block in blocks] == [places[:3], places[3:]]
+    # Whoever has the last stretch alone cuts it alike.
+    (alone,) = assemble(found[3:], LAYOUT, "key", buffers())
+    assert alone.name == blocks[1].name
 
-    def order(cached: set[bytes], early: list[Miss]) -> list[bytes]:
-        rest = [miss(2), miss(7), miss(8), miss(3)]
-        ordered = assembler.behind_probes(probes, cached, early, rest)
-        return [entry.digest for entry, _ in ordered]
 
-    assert order(set(), [miss(1)]) == [digest(i) for i in (7, 8, 1, 2, 3)]
-    assert order({digest(7)}, [miss(1)]) == [digest(i) for i in (8, 1, 2, 3)]
-    assert order(set(), [miss(7)]) == [digest(i) for i in (8, 7, 2, 3)]
-    counted = assembler.behind_probes(probes, set(), [miss(1)], [])
-    assert [entry.counted for entry, _ in counted] == [False, False, True]
+def test_a_repeat_has_one_entry_in_a_block_and_keeps_it_in_the_next() -> None:
+    found = [miss(1, 0), miss(1, 1), miss(2, 2), miss(1, 8)]
+    blocks = list(assemble(found, LAYOUT, "key", buffers()))
+    assert [[e.id for e in block.entries] for block in blocks] == [["1", "2"], ["1"]]
+
+
+def test_a_block_does_not_wait_for_the_image_behind_its_last_place() -> None:
+    drawn: list[int] = []
+
+    def misses() -> Iterator[Miss]:
+        for number in range(1, 10):
+            drawn.append(number)
+            yield miss(number)
+
+    next(assemble(misses(), LAYOUT, "key", buffers()))
+    assert len(drawn) == 8
+
+
+def test_more_images_than_places_fill_another_block() -> None:
+    found = [miss(number, 7) for number in range(1, 11)]  # doubtful ones have no place of their own
+    blocks = list(assemble(found, LAYOUT, "key", buffers()))
+    assert sorted(entry.id for block in blocks for entry in block.entries) == sorted(
+        entry.id for entry, _ in found
+    )
+    assert all(len(block.entries) <= LAYOUT.entries for block in blocks)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from featx.cache.shards import EMBEDDING, Block, block_id
 from featx.cache.store import Store
 from featx.errors import CacheEnvironmentError
 from featx.extraction import probe
-from featx.extraction.batches import Batches
 from featx.extraction.guard import EnvironmentGuard
 from tests.fakes import CountingRuntime
 
@@ -45,19 +44,32 @@ class Elsewhere(CountingRuntime):
         return 2 * super().run(pixels)
 
 
-def test_an_environment_is_known_once_its_first_block_was_confirmed(store: Store) -> None:
+class Changed(CountingRuntime):
+    """The same versions, and yet other numbers: another processor."""
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        return 2 * super().run(pixels)
+
+
+def test_a_new_environment_begins_with_a_shard_of_the_probe_images(store: Store) -> None:
     runtime = CountingRuntime()
-    guard = EnvironmentGuard(store, 32, "float32")
-    guard.admit(runtime)
-    assert not guard.known
-    assert guard.cached_probes(runtime) == set()
-    guard.confirm(Batches(runtime, 32, None, 1), publish(store, runtime))
-    assert guard.known
-    again = EnvironmentGuard(store, 32, "float32")
-    store.save_index()
-    again.admit(runtime)
-    assert again.known
-    assert again.cached_probes(runtime) == set(probe.digests())
+    EnvironmentGuard(store, 32, "float32").admit(runtime)
+    store.refresh()
+    (shard,) = store.index.shards
+    assert [digest.tobytes() for digest in shard.sha256] == list(probe.digests())
+    assert shard.environment == runtime.environment()
+    seen = runtime.seen
+    EnvironmentGuard(store, 32, "float32").admit(runtime)
+    assert (runtime.seen, len(store.index.shards)) == (seen, 1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_the_probe_images_fit_any_batch(store: Store, batch_size: int) -> None:
+    runtime = CountingRuntime(batch_size)
+    EnvironmentGuard(store, 32, "float32").admit(runtime)
+    EnvironmentGuard(store, 32, "float32", always=True).admit(runtime)
+    store.refresh()
+    assert [len(shard.status) for shard in store.index.shards] == [len(probe.digests())]
 
 
 def test_an_environment_that_disagrees_is_not_admitted(store: Store) -> None:
@@ -65,15 +77,33 @@ def test_an_environment_that_disagrees_is_not_admitted(store: Store) -> None:
     store.save_index()
     with pytest.raises(CacheEnvironmentError, match="elsewhere"):
         EnvironmentGuard(store, 32, "float32").admit(Elsewhere())
+    assert len(store.environments()) == 1
 
 
-def test_a_block_of_one_that_was_admitted_too_early_is_withdrawn(store: Store) -> None:
-    slow = Elsewhere(2)
-    guard = EnvironmentGuard(store, 32, "float32")
-    guard.admit(slow)
-    publish(Store(store.root, {"backbone": "counting"}), CountingRuntime())
-    block = publish(store, slow)
+def test_the_same_versions_are_believed_unless_all_are_compared(store: Store) -> None:
+    publish(store, CountingRuntime())
+    store.save_index()
+    EnvironmentGuard(store, 32, "float32").admit(Changed())
+    with pytest.raises(CacheEnvironmentError, match="differ from the cached ones"):
+        EnvironmentGuard(store, 32, "float32", always=True).admit(Changed())
+
+
+@pytest.mark.parametrize("batch_size", [2, 4])
+def test_of_two_that_begin_at_once_one_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    """The first has published by the time that the second has compared and found nothing."""
+    first, second = CountingRuntime(4), Elsewhere(batch_size)
+    check = probe.check
+
+    def late(asked: Store, runtime: CountingRuntime, *args: object, **more: object) -> object:
+        found = check(asked, runtime, *args, **more)
+        if asked is store and not asked.environments():
+            publish(Store(store.root, {"backbone": "counting"}), first)
+        return found
+
+    monkeypatch.setattr(probe, "check", late)
     with pytest.raises(CacheEnvironmentError, match="elsewhere"):
-        guard.confirm(Batches(slow, 32, None, 1), block)
-    assert not guard.known
-    assert store.load(block) is None
+        EnvironmentGuard(store, 32, "float32").admit(second)
+    store.refresh()
+    assert store.environments() == [first.environment()]

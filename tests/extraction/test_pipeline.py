@@ -57,16 +57,16 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture(autouse=True)
 def no_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the probe images what is computed is what was given."""
-    monkeypatch.setattr("featx.extraction.probe.images", lambda side: [])
-    monkeypatch.setattr("featx.extraction.probe.check", lambda *_: None)
+    monkeypatch.setattr(EnvironmentGuard, "admit", lambda self, runtime: None)
 
 
 def misses(images: list[np.ndarray | errors.ImageError]) -> Iterator[Miss]:
     for i, each in enumerate(images):
         if isinstance(each, np.ndarray):
-            yield Entry(str(i), of_content(each)), each
+            yield Entry(str(i), of_content(each), place=i), each
         else:
-            yield Entry(str(i), of_content(f"bad {i}".encode()), each, counted=False), None
+            digest = of_content(f"bad {i}".encode())
+            yield Entry(str(i), digest, each, counted=False, place=i), None
 
 
 def write(
@@ -80,13 +80,11 @@ def write(
 def opened(
     store: Store, runtime: Runtime, claims: Claims | None = None
 ) -> Iterator[tuple[Pipeline, Batches]]:
-    """Give a pipeline of an environment that is known to the key."""
-    guard = EnvironmentGuard(store, SIDE, "float32")
-    guard.admit(runtime)
+    """Give a pipeline."""
     layout = Layout.of(runtime.batch_size, runtime.streams, SMALL)
     network = Batches(runtime, SIDE, None, layout.buffers)
     bar = ProgressBar(None, wanted=False)
-    opened = Pipeline(store, network, layout, guard, claims, bar, SMALL)
+    opened = Pipeline(store, network, layout, claims, bar, SMALL)
     try:
         yield opened, network
     finally:

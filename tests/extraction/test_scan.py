@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
 from featx.datasets.items import Item
 from featx.errors import ImageError, ImageReadError, NotAnImageError
-from featx.extraction import probe
 from featx.extraction.progress import ProgressBar
 from featx.extraction.scan import MAX_BAD, Ledger, LookedUp, enter_all
 
@@ -48,9 +48,15 @@ def test_a_repeat_is_entered_and_not_computed_again() -> None:
     assert [id for id, *_ in misses] == ["0", "2"]
 
 
-def test_a_probe_image_of_the_users_own_is_not_counted() -> None:
-    _, misses = entered([(probe.digests()[0], PIXELS, False), FRESH])
-    assert misses == [("0", True, False), ("1", True, True)]
+def test_another_file_of_the_same_content_keeps_its_place_and_does_not_count() -> None:
+    def of(path: str, place: int) -> tuple[Item, LookedUp]:
+        return Item(path, None, Path(path)), LookedUp(b"f" * 32, PIXELS, place=place)
+
+    ledger = Ledger()
+    found = [of("a", 0), of("b", 1), of("a", 2)]
+    misses = list(enter_all(found, ledger, ProgressBar(None, wanted=False)))
+    assert ledger.ids == ["a", "b", "a"]
+    assert [(e.id, e.counted, e.place) for e, _ in misses] == [("a", True, 0), ("b", False, 1)]
 
 
 def test_too_many_bad_images_end_it_after_the_last_of_them() -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -118,8 +119,14 @@ def test_two_that_begin_at_once_on_a_new_key_are_not_mixed(
     assert len(Store(find_root(tmp_path), spec()).environments()) == 1
 
 
+class _Kill(BaseException):
+    pass
+
+
 def killed_before_it_compared(cache: Path) -> tuple[list[Path], Path]:
-    """Keep a block of one environment, and one of another that was killed before it looked at it.
+    """Keep a block of one environment, and the two images of another that was killed then.
+
+    It began at the same time: it found nothing to compare with before.
 
     Returns
     -------
@@ -129,9 +136,10 @@ def killed_before_it_compared(cache: Path) -> tuple[list[Path], Path]:
     stub.extract(stub.pixels(40, seed=1), cache)
     before = sorted(cache.rglob("*.h5"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probe, "check", lambda *_: None)
-        patch.setattr(probe, "check_others", lambda *_: None)
-        stub.extract(stub.pixels(40, seed=2), cache, Elsewhere(2.0))
+        patch.setattr(probe, "check", lambda *_, **__: None)
+        patch.setattr(probe, "check_others", mock.Mock(side_effect=_Kill))
+        with pytest.raises(_Kill):
+            stub.extract(stub.pixels(40, seed=2), cache, Elsewhere(2.0))
     (foreign,) = {*cache.rglob("*.h5")} - {*before}
     return before, foreign
 
@@ -160,7 +168,7 @@ def test_an_environment_whose_two_rows_were_damaged_is_compared_when_it_adds_row
     tmp_path: Path, factor: float
 ) -> None:
     stub.extract(stub.pixels(40, seed=1), tmp_path)
-    (leading,) = tmp_path.rglob("*.h5")
+    leading = min(tmp_path.rglob("*.h5"), key=lambda path: path.stat().st_size)
     stub.extract(stub.pixels(40, seed=4), tmp_path)
     leading.write_bytes(b"damaged")
     with pytest.warns(errors.CacheCorruptWarning):
@@ -174,14 +182,19 @@ def test_an_environment_whose_two_rows_were_damaged_is_compared_when_it_adds_row
     assert sorted(tmp_path.rglob("*.h5")) == before
 
 
-def test_the_two_images_are_kept_first_and_not_counted(tmp_path: Path) -> None:
-    features = stub.extract(stub.pixels(40, seed=1), tmp_path)
-    assert features.report is not None
-    assert (features.report.images, features.report.computed) == (40, 40)
-    store = Store(find_root(tmp_path), spec())
-    shard = store.index.shards[0]
-    assert [digest.tobytes() for digest in shard.sha256[:2]] == list(probe.digests())
-    assert len(shard.status) == 42
+def test_each_environment_keeps_the_two_images_in_a_shard_of_their_own(tmp_path: Path) -> None:
+    for number, runtime in enumerate([stub.Thumbnail(), Elsewhere(1.0001)]):
+        for seed in (10 * number, 10 * number + 1):
+            features = stub.extract(stub.pixels(40, seed), tmp_path, runtime)
+            assert features.report is not None
+            assert (features.report.images, features.report.computed) == (40, 40)
+    shards = Store(find_root(tmp_path), spec()).index.shards
+    both = list(probe.digests())
+    own = [shard for shard in shards if shard.sha256[0].tobytes() in both]
+    assert len(shards) == 6
+    found = sorted([digest.tobytes() for digest in shard.sha256] for shard in own)
+    assert found == sorted([both, both * 2])
+    assert {shard.environment.get("keras") == "9.9.9" for shard in own} == {True, False}
 
 
 def test_a_hit_in_another_environment_asks_nothing(

@@ -86,7 +86,7 @@ def computed_again(cache: Path, about: str = "") -> int:
 
 def test_upkeep_removes_what_may_go_and_no_embedding(tmp_path: Path) -> None:
     fill(tmp_path)
-    assert len(oracle.shards(tmp_path)) == 4
+    assert len(oracle.shards(tmp_path)) == 5
     assert not upkeep(tmp_path)
     assert len(oracle.shards(tmp_path)) == 1
     assert not remains(tmp_path)

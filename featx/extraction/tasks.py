@@ -1,0 +1,194 @@
+"""What a driver and its workers send each other: a plan, tasks and results; never an embedding."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from featx.backbones.backbone import Backbone
+from featx.datasets.items import Item
+from featx.errors import ImageError
+from featx.extraction.settings import Settings
+from featx.images.content_hash import Digest
+from featx.images.decoding import Source
+from featx.images.reduction import Edges
+from featx.runtimes import Runtime
+
+_NONE = bytes(32)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all workers of a run have to agree on.
+
+    Attributes
+    ----------
+    run : str
+        Drawn at random; a process that had it before has what it needs.
+    root : Path
+        The cache folder, at the same place for all.
+    key : str
+        The feature key that the backbone must give on a worker, too.
+    backbone : Backbone
+    runtime : str or Runtime
+    featx : str
+        The version of the driver.
+    settings : Settings
+    known : tuple of str
+        The shards that were there when the run began: the same are looked up everywhere, whatever
+        was published since, so that no block depends on the order of the tasks.
+    batch_size, entries : int or None
+        Images per batch and places per block; None until a worker has chosen them.
+    probes : tuple of str
+        The shards with the probe images, with which each worker compares its own.
+    sharing : bool
+        Whether blocks that other processes have claimed are left to them.
+    """
+
+    run: str
+    root: Path
+    key: str
+    backbone: Backbone
+    runtime: str | Runtime
+    featx: str
+    settings: Settings
+    known: tuple[str, ...] = ()
+    batch_size: int | None = None
+    entries: int | None = None
+    probes: tuple[str, ...] = ()
+    sharing: bool = True
+
+
+@dataclass(frozen=True)
+class Task:
+    """Consecutive images that one worker looks up and computes, with their places.
+
+    Attributes
+    ----------
+    number : int
+    images : list of (id, source)
+        The source is None where it is the file of that name in `location`.
+    places : list of int
+    location : str or None
+    begin : int
+        Where the first image stands in the whole task, of which this may be a part.
+    """
+
+    number: int
+    images: list[tuple[str, str | bytes | Source | None]]
+    places: list[int]
+    location: str | None = None
+    begin: int = 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @classmethod
+    def of(
+        cls, number: int, items: Sequence[Item], places: list[int], location: Path | str | None
+    ) -> Task:
+        """Return the task of some items."""
+        root = os.path.abspath(location) if isinstance(location, Path) else None
+        return cls(number, [_sent(item, root) for item in items], places, root)
+
+    def items(self) -> list[Item]:
+        """Return the images as items, without labels."""
+        return [Item(name, None, self._source(name, source)) for name, source in self.images]
+
+    def halves(self, entries: int) -> tuple[Task, Task]:
+        """Return two parts, between two blocks where it has several; it has two images or more."""
+        middle = len(self) // 2
+        blocks = [place // entries for place in self.places]
+        cuts = [i for i in range(1, len(self)) if blocks[i] != blocks[i - 1]]
+        cut = min(cuts, key=lambda at: abs(at - middle), default=middle)
+        first = Task(self.number, self.images[:cut], self.places[:cut], self.location, self.begin)
+        rest = self.begin + cut
+        return first, Task(self.number, self.images[cut:], self.places[cut:], self.location, rest)
+
+    def _source(self, name: str, source: str | bytes | Source | None) -> Source:
+        if source is None:
+            assert self.location is not None
+            return Path(self.location, name)
+        return Path(source) if isinstance(source, str) else source
+
+
+def _sent(item: Item, root: str | None) -> tuple[str, str | bytes | Source | None]:
+    if not isinstance(item.source, Path):
+        return item.id, item.source
+    path = os.path.abspath(item.source)
+    return item.id, None if root is not None and path == os.path.join(root, item.id) else path
+
+
+class Read(NamedTuple):
+    """What was read of a file, and when: what the stat index remembers.
+
+    Attributes
+    ----------
+    stat : tuple of int
+        Size, modification time, change time and inode.
+    read_at : int
+        ns by the worker's clock.
+    digest : Digest
+        Of the bytes.
+    edges : tuple of int
+        Those that decide how a JPEG is decoded; see ``KnownFiles``.
+    """
+
+    stat: tuple[int, int, int, int]
+    read_at: int
+    digest: Digest
+    edges: Edges
+
+
+@dataclass
+class Result:
+    """What became of a task.
+
+    Attributes
+    ----------
+    computed : int
+        Images that got an embedding.
+    overflowed : list of str
+        Ids of those that got NaN or infinity.
+    dim : int or None
+        The width of an embedding, where one was computed.
+    runtime : str or None
+        The name of what computed, if it was started.
+    worker : str
+        Where.
+    digests : bytearray
+        The addresses of the embeddings, 32 bytes each; zeros where an image could not be read.
+    bad : list of (int, ImageError)
+    remarks : list of (int, tuple of str)
+    read : list of (int, Read)
+        Of the files that were read.
+    """
+
+    computed: int = 0
+    overflowed: list[str] = field(default_factory=list)
+    dim: int | None = None
+    runtime: str | None = None
+    worker: str = ""
+    digests: bytearray = field(default_factory=bytearray)
+    bad: list[tuple[int, ImageError]] = field(default_factory=list)
+    remarks: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
+    read: list[tuple[int, Read]] = field(default_factory=list)
+
+    def note(
+        self, digest: Digest | None, error: ImageError | None, remarks: tuple[str, ...]
+    ) -> None:
+        """Enter the next image."""
+        number = len(self.digests) // 32
+        self.digests += digest or _NONE
+        if error is not None:
+            self.bad.append((number, error))
+        if remarks:
+            self.remarks.append((number, remarks))
+
+    def digest(self, number: int) -> Digest | None:
+        """Return the address of an image's embedding, None where it could not be read."""
+        found = bytes(self.digests[32 * number : 32 * number + 32])
+        return None if found == _NONE else found

@@ -1,0 +1,322 @@
+"""Engines: the same names and bytes wherever tasks run, and nothing lost with a worker."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+
+import featx
+from featx.errors import EngineError, OptionError
+from featx.extraction import engines, tasks
+from featx.extraction.api import extract_with
+from featx.extraction.settings import Settings
+from featx.extraction.tasks import Result, Task
+from tests.promises import oracle, stub
+
+distributed = pytest.importorskip("distributed", reason="pip install 'featx[dask]'")
+
+ROOT = Path(__file__).resolve().parents[2]
+SEED = int(os.environ["FEATX_SEED"])
+LONG = os.environ.get("FEATX_PROMISES") == "long"
+
+# Blocks of 24 places, a task each.
+SMALL = Settings(block=32, ahead=8)
+BATCH = 8
+
+
+class Slow(stub.Thumbnail):
+    """The stub, at a pace at which a worker can be killed in the midst of it."""
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        time.sleep(0.004)
+        return super().run(pixels)
+
+
+class Deadly(stub.Thumbnail):
+    """Ends its process at an image whose first pixel is (1, 2, 3), as a crash in C would."""
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        if (pixels[:, 0, 0] == (1, 2, 3)).all(axis=1).any():
+            os._exit(9)
+        return super().run(pixels)
+
+
+def extract(
+    dataset: Any, cache: Path, engine: str = "dask", runtime: Any = None, **options: Any
+) -> featx.Features:
+    return extract_with(
+        SMALL, dataset, stub.BACKBONE, cache=cache, runtime=runtime or stub.Thumbnail(BATCH),
+        progress=False, engine=engine, **options,
+    )  # fmt: skip
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[Any]:
+    """Give the client of two worker processes on this machine; it is the current one."""
+    import dask
+
+    settings = {"distributed.worker.profile.enabled": False, "temporary-directory": str(folder)}
+    with (
+        dask.config.set(settings),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
+        ) as workers,
+        distributed.Client(workers) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with cluster(tmp_path_factory.mktemp("dask")) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    """Return a folder of 700 images, two of which are copies of others, and their rows."""
+    folder = tmp_path_factory.mktemp("images")
+    rows = stub.draw(folder, 700, seed=5)
+    for copy, of in ((150, 3), (690, 600)):
+        path = next(folder.rglob(f"{copy:06d}.bmp"))
+        path.write_bytes(next(folder.rglob(f"{of:06d}.bmp")).read_bytes())
+        rows[copy] = rows[of]
+    return folder, rows
+
+
+@pytest.fixture(scope="module")
+def local(images: tuple[Path, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return the shards of a local run."""
+    cache = tmp_path_factory.mktemp("local") / "cache"
+    features = extract(images[0], cache, "local")
+    np.testing.assert_array_equal(features.X, images[1])
+    return oracle.shards(cache)
+
+
+def test_dask_gives_the_names_and_bytes_of_a_local_run(
+    client: Any, images: tuple[Path, np.ndarray], local: Any, tmp_path: Path
+) -> None:
+    features = extract(images[0], tmp_path / "cache")
+    np.testing.assert_array_equal(features.X, images[1])
+    assert oracle.shards(tmp_path / "cache") == local
+    assert features.report is not None
+    assert (features.report.computed, features.report.runtime) == (698, "thumbnail")
+    again = extract(images[0], tmp_path / "cache")
+    assert again.report is not None
+    assert (again.report.computed, again.report.cached) == (0, 698)
+
+
+def test_joblib_gives_the_names_and_bytes_of_a_local_run(
+    images: tuple[Path, np.ndarray], local: Any, tmp_path: Path
+) -> None:
+    with joblib.parallel_config("loky", n_jobs=2):
+        features = extract(images[0], tmp_path / "cache", "joblib")
+    np.testing.assert_array_equal(features.X, images[1])
+    assert oracle.shards(tmp_path / "cache") == local
+    with joblib.parallel_config("threading", n_jobs=2):
+        extract(images[0], tmp_path / "threads", "joblib")
+    assert oracle.shards(tmp_path / "threads") == local
+
+
+def test_a_killed_worker_costs_its_task_and_no_bit(
+    images: tuple[Path, np.ndarray], local: Any, tmp_path: Path
+) -> None:
+    rng = random.Random(SEED)
+    for run in range(50 if LONG else 1):
+        # Anew each time: Dask's nannies do not always start another process in place of a killed one.
+        with cluster(tmp_path / "dask") as client:
+            cache, log = tmp_path / f"cache{run}", tmp_path / f"log{run}"
+            pids = [nanny.pid for nanny in client.cluster.workers.values()]
+            kill = partial(os.kill, rng.choice(pids), signal.SIGKILL)
+            killer = threading.Timer(rng.uniform(0.05, 2.0), kill)
+            killer.start()
+            features = extract(images[0], cache, runtime=Slow(BATCH, log))
+            killer.join()
+        np.testing.assert_array_equal(features.X, images[1])
+        assert oracle.shards(cache) == local
+        # 700 places, and a task of 24; two probe images by each process, twice by the first.
+        begun = len({line.split()[0] for line in log.read_text().splitlines()})
+        assert stub.logged(log) <= 700 + 24 + 2 * begun + 2
+
+
+def test_an_image_that_ends_its_worker_is_named_and_its_neighbours_have_embeddings(
+    tmp_path: Path,
+) -> None:
+    drawn = stub.pixels(120, seed=6)
+    drawn[77, 0, 0] = (1, 2, 3)
+    with joblib.parallel_config("loky", n_jobs=2):
+        features = extract(drawn, tmp_path / "cache", "joblib", Deadly(BATCH), on_error="skip")
+    (failure,) = features.failures
+    assert (failure.id, failure.error) == ("77", "WorkerDiedError")
+    assert "ended each time that it had this image" in failure.reason
+    np.testing.assert_array_equal(features.X, np.delete(stub.rows(drawn), 77, axis=0))
+
+
+def test_two_drivers_on_one_set_publish_one_shard_for_each_block(
+    client: Any, images: tuple[Path, np.ndarray], local: Any, tmp_path: Path
+) -> None:
+    found: list[featx.Features] = []
+
+    def drive() -> None:
+        found.append(extract(images[0], tmp_path / "cache", runtime=Slow(BATCH)))
+
+    drivers = [threading.Thread(target=drive) for _ in range(2)]
+    for driver in drivers:
+        driver.start()
+    for driver in drivers:
+        driver.join()
+    assert len(found) == 2
+    for features in found:
+        np.testing.assert_array_equal(features.X, images[1])
+    assert oracle.shards(tmp_path / "cache") == local
+
+
+def test_the_next_run_computes_what_a_killed_driver_left(
+    client: Any, images: tuple[Path, np.ndarray], local: Any, tmp_path: Path
+) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from tests.extraction.test_engines import Slow, extract, BATCH\n"
+        "extract(Path(sys.argv[1]), Path(sys.argv[2]), scheduler=sys.argv[3],\n"
+        "        runtime=Slow(BATCH, Path(sys.argv[4])))"
+    )
+    cache, log = tmp_path / "cache", tmp_path / "log"
+    driver = subprocess.Popen(
+        [sys.executable, "-c", script, images[0], cache, client.scheduler.address, log],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    while len(oracle.shards(cache)) < 5:
+        assert driver.poll() is None
+        time.sleep(0.02)
+    driver.kill()
+    driver.wait()
+    time.sleep(1)  # a worker ends the task that it has
+    left, before = len(oracle.shards(cache)), stub.logged(log)
+    assert left < len(local)
+    features = extract(images[0], cache, runtime=Slow(BATCH, log))
+    assert features.report is not None
+    assert 0 < features.report.computed <= 24 * (len(local) - left)
+    # What it computed is what was missing: the probe images once more by each worker.
+    assert stub.logged(log) - before <= features.report.computed + 2 * 3 + 2
+    np.testing.assert_array_equal(features.X, images[1])
+
+
+def test_a_worker_that_lacks_what_is_needed_is_named_before_it_computes(
+    client: Any, tmp_path: Path
+) -> None:
+    def exchange(back: bool) -> None:
+        from featx.extraction import worker
+        from featx.runtimes import runtime
+
+        worker.versions = runtime.versions if back else lambda: {"featx": "0.0.1"}
+
+    (first, *_) = client.nthreads()
+    client.run(exchange, False, workers=[first])
+    try:
+        with pytest.raises(EngineError, match=f"1 of 2 workers.*\n  {first} .*has featx 0.0.1"):
+            extract(stub.pixels(40, seed=1), tmp_path / "cache")
+    finally:
+        client.run(exchange, True, workers=[first])
+    assert not oracle.shards(tmp_path / "cache")
+
+
+def test_bad_images_and_repeats_are_those_of_a_local_run(client: Any, tmp_path: Path) -> None:
+    stub.draw(tmp_path / "d", 100, seed=7)
+    (tmp_path / "d" / "a" / "000010.bmp").write_text("text")
+    (tmp_path / "d" / "b" / "gone.bmp").symlink_to(tmp_path / "d" / "b" / "nowhere.bmp")
+    ours = extract(tmp_path / "d", tmp_path / "c", on_error="skip")
+    theirs = extract(tmp_path / "d", tmp_path / "l", "local", on_error="skip")
+    assert (ours.ids, ours.failures) == (theirs.ids, theirs.failures)
+    assert ours.failures
+    assert ours.y is not None
+    assert theirs.y is not None
+    assert ours.y.tolist() == theirs.y.tolist()
+    assert oracle.shards(tmp_path / "c") == oracle.shards(tmp_path / "l")
+
+
+def test_a_script_without_a_guard_starts_a_cluster_of_its_own(tmp_path: Path) -> None:
+    stub.draw(tmp_path / "d", 40, seed=8)
+    (tmp_path / "script.py").write_text(
+        "from tests.promises import stub\n"
+        "from featx.extraction.api import extract\n"
+        f"f = extract({str(tmp_path / 'd')!r}, stub.BACKBONE, cache={str(tmp_path / 'c')!r},\n"
+        "            runtime=stub.Thumbnail(8), progress=False, engine='dask')\n"
+        "print(f)\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=300,
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    assert "40 x 192 float32" in answer.stdout
+    assert "workers of this machine" in answer.stderr
+
+
+def test_engines_are_asked_for_by_name() -> None:
+    with pytest.raises(OptionError, match="engine='spark': expected one of"):
+        engines.check_engine("spark")
+    with pytest.raises(OptionError, match="only engine='dask' has a scheduler"):
+        engines.check_engine("joblib", "tcp://head:8786")
+
+
+def test_a_task_is_halved_between_blocks_and_then_between_images() -> None:
+    images = [(str(i), b"") for i in range(6)]
+    task = Task(3, images, [0, 1, 2, 3, 4, 5])
+    first, second = task.halves(2)
+    assert ([name for name, _ in first.images], first.begin) == (["0", "1"], 0)
+    assert ([name for name, _ in second.images], second.begin) == (["2", "3", "4", "5"], 2)
+    one, other = first.halves(2)
+    assert (one.places, other.places, other.begin) == ([0], [1], 1)
+
+
+def test_only_what_is_needed_of_a_path_is_sent(tmp_path: Path) -> None:
+    inside = featx.Dataset.from_paths([tmp_path / "a.png"]).items[0]
+    named = tasks.Item("a/b.png", None, tmp_path / "a" / "b.png")
+    task = Task.of(0, [named, inside], [0, 1], tmp_path)
+    assert task.images[0] == ("a/b.png", None)
+    assert Task.of(0, [named], [0], None).images == [("a/b.png", str(named.source))]
+    assert [item.source for item in task.items()] == [named.source, inside.source]
+
+
+class _Alone(engines.Engine):
+    """Dies of every task with number 7 in it, and blames a neighbour when it is not alone."""
+
+    def greeting(self, plan: Any) -> Any: ...
+
+    def check(self, plan: Any) -> None: ...
+
+    def close(self) -> None: ...
+
+    def run(self, plan: Any, asked: Iterator[Task]) -> engines.Results:
+        asked_now = list(asked)
+        for task in asked_now:
+            dies = any(name == "7" for name, _ in task.images) or len(asked_now) > 1
+            yield task, None if dies else Result()
+
+
+def test_nobody_is_blamed_for_another() -> None:
+    def cut() -> Iterator[Task]:
+        for number in range(4):
+            images = [(str(3 * number + i), b"") for i in range(3)]
+            yield Task(number, images, [3 * number + i for i in range(3)])
+
+    plan: Any = type("Plan", (), {"entries": 3})
+    found = list(engines.completed(_Alone(), plan, cut()))
+    died = [task.images for task, result in found if not isinstance(result, Result)]
+    assert died == [[("7", b"")]]
+    done = [name for task, result in found if isinstance(result, Result) for name, _ in task.images]
+    assert sorted(done, key=int) == [str(i) for i in range(12) if i != 7]
