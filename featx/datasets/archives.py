@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from tqdm.auto import tqdm
 
+from featx import forking
 from featx.datasets.tree import Tree, TreeFolder, safe_path
 from featx.errors import DatasetError, ImageChangedError, ImageReadError, ImageTooLargeError
 from featx.formatting import counted, file_size
@@ -258,7 +259,7 @@ class Archive:
     def __reduce__(self) -> tuple[Any, ...]:
         # Where it is, and not what is in it: another process opens it again.
         address = self.location if isinstance(self.location, str) else ""
-        return Archive, (self.shown, self._packed, address)
+        return _opened_again, (self.shown, self._packed, address)
 
     def folder(self) -> TreeFolder:
         """Return its root as a folder."""
@@ -341,6 +342,26 @@ class Archive:
                 folder, _, name = path.rpartition("/")
                 found[f"{folder}/{name.split('.', 1)[0]}"] = text
         return found
+
+
+_opening = forking.lock()
+_opened: list[tuple[str, str, Archive]] = []
+
+
+def _opened_again(shown: str, packed: Content, address: str) -> Archive:
+    """Return an archive of another process, opened once for all that come while it stays as it is.
+
+    Each task of a cluster brings it anew, and its names need not be read for each.
+    """
+    version = packed.version()
+    with _opening:
+        for name, state, archive in _opened:
+            if version is not None and (name, state) == (shown, version):
+                return archive
+        archive = Archive(shown, packed, address)
+        if version is not None:
+            _opened[:] = [(shown, version, archive)]
+        return archive
 
 
 @dataclass(frozen=True, slots=True)

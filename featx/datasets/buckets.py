@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -47,6 +49,12 @@ class BucketImage(Elsewhere):
         """True."""
         return True
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Where it is, and no client: another process takes the credentials of its own machine.
+        # The part that all have in common is one object, which a list of them holds once.
+        below = sys.intern(self.address.removesuffix(f"/{self.path}"))
+        return _image_at, (below, self.path, self.size, self.tag)
+
     def listed_version(self) -> Version | None:
         """Return size and ETag; None where the ETag is missing or weak."""
         return Version(self.size, self.tag) if self.tag and self.tag[:2] != "W/" else None
@@ -75,6 +83,16 @@ class BucketImage(Elsewhere):
         tag = answer.meta["e_tag"] or ""
         known = tag and tag[:2] != "W/"
         return content, Version(len(content), tag) if known else None
+
+
+def _image_at(below: str, path: str, size: int, tag: str) -> BucketImage:
+    return BucketImage(f"{below}/{path}", _client_at(below), path, size, tag)
+
+
+@lru_cache(maxsize=16)
+def _client_at(address: str) -> Any:
+    client, _ = services.client_at(address, DatasetError)
+    return client
 
 
 def folder_at(address: str) -> TreeFolder:

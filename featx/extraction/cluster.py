@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 import uuid
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from featx.backbones.backbone import Backbone
-from featx.cache.location import is_marked
+from featx.cache.location import MARKER
 from featx.cache.stat_index import KnownFiles
 from featx.cache.store import Store
 from featx.datasets.dataset import Dataset
@@ -29,11 +28,15 @@ from featx.extraction.pipeline import Computation
 from featx.extraction.progress import ProgressBar
 from featx.extraction.scan import Ledger, LookedUp, Lookup, ScanResult
 from featx.extraction.settings import Settings
-from featx.extraction.tasks import Plan, Result, Task
+from featx.extraction.tasks import Plan, Result, Task, carried
+from featx.images.elsewhere import Elsewhere, Version
 from featx.runtimes import Runtime
 from featx.runtimes.runtime import versions
+from featx.storage import services
 
-logger = logging.getLogger(__name__)
+# Images that are no files go with their task, through the scheduler: a task then ends with the
+# block in which it has come to this many bytes. Files that are named are far from it.
+_MAX_CARRIED = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -124,9 +127,10 @@ class _Scan:
         self._bar = ProgressBar(self._length, progress)
         self._engine: Engine | None = None
         self._plan = Plan(
-            uuid.uuid4().hex, store.root.absolute(), store.key, workers.backbone, workers.runtime,
-            versions().get("featx", "of a checkout"), settings,
+            uuid.uuid4().hex, store.storage.location(""), store.key, workers.backbone,
+            workers.runtime, versions().get("featx", "of a checkout"), settings,
             tuple(shard.name for shard in store.index.shards), workers.batch_size, sharing=sharing,
+            bucket=_bucket(dataset),
         )  # fmt: skip
         # Each image with what is known of it, or with its task and its number in that.
         self._queue: deque[tuple[Item, LookedUp | tuple[int, int]]] = deque()
@@ -165,7 +169,7 @@ class _Scan:
         if self._engine is not None:
             self._engine.close()
         self._bar.close()
-        if is_marked(self._store.root):
+        if self._store.storage.exists(MARKER):  # else it was removed, as in `scan`
             self._known.save()
 
     def _tasks(self) -> Iterator[Task]:
@@ -173,7 +177,7 @@ class _Scan:
         lookup = Lookup(self._store, self._known, backbone.side, backbone.preparation)
         items: list[Item] = []
         places: list[int] = []
-        number, length = 0, 0
+        number, stretch, size, length = 0, 0, 0, 0
         for item, found in lookup.listed(self._dataset):
             if not isinstance(found, int):
                 self._bar.count(new=False)
@@ -181,10 +185,16 @@ class _Scan:
                 continue
             if self._engine is None:
                 length = self._meet()
-            if items and found // length != number:
+            begins = found // length != stretch
+            if size > _MAX_CARRIED:
+                entries = self._plan.entries
+                begins |= entries is not None and found // entries != places[-1] // entries
+            if items and begins:
                 yield self._task(number, items, places)
-                items, places = [], []
-            number = found // length
+                items, places, size = [], [], 0
+                number += 1
+            stretch = found // length
+            size += carried(item)
             self._bar.count(new=True)
             self._queue.append((item, (number, len(items))))
             items.append(item)
@@ -238,14 +248,18 @@ class _Scan:
         """Remember the files that are here what they were where they were read."""
         items = task.items() if result.read else []
         for i, read in result.read:
-            path = items[i].source
-            assert isinstance(path, Path)
+            source = items[i].source
+            if isinstance(read.seen, Version):
+                assert isinstance(source, Elsewhere)
+                self._known.remember_at(source.address, read.seen, read.digest, read.edges)
+                continue
+            assert isinstance(source, Path)
             try:
-                stat = os.stat(path)
+                stat = os.stat(source)
             except OSError:
                 continue
-            if worker.seen(stat) == read.stat:
-                self._known.remember(path, stat, read.read_at, read.digest, read.edges)
+            if worker.seen(stat) == read.seen:
+                self._known.remember(source, stat, read.read_at, read.digest, read.edges)
 
     def _enter(self) -> None:
         """Enter into the ledger what is known, up to the first image that is not."""
@@ -265,3 +279,10 @@ class _Scan:
             self.ledger.enter(item, found)
             if self.ledger.too_many_bad():
                 return
+
+
+def _bucket(dataset: Dataset) -> str | None:
+    """Return where the images are, if that is an object store that each worker must reach."""
+    location = dataset.location
+    scheme = location.partition("://")[0] if isinstance(location, str) else ""
+    return str(location) if scheme in services.SERVICES else None

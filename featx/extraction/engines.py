@@ -259,14 +259,18 @@ class Dask(Engine):
                     going[self._client.submit(worker.compute, shared, task, pure=False)] = task
                 if not going:
                     return
-                with self._client.as_current():
-                    done = wait(list(going), return_when="FIRST_COMPLETED").done
-                for future in done:
+                with suppress(TimeoutError), self._client.as_current():
+                    wait(list(going), timeout=_ANSWER_SECONDS, return_when="FIRST_COMPLETED")
+                for future in [one for one in going if one.status != "pending"]:
                     task = going.pop(future)
-                    error = future.exception() if future.status == "error" else None
-                    if error is None:
+                    if future.status == "finished":
                         yield task, future.result()
-                    elif type(error).__name__ in _DEATHS:
+                    elif future.status != "error":
+                        raise EngineError(
+                            f"the Dask scheduler dropped a task ({future.status}): it was stopped "
+                            "or restarted. What was published stays; run again."
+                        )
+                    elif type(error := future.exception()).__name__ in _DEATHS:
                         yield task, None
                     else:
                         raise error

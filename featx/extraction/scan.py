@@ -220,9 +220,7 @@ def _computed(
     """Fill the ledger, and compute and publish what is not cached."""
     known = KnownFiles(store.root, dataset.location if stat_cache else None)
     lookup = Lookup(store, known, side, how)
-    threads = max(2, runtimes.cpu_count())
-    if dataset.known_length and getattr(dataset.items[0].source, "waits", False):
-        threads = max(threads, _FETCHED_AT_ONCE)
+    threads = readers(dataset.items[0].source if dataset.known_length else None)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="featx-read")
     bar = ProgressBar(dataset.known_length, progress)
     try:
@@ -236,6 +234,12 @@ def _computed(
         bar.close()
         if store.storage.exists(MARKER):  # else it was removed: a folder made anew is refused
             lookup.known.save()
+
+
+def readers(first: Source | str | None) -> int:
+    """Return how many threads read images like the first one."""
+    threads = max(2, runtimes.cpu_count())
+    return max(threads, _FETCHED_AT_ONCE) if getattr(first, "waits", False) else threads
 
 
 def enter_all(

@@ -8,16 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from featx.backbones.backbone import Backbone
 from featx.datasets.items import Item
 from featx.errors import ImageError
 from featx.extraction.settings import Settings
 from featx.images.content_hash import Digest
 from featx.images.decoding import Source
+from featx.images.elsewhere import Elsewhere, Version
 from featx.images.reduction import Edges
 from featx.runtimes import Runtime
 
 _NONE = bytes(32)
+# An image that a worker finds by its name: an id, and now and then a path or an address.
+_NAMED = 128
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,9 @@ class Plan:
     ----------
     run : str
         Drawn at random; a process that had it before has what it needs.
-    root : Path
-        The cache folder, at the same place for all.
+    cache : str
+        Its folder, at the same path for all, or its address in an object store: each worker opens
+        it by itself, with the credentials of its own machine.
     key : str
         The feature key that the backbone must give on a worker, too.
     backbone : Backbone
@@ -46,10 +52,12 @@ class Plan:
         The shards with the probe images, with which each worker compares its own.
     sharing : bool
         Whether blocks that other processes have claimed are left to them.
+    bucket : str or None
+        The address of the bucket with the images, where they are in one.
     """
 
     run: str
-    root: Path
+    cache: str
     key: str
     backbone: Backbone
     runtime: str | Runtime
@@ -60,6 +68,7 @@ class Plan:
     entries: int | None = None
     probes: tuple[str, ...] = ()
     sharing: bool = True
+    bucket: str | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +124,17 @@ class Task:
         return Path(source) if isinstance(source, str) else source
 
 
+def carried(item: Item) -> int:
+    """Return about how many bytes an image adds to its task: pixels and contents go with it."""
+    source = item.source
+    if isinstance(source, Path | Elsewhere):
+        return _NAMED
+    if isinstance(source, bytes | np.ndarray):
+        return len(source) if isinstance(source, bytes) else source.nbytes
+    width, height = source.size  # of a PIL image
+    return 4 * width * height
+
+
 def _sent(item: Item, root: str | None) -> tuple[str, str | bytes | Source | None]:
     if not isinstance(item.source, Path):
         return item.id, item.source
@@ -123,12 +143,12 @@ def _sent(item: Item, root: str | None) -> tuple[str, str | bytes | Source | Non
 
 
 class Read(NamedTuple):
-    """What was read of a file, and when: what the stat index remembers.
+    """What was read of an image, and when: what the stat index remembers.
 
     Attributes
     ----------
-    stat : tuple of int
-        Size, modification time, change time and inode.
+    seen : tuple of int, or Version
+        Size, modification time, change time and inode of a file; size and tag of what is elsewhere.
     read_at : int
         ns by the worker's clock.
     digest : Digest
@@ -137,7 +157,7 @@ class Read(NamedTuple):
         Those that decide how a JPEG is decoded; see ``KnownFiles``.
     """
 
-    stat: tuple[int, int, int, int]
+    seen: tuple[int, int, int, int] | Version
     read_at: int
     digest: Digest
     edges: Edges
@@ -164,7 +184,7 @@ class Result:
     bad : list of (int, ImageError)
     remarks : list of (int, tuple of str)
     read : list of (int, Read)
-        Of the files that were read.
+        Of what was read.
     """
 
     computed: int = 0

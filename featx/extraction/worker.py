@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featx import runtimes
+from featx.cache.location import existing_cache
 from featx.cache.locks import Claims
-from featx.cache.stat_index import KnownFiles
+from featx.cache.stat_index import KnownFiles, now_ns
 from featx.cache.store import Store
 from featx.datasets.items import Item
 from featx.errors import EngineError, FeatxError, ImageError
@@ -23,9 +24,12 @@ from featx.extraction.guard import EnvironmentGuard
 from featx.extraction.progress import ProgressBar
 from featx.extraction.tasks import Plan, Read, Result, Task
 from featx.images.content_hash import Digest
+from featx.images.decoding import Source
+from featx.images.elsewhere import Elsewhere, Version
 from featx.images.reduction import Edges
 from featx.runtimes import Runtime
 from featx.runtimes.runtime import versions
+from featx.storage import services
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ class _Here:
         noted = _Noted(store.root)
         lookup = scan.Lookup(store, noted, backbone.side, backbone.preparation)
         result = Result(worker=name())
-        threads = max(2, runtimes.cpu_count())
+        threads = scan.readers(task.images[0][1])
         pool = ThreadPoolExecutor(threads, thread_name_prefix="featx-read")
         bar = ProgressBar(None, wanted=False)
         claims = Claims(store.folder / "claims", answer_seconds=plan.settings.lock_seconds)
@@ -167,7 +171,7 @@ class _Noted(KnownFiles):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, None)
-        self.read: dict[str, Read] = {}
+        self._read: dict[str, Read] = {}
 
     def remember(
         self,
@@ -177,7 +181,18 @@ class _Noted(KnownFiles):
         digest: Digest,
         edges: Edges = (0, 0),
     ) -> None:
-        self.read[os.fspath(path)] = Read(seen(stat), read_at, digest, edges)
+        self._read[os.fspath(path)] = Read(seen(stat), read_at, digest, edges)
+
+    def remember_at(
+        self, address: str, version: Version, digest: Digest, edges: Edges = (0, 0)
+    ) -> None:
+        self._read[address] = Read(version, now_ns(), digest, edges)
+
+    def taken(self, source: Source) -> Read | None:
+        """Return what was read of an image, and keep it no longer."""
+        if isinstance(source, Path):
+            return self._read.pop(os.fspath(source), None)
+        return self._read.pop(source.address, None) if isinstance(source, Elsewhere) else None
 
 
 def seen(stat: os.stat_result) -> tuple[int, int, int, int]:
@@ -191,10 +206,9 @@ def _noting(
     for number, (item, one) in enumerate(found):
         error = one.image if isinstance(one.image, ImageError) else None
         result.note(one.digest, error, one.remarks)
-        if isinstance(item.source, Path):
-            read = noted.read.pop(os.fspath(item.source), None)
-            if read is not None:
-                result.read.append((number, read))
+        read = noted.taken(item.source)
+        if read is not None:
+            result.read.append((number, read))
         yield item, one
 
 
@@ -203,8 +217,10 @@ def _refusal(plan: Plan) -> Store:
     have = versions().get("featx", "of a checkout")
     if have != plan.featx:
         raise EngineError(f"it has featx {have}, the driver {plan.featx}.")
-    spec = plan.backbone.spec()
-    store = Store(plan.root, spec, names=plan.known)
+    storage = existing_cache(plan.cache)
+    if storage is None:
+        raise _unseen(plan)
+    store = Store(storage, plan.backbone.spec(), names=plan.known)
     if store.key != plan.key:
         raise EngineError(
             "its network is another one: the weights, or the libraries that decide the pixels, are "
@@ -212,10 +228,17 @@ def _refusal(plan: Plan) -> Store:
         )
     seen = store.storage.exists(f"{store.folder.name}/key.json")
     if not seen or any(store.load(name.removesuffix(".h5")) is None for name in plan.probes):
-        raise EngineError(
-            f"it does not see the driver's cache at {plan.root}: all must share that folder."
-        )
+        raise _unseen(plan)
+    if plan.bucket is not None:
+        services.client_at(plan.bucket, EngineError)
     return store
+
+
+def _unseen(plan: Plan) -> EngineError:
+    return EngineError(
+        f"it does not see the driver's cache at {plan.cache}: all must share that folder, or have "
+        "a bucket for it."
+    )
 
 
 _lock = threading.Lock()

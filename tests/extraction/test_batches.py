@@ -53,9 +53,12 @@ def test_the_next_block_is_begun_while_one_is_published_and_no_more(
     seen: list[int] = []
 
     def slowly(self: Store, block: Block) -> None:
+        if len(block.status) == 2:  # the probe images, in a batch of their own
+            publish(self, block)
+            return
         if not seen:
             end = time.monotonic() + 10
-            while runtime.batches < 6 and time.monotonic() < end:
+            while runtime.batches < 1 + 6 and time.monotonic() < end:
                 time.sleep(0.01)
             time.sleep(0.3)  # time enough for others, were they let
         seen.append(runtime.batches)
@@ -64,7 +67,7 @@ def test_the_next_block_is_begun_while_one_is_published_and_no_more(
     monkeypatch.setattr(Store, "publish", slowly)
     pixels = drawn(100)
     features = extract(pixels, runtime, tmp_path / "c")
-    assert seen[0] == (16 + 8) // 4
+    assert seen[0] == 1 + (16 + 8) // 4
     monkeypatch.undo()
     alone = extract(pixels, CountingRuntime(), tmp_path / "d")
     np.testing.assert_array_equal(features.X, alone.X)

@@ -137,7 +137,7 @@ def test_a_killed_worker_costs_its_task_and_no_bit(
 ) -> None:
     rng = random.Random(SEED)
     for run in range(50 if LONG else 1):
-        # Anew each time: Dask's nannies do not always start another process in place of a killed one.
+        # Anew each time: Dask's nannies do not always start another in place of a killed one.
         with cluster(tmp_path / "dask") as client:
             cache, log = tmp_path / f"cache{run}", tmp_path / f"log{run}"
             pids = [nanny.pid for nanny in client.cluster.workers.values()]
