@@ -104,9 +104,8 @@ def test_what_others_compute_counts_when_it_arrives(
     waiting, working = Counted(), Counted()
 
     def compute(bar: Counted, claims: Claims | None) -> pipeline.Computation:
-        misses = ((Entry(str(i), of_content(one)), one) for i, one in enumerate(images))
+        misses = ((Entry(str(i), of_content(one), place=i), one) for i, one in enumerate(images))
         guard = EnvironmentGuard(store, 32, "float32")
-        monkeypatch.setattr(guard, "wait", lambda seconds: True)  # as if it were known
         return pipeline.compute(
             misses, CountingRuntime, store, 32, guard,
             claims=claims, bar=bar, settings=Settings(block=8, ahead=4),
