@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
@@ -226,8 +227,15 @@ class Dask(Engine):
         }
         try:
             # Who is busy, or gone, is asked again by the first task that it gets.
-            with suppress(TimeoutError), self._client.as_current():
-                wait(list(asked.values()), timeout=_ANSWER_SECONDS)
+            until = time.monotonic() + _ANSWER_SECONDS
+            waiting = list(asked.values())
+            while waiting and time.monotonic() < until:
+                with suppress(TimeoutError), self._client.as_current():
+                    wait(waiting, timeout=1.0)
+                there = self._client.nthreads()
+                waiting = [
+                    one for at, one in asked.items() if one.status == "pending" and at in there
+                ]
             answers = {at: one.result() for at, one in asked.items() if one.status == "finished"}
             lacking = {at: one.exception() for at, one in asked.items() if one.status == "error"}
         finally:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import pickle
 import random
 import signal
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,13 +21,15 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
+from PIL import Image
 
 import featx
-from featx.errors import EngineError, OptionError
+from featx.errors import DatasetError, EngineError, OptionError
 from featx.extraction import engines, tasks
 from featx.extraction.api import extract_with
 from featx.extraction.settings import Settings
 from featx.extraction.tasks import Result, Task
+from featx.storage import services
 from tests.promises import oracle, stub
 
 distributed = pytest.importorskip("distributed", reason="pip install 'featx[dask]'")
@@ -46,6 +51,18 @@ class Slow(stub.Thumbnail):
         return super().run(pixels)
 
 
+class Unsettled(stub.Thumbnail):
+    """The stub, at a pace of its own for each batch: tasks end in another order each time."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(BATCH)
+        self._seed = seed
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        time.sleep(random.Random(f"{self._seed} {os.getpid()} {self.seen}").uniform(0, 0.01))
+        return super().run(pixels)
+
+
 class Deadly(stub.Thumbnail):
     """Ends its process at an image whose first pixel is (1, 2, 3), as a crash in C would."""
 
@@ -56,10 +73,15 @@ class Deadly(stub.Thumbnail):
 
 
 def extract(
-    dataset: Any, cache: Path, engine: str = "dask", runtime: Any = None, **options: Any
+    dataset: Any,
+    cache: Path | str,
+    engine: str = "dask",
+    runtime: Any = None,
+    settings: Settings = SMALL,
+    **options: Any,
 ) -> featx.Features:
     return extract_with(
-        SMALL, dataset, stub.BACKBONE, cache=cache, runtime=runtime or stub.Thumbnail(BATCH),
+        settings, dataset, stub.BACKBONE, cache=cache, runtime=runtime or stub.Thumbnail(BATCH),
         progress=False, engine=engine, **options,
     )  # fmt: skip
 
@@ -120,6 +142,15 @@ def test_dask_gives_the_names_and_bytes_of_a_local_run(
     assert (again.report.computed, again.report.cached) == (0, 698)
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_order_in_which_tasks_end_changes_nothing(
+    client: Any, images: tuple[Path, np.ndarray], local: Any, tmp_path: Path, seed: int
+) -> None:
+    features = extract(images[0], tmp_path, runtime=Unsettled(seed))
+    np.testing.assert_array_equal(features.X, images[1])
+    assert oracle.shards(tmp_path) == local
+
+
 def test_joblib_gives_the_names_and_bytes_of_a_local_run(
     images: tuple[Path, np.ndarray], local: Any, tmp_path: Path
 ) -> None:
@@ -156,14 +187,17 @@ def test_a_killed_worker_costs_its_task_and_no_bit(
 def test_an_image_that_ends_its_worker_is_named_and_its_neighbours_have_embeddings(
     tmp_path: Path,
 ) -> None:
-    drawn = stub.pixels(120, seed=6)
-    drawn[77, 0, 0] = (1, 2, 3)
+    drawn = stub.pixels(32, seed=6)
+    drawn[17, 0, 0] = (1, 2, 3)
+    small = Settings(block=8, ahead=4)  # tasks of one block, of 4 images
     with joblib.parallel_config("loky", n_jobs=2):
-        features = extract(drawn, tmp_path / "cache", "joblib", Deadly(BATCH), on_error="skip")
+        features = extract(
+            drawn, tmp_path / "cache", "joblib", Deadly(4), settings=small, on_error="skip"
+        )
     (failure,) = features.failures
-    assert (failure.id, failure.error) == ("77", "WorkerDiedError")
+    assert (failure.id, failure.error) == ("17", "WorkerDiedError")
     assert "ended each time that it had this image" in failure.reason
-    np.testing.assert_array_equal(features.X, np.delete(stub.rows(drawn), 77, axis=0))
+    np.testing.assert_array_equal(features.X, np.delete(stub.rows(drawn), 17, axis=0))
 
 
 def test_two_drivers_on_one_set_publish_one_shard_for_each_block(
@@ -185,8 +219,9 @@ def test_two_drivers_on_one_set_publish_one_shard_for_each_block(
     assert oracle.shards(tmp_path / "cache") == local
 
 
-def test_the_next_run_computes_what_a_killed_driver_left(
-    client: Any, images: tuple[Path, np.ndarray], local: Any, tmp_path: Path
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_the_next_run_computes_what_a_driver_that_was_ended_left(
+    client: Any, images: tuple[Path, np.ndarray], local: Any, tmp_path: Path, how: signal.Signals
 ) -> None:
     script = (
         "import sys; from pathlib import Path\n"
@@ -202,8 +237,8 @@ def test_the_next_run_computes_what_a_killed_driver_left(
     while len(oracle.shards(cache)) < 5:
         assert driver.poll() is None
         time.sleep(0.02)
-    driver.kill()
-    driver.wait()
+    driver.send_signal(how)
+    driver.wait(60)
     time.sleep(1)  # a worker ends the task that it has
     left, before = len(oracle.shards(cache)), stub.logged(log)
     assert left < len(local)
@@ -290,6 +325,84 @@ def test_only_what_is_needed_of_a_path_is_sent(tmp_path: Path) -> None:
     assert task.images[0] == ("a/b.png", None)
     assert Task.of(0, [named], [0], None).images == [("a/b.png", str(named.source))]
     assert [item.source for item in task.items()] == [named.source, inside.source]
+
+
+def test_images_that_are_no_files_do_not_make_tasks_large(tmp_path: Path) -> None:
+    picture = np.zeros((100, 100, 3), np.uint8)
+    one, file = tasks.Item("0", None, picture), tasks.Item("a", None, tmp_path / "a.png")
+    assert tasks.carried(one) == 30_000
+    assert tasks.carried(tasks.Item("0", None, b"x" * 500)) == 500
+    assert tasks.carried(tasks.Item("0", None, Image.fromarray(picture))) >= 30_000
+    assert tasks.carried(file) < 1000
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """Give the address of an empty bucket on loopback; it is reached with a key that is no word."""
+    pytest.importorskip("obstore", reason="pip install 'featx[cloud]'")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": SECRET,
+        "XDG_CACHE_HOME": str(tmp_path / "xdg"),
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    made = urllib.request.Request(f"http://{host}:{port}/photos", method="PUT")
+    urllib.request.urlopen(made).close()
+    yield "s3://photos"
+    server.stop()
+
+
+SECRET = "wJalrXUtnFEMI-K7MDENG-bPxRfiCYEXAMPLEKEY"
+
+
+def test_images_and_cache_in_a_bucket_are_reached_by_each_worker_itself(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = stub.draw(tmp_path / "d", 60, seed=9)
+    client, _ = services.client_at(f"{bucket}/images", DatasetError)
+    for path in (tmp_path / "d").rglob("*.bmp"):
+        client.put(path.relative_to(tmp_path / "d").as_posix(), path.read_bytes())
+    extract(tmp_path / "d", tmp_path / "c", "local")
+    sent: list[bytes] = []
+    of = Task.of
+
+    def noted(*args: Any) -> Task:
+        task = of(*args)
+        sent.append(pickle.dumps(task))
+        return task
+
+    with cluster(tmp_path / "dask"):  # its processes have the environment of this test
+        monkeypatch.setattr(Task, "of", noted)
+        features = extract(f"{bucket}/images", f"{bucket}/cache")
+    np.testing.assert_array_equal(features.X, rows)
+    assert sent
+    assert not any(SECRET.encode() in content for content in sent)
+    storage = services.connect(f"{bucket}/cache")
+    found = {name: bytes(storage.read(name)) for name, _ in storage.walk("") if ".h5" in name}
+    assert {name.split("/")[-1]: content for name, content in found.items()} == {
+        Path(name).name: content for name, content in oracle.shards(tmp_path / "c").items()
+    }
+    # Their ETags are known here now: no worker is asked.
+    monkeypatch.setattr(engines, "opened", None)
+    again = extract(f"{bucket}/images", f"{bucket}/cache")
+    np.testing.assert_array_equal(again.X, rows)
+
+
+def test_an_archive_is_opened_once_by_a_process(tmp_path: Path) -> None:
+    stub.draw(tmp_path / "d", 4, seed=10)
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        for path in sorted((tmp_path / "d").rglob("*.bmp")):
+            archive.write(path, path.relative_to(tmp_path / "d"))
+    os.utime(tmp_path / "d.zip", ns=(1_600_000_000_000_000_001,) * 2)
+    time.sleep(2.1)  # until then nobody may say that it is unchanged
+    items = featx.Dataset.from_archive(tmp_path / "d.zip").items
+    sent = [pickle.dumps(Task.of(0, [item], [0], None)) for item in items[:2]]
+    first, second = (pickle.loads(content).items()[0].source for content in sent)
+    assert first.archive is second.archive
+    assert first.read(1 << 20)[0] == next((tmp_path / "d").rglob("000000.bmp")).read_bytes()
 
 
 class _Alone(engines.Engine):
