@@ -158,12 +158,6 @@ def _write(name: str, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def _pages_that_are_there(app: Any, name: str, source: list[str]) -> None:
-    """Put `cluster` into the guide's contents if that page is there."""
-    there = (DOCS / "cluster.md").is_file()
-    source[0] = source[0].replace("% cluster\n", "../cluster\n" if there else "")
-
-
 def _before(app: Any) -> None:
     write_papers()
     write_commands()
@@ -179,6 +173,5 @@ def _after(app: Any, exception: Exception | None) -> None:
 def setup(app: Any) -> dict[str, Any]:
     """Make the pages before anything is read, and copy the report after all is written."""
     app.connect("builder-inited", _before, priority=100)
-    app.connect("source-read", _pages_that_are_there)
     app.connect("build-finished", _after, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
