@@ -20,15 +20,17 @@ from featx.cache.stat_index import KnownFiles
 from featx.cache.store import Store
 from featx.datasets.dataset import Dataset
 from featx.datasets.items import Item
-from featx.errors import TooManyBadImagesError, WorkerDiedError
+from featx.errors import ImageError, TooManyBadImagesError, WorkerDiedError
 from featx.extraction import engines, worker
 from featx.extraction.engines import Engine
 from featx.extraction.lazy_runtime import LazyRuntime
 from featx.extraction.pipeline import Computation
 from featx.extraction.progress import ProgressBar
-from featx.extraction.scan import Ledger, LookedUp, Lookup, ScanResult
+from featx.extraction.scan import Ledger, LookedUp, Lookup, ScanResult, name_of
 from featx.extraction.settings import Settings
 from featx.extraction.tasks import Plan, Result, Task, carried
+from featx.images import decoding
+from featx.images.content_hash import Digest, of_content
 from featx.images.elsewhere import Elsewhere, Version
 from featx.runtimes import Runtime
 from featx.runtimes.runtime import versions
@@ -177,6 +179,8 @@ class _Scan:
         lookup = Lookup(self._store, self._known, backbone.side, backbone.preparation)
         items: list[Item] = []
         places: list[int] = []
+        again: list[int] = []
+        listed: set[int | Digest] = set()
         number, stretch, size, length = 0, 0, 0, 0
         for item, found in lookup.listed(self._dataset):
             if not isinstance(found, int):
@@ -190,21 +194,25 @@ class _Scan:
                 entries = self._plan.entries
                 begins |= entries is not None and found // entries != places[-1] // entries
             if items and begins:
-                yield self._task(number, items, places)
-                items, places, size = [], [], 0
+                yield self._task(number, items, places, again)
+                items, places, again, size = [], [], [], 0
                 number += 1
             stretch = found // length
             size += carried(item)
             self._bar.count(new=True)
             self._queue.append((item, (number, len(items))))
+            name = _name(item)
+            if name in listed:
+                again.append(len(items))
+            listed.add(name)
             items.append(item)
             places.append(found)
         if items:
-            yield self._task(number, items, places)
+            yield self._task(number, items, places, again)
 
-    def _task(self, number: int, items: list[Item], places: list[int]) -> Task:
+    def _task(self, number: int, items: list[Item], places: list[int], again: list[int]) -> Task:
         self._found[number] = [None] * len(items)
-        return Task.of(number, items, places, self._dataset.location)
+        return Task.of(number, items, places, self._dataset.location, again)
 
     def _meet(self) -> int:
         """Reach the workers, let one start the network, and return the places of a task."""
@@ -279,6 +287,17 @@ class _Scan:
             self.ledger.enter(item, found)
             if self.ledger.too_many_bad():
                 return
+
+
+def _name(item: Item) -> int | Digest:
+    """Return what tells an image that is listed twice, as ``scan.enter_all`` does it."""
+    name = name_of(item.source)
+    if name is not None:
+        return name
+    try:
+        return of_content(decoding.content_of(item.source))
+    except ImageError:
+        return id(item)  # the worker says what is wrong with it
 
 
 def _bucket(dataset: Dataset) -> str | None:

@@ -247,11 +247,12 @@ def enter_all(
 ) -> Iterator[Miss]:
     """Enter images into the ledger, and yield those that are not cached.
 
-    What is listed twice is computed once: a file by its path, all else by its content. Another file
+    What is listed twice is computed once: a file by its path, pixels by their content. Another file
     of the same content is yielded again, uncounted: who computes its block does not always know
     of the first. It ends early where too many are bad.
     """
-    seen: dict[Digest, Source] = {}
+    seen: set[Digest] = set()
+    names: set[int] = set()
     for item, image in found:
         ledger.enter(item, image)
         pixels = image.image if isinstance(image.image, np.ndarray) else None
@@ -261,15 +262,28 @@ def enter_all(
         if digest is None or image.image is None or image.cached:
             bar.count(new=False)
         else:
-            new = digest not in seen
-            first = seen.setdefault(digest, item.source)
+            new, name = digest not in seen, name_of(item.source)
+            again = not new if name is None else name in names
+            seen.add(digest)
+            if name is not None:
+                names.add(name)
             counted = pixels is not None and new
             bar.count(counted)
-            if new or (isinstance(first, Path) and first != item.source):
+            if not again:
                 error = image.image if isinstance(image.image, ImageError) else None
                 yield Entry(item.id, digest, error, counted, image.place), pixels
         if ledger.too_many_bad():
             return
+
+
+def name_of(source: Source) -> int | None:
+    """Return a hash of what names an image: a path, an address; None where its content does.
+
+    As texts these would take several times the memory.
+    """
+    if isinstance(source, Path):
+        return hash(os.fspath(Path(source)))  # a Path keeps its text once it was asked for it
+    return hash(source.address) if isinstance(source, Elsewhere) else None
 
 
 _Work = tuple[Item, "LookedUp | Future[LookedUp]"]

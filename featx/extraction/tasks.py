@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,6 +84,8 @@ class Task:
     location : str or None
     begin : int
         Where the first image stands in the whole task, of which this may be a part.
+    again : frozenset of int
+        Which images of the whole task were listed before, in whatever task: they have no entry.
     """
 
     number: int
@@ -91,17 +93,24 @@ class Task:
     places: list[int]
     location: str | None = None
     begin: int = 0
+    again: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.images)
 
     @classmethod
     def of(
-        cls, number: int, items: Sequence[Item], places: list[int], location: Path | str | None
+        cls,
+        number: int,
+        items: Sequence[Item],
+        places: list[int],
+        location: Path | str | None,
+        again: Iterable[int] = (),
     ) -> Task:
         """Return the task of some items."""
         root = os.path.abspath(location) if isinstance(location, Path) else None
-        return cls(number, [_sent(item, root) for item in items], places, root)
+        images = [_sent(item, root) for item in items]
+        return cls(number, images, places, root, again=frozenset(again))
 
     def items(self) -> list[Item]:
         """Return the images as items, without labels."""
@@ -113,9 +122,12 @@ class Task:
         blocks = [place // entries for place in self.places]
         cuts = [i for i in range(1, len(self)) if blocks[i] != blocks[i - 1]]
         cut = min(cuts, key=lambda at: abs(at - middle), default=middle)
-        first = Task(self.number, self.images[:cut], self.places[:cut], self.location, self.begin)
-        rest = self.begin + cut
-        return first, Task(self.number, self.images[cut:], self.places[cut:], self.location, rest)
+        return (
+            replace(self, images=self.images[:cut], places=self.places[:cut]),
+            replace(
+                self, images=self.images[cut:], places=self.places[cut:], begin=self.begin + cut
+            ),
+        )
 
     def _source(self, name: str, source: str | bytes | Source | None) -> Source:
         if source is None:

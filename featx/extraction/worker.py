@@ -149,7 +149,7 @@ class _Here:
                 (item, pool.submit(lookup.read, item, place))
                 for item, place in zip(task.items(), task.places, strict=True)
             )
-            found = _noting(scan.ahead(works, scan.AHEAD * threads), result, noted)
+            found = _noting(scan.ahead(works, scan.AHEAD * threads), result, noted, task)
             # Whether too many are bad is for the driver to say, who sees all.
             misses = scan.enter_all(found, scan.Ledger(expected=1 << 62), bar)
             outcome = pipeline.compute(
@@ -201,7 +201,7 @@ def seen(stat: os.stat_result) -> tuple[int, int, int, int]:
 
 
 def _noting(
-    found: Iterator[tuple[Item, scan.LookedUp]], result: Result, noted: _Noted
+    found: Iterator[tuple[Item, scan.LookedUp]], result: Result, noted: _Noted, task: Task
 ) -> Iterator[tuple[Item, scan.LookedUp]]:
     for number, (item, one) in enumerate(found):
         error = one.image if isinstance(one.image, ImageError) else None
@@ -209,7 +209,8 @@ def _noting(
         read = noted.taken(item.source)
         if read is not None:
             result.read.append((number, read))
-        yield item, one
+        if task.begin + number not in task.again:
+            yield item, one
 
 
 def _refusal(plan: Plan) -> Store:

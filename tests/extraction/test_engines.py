@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import random
@@ -187,17 +188,17 @@ def test_a_killed_worker_costs_its_task_and_no_bit(
 def test_an_image_that_ends_its_worker_is_named_and_its_neighbours_have_embeddings(
     tmp_path: Path,
 ) -> None:
-    drawn = stub.pixels(32, seed=6)
-    drawn[17, 0, 0] = (1, 2, 3)
-    small = Settings(block=8, ahead=4)  # tasks of one block, of 4 images
+    drawn = stub.pixels(12, seed=6)
+    drawn[7, 0, 0] = (1, 2, 3)
+    small = Settings(block=4, ahead=2)  # tasks of one block, of 2 images
     with joblib.parallel_config("loky", n_jobs=2):
         features = extract(
-            drawn, tmp_path / "cache", "joblib", Deadly(4), settings=small, on_error="skip"
+            drawn, tmp_path / "cache", "joblib", Deadly(2), settings=small, on_error="skip"
         )
     (failure,) = features.failures
-    assert (failure.id, failure.error) == ("17", "WorkerDiedError")
+    assert (failure.id, failure.error) == ("7", "WorkerDiedError")
     assert "ended each time that it had this image" in failure.reason
-    np.testing.assert_array_equal(features.X, np.delete(stub.rows(drawn), 17, axis=0))
+    np.testing.assert_array_equal(features.X, np.delete(stub.rows(drawn), 7, axis=0))
 
 
 def test_two_drivers_on_one_set_publish_one_shard_for_each_block(
@@ -281,6 +282,22 @@ def test_bad_images_and_repeats_are_those_of_a_local_run(client: Any, tmp_path: 
     assert theirs.y is not None
     assert ours.y.tolist() == theirs.y.tolist()
     assert oracle.shards(tmp_path / "c") == oracle.shards(tmp_path / "l")
+
+
+def test_what_is_listed_twice_is_computed_once_whoever_has_it(client: Any, tmp_path: Path) -> None:
+    drawn = stub.pixels(60, seed=12)
+    stub.draw(tmp_path / "d", 60, seed=12)
+    paths = sorted((tmp_path / "d").rglob("*.bmp"))
+    for name, images in {
+        "files": featx.Dataset.from_paths([*paths, *paths[:10], *paths[40:]]),
+        "pixels": np.concatenate([drawn, drawn[:10], drawn[40:]]),
+    }.items():
+        log = tmp_path / f"{name}.log"
+        ours = extract(images, tmp_path / name, runtime=stub.Thumbnail(BATCH, log))
+        theirs = extract(images, tmp_path / f"{name} local", "local")
+        np.testing.assert_array_equal(ours.X, theirs.X)
+        assert oracle.shards(tmp_path / name) == oracle.shards(tmp_path / f"{name} local")
+        assert stub.logged(log) <= 60 + 2 * 3
 
 
 def test_a_script_without_a_guard_starts_a_cluster_of_its_own(tmp_path: Path) -> None:
@@ -433,3 +450,79 @@ def test_nobody_is_blamed_for_another() -> None:
     assert died == [[("7", b"")]]
     done = [name for task, result in found if isinstance(result, Result) for name, _ in task.images]
     assert sorted(done, key=int) == [str(i) for i in range(12) if i != 7]
+
+
+DRIVER = r'''
+import json, pickle, sys, time
+from pathlib import Path
+import numpy as np
+import featx
+from featx.extraction import engines
+from tests.promises import stub
+
+class Narrow(stub.Thumbnail):
+    """Few numbers an image, so that what is measured is not the matrix."""
+
+    def run(self, pixels):
+        return super().run(pixels)[:, :8].copy()
+
+def peak():
+    (line,) = [one for one in Path("/proc/self/status").read_text().split("\n") if "VmHWM" in one]
+    return 1024 * int(line.split()[1])
+
+if __name__ == "__main__":
+    found = {"sent": 0, "returned": 0, "tasks": 0}
+    run = engines.Dask.run
+
+    def counted(self, plan, tasks):
+        def noted():
+            for task in tasks:
+                found.setdefault("first", time.perf_counter() - began)
+                found["sent"] += len(pickle.dumps(task))
+                found["tasks"] += 1
+                yield task
+        for task, result in run(self, plan, noted()):
+            found["returned"] += len(pickle.dumps(result))
+            yield task, result
+
+    engines.Dask.run = counted
+    start, begin = peak(), time.perf_counter()
+    images = featx.Dataset.from_folder(sys.argv[1])
+    found["listing"] = time.perf_counter() - begin
+    found["listed"] = peak() - start
+    began = time.perf_counter()
+    features = featx.extract(
+        images, stub.BACKBONE, cache=sys.argv[2], runtime=Narrow(64), progress=False,
+        engine="dask", scheduler=sys.argv[3],
+    )
+    found |= {"memory": peak() - start, "seconds": time.perf_counter() - began}
+    assert features.X.shape == (len(images), 8)
+    print(json.dumps(found))
+'''
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is Linux's")
+def test_a_listed_image_costs_driver_and_scheduler_few_bytes(client: Any, tmp_path: Path) -> None:
+    """Measured in a driver of its own; FEATX_PROMISES=long: of a million."""
+    count, each = (1_000_000, 1000) if LONG else (6_000, 200)
+    stub.draw(tmp_path / "drawn", each, seed=11)
+    drawn = sorted((tmp_path / "drawn").rglob("*.bmp"))
+    for number in range(count // each):
+        folder = tmp_path / "listed" / "ab"[number % 2] / f"{number:04d}"
+        folder.mkdir(parents=True)
+        for path in drawn:
+            os.link(path, folder / path.name)
+    (tmp_path / "driver.py").write_text(DRIVER)
+    answer = subprocess.run(
+        [sys.executable, tmp_path / "driver.py", tmp_path / "listed", tmp_path / "cache",
+         client.scheduler.address],
+        cwd=ROOT, capture_output=True, text=True, timeout=3000,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    found = json.loads(answer.stdout.splitlines()[-1])
+    sys.stdout.write(f"{count:,} images: {answer.stdout}")  # shown with -rP
+    # An id and a place; a digest and what the stat index remembers.
+    assert found["sent"] < 100 * count
+    assert found["returned"] < 200 * count
+    assert found["first"] < 10
