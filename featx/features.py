@@ -7,14 +7,20 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featx.errors import DatasetError, Failure, ModelFileError, ModelVersionError
+from featx.errors import (
+    DatasetError,
+    Failure,
+    ModelFileError,
+    ModelVersionError,
+    OptionError,
+)
 from featx.labels import class_order
 from featx.storage import atomic, strict_json
 from featx.storage.output import check_target
@@ -76,7 +82,8 @@ class Features:
     Attributes
     ----------
     X : numpy.ndarray of shape (n, dim) and dtype float32
-        One embedding per image.
+        One embedding per image. Of ``extract(gather=False)`` it is no array: rows are read from the
+        cache when they are asked for, as in ``X[:100]``.
     y : numpy.ndarray of shape (n,), or None
         Class names (dtype object), or numbers or booleans that were given as labels; None without
         labels.
@@ -152,12 +159,53 @@ class Features:
         n, dim = self.X.shape
         return f"<featx.Features: {n:,} x {dim:,} float32, {labels}{bad}>"
 
+    def blocks(self, rows: int = 8192) -> Iterator[Features]:
+        """Yield the images in parts of so many, in order: what is too large for the memory.
+
+        >>> import numpy as np
+        >>> from featx import Features
+        >>> features = Features(np.eye(3, dtype=np.float32), None, list("xyz"))
+        >>> [block.ids for block in features.blocks(2)]
+        [['x', 'y'], ['z']]
+        """
+        if rows < 1:
+            raise OptionError(f"rows={rows!r}: expected the images of a block, 1 or more.")
+        for start in range(0, len(self), rows):
+            part = slice(start, start + rows)
+            y = None if self.y is None else self.y[part]
+            yield Features(self.X[part], y, self.ids[part], spec=dict(self.spec))
+
+    def memmap(self, path: str | os.PathLike[str]) -> Features:
+        """Write the embeddings to a .npy file, and return features that read them there.
+
+        The memory need not hold them: heads that fit in blocks of rows (`logistic`, `ridge`,
+        `linear_svm`) train on the ``X`` that is returned, a read-only ``numpy.memmap``. The file
+        appears whole or not at all.
+
+        Raises
+        ------
+        OSError
+            The folder is missing or cannot be written.
+        """
+        path = Path(path)
+        check_target(path)
+        with atomic.replacing(path) as temporary, open(temporary, "xb") as file:
+            about = {"descr": "<f4", "fortran_order": False, "shape": self.X.shape}
+            np.lib.format.write_array_header_1_0(file, about)
+            for block in self.blocks():
+                file.write(np.ascontiguousarray(block.X, "<f4").data)
+            file.flush()
+            os.fsync(file.fileno())
+        return replace(self, X=np.load(path, mmap_mode="r"))
+
     def to_frame(self) -> pd.DataFrame:
         """Return a DataFrame: index `id`, a column `label` if there is one, then the numbers."""
         import pandas as pd
 
         columns = [f"f{i}" for i in range(self.X.shape[1])]
-        frame = pd.DataFrame(self.X, index=pd.Index(self.ids, name="id"), columns=columns)
+        frame = pd.DataFrame(
+            np.asarray(self.X), index=pd.Index(self.ids, name="id"), columns=columns
+        )
         if self.y is not None:
             frame.insert(0, "label", self.y)
         return frame
@@ -198,7 +246,7 @@ class Features:
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """Return what a file holds, by name."""
-        arrays = {"features": self.X, "ids": _encoded(self.ids)}
+        arrays = {"features": np.asarray(self.X), "ids": _encoded(self.ids)}
         if self.y is not None:
             text = self.y.dtype.kind in "OU"
             for name, labels in (("labels", self.y), ("classes", self.classes)):

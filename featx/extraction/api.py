@@ -14,6 +14,7 @@ from featx import runtimes
 from featx.backbones.backbone import Backbone, find_backbone
 from featx.cache.location import find_cache
 from featx.cache.locks import Claims
+from featx.cache.matrix import CachedMatrix
 from featx.cache.store import Store
 from featx.datasets.dataset import Dataset, as_dataset
 from featx.errors import BadImagesError, CacheCorruptError, OptionError
@@ -48,6 +49,7 @@ def extract(
     stat_cache: bool = True,
     engine: str = "local",
     scheduler: str | None = None,
+    gather: bool = True,
 ) -> Features:
     """Return the embeddings of a dataset; only images never seen before are computed.
 
@@ -83,6 +85,10 @@ def extract(
         and the cache. Blocks have the same names and bytes under each.
     scheduler : str, optional
         The address of a Dask scheduler, such as "tcp://head:8786".
+    gather : bool, default=True
+        Whether all embeddings are read into one array at the end. With False they stay in the
+        cache: `X` is read by rows as it is asked for them, ``features.blocks()`` yields parts of
+        what may be larger than the memory, and ``features.memmap(path)`` writes it to a disk.
 
     Returns
     -------
@@ -122,6 +128,7 @@ def extract(
         stat_cache=stat_cache,
         engine=engine,
         scheduler=scheduler,
+        gather=gather,
     )
 
 
@@ -138,6 +145,7 @@ def extract_with(
     stat_cache: bool = True,
     engine: str = "local",
     scheduler: str | None = None,
+    gather: bool = True,
 ) -> Features:
     """Do what ``extract`` does with other settings than its own."""
     began = time.perf_counter()
@@ -164,7 +172,7 @@ def extract_with(
     if engine != "local":
         workers = Workers(engine, scheduler, backbone, batch_size, runtime)
     ledger, features, statistics = _scanned(
-        dataset, backbone, store, lazy, workers, progress, stat_cache, settings
+        dataset, backbone, store, lazy, workers, progress, stat_cache, gather, settings
     )
     if ledger.failures and on_error == "raise":
         raise BadImagesError(ledger.failures, ledger.total)
@@ -210,15 +218,16 @@ def _scanned(
     workers: Workers | None,
     progress: bool,
     stat_cache: bool,
+    gather: bool,
     settings: Settings,
-) -> tuple[Ledger, np.ndarray, Statistics]:
+) -> tuple[Ledger, Any, Statistics]:
     """Scan until every good image has its embedding: hardly ever more than once.
 
     Returns
     -------
     ledger : Ledger
         Of the last scan.
-    features : numpy.ndarray of shape (n, dim) and dtype float32
+    features : numpy.ndarray or CachedMatrix of shape (n, dim) and dtype float32
         Of its good images.
     statistics : Statistics
         Of all scans.
@@ -258,7 +267,13 @@ def _scanned(
             continue
         began = time.perf_counter()
         dim = scan.outcome.dim or store.dim or backbone.dim or 0
-        features, missing = store.gather(scan.ledger.digests(), dim)
+        features: np.ndarray | CachedMatrix
+        if gather:
+            features, missing = store.gather(scan.ledger.digests(), dim)
+        else:
+            sha256 = scan.ledger.digests()
+            missing = ~store.index.is_embedding(store.index.find(sha256))
+            features = CachedMatrix(store, sha256, dim)
         statistics.gather_seconds = time.perf_counter() - began
         if not missing.any():
             return scan.ledger, features, statistics
