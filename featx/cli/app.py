@@ -240,7 +240,8 @@ def extract(
     if dry_run:
         from featx.extraction.estimate import estimate
 
-        _print_estimate(estimate(images, chosen, **options), as_json)
+        cost = estimate(images, chosen, **options, engine=engine, scheduler=scheduler)
+        _print_estimate(cost, as_json)
         return
     features = featx.extract(
         images,
@@ -308,6 +309,9 @@ def _print_estimate(cost: Estimate, as_json: bool) -> None:
             f"about {seconds(cost.seconds)}: {seconds(cost.start_seconds)} to start the network, "
             f"then {pace(cost.images_per_second)} images/s"
         )
+        if cost.workers > 1:
+            every = pace(cost.workers * cost.images_per_second)
+            time += f" a worker, {every} by {cost.workers} as fast as this machine"
     network = f", {file_size(cost.network_bytes)} for the network" if cost.network_bytes else ""
     free = f", {file_size(cost.bytes_free)} free" if cost.bytes_free is not None else ""
     if as_json:

@@ -40,6 +40,25 @@ def check_engine(engine: str, scheduler: str | None = None) -> None:
         )
 
 
+def workers_elsewhere(engine: str, scheduler: str | None) -> int:
+    """Return how many workers a cluster has; 1 where this machine alone would compute."""
+    check_engine(engine, scheduler)
+    if engine != "dask":
+        return 1
+    if scheduler is None:
+        try:
+            from distributed import default_client
+
+            default_client()
+        except (ImportError, ValueError):  # a cluster of this machine would be started
+            return 1
+    dask = Dask(scheduler)
+    try:
+        return dask.workers()
+    finally:
+        dask.close()
+
+
 class Engine(ABC):
     """Runs tasks in other processes."""
 
@@ -220,7 +239,7 @@ class Dask(Engine):
         """Raise EngineError if a worker is known that cannot compute what is asked."""
         from distributed import wait
 
-        self._workers()
+        self.workers()
         asked = {
             at: self._client.submit(worker.readiness, plan, workers=[at], pure=False)
             for at in self._client.nthreads()
@@ -262,7 +281,7 @@ class Dask(Engine):
         going: dict[Any, Task] = {}
         try:
             while True:
-                room = _TASKS_A_WORKER * self._workers() - len(going)
+                room = _TASKS_A_WORKER * self.workers() - len(going)
                 for _, task in zip(range(room), tasks, strict=False):
                     going[self._client.submit(worker.compute, shared, task, pure=False)] = task
                 if not going:
@@ -293,7 +312,7 @@ class Dask(Engine):
         if self._cluster is not None:
             self._cluster.close()
 
-    def _workers(self) -> int:
+    def workers(self) -> int:
         """Return how many workers there are, at least one; the first is waited for."""
         count = len(self._client.nthreads())
         if not count:

@@ -25,6 +25,7 @@ from featx.cache.store import Store
 from featx.datasets.dataset import Dataset, as_dataset
 from featx.datasets.items import Item
 from featx.errors import CacheError, ImageError
+from featx.extraction.engines import workers_elsewhere
 from featx.extraction.settings import DEFAULT
 from featx.images import decoding, reduction
 from featx.images.content_hash import of_content
@@ -54,11 +55,13 @@ class Estimate:
     exact : bool
         False where `cached` was estimated from a sample of the files.
     seconds : float
-        Wall time of starting the network and computing the others; 0 where there are none.
+        Wall time of starting the network and computing the others by all workers; 0 where there
+        are none.
     start_seconds : float
         Those of them that the network took to start.
     images_per_second : float
-        Images/s of decoding and computing together; 0 where nothing has to be computed.
+        Images/s of decoding and computing together, on this machine; 0 where nothing has to be
+        computed.
     bytes_to_cache : int
         What the cache would grow by.
     network_bytes : int
@@ -74,6 +77,8 @@ class Estimate:
         What would compute; None where nothing has to be computed.
     cache : str
         The cache folder.
+    workers : int, default=1
+        Those of a cluster, each of them as fast as this machine if `seconds` is to be right.
     """
 
     images: int
@@ -90,6 +95,7 @@ class Estimate:
     runtime: str | None
     device: str | None
     cache: str
+    workers: int = 1
 
 
 def estimate(
@@ -99,11 +105,14 @@ def estimate(
     cache: str | os.PathLike[str] | None = None,
     batch_size: int | None = None,
     runtime: str = "auto",
+    engine: str = "local",
+    scheduler: str | None = None,
 ) -> Estimate:
     """Return what ``extract`` with these arguments would cost; nothing is cached.
 
     The network is started, some images are decoded and some batches of them computed, as the
-    extraction would do it. Copies of one image that was never read before count each.
+    extraction would do it, here and not by the workers of an engine. Copies of one image that was
+    never read before count each.
 
     Raises
     ------
@@ -113,6 +122,7 @@ def estimate(
     backbone = find_backbone(backbone)
     dataset = as_dataset(dataset)
     runtimes.check_batch_size(batch_size)
+    workers = workers_elsewhere(engine, scheduler)
     store = Store(_storage(cache), backbone.spec(), backbone.dim)
     fresh, unread = _lookup(dataset, store, backbone)
     sample = unread[:: max(1, len(unread) // SAMPLE)][:SAMPLE]
@@ -125,18 +135,18 @@ def estimate(
         if isinstance(store.storage, FolderStorage):
             free = folders.free_bytes(nearest_writable(store.folder / "shards"))
         began = time.perf_counter()
-        engine = runtimes.start(backbone, batch_size, runtime, keep=False)
+        started = runtimes.start(backbone, batch_size, runtime, keep=False)
         start = time.perf_counter() - began
-        network = runtimes.bytes_to_keep(engine)
+        network = runtimes.bytes_to_keep(started)
         tried = uncached or list(dataset.items[:SAMPLE])
-        speed, dim = _tried(tried, backbone, engine)
-        name, device = engine.name, engine.environment().get("device")
+        speed, dim = _tried(tried, backbone, started)
+        name, device = started.name, started.environment().get("device")
     grown = int(missing * dim * 4 * _OVERHEAD)
     return Estimate(
         images=len(dataset),
         cached=len(dataset) - missing,
         exact=len(sample) == len(unread),
-        seconds=start + missing / speed if speed else 0.0,
+        seconds=start + missing / (speed * workers) if speed else 0.0,
         start_seconds=start,
         images_per_second=speed,
         bytes_to_cache=grown,
@@ -147,6 +157,7 @@ def estimate(
         runtime=name,
         device=device,
         cache=store.storage.location(""),
+        workers=workers,
     )
 
 

@@ -20,6 +20,7 @@ import featx
 from featx.cache import location
 from featx.cli import app
 from featx.errors import DatasetError
+from featx.extraction.estimate import Estimate
 from tests.conftest import draw_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -487,3 +488,16 @@ def test_train_names_what_it_left_out_and_untrained_weights(
     printed = summary(done.stdout)
     assert (printed["images"], printed["skipped"]) == ("23", "1")
     assert printed["stored images"].startswith("5 small copies of training images")
+
+
+def test_an_estimate_for_a_cluster_says_the_pace_of_one_worker_and_of_all(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cost = Estimate(
+        images=2000, cached=0, exact=True, seconds=11.0, start_seconds=1.0, images_per_second=50.0,
+        bytes_to_cache=10_000, network_bytes=0, bytes_needed=10_000, bytes_free=None,
+        features_bytes=10_000, runtime="openvino", device="cpu", cache="c", workers=4,
+    )  # fmt: skip
+    app._print_estimate(cost, as_json=False)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "then 50 images/s a worker, 200 by 4 as fast as this machine" in printed

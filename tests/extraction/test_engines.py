@@ -318,6 +318,14 @@ def test_a_script_without_a_guard_starts_a_cluster_of_its_own(tmp_path: Path) ->
     assert "workers of this machine" in answer.stderr
 
 
+def test_a_dry_run_counts_the_workers_of_a_cluster(client: Any) -> None:
+    assert engines.workers_elsewhere("local", None) == 1
+    assert engines.workers_elsewhere("joblib", None) == 1
+    assert engines.workers_elsewhere("dask", client.scheduler.address) == 2
+    assert engines.workers_elsewhere("dask", None) == 2  # of the current client, which goes on
+    assert client.status == "running"
+
+
 def test_engines_are_asked_for_by_name() -> None:
     with pytest.raises(OptionError, match="engine='spark': expected one of"):
         engines.check_engine("spark")
