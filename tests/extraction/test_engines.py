@@ -164,6 +164,7 @@ def test_joblib_gives_the_names_and_bytes_of_a_local_run(
     assert oracle.shards(tmp_path / "threads") == local
 
 
+@pytest.mark.timeout(3600 if LONG else 400)
 def test_a_killed_worker_costs_its_task_and_no_bit(
     images: tuple[Path, np.ndarray], local: Any, tmp_path: Path
 ) -> None:
@@ -509,6 +510,7 @@ if __name__ == "__main__":
 '''
 
 
+@pytest.mark.timeout(3600 if LONG else 400)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is Linux's")
 def test_a_listed_image_costs_driver_and_scheduler_few_bytes(client: Any, tmp_path: Path) -> None:
     """Measured in a driver of its own; FEATX_PROMISES=long: of a million."""
