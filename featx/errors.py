@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class FeatxError(Exception):
@@ -195,6 +196,10 @@ class UnusableImagesError(BadImagesError):
 
 class OutOfMemoryError(ExtractionError, MemoryError):
     """The device or the host does not have enough memory for the smallest batch."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # In so many words: where Dask was imported, errors travel in a way that MemoryError lacks.
+        return type(self), self.args
 
 
 class NonFiniteError(ExtractionError, ArithmeticError):

@@ -123,16 +123,16 @@ def test_an_empty_index_finds_nothing() -> None:
 def test_files_of_a_far_year_are_read_and_cached(tmp_path: Path) -> None:
     stub.draw(tmp_path / "p", 4, seed=1)
     stub.extract(tmp_path / "p", tmp_path / "c")
-    (shard,) = (tmp_path / "c").glob("k-*/shards/*.h5")
+    shards = [*(tmp_path / "c").glob("k-*/shards/*.h5")]
     image = next((tmp_path / "p").rglob("*.bmp"))
     far = 10_413_792_000  # 2300-01-01
-    for path in (shard, image):
+    for path in (*shards, image):
         os.utime(path, (far, far))
-    if shard.stat().st_mtime < far:
+    if image.stat().st_mtime < far:
         pytest.skip("this file system has no such year")
     again = stub.Thumbnail()
     stub.extract(tmp_path / "p", tmp_path / "c", again)
     assert again.seen == 0
     assert KnownFiles(tmp_path / "c", tmp_path / "p").find(image) is None  # never safe
     (folder,) = (tmp_path / "c").glob("k-*")
-    assert len(ShardIndex.unpack((folder / "index").read_bytes()).shards) == 1
+    assert len(ShardIndex.unpack((folder / "index").read_bytes()).shards) == len(shards)
