@@ -26,7 +26,7 @@ from featx.extraction.engines import Engine
 from featx.extraction.lazy_runtime import LazyRuntime
 from featx.extraction.pipeline import Computation
 from featx.extraction.progress import ProgressBar
-from featx.extraction.scan import Ledger, LookedUp, Lookup, ScanResult, name_of
+from featx.extraction.scan import Ledger, LookedUp, Lookup, ScanResult, listed_once, name_of
 from featx.extraction.settings import Settings
 from featx.extraction.tasks import Plan, Result, Task, carried
 from featx.images import decoding
@@ -181,6 +181,7 @@ class _Scan:
         places: list[int] = []
         again: list[int] = []
         listed: set[int | Digest] = set()
+        once = listed_once(self._dataset)
         number, stretch, size, length = 0, 0, 0, 0
         for item, found in lookup.listed(self._dataset):
             if not isinstance(found, int):
@@ -201,10 +202,11 @@ class _Scan:
             size += carried(item)
             self._bar.count(new=True)
             self._queue.append((item, (number, len(items))))
-            name = _name(item)
-            if name in listed:
-                again.append(len(items))
-            listed.add(name)
+            if not once:
+                name = _name(item)
+                if name in listed:
+                    again.append(len(items))
+                listed.add(name)
             items.append(item)
             places.append(found)
         if items:

@@ -18,7 +18,7 @@ from featx.cache.locks import Claims
 from featx.cache.stat_index import KnownFiles, now_ns
 from featx.cache.store import Store
 from featx.datasets.dataset import Dataset
-from featx.datasets.items import Item
+from featx.datasets.items import FolderItems, Item
 from featx.errors import (
     Failure,
     ImageError,
@@ -225,7 +225,7 @@ def _computed(
     bar = ProgressBar(dataset.known_length, progress)
     try:
         found = ahead(lookup.run(dataset, pool), AHEAD * threads)
-        misses = enter_all(found, ledger, bar)
+        misses = enter_all(found, ledger, bar, once=listed_once(dataset))
         return pipeline.compute(
             misses, start, store, side, guard, claims=claims, bar=bar, settings=settings
         )
@@ -243,13 +243,14 @@ def readers(first: Source | str | None) -> int:
 
 
 def enter_all(
-    found: Iterable[tuple[Item, LookedUp]], ledger: Ledger, bar: ProgressBar
+    found: Iterable[tuple[Item, LookedUp]], ledger: Ledger, bar: ProgressBar, once: bool = False
 ) -> Iterator[Miss]:
     """Enter images into the ledger, and yield those that are not cached.
 
     What is listed twice is computed once: a file by its path, pixels by their content. Another file
     of the same content is yielded again, uncounted: who computes its block does not always know
-    of the first. It ends early where too many are bad.
+    of the first. It ends early where too many are bad. With `once` no file is there twice, and no
+    memory is spent on what they are called.
     """
     seen: set[Digest] = set()
     names: set[int] = set()
@@ -265,7 +266,7 @@ def enter_all(
             new, name = digest not in seen, name_of(item.source)
             again = not new if name is None else name in names
             seen.add(digest)
-            if name is not None:
+            if name is not None and not once:
                 names.add(name)
             counted = pixels is not None and new
             bar.count(counted)
@@ -276,13 +277,18 @@ def enter_all(
             return
 
 
+def listed_once(dataset: Dataset) -> bool:
+    """Return whether no file is listed twice, as in a folder."""
+    return bool(dataset.known_length) and isinstance(dataset.items, FolderItems)
+
+
 def name_of(source: Source) -> int | None:
     """Return a hash of what names an image: a path, an address; None where its content does.
 
     As texts these would take several times the memory.
     """
     if isinstance(source, Path):
-        return hash(os.fspath(Path(source)))  # a Path keeps its text once it was asked for it
+        return hash(str(Path(source)))  # a Path keeps its text once it was asked for it
     return hash(source.address) if isinstance(source, Elsewhere) else None
 
 
