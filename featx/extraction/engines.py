@@ -6,6 +6,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
+from concurrent.futures import CancelledError
 from contextlib import closing, suppress
 from typing import Any
 
@@ -26,6 +27,8 @@ _DEATHS = {"KilledWorker", "TerminatedWorkerError", "BrokenProcessPool", "Worker
 # How long the workers of a cluster are waited for when they are asked what they have: they answer
 # within a second or two, and one that is busy with something else must not hold up the others.
 _ANSWER_SECONDS = 30.0
+# How long an answer that is there may take to come.
+_GONE_SECONDS = 5.0
 # Tasks that a worker has: one that it computes and the next, so that it never waits for the driver.
 _TASKS_A_WORKER = 2
 
@@ -233,7 +236,15 @@ class Dask(Engine):
 
     def greeting(self, plan: Plan) -> Greeting:
         """Return what one worker says of itself, its network started."""
-        return self._client.submit(worker.greet, plan, pure=False).result()
+        try:
+            return self._client.submit(worker.greet, plan, pure=False).result()
+        except Exception as error:
+            if type(error).__name__ not in _DEATHS:
+                raise
+            raise EngineError(
+                f"worker processes ended while they started the network ({error}): look at their "
+                "logs, for too little memory."
+            ) from error
 
     def check(self, plan: Plan) -> None:
         """Raise EngineError if a worker is known that cannot compute what is asked."""
@@ -255,8 +266,14 @@ class Dask(Engine):
                 waiting = [
                     one for at, one in asked.items() if one.status == "pending" and at in there
                 ]
-            answers = {at: one.result() for at, one in asked.items() if one.status == "finished"}
-            lacking = {at: one.exception() for at, one in asked.items() if one.status == "error"}
+            answers, lacking = {}, {}
+            for at, one in asked.items():
+                # The answer of a worker that ended since will never come: no other may give it.
+                with suppress(TimeoutError, CancelledError):
+                    if one.status == "finished":
+                        answers[at] = one.result(timeout=_GONE_SECONDS)
+                    elif one.status == "error":
+                        lacking[at] = one.exception(timeout=_GONE_SECONDS)
         finally:
             self._client.cancel(list(asked.values()))
         refusals = [f"  {at} ({name}): {why}" for at, (name, _, why) in answers.items() if why]
@@ -291,7 +308,7 @@ class Dask(Engine):
                 for future in [one for one in going if one.status != "pending"]:
                     task = going.pop(future)
                     if future.status == "finished":
-                        yield task, future.result()
+                        yield task, _result(future)
                     elif future.status != "error":
                         raise EngineError(
                             f"the Dask scheduler dropped a task ({future.status}): it was stopped "
@@ -319,6 +336,16 @@ class Dask(Engine):
             logger.warning("waiting for the first worker of the Dask cluster")
             self._client.wait_for_workers(1)
         return max(count, 1)
+
+
+def _result(future: Any) -> Result | None:
+    """Return a result, computed again where its worker ended since; None if that ends another."""
+    try:
+        return future.result()
+    except Exception as error:
+        if type(error).__name__ not in _DEATHS:
+            raise
+        return None
 
 
 def _same(plan: Plan) -> Plan:
