@@ -120,9 +120,7 @@ class _Here:
         if self._runtime is None:
             plan = self.plan
             if isinstance(plan.runtime, str):
-                self._runtime = runtimes.start(
-                    plan.backbone, plan.batch_size, plan.runtime, self.store.folder
-                )
+                self._runtime = runtimes.start(plan.backbone, plan.batch_size, plan.runtime)
             else:
                 self._runtime = plan.runtime
             layout = Layout.of(self._runtime.batch_size, self._runtime.streams, plan.settings)
