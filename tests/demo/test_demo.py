@@ -154,7 +154,7 @@ def test_whole_run_at_a_small_size(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     kinds = {row.kind for row in report.results}
     assert kinds == {"head", "baseline"}
     page = (tmp_path / "out" / "report" / "report.html").read_text(encoding="utf-8")
-    assert "ntrained" in page
+    assert "ran with random weights" in page
     assert all(label in page for label in demo.CLASSES)
     json.loads((tmp_path / "out" / "report" / "report.json").read_text(encoding="utf-8"))
     assert (tmp_path / "out" / "cache").is_dir()
