@@ -37,7 +37,7 @@ def test_real_keras_from_images_to_report(tmp_path: Path) -> None:
     assert (done.images, done.computed, done.cached, done.dim) == (54, 54, 0, 1280)
     assert done.cost == done.seconds > 0
     assert done.untrained
-    assert "Untrained weights" in first.verdict.cautions[0]
+    assert "ran with random weights" in first.verdict.cautions[0]
     assert all(row.fit_seconds > 0 and row.predict_seconds > 0 for row in first.results)
     first.save(tmp_path / "report")
 

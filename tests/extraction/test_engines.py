@@ -45,11 +45,19 @@ BATCH = 8
 
 
 class Slow(stub.Thumbnail):
-    """The stub, at a pace at which a worker can be killed in the midst of it."""
+    """The stub, at a pace at which a process can be ended in the midst of it."""
+
+    seconds = 0.004
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        time.sleep(0.004)
+        time.sleep(self.seconds)
         return super().run(pixels)
+
+
+class Slower(Slow):
+    """At 4 seconds in all: a driver on a busy machine takes two to notice that it is ended."""
+
+    seconds = 0.1
 
 
 class Unsettled(stub.Thumbnail):
@@ -227,9 +235,9 @@ def test_the_next_run_computes_what_a_driver_that_was_ended_left(
 ) -> None:
     script = (
         "import sys; from pathlib import Path\n"
-        "from tests.extraction.test_engines import Slow, extract, BATCH\n"
+        "from tests.extraction.test_engines import Slower, extract, BATCH\n"
         "extract(Path(sys.argv[1]), Path(sys.argv[2]), scheduler=sys.argv[3],\n"
-        "        runtime=Slow(BATCH, Path(sys.argv[4])))"
+        "        runtime=Slower(BATCH, Path(sys.argv[4])))"
     )
     cache, log = tmp_path / "cache", tmp_path / "log"
     driver = subprocess.Popen(
@@ -241,8 +249,10 @@ def test_the_next_run_computes_what_a_driver_that_was_ended_left(
         time.sleep(0.02)
     driver.send_signal(how)
     driver.wait(60)
-    time.sleep(1)  # a worker ends the task that it has
-    left, before = len(oracle.shards(cache)), stub.logged(log)
+    left, before = 0, -1
+    while before != stub.logged(log):  # a worker ends the task that it has
+        left, before = len(oracle.shards(cache)), stub.logged(log)
+        time.sleep(2)
     assert left < len(local)
     features = extract(images[0], cache, runtime=Slow(BATCH, log))
     assert features.report is not None
