@@ -189,5 +189,7 @@ def test_the_image_of_the_server_copies_what_is_there() -> None:
 
 def test_the_floors_of_the_session_are_those_of_the_requirements() -> None:
     lines = (ROOT / "constraints-floors.txt").read_text(encoding="utf-8").splitlines()
-    pinned = [line.replace("==", ">=").removesuffix(".*") for line in lines if not line.startswith("#")]
+    pinned = [
+        line.replace("==", ">=").removesuffix(".*") for line in lines if not line.startswith("#")
+    ]
     assert pinned == [str(one) for one in _requirements(extras=False).values()]
