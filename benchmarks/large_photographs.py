@@ -1,4 +1,4 @@
-"""Reduced decoding of large JPEGs against full decoding: embeddings, answers and time.
+"""Reduced decoding of large JPEGs against full decoding: embeddings, predictions and speed.
 
     python benchmarks/large_photographs.py [--network FILE.keras] [--per-class 9]
 
