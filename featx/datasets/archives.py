@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from tqdm.auto import tqdm
-
 from featx import forking
 from featx.datasets.tree import Tree, TreeFolder, safe_path
 from featx.errors import DatasetError, ImageChangedError, ImageReadError, ImageTooLargeError
@@ -435,6 +433,8 @@ def _plain_tar(content: Content, shown: str, progress: bool) -> Content:
 def _unpack(packed: Content, target: IO[bytes], shown: str, progress: bool) -> None:
     """Write what a compressed file holds to another one, up to a limit."""
     head = packed.at(0, 8)
+    from tqdm.auto import tqdm  # slow to import, and rarely needed
+
     opened = next(make for magic, make in _MAGIC.items() if head.startswith(magic))
     window = Window(packed)
     written = 0

@@ -9,7 +9,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
-from featx.datasets import archives, buckets, web
+from featx.datasets import archives, buckets
 from featx.datasets.archives import Archive, FileContent
 from featx.datasets.tree import TreeFolder
 from featx.errors import DatasetError
@@ -79,6 +79,8 @@ def image_at(address: str) -> Elsewhere:
     _parsed(address)
     if scheme_of(address) not in _WEB:
         raise _not_followed(address)
+    from featx.datasets import web  # its clients take longer to import than a folder to list
+
     return web.WebImage(address)
 
 
@@ -90,6 +92,8 @@ def _parsed(address: str) -> SplitResult:
 
 
 def _not_followed(address: str) -> DatasetError:
+    from featx.datasets import web
+
     file = " Give a file of this machine as its path." if scheme_of(address) == "file" else ""
     return DatasetError(
         f"the address {web.public(address)} is not followed: featx reads images at "
@@ -98,6 +102,8 @@ def _not_followed(address: str) -> DatasetError:
 
 
 def _at_address(address: str, scheme: str, progress: bool) -> TreeFolder:
+    from featx.datasets import web
+
     _parsed(address)
     if scheme in buckets.SCHEMES:
         return buckets.folder_at(address)

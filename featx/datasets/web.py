@@ -28,8 +28,6 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-from tqdm.auto import tqdm
-
 from featx import forking
 from featx.datasets.archives import Content
 from featx.errors import DatasetError, ImageError, ImageReadError, ImageTooLargeError
@@ -186,6 +184,8 @@ class WebContent(Content):
 
     def fetch(self) -> None:
         """Fetch all of it to a temporary file without a name."""
+        from tqdm.auto import tqdm
+
         shown = public(self._url)
         try:
             with (

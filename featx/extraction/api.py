@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,9 +18,6 @@ from featx.cache.matrix import CachedMatrix
 from featx.cache.store import Store
 from featx.datasets.dataset import Dataset, as_dataset
 from featx.errors import BadImagesError, CacheCorruptError, OptionError
-from featx.extraction import cluster
-from featx.extraction.cluster import Workers
-from featx.extraction.engines import check_engine
 from featx.extraction.guard import EnvironmentGuard
 from featx.extraction.lazy_runtime import LazyRuntime
 from featx.extraction.scan import Ledger, scan_dataset
@@ -29,6 +26,9 @@ from featx.extraction.statistics import Statistics
 from featx.features import ExtractionReport, Features
 from featx.labels import label_array
 from featx.runtimes import Runtime
+
+if TYPE_CHECKING:
+    from featx.extraction.cluster import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +153,10 @@ def extract_with(
         raise OptionError(f"on_error={on_error!r}: expected 'raise' or 'skip'.")
     runtimes.check_batch_size(batch_size)
     runtimes.check_runtime(runtime)
-    check_engine(engine, scheduler)
+    if engine != "local" or scheduler is not None:  # else their import is the call's largest part
+        from featx.extraction import cluster, engines
+
+        engines.check_engine(engine, scheduler)
     backbone = find_backbone(backbone)
     dataset = as_dataset(dataset, progress=progress)
     store = Store(
@@ -170,7 +173,7 @@ def extract_with(
     lazy = LazyRuntime(backbone, batch_size, runtime, store, dataset, settings)
     workers = None
     if engine != "local":
-        workers = Workers(engine, scheduler, backbone, batch_size, runtime)
+        workers = cluster.Workers(engine, scheduler, backbone, batch_size, runtime)
     ledger, features, statistics = _scanned(
         dataset, backbone, store, lazy, workers, progress, stat_cache, gather, settings
     )
@@ -237,6 +240,8 @@ def _scanned(
     while True:
         sharing = scans < _SCANS_WITH_CLAIMS
         if workers is not None:
+            from featx.extraction import cluster
+
             scan = cluster.scan_dataset(
                 dataset,
                 store,

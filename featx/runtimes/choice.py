@@ -15,10 +15,6 @@ from featx import forking
 from featx.backbones.backbone import Backbone
 from featx.backend import hush_tensorflow
 from featx.errors import RuntimeUnavailableError
-from featx.runtimes import openvino_runtime
-from featx.runtimes.keras_runtime import KerasRuntime
-from featx.runtimes.networks import network_of
-from featx.runtimes.openvino_runtime import OpenVINORuntime
 from featx.runtimes.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -72,6 +68,10 @@ def start(
     RuntimeUnavailableError
         The name is unknown, or what it needs is not installed.
     """
+    # Here and below: a call whose images are all cached imports no runtime.
+    from featx.runtimes.networks import network_of
+    from featx.runtimes.openvino_runtime import OpenVINORuntime
+
     check_runtime(runtime)
     with _starting:
         # The weights' digest is in it: a file, or a model of the user's, may have changed.
@@ -101,10 +101,15 @@ def forget() -> None:
 
 def bytes_to_keep(runtime: Runtime) -> int:
     """Return what the runtime's converted network would take of the disk; 0 if it is kept."""
+    from featx.runtimes.openvino_runtime import OpenVINORuntime
+
     return runtime.bytes_to_keep if isinstance(runtime, OpenVINORuntime) else 0
 
 
 def _started(backbone: Backbone, batch_size: int | None, runtime: str) -> Runtime:
+    from featx.runtimes.keras_runtime import KerasRuntime
+    from featx.runtimes.openvino_runtime import OpenVINORuntime
+
     backend = keras_backend()
     if backend in _BACKENDS and find_spec(backend) is None:
         raise RuntimeUnavailableError(
@@ -151,6 +156,8 @@ def explain(backbone: Backbone) -> tuple[str, str]:
         return "keras", f"OpenVINO was not measured on {platform.machine()} processors"
     if has_gpu():
         return "keras", "there is a GPU"
+    from featx.runtimes import openvino_runtime
+
     reason = openvino_runtime.refusal(backbone)
     if reason is not None:
         return "keras", f"for OpenVINO {reason}"

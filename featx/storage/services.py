@@ -8,11 +8,13 @@ import tempfile
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from featx.errors import CacheError, FeatxError
-from featx.storage.objects import ObjectStorage
+
+if TYPE_CHECKING:
+    from featx.storage.objects import ObjectStorage
 
 # 64 MB, the largest shard, pass in this time at 2 Mbit/s.
 _REQUEST_SECONDS = 300
@@ -57,6 +59,8 @@ def connect(address: str) -> ObjectStorage:
     CacheError
         As `client_at` says.
     """
+    from featx.storage.objects import ObjectStorage  # a cache in a folder needs none of it
+
     client, address = client_at(address, CacheError)
     return ObjectStorage(client, address, _scratch(address))
 

@@ -19,6 +19,7 @@ from featx import errors
 from featx.cache.location import find_root
 from featx.cache.shards import EMBEDDING, Block
 from featx.cache.store import Store
+from featx.extraction import probe
 from featx.maintenance import compaction, gc
 from featx.maintenance.inventory import key_folders, list_keys
 from featx.storage import atomic
@@ -84,6 +85,11 @@ def computed_again(cache: Path, about: str = "") -> int:
     return runtime.seen
 
 
+def digests(shards: dict[str, bytes]) -> set[bytes]:
+    """Return the digests of the images whose embeddings are in shards."""
+    return {digest for content in shards.values() for digest, _ in oracle.kept(content)}
+
+
 def test_upkeep_removes_what_may_go_and_no_embedding(tmp_path: Path) -> None:
     fill(tmp_path)
     assert len(oracle.shards(tmp_path)) == 5
@@ -131,11 +137,14 @@ def test_t5_every_call_of_upkeep_fails_once_and_for_ever(
         assert len(key_folders(cache)) == 1 or error == errno.EIO, about
         left = oracle.shards(cache)
         # What cannot be read is quarantined as damaged; nothing else costs an embedding.
+        lost = digests(calm) - digests(left)
         again = computed_again(cache, about)
         outcomes["unreadable"] += again > 0
-        # Probe images that were quarantined are computed when the network runs again.
-        assert left == calm or error == errno.EIO, about
-        assert not again or error == errno.EIO, about
+        assert not lost or error == errno.EIO, about
+        assert lost or left == calm, about
+        # The network meets what was lost and, when it runs for that, probe images that were.
+        images, probes = lost - set(probe.digests()), lost & set(probe.digests())
+        assert again == (len(images | probes) if images else 0), about
         shutil.rmtree(cache)
     note("T5 (compact, gc)", calls=len(names), cases=len(chosen), **outcomes)
     assert outcomes["done"] < len(chosen)
