@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import shutil
+import tarfile
 from pathlib import Path
 
 import nox
@@ -68,17 +71,38 @@ def types(session: nox.Session) -> None:
     session.run("mypy", "featx", "tests")
 
 
+def _date(sdist: Path, at: int) -> None:
+    """Give all that a source archive holds one time and no owner: setuptools writes those of now.
+
+    Its wheels follow SOURCE_DATE_EPOCH, its source archives do not.
+    """
+    with tarfile.open(sdist) as archive:
+        held = [
+            (one, archive.extractfile(one).read() if one.isfile() else b"")
+            for one in sorted(archive.getmembers(), key=lambda one: one.name)
+        ]
+    with (
+        sdist.open("wb") as file,
+        gzip.GzipFile("", "wb", fileobj=file, mtime=at) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for one, content in held:
+            one.mtime, one.uid, one.gid, one.uname, one.gname, one.pax_headers = at, 0, 0, "", "", {}
+            archive.addfile(one, io.BytesIO(content))
+
+
 @nox.session(python="3.11")
 def build(session: nox.Session) -> None:
     """Build wheel and sdist, twice the same bytes; check them and try them in this environment."""
     session.install("build", "twine", "check-wheel-contents")
     first, again = Path("dist"), Path("build/again")
     # The time of every file in the archives: that of the commit, so that a second build is equal.
-    at = session.run("git", "log", "-1", "--format=%ct", external=True, silent=True)
+    at = str(session.run("git", "log", "-1", "--format=%ct", external=True, silent=True)).strip()
     for folder in (first, again):
         shutil.rmtree(folder, ignore_errors=True)
         command = ("python", "-m", "build", "--outdir", str(folder))
-        session.run(*command, env={"SOURCE_DATE_EPOCH": str(at).strip()})
+        session.run(*command, env={"SOURCE_DATE_EPOCH": at})
+        _date(next(folder.glob("*.tar.gz")), int(at))
     for path in sorted(first.iterdir()):
         if path.read_bytes() != (again / path.name).read_bytes():
             session.error(f"{path.name} is not the same when it is built again")

@@ -8,7 +8,12 @@ from typing import Any
 
 
 class FeatxError(Exception):
-    """The base class of every error that featx raises on purpose."""
+    """The base class of featx's errors.
+
+    Beside them featx raises what Python's, numpy's and scikit-learn's protocols ask for:
+    FileNotFoundError, FileExistsError and IsADirectoryError for a path, IndexError for an index,
+    AttributeError and NotFittedError for a method that an estimator has not or not yet.
+    """
 
 
 class OptionError(FeatxError, ValueError):

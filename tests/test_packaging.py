@@ -117,7 +117,11 @@ def test_every_third_party_import_is_required() -> None:
 
 def test_changelog_knows_this_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert re.search(rf"^## \[{re.escape(featx.__version__)}\] - \d{{4}}-\d\d-\d\d$", text, re.M)
+    found = re.search(rf"^## \[{re.escape(featx.__version__)}\] - (\d{{4}}-\d\d-\d\d)$", text, re.M)
+    assert found
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(rf"^version: {re.escape(featx.__version__)}$", citation, re.M)
+    assert re.search(rf"^date-released: \"?{found[1]}\"?$", citation, re.M)
 
 
 def test_cache_of_a_checkout_holds_data_only() -> None:

@@ -26,7 +26,7 @@ from featx.classifier.file import model
 from featx.classifier.file.model import read
 from featx.datasets.dataset import Dataset
 from featx.datasets.groups import groups_of
-from featx.errors import DatasetError, ModelFormatError
+from featx.errors import DatasetError, ModelFormatError, OptionError
 from featx.extraction.api import extract
 from featx.features import Features
 from featx.formatting import counted
@@ -282,7 +282,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     def predict_top_k(self, X: Any, k: int = 5) -> list[list[tuple[str, float]]]:
         """Return for each image its `k` most probable classes with probabilities, best first."""
         if k < 1:
-            raise ValueError(f"k={k}: expected 1 or more.")
+            raise OptionError(f"k={k}: expected 1 or more.")
         return [self.top(scores, k) for scores in self.predict_proba(X)]
 
     def top(self, scores: np.ndarray, k: int) -> list[tuple[str, float]]:

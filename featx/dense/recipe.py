@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
+from featx.errors import OptionError
+
 Fill = Literal["reflect", "wrap", "constant", "nearest"]
 
 
@@ -214,7 +216,7 @@ class Recipe:
 
     Raises
     ------
-    ValueError
+    OptionError
         A field is outside its range.
     """
 
@@ -253,7 +255,7 @@ class Recipe:
             ("class_weight", self.class_weight in (None, "balanced"), "None or 'balanced'"),
         ):
             if not fine:
-                raise ValueError(f"Recipe({name}={getattr(self, name)!r}): expected {expected}.")
+                raise OptionError(f"Recipe({name}={getattr(self, name)!r}): expected {expected}.")
 
 
 def attach(recipe: Recipe, tensor: Any, n_classes: int, seed: int = 0) -> Any:
@@ -271,7 +273,7 @@ def attach(recipe: Recipe, tensor: Any, n_classes: int, seed: int = 0) -> Any:
 
     Raises
     ------
-    ValueError
+    OptionError
         The recipe ends on a feature map.
     """
     import keras
@@ -282,7 +284,7 @@ def attach(recipe: Recipe, tensor: Any, n_classes: int, seed: int = 0) -> Any:
         name = f"head_{position:02d}_{type(layer).__name__.lower()}"
         tensor = layer.build(name, seed * 1000 + position)(tensor)
     if len(tensor.shape) > 2:
-        raise ValueError(
+        raise OptionError(
             f"the recipe ends on a feature map of shape {tuple(tensor.shape[1:])}: add Flatten() "
             "or GlobalAveragePooling() to its layers."
         )

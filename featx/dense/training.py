@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from featx.dense.recipe import CosineDecay, Recipe
+from featx.errors import OptionError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +33,7 @@ def seed_of(random_state: Any) -> int:
 
     Raises
     ------
-    ValueError
+    OptionError
         It is something else, or below 0.
     """
     if random_state is None:
@@ -40,7 +41,7 @@ def seed_of(random_state: Any) -> int:
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(_DRAWN_SEEDS))
     if not isinstance(random_state, Integral) or random_state < 0:
-        raise ValueError(
+        raise OptionError(
             f"random_state={random_state!r}: expected a whole number, 0 or more, a RandomState or "
             "None."
         )

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from concurrent.futures import CancelledError
 from contextlib import closing, suppress
+from itertools import islice
 from typing import Any
 
 from featx.errors import EngineError, OptionError, RuntimeUnavailableError, WorkerDiedError
@@ -23,7 +24,13 @@ Results = Generator[tuple[Task, Result | None], None, None]
 ENGINES = ("local", "joblib", "dask")
 
 # By name, since none of these libraries need be installed: what tells that a process is gone.
-_DEATHS = {"KilledWorker", "TerminatedWorkerError", "BrokenProcessPool", "WorkerCrashedError"}
+_DEATHS = {
+    "ActorDiedError",
+    "BrokenProcessPool",
+    "KilledWorker",
+    "TerminatedWorkerError",
+    "WorkerCrashedError",
+}
 # How long the workers of a cluster are waited for when they are asked what they have: they answer
 # within a second or two, and one that is busy with something else must not hold up the others.
 _ANSWER_SECONDS = 30.0
@@ -139,6 +146,8 @@ class Joblib(Engine):
         backend, jobs = get_active_backend()
         # Without a word joblib runs one job, and whoever asks for an engine wants several.
         self._jobs = -1 if jobs in (None, 1) and type(backend).__name__ == "LokyBackend" else None
+        # Ray's and joblib's own pools return the results of a call together.
+        self._one_by_one = bool(getattr(backend, "supports_return_generator", False))
 
     def greeting(self, plan: Plan) -> Greeting:
         """Return what one worker says of itself, its network started."""
@@ -152,7 +161,7 @@ class Joblib(Engine):
 
     def run(self, plan: Plan, tasks: Iterator[Task]) -> Results:
         """Yield each task with its result as it comes; see ``Engine``."""
-        from joblib import delayed
+        from joblib import delayed, effective_n_jobs
 
         # Those that joblib has drawn; of two threads one draws and one takes out.
         given: dict[tuple[int, int], Task] = {}
@@ -164,9 +173,16 @@ class Joblib(Engine):
 
         while True:
             try:
-                with self._parallel("generator_unordered") as parallel:
-                    for place, result in parallel(noted()):
-                        yield given.pop(place), result
+                if self._one_by_one:
+                    with self._parallel("generator_unordered") as parallel:
+                        for place, result in parallel(noted()):
+                            yield given.pop(place), result
+                else:
+                    with self._parallel("list") as parallel:
+                        a_round = _TASKS_A_WORKER * effective_n_jobs(self._jobs or -1)
+                        while some := list(islice(noted(), a_round)):
+                            for place, result in parallel(some):
+                                yield given.pop(place), result
             except Exception as error:
                 if type(error).__name__ not in _DEATHS:
                     raise

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from featx.backbones.backbone import Backbone, find_backbone
 from featx.datasets.dataset import as_dataset
+from featx.errors import OptionError
 from featx.extraction.api import extract
 from featx.runtimes import Runtime
 
@@ -115,7 +116,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         backbone = find_backbone(self.backbone)
         dim = getattr(self, "n_features_out_", None) or backbone.dim
         if dim is None:
-            raise ValueError(
+            raise OptionError(
                 f"the width of {backbone.name} with layer={backbone.layer!r} and pooling="
                 f"{backbone.pooling!r} is known after the first transform."
             )

@@ -170,6 +170,34 @@ def test_joblib_gives_the_names_and_bytes_of_a_local_run(
     with joblib.parallel_config("threading", n_jobs=2):
         extract(images[0], tmp_path / "threads", "joblib")
     assert oracle.shards(tmp_path / "threads") == local
+    with joblib.parallel_config("multiprocessing", n_jobs=2):  # whose results come together
+        extract(images[0], tmp_path / "pool", "joblib")
+    assert oracle.shards(tmp_path / "pool") == local
+
+
+def test_ray_gives_the_names_and_bytes_of_a_local_run_and_names_an_image_that_ends_its_worker(
+    images: tuple[Path, np.ndarray], local: Any, tmp_path: Path
+) -> None:
+    ray = pytest.importorskip("ray", reason="pip install 'featx[ray]' (not in the test extra)")
+    from ray.util.joblib import register_ray
+
+    register_ray()
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    drawn = stub.pixels(12, seed=6)
+    drawn[7, 0, 0] = (1, 2, 3)
+    small = Settings(block=4, ahead=2)
+    try:
+        with joblib.parallel_config("ray", n_jobs=2):
+            features = extract(images[0], tmp_path / "cache", "joblib")
+            poisoned = extract(
+                drawn, tmp_path / "few", "joblib", Deadly(2), settings=small, on_error="skip"
+            )
+    finally:
+        ray.shutdown()
+    np.testing.assert_array_equal(features.X, images[1])
+    assert oracle.shards(tmp_path / "cache") == local
+    assert [failure.id for failure in poisoned.failures] == ["7"]
+    np.testing.assert_array_equal(poisoned.X, np.delete(stub.rows(drawn), 7, axis=0))
 
 
 @pytest.mark.timeout(3600 if LONG else 400)

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx import forking
 from featx.dense import samples_of, seed_of
+from featx.errors import OptionError
 from featx.heads.boosting import growing
 from featx.heads.threads import SMALL_SIZE
 
@@ -93,7 +94,7 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
         ------
         DatasetError
             There is one class only, features are not finite, or weights are not as above.
-        ValueError
+        OptionError
             `n_estimators` or `columns` is not a whole number of 1 or more, or `random_state` is
             not one of 0 or more.
         """
@@ -102,7 +103,7 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
         for name, least in (("n_estimators", 1), ("columns", 1)):
             value = getattr(self, name)
             if not isinstance(value, Integral) or value < least:
-                raise ValueError(f"{name}={value!r}: expected a whole number, {least} or more.")
+                raise OptionError(f"{name}={value!r}: expected a whole number, {least} or more.")
 
         found = samples_of(self, X, y, sample_weight).weighted(self.class_weight)
         values, weight = found.X, found.relative
