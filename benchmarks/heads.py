@@ -24,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -51,43 +52,23 @@ def make(folder: Path, images: list[Path], rows: int, test: int, classes: int, d
 
 
 def _of_images(images: list[Path], rows: int, test: int, classes: int) -> tuple[np.ndarray, ...]:
-    from PIL import Image
+    from images import Crops
 
     import featx
 
-    photos: dict[str, list[Path]] = {}
-    for folder in images:
-        for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
-                photos.setdefault(path.parent.name, []).append(path)
-    names = sorted(photos, key=lambda name: -len(photos[name]))[:classes]
-    if len(names) < classes:
-        raise SystemExit(f"{len(names)} classes in {images}; expected {classes}: give more folders")
-    rng = np.random.default_rng(0)
+    drawn = Crops(images, classes, SIDE)
     backbone = featx.Backbone("mobilenet_v2", image_size=SIDE)
-    decoded = {
-        path: np.asarray(Image.open(path).convert("RGB").resize((256, 256)))
-        for name in names
-        for path in photos[name]
-    }
     found: list[np.ndarray] = []
     for count, held in ((rows, False), (test, True)):
-        labels = np.arange(count) % classes
+        crops = drawn.draw(count, test=held)
+        labels: list[str] = []
         features = []
-        for begin in range(0, count, 5000):  # no more crops in memory than these
-            crops = []
-            for label in labels[begin : begin + 5000]:
-                own = photos[names[label]]
-                part = own[::5] if held else [p for i, p in enumerate(own) if i % 5]
-                pixels = decoded[part[rng.integers(len(part))]]
-                side = int(rng.integers(80, 200))
-                top, left = rng.integers(0, 256 - side, 2)
-                crop = pixels[top : top + side, left : left + side]
-                crop = crop[:, ::-1] if rng.random() < 0.5 else crop
-                crops.append(np.asarray(Image.fromarray(crop).resize((SIDE, SIDE))))
+        while part := list(islice(crops, 5000)):  # no more crops in memory than these
+            labels += [name for name, _ in part]
+            pixels = np.stack([crop for _, crop in part])
             with tempfile.TemporaryDirectory() as cache:
-                features.append(featx.extract(np.stack(crops), backbone, cache=cache).X)
-        found += [np.concatenate(features), np.array(names)[labels]]
+                features.append(featx.extract(pixels, backbone, cache=cache).X)
+        found += [np.concatenate(features), np.array(labels)]
     return tuple(found)
 
 

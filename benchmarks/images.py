@@ -1,9 +1,14 @@
-"""The images that are measured: real ones when they are here, as many as asked for."""
+"""The images that are measured: real ones when they are here, as many as asked for.
+
+`python benchmarks/images.py FOLDER --images PHOTOGRAPHS` writes 60,000 small crops of photographs.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
+from collections.abc import Iterator
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -59,3 +64,78 @@ def repeated(sources: list[Path], folder: Path, count: int) -> Path:
         tail = turn.to_bytes(2, "big") if turn else b""
         (place / f"{number:06d}.jpg").write_bytes(path.read_bytes() + tail)
     return folder
+
+
+class Crops:
+    """Small square crops of photographs, half of them mirrored, as many of each class as wanted.
+
+    Every fifth photograph of a class gives test crops alone, so that no test crop is of a
+    photograph that trains.
+
+    Parameters
+    ----------
+    folders : list of Path
+        A photograph's class is the name of the folder that it is in.
+    """
+
+    def __init__(self, folders: list[Path], classes: int, side: int) -> None:
+        found: dict[str, list[Path]] = {}
+        for folder in folders:
+            for path in sorted(folder.rglob("*")):
+                if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
+                    found.setdefault(path.parent.name, []).append(path)
+        self.names = sorted(found, key=lambda name: -len(found[name]))[:classes]
+        if len(self.names) < classes:
+            raise SystemExit(
+                f"{len(self.names)} classes in {folders}; expected {classes}: give more folders"
+            )
+        self.side = side
+        self._photographs = {
+            name: [
+                np.asarray(Image.open(path).convert("RGB").resize((256, 256)))
+                for path in found[name]
+            ]
+            for name in self.names
+        }
+        self._rng = np.random.default_rng(0)
+
+    def draw(self, count: int, *, test: bool) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield so many crops with their classes, which take turns."""
+        rng = self._rng
+        for number in range(count):
+            name = self.names[number % len(self.names)]
+            own = self._photographs[name]
+            part = own[::5] if test else [one for i, one in enumerate(own) if i % 5]
+            pixels = part[rng.integers(len(part))]
+            edge = int(rng.integers(80, 200))
+            top, left = rng.integers(0, 256 - edge, 2)
+            crop = pixels[top : top + edge, left : left + edge]
+            crop = crop[:, ::-1] if rng.random() < 0.5 else crop
+            yield name, np.asarray(Image.fromarray(crop).resize((self.side, self.side)))
+
+    def write(self, folder: Path, train: int, test: int) -> None:
+        """Write PNGs into `folder/train/CLASS` and `folder/test/CLASS`."""
+        for part, count in (("train", train), ("test", test)):
+            for name in self.names:
+                (folder / part / name).mkdir(parents=True)
+            for number, (name, crop) in enumerate(self.draw(count, test=part == "test")):
+                Image.fromarray(crop).save(folder / part / name / f"{number:06d}.png")
+
+
+def main() -> None:
+    """Write many small images of real photographs: a training and a test folder."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("folder", type=Path, help="a new folder")
+    parser.add_argument("--images", type=Path, nargs="+", required=True, help="photographs")
+    parser.add_argument("--train", type=int, default=50_000)
+    parser.add_argument("--test", type=int, default=10_000)
+    parser.add_argument("--classes", type=int, default=10)
+    parser.add_argument("--side", type=int, default=32)
+    asked = parser.parse_args()
+    crops = Crops(asked.images, asked.classes, asked.side)
+    crops.write(asked.folder, asked.train, asked.test)
+    print(f"{asked.folder}: {asked.train:,} + {asked.test:,} images of {asked.side} pixels")
+
+
+if __name__ == "__main__":
+    main()

@@ -45,7 +45,7 @@ from featx.cli.options import (
     make_groups,
 )
 from featx.cli.terminal import print_json, print_line, print_message, print_pairs, print_raw
-from featx.formatting import file_size
+from featx.formatting import counted, file_size
 
 if TYPE_CHECKING:
     from featx.classifier.classifier import ImageClassifier
@@ -307,7 +307,8 @@ def _accuracy(
 ) -> dict[str, Any] | None:
     """Return the accuracy on test images or, without them, on training images held out.
 
-    None where there are too few images of a class to hold some out. `folds` is 0 for test images.
+    None where there are too few images of a class to hold some out. `folds` are those that were
+    scored, 0 for test images.
     """
     from featx.evaluation.saved_model import cross_validated, evaluate
 
@@ -318,7 +319,7 @@ def _accuracy(
         held = cross_validated(model, images, groups)
         if held is None:
             return None
-        accuracy, interval, folds = held.accuracy, held.interval, held.folds
+        accuracy, interval, folds = held.accuracy, held.interval, held.folds.scored
     return {"value": accuracy, "low": interval.low, "high": interval.high, "folds": folds}
 
 
@@ -329,8 +330,8 @@ def _accuracy_in_words(known: dict[str, Any] | None, test: str | None) -> str:
     if test is not None:
         return f"{figures} on {test}"
     return (
-        f"{figures} on training images held out in {known['folds']} folds; copies were not looked "
-        "for (featx benchmark does)"
+        f"{figures} on training images held out in {counted(known['folds'], 'fold', 'folds')}; "
+        "copies were not looked for (featx benchmark does)"
     )
 
 

@@ -133,20 +133,24 @@ class Selection:
     Attributes
     ----------
     folds : int
-        Folds of the cross-validation on the training features; 0 where none was made.
+        Folds that the training features were cut into; 0 where no choice was made.
     scores : mapping
-        (backbone, method) -> accuracy over those folds, in the order the heads were named; None
-        where the head failed.
+        (backbone, method) -> accuracy over the folds that were scored, in the order the heads were
+        named; None where the head failed.
     seconds : float
         Wall time of the whole choice.
     n : int
-        Training images, each scored once.
+        Training images that were held out, each scored once.
+    scored_folds : int or None
+        How many of the folds were scored: of many images the first, or first two, tell as much as
+        is asked for. None for all of them.
     """
 
     folds: int
     scores: Mapping[tuple[str, str], float | None]
     seconds: float
     n: int = 0
+    scored_folds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -211,6 +215,8 @@ class Grouping:
         The most training images of one group.
     folds : int
         Folds that the two accuracies are over; 0 where they were not tried.
+    scored_folds : int or None
+        How many of them were scored; None for all.
     by_image, by_group : float or None
         Accuracy of the verdict's head over folds of the training images that divide groups, and
         over folds that do not; None where the groups are too few, or it failed.
@@ -225,6 +231,7 @@ class Grouping:
     test: int | None
     largest: int
     folds: int = 0
+    scored_folds: int | None = None
     by_image: float | None = None
     by_group: float | None = None
     shared: tuple[str, ...] = ()

@@ -172,17 +172,20 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class HeldOutAccuracy:
-    """What a head scores on training images that it did not see, in cross-validation.
+    """What a head scores on training images that it did not see.
 
     Attributes
     ----------
-    folds : int
+    folds : plan.Folds
+    images : int
+        Those that were held out.
     accuracy : float
     interval : Interval
         Images resampled, or whole groups where there are some.
     """
 
-    folds: int
+    folds: plan.Folds
+    images: int
     accuracy: float
     interval: Interval
 
@@ -214,11 +217,13 @@ def cross_validated(
     if not folds:
         return None
     (method,) = trials.methods({"head": heads.find(model.head)})
-    cuts = splits.folds_of(labels, folds, 0, None, groups)
+    cuts = splits.folds_of(labels, folds.drawn, 0, None, groups)[: folds.scored]
     held = trials.cross_validate(method, features.X, labels, cuts, 0, groups=groups)
     if held is None:
         return None
-    return HeldOutAccuracy(folds, held.accuracy, intervals.accuracy_interval(held.right, groups))
+    within = None if groups is None else groups[held.positions]
+    interval = intervals.accuracy_interval(held.right, within)
+    return HeldOutAccuracy(folds, len(held.right), held.accuracy, interval)
 
 
 def _share(part: Any, whole: Any) -> float | None:

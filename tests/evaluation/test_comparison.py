@@ -10,6 +10,8 @@ from sklearn.linear_model import LogisticRegression
 
 from featx.datasets.dataset import Dataset
 from featx.evaluation.comparison import benchmark
+from featx.evaluation.protocol import plan
+from featx.evaluation.report.findings import Choice
 from tests.evaluation.seam import QUICK, TEST, TINY, TRAIN, Seam, images
 
 
@@ -62,6 +64,34 @@ def test_the_head_is_chosen_without_the_test_images(seam: Seam) -> None:
     assert report.selection.n == 36
     assert report.selection.seconds > 0
     assert report.selection.scores["mobilenet_v2", "lr"] == 1.0
+
+
+@pytest.mark.parametrize(("enough", "scored"), [(12, 1), (13, 2), (36, 3)])
+def test_of_many_images_a_part_is_held_out(
+    seam: Seam, monkeypatch: pytest.MonkeyPatch, enough: int, scored: int
+) -> None:
+    monkeypatch.setattr(plan, "ENOUGH_HELD_OUT", enough)
+    fitted: list[int] = []
+
+    class Counted(LogisticRegression):
+        def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Counted:
+            fitted.append(len(y))
+            super().fit(X, y)
+            return self
+
+    heads = {"guess": DummyClassifier(strategy="most_frequent"), "lr": Counted()}
+    report = benchmark(images(TRAIN), images(TEST), heads=heads, **QUICK)
+    assert fitted == [24] * scored + [36]
+    found = report.to_dict()["selection"]
+    assert (found["folds"], found["scored_folds"], found["n"]) == (3, scored, 12 * scored)
+    choice = report.findings.selected
+    assert choice is not None
+    assert choice.choice is (Choice.CROSS_VALIDATION if scored == 3 else Choice.HELD_OUT)
+    said = " ".join(point.text for point in report.verdict.points)
+    expected = f"{12 * scored} of the training images, each held out once in {scored} of 3 folds"
+    assert (expected in said) == (scored < 3)
+    if scored == 1:  # sqrt(0.25 / 12)
+        assert "standard error of an accuracy on so many is 14.4 points at most" in said
 
 
 def test_heads_that_close_are_chosen_by_their_order(seam: Seam) -> None:

@@ -17,6 +17,7 @@ from featx.evaluation.evidence import image_map, learning_curve, mistakes, tempe
 from featx.evaluation.evidence.image_map import Map
 from featx.evaluation.evidence.learning_curve import LearningCurve, LearningPoint
 from featx.evaluation.evidence.temperature import Temperature
+from featx.evaluation.protocol.plan import Folds
 from featx.evaluation.protocol.splits import EmbeddedImages, Split
 from featx.evaluation.protocol.trials import HeldOut, Method
 from featx.evaluation.results import Predictions
@@ -122,9 +123,9 @@ class Material:
     splits : sequence of Split
         Of the first seed.
     held_out : mapping of str to HeldOut
-        Head -> its cross-validated predictions for the training images; empty with folds.
-    held_out_folds : int
-        The folds of that cross-validation.
+        Head -> its predictions for training images that it had not seen; empty with folds.
+    held_out_folds : Folds
+        How these were held out.
     fitted : mapping of str to estimator
         Head -> as it was fitted on the last split.
     extraction : mapping
@@ -141,7 +142,7 @@ class Material:
     test: EmbeddedImages | None
     splits: Sequence[Split]
     held_out: Mapping[str, HeldOut]
-    held_out_folds: int
+    held_out_folds: Folds
     fitted: Mapping[str, Any]
     limits: Limits = Limits()
     extraction: Mapping[str, Any] = field(default_factory=dict)
@@ -206,15 +207,21 @@ def _temperatures(one: Material) -> dict[str, Any]:
         return {
             "temperatures": tuple(temperature.across_folds(a, folds, one.classes) for a in known)
         }
-    y = one.train.labels
-    return {
-        "temperatures": tuple(
-            temperature.from_training(answers, proba, y, one.classes, one.held_out_folds)
-            for answers in known
-            if answers.method in one.held_out
-            and (proba := one.held_out[answers.method].proba) is not None
-        )
-    }
+    found = []
+    for answers in known:
+        held = one.held_out.get(answers.method)
+        if held is not None and held.proba is not None:
+            y = one.train.labels[held.positions]
+            source = _source(one.held_out_folds, len(y))
+            found.append(temperature.from_training(answers, held.proba, y, one.classes, source))
+    return {"temperatures": tuple(found)}
+
+
+def _source(folds: Folds, images: int) -> str:
+    """Return in words how training images were held out."""
+    if folds.scored == folds.drawn:
+        return f"{folds.drawn}-fold cross-validation on the training images"
+    return f"{images:,} of the training images, held out"
 
 
 def _heads(one: Material) -> Iterator[Summary]:

@@ -80,18 +80,20 @@ def _logs(proba: np.ndarray) -> np.ndarray:
 
 
 def from_training(
-    answers: Predictions, held: np.ndarray, y: np.ndarray, classes: Sequence[str], folds: int
+    answers: Predictions, held: np.ndarray, y: np.ndarray, classes: Sequence[str], source: str
 ) -> Temperature:
-    """Return the temperature fitted on cross-validated answers for the training images.
+    """Return the temperature fitted on answers for training images that were held out.
 
     Parameters
     ----------
-    held : ndarray of float, shape (n_train, n_classes)
+    held : ndarray of float, shape (n_held, n_classes)
         What models that had not seen a training image said of it.
+    y : ndarray of str, shape (n_held,)
+    source : str
+        In words, how they were held out.
     """
     value = fit(held, y, classes)
     proba = scaled(_known(answers), value)
-    source = f"{folds}-fold cross-validation on the training images"
     return _judged(answers, proba, value, source, classes)
 
 

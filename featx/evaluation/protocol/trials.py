@@ -97,15 +97,18 @@ class Method:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """A head's predictions for training images that it had not seen, in cross-validation.
+    """A head's predictions for training images that it had not seen.
 
     Attributes
     ----------
+    positions : ndarray of int, shape (n,)
+        Which training images, in order: all of them unless some folds alone were scored.
     right : ndarray of bool, shape (n,)
     proba : ndarray of float64, shape (n, n_classes), or None
         Columns in the order of the classes.
     """
 
+    positions: np.ndarray
     right: np.ndarray
     proba: np.ndarray | None
 
@@ -434,8 +437,10 @@ def cross_validate(
                 logger.warning("%s failed while the head was chosen", method.name, exc_info=True)
                 return None
         order.append(score)
-    positions = np.argsort(np.concatenate(order))
+    scored = np.concatenate(order)
+    turn = np.argsort(scored)
     return HeldOut(
-        right=np.concatenate(right)[positions],
-        proba=np.concatenate(proba)[positions] if proba else None,
+        positions=scored[turn],
+        right=np.concatenate(right)[turn],
+        proba=np.concatenate(proba)[turn] if proba else None,
     )

@@ -58,6 +58,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "extractions": [_extraction(one, basis[one.backbone]) for one in outcome.extractions],
         "selection": {
             "folds": outcome.selection.folds,
+            "scored_folds": outcome.selection.scored_folds,
             "seconds": outcome.selection.seconds,
             "n": outcome.selection.n,
             "scores": [
@@ -237,6 +238,7 @@ def _groups(found: Grouping) -> dict[str, Any]:
         "test": found.test,
         "largest": found.largest,
         "folds": found.folds,
+        "scored_folds": found.scored_folds,
         "by_image": found.by_image,
         "by_group": found.by_group,
         "shared": found.shared,

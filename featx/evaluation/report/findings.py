@@ -62,6 +62,8 @@ class Choice(StrEnum):
 
     NONE = "none"
     CROSS_VALIDATION = "cross-validation"
+    # Some of the folds of a cross-validation were scored: they hold enough images.
+    HELD_OUT = "held-out images"
     TESTED_IMAGES = "tested images"
 
 
@@ -324,7 +326,10 @@ def _selected(head: Summary, found: Sequence[Summary], selection: Selection) -> 
     if heads < 2:
         return Selected(Choice.NONE, heads)
     scores = merits(found, selection)
-    choice = Choice.CROSS_VALIDATION if selection.folds else Choice.TESTED_IMAGES
+    choice = Choice.TESTED_IMAGES
+    if selection.folds:
+        some = selection.scored_folds not in (None, selection.folds)
+        choice = Choice.HELD_OUT if some else Choice.CROSS_VALIDATION
     return Selected(choice, heads, scores[head.backbone, head.method], max(scores.values()))
 
 

@@ -90,7 +90,7 @@ def verdict(document: Data) -> Verdict:
         parts = [
             ("Against the baseline", [_difference(found["difference"])]),
             ("What it cost", _cost(document, one)),
-            ("How it was chosen", _choice(found["selected"], document["selection"])),
+            ("How it was chosen", _choice(found["selected"], document["selection"], grouped)),
         ]
     parts.append(("By image and by group", groups(document)))
     return Verdict(
@@ -117,7 +117,7 @@ def groups(document: Data) -> list[str]:
     gap = by_image - by_group
     name = label(document["findings"]["method"])
     said = (
-        f"Over {found['folds']} folds{where} by image the {name} gets {percent(by_image)}, over "
+        f"Over {_folds(found)}{where} by image the {name} gets {percent(by_image)}, over "
         f"folds by group {percent(by_group)}: a gap of {points(gap)} points."
     )
     if gap > MOVED:
@@ -128,6 +128,20 @@ def groups(document: Data) -> list[str]:
     else:
         meaning = "Knowing the group hardly helps here."
     return [what, said, meaning]
+
+
+def _folds(found: Data) -> str:
+    """Return how many folds were scored, and of how many if not all."""
+    drawn, scored = found["folds"], found.get("scored_folds")
+    return f"{drawn} folds" if scored in (None, drawn) else f"{scored} of {drawn} folds"
+
+
+def choosing(selection: Data) -> str:
+    """Return what choosing the head went by, and its seconds."""
+    return (
+        f"Choosing the head ({_folds(selection)} of the training images, "
+        f"{len(selection['scores'])} heads): {seconds(selection['seconds'])}"
+    )
 
 
 def subject(document: Data) -> Data:
@@ -284,7 +298,7 @@ def _paid_back(trainings: int | None) -> str:
     return f"; the extraction has paid for itself {when}"
 
 
-def _choice(found: Data, selection: Data) -> list[str]:
+def _choice(found: Data, selection: Data, grouped: bool) -> list[str]:
     choice = Choice(found["choice"])
     if choice is Choice.NONE:
         return []
@@ -300,6 +314,20 @@ def _choice(found: Data, selection: Data) -> list[str]:
             f"It was chosen among {found['heads']} heads by {selection['folds']}-fold "
             f"cross-validation on the training images alone ({percent(found['score'])} "
             f"there{close}), which took {seconds(selection['seconds'])}."
+        ]
+    if choice is Choice.HELD_OUT:
+        # The largest that it can be, with an accuracy of a half; images of a group are no
+        # independent trials, and count for less.
+        error = 100 * math.sqrt(0.25 / selection["n"])
+        enough = (
+            ""
+            if grouped
+            else f" The standard error of an accuracy on so many is {error:.1f} points at most."
+        )
+        return [
+            f"It was chosen among {found['heads']} heads by {selection['n']:,} of the training "
+            f"images, each held out once in {_folds(selection)} ({percent(found['score'])} "
+            f"there{close}), which took {seconds(selection['seconds'])}.{enough}"
         ]
     return [
         f"It is {'the best' if best else 'one'} of {found['heads']} heads{close and close + ','} "

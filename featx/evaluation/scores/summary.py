@@ -195,7 +195,7 @@ def _chosen(
     The first named of those within one standard error of the best (Breiman et al. 1984,
     "Classification and Regression Trees", section 3.4.3): heads that close are not told apart by
     so many images, so the order given, which starts with the simplest, decides rather than luck.
-    The scores are those of the cross-validation on the training images where there was one, else
+    The scores are those of the training images that were held out where there were some, else
     the accuracies themselves, which the verdict then says.
     """
     if not scores:

@@ -15,6 +15,7 @@ from featx.datasets.items import Item
 from featx.evaluation.comparison import compare
 from featx.evaluation.evidence import evidence, image_map, mistakes
 from featx.evaluation.evidence.evidence import Limits
+from featx.evaluation.protocol import plan
 from featx.evaluation.protocol.options import Options
 from featx.evaluation.report.report import Report
 from featx.evaluation.results import Predictions
@@ -142,6 +143,19 @@ def test_one_head_alone_is_cross_validated_for_its_temperature(
     (one,) = report.evidence.temperatures
     assert one.source.startswith("3-fold cross-validation")
     assert report.selection.folds == 0
+
+
+def test_a_temperature_is_fitted_on_the_part_that_was_held_out(
+    seam: Seam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence.parity, "compare", _same)
+    monkeypatch.setattr(plan, "ENOUGH_HELD_OUT", 12)
+    options = {**FULL, "heads": ["nearest", "logistic"]}
+    report = compared(images(TRAIN), images(TEST, seed=1), **options)
+    assert report.evidence is not None
+    assert not report.evidence.missing
+    sources = [one.source for one in report.evidence.temperatures]
+    assert sources == ["12 of the training images, held out"] * 2
 
 
 def test_with_folds_each_model_is_proved_on_images_it_had_not_seen(

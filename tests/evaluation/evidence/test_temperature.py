@@ -51,12 +51,12 @@ def test_no_temperature_changes_the_class_that_is_given(value: float, seed: int)
 def test_a_test_set_has_no_say_in_its_own_temperature() -> None:
     held, y_train = claims(1500, 3.0)
     proba, y = claims(1500, 3.0, seed=1)
-    found = temperature.from_training(answers(proba, y), held, y_train, CLASSES, 3)
+    found = temperature.from_training(answers(proba, y), held, y_train, CLASSES, "held out")
     assert found.value == temperature.fit(held, y_train, CLASSES)
     assert found.ece_after < 0.5 * found.ece_before
     assert found.log_loss_after < found.log_loss_before
     shuffled = np.random.default_rng(0).permutation(y)
-    other = temperature.from_training(answers(proba, shuffled), held, y_train, CLASSES, 3)
+    other = temperature.from_training(answers(proba, shuffled), held, y_train, CLASSES, "held out")
     assert other.value == found.value
 
 

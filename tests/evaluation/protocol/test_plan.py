@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from featx.backbones.backbone import Backbone
@@ -50,6 +51,32 @@ def test_two_recipes_of_one_network_are_kept_apart(seam: Seam) -> None:
     names = {row.backbone for row in report.results}
     assert len(names) == 2
     assert any("pooling=max" in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("images_", "groups", "expected"),
+    [
+        (3, None, plan.Folds()),  # a class with one image
+        (4, None, plan.Folds(2, 2)),
+        (14_990, None, plan.Folds(3, 3)),
+        (15_000, None, plan.Folds(3, 2)),
+        (29_990, None, plan.Folds(3, 2)),
+        (30_000, None, plan.Folds(3, 1)),
+        (60_000, 9_000, plan.Folds(3, 3)),  # ten photographs of a patient are one witness
+        (60_000, 30_000, plan.Folds(3, 1)),
+    ],
+)
+def test_so_many_folds_are_scored_as_tell_an_accuracy_to_half_a_point(
+    images_: int, groups: int | None, expected: plan.Folds
+) -> None:
+    labels = np.arange(images_) % 2
+    patients = None if groups is None else np.arange(images_) % groups
+    found = plan.held_out_folds(labels, patients)
+    assert found == expected
+    assert bool(found) == (found.drawn > 0)
+    if 0 < found.scored < found.drawn:
+        held = (groups or images_) * found.scored // found.drawn
+        assert np.sqrt(0.25 / held) <= 0.005
 
 
 def test_each_backbone_is_compared_in_each_precision() -> None:
