@@ -87,7 +87,14 @@ def _date(sdist: Path, at: int) -> None:
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
         for one, content in held:
-            one.mtime, one.uid, one.gid, one.uname, one.gname, one.pax_headers = at, 0, 0, "", "", {}
+            one.mtime, one.uid, one.gid, one.uname, one.gname, one.pax_headers = (
+                at,
+                0,
+                0,
+                "",
+                "",
+                {},
+            )
             archive.addfile(one, io.BytesIO(content))
 
 

@@ -200,11 +200,21 @@ class UnusableImagesError(BadImagesError):
 
 
 class OutOfMemoryError(ExtractionError, MemoryError):
-    """The device or the host does not have enough memory for the smallest batch."""
+    """The device or the host does not have enough memory for the smallest batch.
+
+    Attributes
+    ----------
+    batch_size : int or None
+        Images in the batch that did not fit.
+    """
+
+    def __init__(self, message: str, batch_size: int | None = None) -> None:
+        super().__init__(message)
+        self.batch_size = batch_size
 
     def __reduce__(self) -> tuple[Any, ...]:
         # In so many words: where Dask was imported, errors travel in a way that MemoryError lacks.
-        return type(self), self.args
+        return type(self), (*self.args, self.batch_size)
 
 
 class NonFiniteError(ExtractionError, ArithmeticError):

@@ -207,6 +207,14 @@ def extract(
         bool,
         typer.Option("--no-stat-cache", help="Read every file, also those that look unchanged."),
     ] = False,
+    no_gather: Annotated[
+        bool,
+        typer.Option(
+            "--no-gather",
+            help="Leave the embeddings in the cache: what is cached is not read and verified, and "
+            "needs no memory.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only estimate the cost, from a short trial.")
     ] = False,
@@ -218,11 +226,14 @@ def extract(
 ) -> None:
     """Compute the embedding of each image once, and cache it."""
     from featx.datasets.dataset import as_dataset
+    from featx.errors import OptionError
     from featx.storage.output import check_new, check_target
 
     chosen = make_backbone(
         backbone, weights, image_size, layer, pooling, precision, decode, resize, filter
     )
+    if no_gather and out is not None:
+        raise OptionError("--no-gather with --out: a feature file holds all embeddings.")
     if out is not None:
         check_target(out)  # before the work, not after it
         check_new(out, "the feature file", force)
@@ -252,6 +263,7 @@ def extract(
         stat_cache=not no_stat_cache,
         engine=engine,
         scheduler=scheduler,
+        gather=not no_gather,
     )
     if out is not None:
         features.save(out)

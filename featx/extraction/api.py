@@ -268,7 +268,10 @@ def _scanned(
             )
         statistics.add(scan)
         if scan.outcome.shortage is not None:
-            runtime.shrink(scan.outcome.shortage)
+            if workers is None:
+                runtime.shrink(scan.outcome.shortage)
+            else:
+                workers = workers.shrunk(scan.outcome.shortage)
             continue
         began = time.perf_counter()
         dim = scan.outcome.dim or store.dim or backbone.dim or 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
@@ -20,7 +21,7 @@ from featx.cache.stat_index import KnownFiles
 from featx.cache.store import Store
 from featx.datasets.dataset import Dataset
 from featx.datasets.items import Item
-from featx.errors import ImageError, TooManyBadImagesError, WorkerDiedError
+from featx.errors import ImageError, OutOfMemoryError, TooManyBadImagesError, WorkerDiedError
 from featx.extraction import engines, worker
 from featx.extraction.engines import Engine
 from featx.extraction.lazy_runtime import LazyRuntime
@@ -35,6 +36,8 @@ from featx.images.elsewhere import Elsewhere, Version
 from featx.runtimes import Runtime
 from featx.runtimes.runtime import versions
 from featx.storage import services
+
+logger = logging.getLogger(__name__)
 
 # Images that are no files go with their task, through the scheduler: a task then ends with the
 # block in which it has come to this many bytes. Files that are named are far from it.
@@ -59,6 +62,24 @@ class Workers:
     backbone: Backbone
     batch_size: int | None
     runtime: str | Runtime
+
+    def shrunk(self, error: OutOfMemoryError) -> Workers:
+        """Return workers that take half as many images at a time.
+
+        Raises
+        ------
+        OutOfMemoryError
+            There is no smaller batch to try, or the runtime is the user's own.
+        """
+        batch_size = error.batch_size
+        if batch_size is None or batch_size == 1 or not isinstance(self.runtime, str):
+            raise error
+        logger.warning(
+            "a worker has no memory for %d images at a time; going on with %d",
+            batch_size,
+            batch_size // 2,
+        )
+        return replace(self, batch_size=batch_size // 2)
 
 
 def scan_dataset(
@@ -93,11 +114,14 @@ def scan_dataset(
     """
     began = time.perf_counter()
     scan = _Scan(dataset, store, workers, room, sharing, progress, stat_cache, settings)
+    shortage = None
     try:
         scan.run()
+    except OutOfMemoryError as error:  # of a worker; what was published stays
+        shortage = error
     finally:
         scan.close()
-    ledger, outcome = scan.ledger, scan.outcome()
+    ledger, outcome = scan.ledger, replace(scan.outcome(), shortage=shortage)
     if ledger.too_many_bad():
         raise TooManyBadImagesError(ledger.failures, ledger.total)
     store.refresh()

@@ -68,7 +68,8 @@ def out_of_memory(batch_size: int, error: Exception) -> OutOfMemoryError:
     """Return the error for a batch that found no memory, with the remedy."""
     return OutOfMemoryError(
         f"no memory for a batch of {batch_size} images ({error}). "
-        "Pass a smaller batch_size (--batch-size)."
+        "Pass a smaller batch_size (--batch-size).",
+        batch_size,
     )
 
 

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import featx
 from featx.cache import location
+from featx.cache.store import Store
 from featx.cli import app
 from featx.errors import DatasetError
 from featx.extraction.estimate import Estimate
@@ -94,6 +95,20 @@ def test_extract_prints_what_it_did_and_does_nothing_twice(
 
     again = summary(run("extract", image_folder, *TINY).stdout)
     assert (again["computed"], again["cached"]) == ("0", "24")
+
+
+def test_embeddings_may_stay_in_the_cache(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gather(*asked: object) -> None:
+        raise AssertionError("embeddings were read")
+
+    monkeypatch.setattr(Store, "gather", gather)
+    printed = summary(run("extract", image_folder, *TINY, "--no-gather").stdout)
+    assert (printed["features"], printed["computed"]) == ("24 x 1,280", "24")
+    refused = run("extract", image_folder, *TINY, "--no-gather", "--out", tmp_path / "all.h5")
+    assert refused.exit_code == 1
+    assert "--no-gather with --out: a feature file holds all embeddings." in refused.output
 
 
 def test_options_of_the_network_reach_it(image_folder: Path) -> None:

@@ -25,11 +25,13 @@ import pytest
 from PIL import Image
 
 import featx
-from featx.errors import DatasetError, EngineError, OptionError
+from featx import runtimes
+from featx.errors import DatasetError, EngineError, OptionError, OutOfMemoryError
 from featx.extraction import engines, tasks
 from featx.extraction.api import extract_with
 from featx.extraction.settings import Settings
 from featx.extraction.tasks import Result, Task
+from featx.runtimes.runtime import out_of_memory
 from featx.storage import services
 from tests.promises import oracle, stub
 
@@ -236,6 +238,35 @@ def test_an_image_that_ends_its_worker_is_named_and_its_neighbours_have_embeddin
     assert (failure.id, failure.error) == ("7", "WorkerDiedError")
     assert "ended each time that it had this image" in failure.reason
     np.testing.assert_array_equal(features.X, np.delete(stub.rows(drawn), 7, axis=0))
+
+
+class Short(stub.Thumbnail):
+    """Has memory for 8 images at a time."""
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        if len(pixels) > 8:
+            raise out_of_memory(len(pixels), MemoryError())
+        return super().run(pixels)
+
+
+def test_workers_without_memory_go_on_with_half_the_batch(
+    images: tuple[Path, np.ndarray], local: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    def start(backbone: Any, batch_size: int | None, runtime: str) -> Short:
+        started.append(batch_size)
+        return Short(batch_size or 32)
+
+    monkeypatch.setattr(runtimes, "start", start)
+    with joblib.parallel_config("threading", n_jobs=2):
+        features = extract(images[0], tmp_path / "cache", "joblib", "auto")
+        np.testing.assert_array_equal(features.X, images[1])
+        assert list(dict.fromkeys(started)) == [None, 16, 8]
+        assert oracle.shards(tmp_path / "cache") == local
+        # A runtime of the user's own decides its batch itself.
+        with pytest.raises(OutOfMemoryError, match="a batch of 16 images"):
+            extract(images[0], tmp_path / "own", "joblib", Short(16))
 
 
 def test_two_drivers_on_one_set_publish_one_shard_for_each_block(

@@ -12,12 +12,14 @@ import pytest
 from joblib import Parallel
 from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_info
 
 from featx import heads
-from featx.heads import logistic_head
+from featx.heads import logistic_head, threads
 from featx.heads.linear.losses import Softmax
 from featx.heads.linear.rows import Rows, Standardised, sums_of
 from featx.heads.linear.solver import Preconditioner, solve
+from featx.heads.threads import SMALL_SIZE, blocks_in_threads
 
 
 def _plain(n: int, d: int, k: int, seed: int, noise: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
@@ -115,10 +117,42 @@ def test_rows_larger_than_a_block_and_what_is_kept(n: int) -> None:
         standardised = made(rows, moments.mean, moments.scale)
         found.append(solve(standardised, loss, 0.1, factor, (np.zeros((50, 4)), np.zeros(4))))
     assert rows.dtype == (np.float64 if n == 700 else np.float32)
-    assert len(list(standardised.blocks())) >= 5
+    assert len(list(standardised.parts())) >= 5
     one, two = found
     np.testing.assert_allclose(one.coef, two.coef, atol=2e-4 * np.abs(one.coef).max())
     np.testing.assert_allclose(one.intercept, two.intercept, atol=2e-4)
+
+
+def test_blocks_in_threads_give_the_same_sums_in_the_same_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many threads there are: a model does not depend on who was done first."""
+    X, codes = _plain(3000, 60, 3, 0)
+    rows = Rows(X.astype(np.float32), block_bytes=60 * 4 * 100)
+    monkeypatch.setattr(threads, "SMALL_SIZE", 1000)
+    found = []
+    for count in (2, 3, 5):
+        info = [{"user_api": "blas", "num_threads": count}]
+        monkeypatch.setattr(threads, "threadpool_info", lambda info=info: info)
+        moments = sums_of(rows, codes, 3).moments()
+        loss = Softmax(codes, 3)
+        factor = Preconditioner(moments.scatter, moments.total, 0.1 * loss.curvature)
+        model = solve(rows, loss, 0.1, factor, (np.zeros((60, 3)), np.zeros(3)))
+        found.append((moments.scatter, model.coef, model.intercept))
+    for other in found[1:]:
+        for one, same in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(one, same)
+
+
+def test_blocks_in_threads_pass_an_error_on_and_come_in_order() -> None:
+    with blocks_in_threads(SMALL_SIZE + 1) as run:
+        assert list(run(lambda n: n * n, range(50))) == [n * n for n in range(50)]
+        with pytest.raises(ZeroDivisionError):
+            list(run(lambda n: 1 // n, range(50)))
+    before = [one["num_threads"] for one in threadpool_info()]
+    with blocks_in_threads(SMALL_SIZE + 1):
+        pass
+    assert [one["num_threads"] for one in threadpool_info()] == before
 
 
 def test_moments_are_those_of_two_passes() -> None:
@@ -145,9 +179,8 @@ def test_a_constant_column_keeps_its_scale() -> None:
     X[:, 1] = np.arange(50)
     found = sums_of(Rows(X), np.arange(50) % 2, 2).moments()
     assert found.scale[0] == 1
-    values = np.concatenate(
-        [part for _, part in Standardised(Rows(X), found.mean, found.scale).blocks()]
-    )
+    rows = Standardised(Rows(X), found.mean, found.scale)
+    values = np.concatenate([rows.block(part) for part in rows.parts()])
     np.testing.assert_allclose(values[:, 0], 0, atol=1e-6)
     np.testing.assert_allclose(values[:, 1].std(), 1)
 

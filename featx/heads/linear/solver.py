@@ -9,6 +9,8 @@ import numpy as np
 import scipy.linalg
 from scipy.optimize import minimize
 
+from featx.heads.threads import blocks_in_threads
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -110,9 +112,9 @@ class _Objective:
     """The penalised loss at a point and its gradient, C times the loss and the penalty."""
 
     def __init__(
-        self, rows: Any, loss: Loss, C: float, factor: Preconditioner, tolerance: float
+        self, rows: Any, loss: Loss, C: float, factor: Preconditioner, tolerance: float, run: Any
     ) -> None:
-        self.rows, self.loss, self.C, self.factor = rows, loss, C, factor
+        self.rows, self.loss, self.C, self.factor, self._run = rows, loss, C, factor, run
         self.tolerance = tolerance
         self.passes = 0
         self.best: Solution | None = None
@@ -147,19 +149,25 @@ class _Objective:
     def _loss(
         self, coef: NDArray[np.float64], intercept: NDArray[np.float64]
     ) -> tuple[float, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        total, pull = 0.0, np.zeros(coef.T.shape)
-        pull_intercept, bends = np.zeros(len(intercept)), np.zeros(len(intercept))
         narrow = coef.astype(self.rows.dtype)
         shift = intercept.astype(self.rows.dtype)[:, None]
         weight = self.rows.weight
-        for part, block in self.rows.blocks():
+
+        def of_block(part: slice) -> tuple[float, NDArray[Any], NDArray[Any], NDArray[Any]]:
+            block = self.rows.block(part)
             # Rows of scores, not columns: sums over classes are then sums of long vectors.
             scores = np.ascontiguousarray((block @ narrow).T)
             scores += shift
             value, slopes, bend = self.loss(scores, part, None if weight is None else weight[part])
+            return value, slopes @ block, slopes.sum(axis=1, dtype=np.float64), bend
+
+        total, pull = 0.0, np.zeros(coef.T.shape)
+        pull_intercept, bends = np.zeros(len(intercept)), np.zeros(len(intercept))
+        # In the order of the blocks, whichever is done first: sums depend on it.
+        for value, pulled, pulled_intercept, bend in self._run(of_block, self.rows.parts()):
             total += value
-            pull += slopes @ block
-            pull_intercept += slopes.sum(axis=1, dtype=np.float64)
+            pull += pulled
+            pull_intercept += pulled_intercept
             bends += bend
         return total, pull.T, pull_intercept, bends
 
@@ -178,7 +186,7 @@ def solve(
 
     Parameters
     ----------
-    rows : Standardised, or anything with its attributes and `blocks`
+    rows : Standardised, or anything with its attributes, `parts` and `block`
     loss : Loss
     C : float
         Above 0.
@@ -190,7 +198,17 @@ def solve(
     max_iter : int
         The most iterations.
     """
-    objective = _Objective(rows, loss, C, factor, tolerance)
+    with blocks_in_threads(rows.n * rows.width) as run:
+        objective = _Objective(rows, loss, C, factor, tolerance, run)
+        return _least(objective, factor, start, max_iter)
+
+
+def _least(
+    objective: _Objective,
+    factor: Preconditioner,
+    start: tuple[NDArray[np.float64], NDArray[np.float64]],
+    max_iter: int,
+) -> Solution:
     begin = factor.coordinates(*start)
     iterations = 0
 
