@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -59,6 +60,7 @@ from featx.formatting import file_size, pace, seconds
 if TYPE_CHECKING:
     from featx.extraction.estimate import Estimate
     from featx.features import Features
+    from featx.runtimes.speeds import Speed
 
 # May stand anywhere on the line, not only before the command.
 _ANYWHERE = ("--debug", "--no-progress", "--quiet", "-q", "--verbose", "-v")
@@ -275,7 +277,7 @@ def backbones(
         str, typer.Argument(help="Only networks whose name or family holds this text.")
     ] = "",
     sort: Annotated[
-        Literal["name", "top1", "parameters", "size", "dim"],
+        Literal["name", "top1", "parameters", "size", "dim", "speed"],
         typer.Option(help="Order of the list."),
     ] = "name",
     on_disk: Annotated[
@@ -286,30 +288,66 @@ def backbones(
     """List the networks: input side, width, accuracy on ImageNet, size, whether weights are there.
 
     top-1, parameters (millions) and MB are Keras's own figures (keras.io/api/applications), of the
-    network with its classification layer.
+    network with its classification layer. images/s is what the last extraction of 256 images and
+    more reached on this machine, decoding included; networks not used yet have none.
     """
     from featx.backbones.published import facts
+    from featx.runtimes.speeds import known_speeds
 
-    found = [facts(name) for name in featx.BACKBONES]
+    known = known_speeds()
+    found: list[dict[str, Any]] = [facts(name) for name in featx.BACKBONES]
+    shown: dict[str, Speed | None] = {}
+    for one in found:
+        measured = [each for each in known if each.backbone == one["name"]]
+        best = shown[one["name"]] = _compared(measured, one["side"])
+        one["images_per_second"] = None if best is None else best.images_per_second
+        one["measured"] = [dataclasses.asdict(each) for each in measured]
     found = [
         one
         for one in found
         if match.lower() in f"{one['name']} {one['family']}" and (one["on_disk"] or not on_disk)
     ]
     if sort != "name":
-        key = {"parameters": "parameters_m", "size": "size_mb"}.get(sort, sort)
-        # The most accurate first, otherwise the smallest; what is not known comes last.
-        sign = -1 if sort == "top1" else 1
+        keys = {"parameters": "parameters_m", "size": "size_mb", "speed": "images_per_second"}
+        key = keys.get(sort, sort)
+        # The most accurate or fastest first, otherwise the smallest; what is not known comes last.
+        sign = -1 if sort in ("top1", "speed") else 1
         found.sort(key=lambda one: (one[key] is None, sign * float(one[key] or 0)))
     if as_json:
         print_json(found)
         return
-    listing = make_table("name", "pixels", "dim", "top-1 %", "par. M", "MB", "on disk")
+    columns = ["name", "pixels", "dim", "top-1 %", "par. M", "MB", "on disk", "images/s"]
+    rows = []
     for one in found:
         names = ("side", "dim", "top1", "parameters_m", "size_mb")
         figures = ("" if one[name] is None else str(one[name]) for name in names)
-        listing.add_row(str(one["name"]), *figures, "yes" if one["on_disk"] else "")
+        speed = _speed_in_words(shown[one["name"]], one["side"])
+        rows.append([str(one["name"]), *figures, "yes" if one["on_disk"] else "", speed])
+    measured_any = any(row[-1] for row in rows)
+    width = len(columns) if measured_any else len(columns) - 1
+    listing = make_table(*columns[:width])
+    if measured_any:
+        listing.caption = (
+            "images/s: last reached on this machine; * with other pixels or precision (--json)"
+        )
+        listing.caption_justify, listing.caption_style = "left", ""
+    for row in rows:
+        listing.add_row(*row[:width])
     print_table(listing)
+
+
+def _compared(measured: Sequence[Speed], side: int) -> Speed | None:
+    """Return the latest speed at the network's own side in float32, else the latest, or None."""
+    usual = [one for one in measured if (one.image_size, one.precision) == (side, "float32")]
+    return (usual or measured)[-1] if measured else None
+
+
+def _speed_in_words(speed: Speed | None, side: int) -> str:
+    """Return images/s, with an asterisk where side and precision are not the usual ones."""
+    if speed is None:
+        return ""
+    usual = (speed.image_size, speed.precision) == (side, "float32")
+    return pace(speed.images_per_second) + ("" if usual else "*")
 
 
 def _print_estimate(cost: Estimate, as_json: bool) -> None:

@@ -26,6 +26,7 @@ from featx.extraction.statistics import Statistics
 from featx.features import ExtractionReport, Features
 from featx.labels import label_array
 from featx.runtimes import Runtime
+from featx.runtimes.speeds import note_speed
 
 if TYPE_CHECKING:
     from featx.extraction.cluster import Workers
@@ -179,8 +180,20 @@ def extract_with(
     )
     if ledger.failures and on_error == "raise":
         raise BadImagesError(ledger.failures, ledger.total)
+    report = ExtractionReport(
+        images=ledger.total,
+        computed=statistics.computed,
+        cached=max(len(set(ledger.good)) - statistics.computed, 0),
+        seconds=time.perf_counter() - began,
+        compute_seconds=statistics.compute_seconds,
+        runtime=lazy.name,
+        cache=store.storage.location(""),
+        gather_seconds=statistics.gather_seconds,
+        start_seconds=statistics.start_seconds,
+    )
+    if workers is None and isinstance(runtime, str):
+        _note_speed(backbone, report)
     noticed = statistics.remarks.log(ledger.digests(), ledger.labels, ledger.ids)
-    distinct = len(set(ledger.good))
     return Features(
         features,
         label_array(ledger.labels),
@@ -194,18 +207,15 @@ def extract_with(
             "runtimes": sorted({str(each.get("runtime")) for each in store.environments()}),
         },
         notes=(*((note,) if note else ()), *dataset.notes, *noticed),
-        report=ExtractionReport(
-            images=ledger.total,
-            computed=statistics.computed,
-            cached=max(distinct - statistics.computed, 0),
-            seconds=time.perf_counter() - began,
-            compute_seconds=statistics.compute_seconds,
-            runtime=lazy.name,
-            cache=store.storage.location(""),
-            gather_seconds=statistics.gather_seconds,
-            start_seconds=statistics.start_seconds,
-        ),
+        report=report,
     )
+
+
+def _note_speed(backbone: Backbone, report: ExtractionReport) -> None:
+    """Remember the images/s, unless much of the time went into looking up what was cached."""
+    if report.runtime is not None and report.computed >= 0.9 * report.images:
+        seconds = report.compute_seconds - report.start_seconds
+        note_speed(backbone, report.runtime, report.computed, seconds)
 
 
 @lru_cache(maxsize=64)

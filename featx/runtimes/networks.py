@@ -114,7 +114,7 @@ def read(name: str) -> bytearray | None:
     That it was used is noted in its time.
     """
     root = existing_root()
-    if root is None or not _is_trusted(root / name):
+    if root is None or not is_trusted(root / name):
         return None
     storage = FolderStorage(root)
     try:
@@ -132,8 +132,8 @@ def keep(name: str, content: Callable[[], bytes]) -> None:
     `content` makes the sealed bytes, and is called only if they can be written.
     """
     try:
-        root = _made_root()
-        if root is None or _is_trusted(root / name) or not os.access(root, os.W_OK | os.X_OK):
+        root = made_root()
+        if root is None or is_trusted(root / name) or not os.access(root, os.W_OK | os.X_OK):
             return
         FolderStorage(root).replace(name, content())
     except (OSError, CacheError, RuntimeError) as error:  # RuntimeError: OpenVINO cannot write
@@ -143,7 +143,7 @@ def keep(name: str, content: Callable[[], bytes]) -> None:
 def is_kept(name: str) -> bool:
     """Return whether a network is kept that may be believed."""
     root = existing_root()
-    return root is not None and _is_trusted(root / name)
+    return root is not None and is_trusted(root / name)
 
 
 def discard(name: str) -> None:
@@ -184,7 +184,7 @@ def _described(line: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
         return {}, {}
 
 
-def _made_root() -> Path | None:
+def made_root() -> Path | None:
     """Return the folder of kept networks, made and marked if need be; None if it is not usable."""
     root = folder()
     if root is None:
@@ -225,7 +225,7 @@ def _refuse(root: Path, why: str) -> None:
     _log_once(root, f"{root} {why}, and no network is kept there ({VARIABLE} names another folder)")
 
 
-def _is_trusted(path: Path) -> bool:
+def is_trusted(path: Path) -> bool:
     """Return whether a file is there that only the user, or root, may have written."""
     try:
         why = ownership.doubt(os.lstat(path))

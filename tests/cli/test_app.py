@@ -22,6 +22,7 @@ from featx.cache.store import Store
 from featx.cli import app
 from featx.errors import DatasetError
 from featx.extraction.estimate import Estimate
+from featx.runtimes.speeds import note_speed
 from tests.conftest import draw_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -358,6 +359,30 @@ def test_backbones_helps_to_choose() -> None:
     assert known == sorted(known)
     assert sizes[len(known) :] == [None, None], "MobileNetV3, of which Keras publishes no line"
     assert all(one["on_disk"] for one in listed("--on-disk"))
+
+
+def test_backbones_says_what_was_fast_here() -> None:
+    def listed(*options: str) -> list[dict[str, Any]]:
+        return json.loads(run("backbones", "--json", *options).stdout)
+
+    assert "images/s" not in run("backbones").stdout
+    assert all(one["images_per_second"] is None for one in listed())
+    for name, options, seconds in (
+        ("vgg16", {}, 100.0),
+        ("resnet50", {"image_size": 64, "precision": "bfloat16"}, 5.0),
+        ("mobilenet_v2", {}, 10.0),
+        ("mobilenet_v2", {"image_size": 96}, 2.0),
+    ):
+        note_speed(featx.Backbone(name, weights=None, **options), "keras", 1000, seconds)
+    lines = {line.split()[0]: line for line in run("backbones").stdout.splitlines()}
+    assert lines["name"].rstrip().endswith("images/s"), "80 columns are enough"
+    assert lines["resnet50"].rstrip().endswith("  200*")
+    assert lines["mobilenet_v2"].rstrip().endswith(" 100"), "its own side comes before later ones"
+    assert "images/s" not in run("backbones", "densenet").stdout
+    found = listed("--sort", "speed")
+    assert [one["name"] for one in found[:3]] == ["resnet50", "mobilenet_v2", "vgg16"]
+    assert [one["images_per_second"] for one in found[:4]] == [200.0, 100.0, 10.0, None]
+    assert [one["image_size"] for one in found[1]["measured"]] == [224, 96]
 
 
 def test_cache_ls_of_an_empty_cache() -> None:

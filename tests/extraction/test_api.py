@@ -17,10 +17,11 @@ import pytest
 from PIL import Image
 
 import featx
-from featx import Backbone, Features, errors
+from featx import Backbone, Features, errors, runtimes
 from featx.datasets.dataset import as_dataset
 from featx.extraction.settings import DEFAULT
 from featx.images import decoding
+from featx.runtimes.speeds import known_speeds
 from tests.conftest import ROOT, draw_folder
 from tests.fakes import TINY, CountingRuntime
 
@@ -61,6 +62,24 @@ def test_second_call_computes_nothing_and_is_silent(
     np.testing.assert_array_equal(first.X, second.X)
     assert capsys.readouterr() == ("", "")
     assert not caplog.records
+
+
+def test_the_speed_of_a_run_is_remembered_if_most_images_were_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(1, 256, (600, 32, 32, 3), dtype=np.uint8)
+    extract(pixels[:300], cache=tmp_path / "own")
+    assert known_speeds() == [], "a runtime of the user's own"
+    monkeypatch.setattr(runtimes, "start", lambda *args, **options: CountingRuntime())
+    ran = {"cache": tmp_path / "cache", "progress": False}
+    report = featx.extract(pixels[:300], TINY, **ran).report
+    (speed,) = known_speeds()
+    assert report is not None
+    assert report.images_per_second is not None
+    assert speed.of == ("mobilenet_v2", 32, "float32", "counting")
+    assert (speed.images, speed.images_per_second) == (300, round(report.images_per_second, 1))
+    featx.extract(pixels, TINY, **ran)
+    assert known_speeds() == [speed], "of 600 images half were cached"
 
 
 def test_a_progress_bar_is_shown_and_can_be_turned_off(
