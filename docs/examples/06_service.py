@@ -30,7 +30,7 @@ digest = model.save(folder / "model.featx")
 
 # %%
 # ``featx serve model.featx`` on a free port of this machine. With ``--sha256`` no other file is
-# served.
+# served. It listens at once, and answers 503 with ``Retry-After`` until the model is loaded.
 
 with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
@@ -45,7 +45,7 @@ address = f"http://127.0.0.1:{port}"
 
 
 def ask(path: str, content: bytes | None = None) -> dict:
-    """Return the JSON that the service answers with, waiting until it has started."""
+    """Return the JSON that the service answers with, waiting until its model is loaded."""
     kind = {} if content is None else {"Content-Type": "image/jpeg"}
     for _ in range(1200):
         try:
@@ -53,7 +53,9 @@ def ask(path: str, content: bytes | None = None) -> dict:
             with urllib.request.urlopen(asked) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            return {"status": error.code, **json.load(error)}
+            if "Retry-After" not in error.headers:
+                return {"status": error.code, **json.load(error)}
+            time.sleep(0.1)
         except OSError:
             if server.poll() is not None:
                 raise

@@ -284,22 +284,20 @@ def serve(
     from featx.errors import RuntimeUnavailableError
 
     try:
-        from featx.serving import run
+        from featx.serving import LOADING, run
     except ImportError as error:
         raise RuntimeUnavailableError(
             f"{error.name} is not installed: pip install 'featx[serve]'."
         ) from error
-    loaded = _loaded(model, sha256, weights, None)
-    print_message(f"http://{host}:{port} (stop with Ctrl-C), and from a shell:")
+    print_message(f"http://{host}:{port} (stop with Ctrl-C), and, once the model is loaded:")
     here = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     print_message(f"curl -F image=@photo.jpg http://{here}:{port}/predict")
-    try:
-        run(loaded, host=host, port=port, k=top, name=model.stem)
-    finally:
-        # A thread inside a decoder cannot be stopped, and Python would wait for it.
-        if any(thread.name.startswith("AnyIO") for thread in threading.enumerate()):
-            sys.stdout.flush()
-            os._exit(0)
+    run(lambda: _loaded(model, sha256, weights, None), host=host, port=port, k=top, name=model.stem)
+    # A thread inside a decoder, or one that loads the model, cannot be stopped, and Python would
+    # wait for it.
+    if any(thread.name.startswith(("AnyIO", LOADING)) for thread in threading.enumerate()):
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def _accuracy(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,10 @@ _ANSWER_SECONDS = 30
 _UPLOADS = 32
 _CONNECTIONS = 1000
 _SHUTDOWN_SECONDS = 5
+# After so many seconds who asked while the model was loading may ask again.
+_RETRY_SECONDS = 2
+LOADING = "featx-load"
+"""The name of the thread that loads the model; nothing can stop it."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 _HERE = Path(__file__).parent
 _HEADERS = {
@@ -73,19 +78,35 @@ class _SecurityHeaders:
 
 
 class _Service:
-    """What the server answers, apart from its pages."""
+    """What the server answers, apart from its pages.
 
-    def __init__(self, answers: Answers, name: str) -> None:
-        self._answers = answers
+    Attributes
+    ----------
+    answers : Answers or None
+        None while the model is loading.
+    """
+
+    def __init__(self, answers: Answers | None, name: str) -> None:
+        self.answers = answers
         # The name of a file may be any bytes.
         self._name = name.encode("utf-8", "backslashreplace").decode()
         self._metrics = Metrics()
         self._uploads = asyncio.Semaphore(_UPLOADS)
 
+    def _loaded(self) -> Answers:
+        if self.answers is None:
+            raise HTTPException(
+                503,
+                f"the model is loading: ask again in {_RETRY_SECONDS} seconds",
+                {"retry-after": str(_RETRY_SECONDS)},
+            )
+        return self.answers
+
     async def _answer(self, content: bytes, explain: bool) -> dict[str, Any]:
         began = time.perf_counter()
         # Its thread is left behind where it takes too long: it cannot be stopped.
-        work = to_thread.run_sync(self._answers.answer, content, explain, abandon_on_cancel=True)
+        answers = self._loaded()
+        work = to_thread.run_sync(answers.answer, content, explain, abandon_on_cancel=True)
         try:
             found = await asyncio.wait_for(work, _ANSWER_SECONDS)
         except ImageError as error:
@@ -102,6 +123,7 @@ class _Service:
         # No page from elsewhere: a browser says so, whatever type the body has.
         if request.headers.get("sec-fetch-site") == "cross-site":
             raise HTTPException(403, "only this server's own page may ask from a browser")
+        self._loaded()  # before the body is read
         explain = request.query_params.get("explain") == "1"
         async with self._uploads:
             body = await _upload(request)
@@ -129,10 +151,13 @@ class _Service:
 
     async def metadata(self, request: Request) -> Response:
         """Say what the model is."""
-        return JSONResponse({"name": self._name, **self._answers.metadata()})
+        return JSONResponse({"name": self._name, **self._loaded().metadata()})
 
     async def health(self, request: Request) -> Response:
-        """Say that the server can answer."""
+        """Say whether the server can answer images yet."""
+        if self.answers is None:
+            headers = {"retry-after": str(_RETRY_SECONDS)}
+            return JSONResponse({"status": "loading"}, 503, headers)
         return JSONResponse({"status": "ok"})
 
     async def counts(self, request: Request) -> Response:
@@ -173,7 +198,10 @@ def create_app(
     FeatureMismatchError
         The weights on this machine are not those the classifier was trained with.
     """
-    service = _Service(Answers(classifier, k), name)
+    return _application(_Service(Answers(classifier, k), name), host)
+
+
+def _application(service: _Service, host: str) -> Starlette:
     pages = {"/": "page.html", "/api": "api.html"}
     pages |= {f"/{file}": file for file in ("page.js", "api.js", "page.css")}
     routes = [Route(path, _file(file)) for path, file in pages.items()]
@@ -212,7 +240,7 @@ def is_loopback(host: str) -> bool:
 
 
 def run(
-    classifier: Any,
+    load: Callable[[], Any],
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -221,26 +249,60 @@ def run(
 ) -> None:
     """Serve until interrupted; requests that are answered then have 5 seconds left.
 
+    The server listens at once. Until the model is loaded, `/health` and requests to predict are
+    answered with 503.
+
+    Parameters
+    ----------
+    load : callable
+        Returns the fitted ImageClassifier; called in a thread of its own.
+    host, port, k, name
+        As in `create_app`, and the port to listen on.
+
     Raises
     ------
-    OSError
-        The port is in use.
+    Exception
+        What `load` raised, or `create_app` would: the server ends with it.
+    SystemExit
+        The port is in use; uvicorn has logged it.
     """
     import uvicorn
 
     from featx.serving.connections import DeadlineProtocol
 
-    uvicorn.run(
-        create_app(classifier, k=k, host=host, name=name),
-        host=host,
-        port=port,
-        http=DeadlineProtocol,
-        log_level="warning",
-        server_header=False,
-        limit_concurrency=_CONNECTIONS,
-        timeout_keep_alive=5,
-        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    service = _Service(None, name)
+    failed: list[BaseException] = []
+
+    def make_ready() -> None:
+        try:
+            service.answers = Answers(load(), k)
+            logger.info("the model is loaded")
+        except BaseException as error:  # raised where the server was started
+            failed.append(error)
+            server.should_exit = True
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)  # where the port is in use nothing is loaded
+            threading.Thread(target=make_ready, name=LOADING, daemon=True).start()
+
+    server = Server(
+        uvicorn.Config(
+            _application(service, host),
+            host=host,
+            port=port,
+            http=DeadlineProtocol,
+            log_level="warning",
+            server_header=False,
+            limit_concurrency=_CONNECTIONS,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        )
     )
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if failed:
+        raise failed[0]
 
 
 @asynccontextmanager

@@ -67,16 +67,24 @@ def openapi(name: str, max_bytes: int) -> dict[str, Any]:
                                 "400": "Not a form that can be read",
                                 "413": "Too large",
                                 "422": "Not an image that can be used",
-                                "503": "No answer in time",
+                                "503": "No answer in time, or the model is loading (Retry-After)",
                             }.items()
                         },
                     },
                 }
             },
             "/metadata": {"get": _get("The model's name, classes, backbone and head")},
-            "/health": {"get": _get("Whether the server can answer: status is ok")},
+            "/health": {"get": _health()},
             "/metrics": {"get": _get("Counts and seconds, as Prometheus reads them", "text/plain")},
         },
+    }
+
+
+def _health() -> dict[str, Any]:
+    said = {"type": "object", "properties": {"status": {"enum": ["ok", "loading"]}}}
+    return {
+        "summary": "Whether images are answered",
+        "responses": {"200": _json("Yes: ok", said), "503": _json("Not yet: loading", said)},
     }
 
 

@@ -36,6 +36,16 @@ function show(answer) {
   at("result").hidden = false;
 }
 
+// Only a server whose model is loading says when to ask again.
+function isLoading(response) {
+  return response.status === 503 && response.headers.has("retry-after");
+}
+
+function pause(response) {
+  const seconds = Number(response.headers.get("retry-after")) || 2;
+  return new Promise((done) => setTimeout(done, 1000 * seconds));
+}
+
 function setStatus(text, wrong) {
   at("status").textContent = text;
   at("status").className = wrong ? "error" : "";
@@ -49,10 +59,14 @@ async function ask(file) {
   at("result").hidden = true;
   setStatus("Predicting …");
   try {
-    const response = await fetch("predict?explain=1", {
-      method: "POST",
-      body: file,
-    });
+    const request = { method: "POST", body: file };
+    let response = await fetch("predict?explain=1", request);
+    while (isLoading(response) && mine === latest) {
+      setStatus("The model is still loading; this image is next …");
+      await pause(response);
+      if (mine === latest) response = await fetch("predict?explain=1", request);
+    }
+    if (mine !== latest) return;
     const answer = await response.json();
     if (mine !== latest) return;
     if (!response.ok) return setStatus(answer.error, true);
@@ -86,7 +100,13 @@ document.addEventListener("paste", (event) => {
 async function introduce() {
   at("curl").textContent = `curl -F image=@photo.jpg ${new URL("predict", location.href)}`;
   try {
-    const model = await (await fetch("metadata")).json();
+    let response = await fetch("metadata");
+    while (isLoading(response)) {
+      at("model").textContent = "The model is loading. An image can be chosen already; it is answered as soon as possible.";
+      await pause(response);
+      response = await fetch("metadata");
+    }
+    const model = await response.json();
     document.title = `${model.name}: what is in this image?`;
     at("model").textContent = `${model.name}: ${model.classes.length} classes, ${model.backbone}`;
   } catch (error) {

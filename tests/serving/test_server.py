@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,38 @@ class Server:
         return int(line.split()[1]) / 1024
 
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def asked(port: int, path: str, body: bytes | None = None) -> tuple[int, Any, dict[str, str]]:
+    """Return the status, the JSON and the headers that a server answers with, once it listens."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    try:
+        connection.request("GET" if body is None else "POST", path, body)
+        response = connection.getresponse()
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return response.status, json.load(response), headers
+    finally:
+        connection.close()
+
+
+def wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
+    for _ in range(4800):
+        try:
+            if asked(port, "/health")[0] == 200:
+                return
+        except OSError:
+            assert process.poll() is None, "the server ended"
+        time.sleep(0.25)
+    raise TimeoutError
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
@@ -89,20 +122,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     model.save(folder / "m.featx")
     paths = sorted(images.rglob("*.png"))
     known = dict(zip(map(str, paths), model.predict_proba(paths), strict=True))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     words = [sys.executable, "-m", "featx", "serve", str(folder / "m.featx"), "--port", str(port)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=log, env=environment)
+        process = subprocess.Popen(words, stdout=log, stderr=log, env=ENVIRONMENT)
     try:
-        for _ in range(4800):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert process.poll() is None, (folder / "log").read_text()
-            time.sleep(0.25)
+        wait_until_healthy(process, port)
         yield Server(port, process.pid, images, known, folder / "log")
     finally:
         process.terminate()
@@ -400,20 +425,12 @@ def test_t42_a_signal_ends_it_whatever_it_does(
     sign: signal.Signals, body: bytes | None, server: Server
 ) -> None:
     body = body or posted(*SLOW)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     model = server.log.parent / "m.featx"
     words = [sys.executable, "-c", HOLD, "serve", str(model), "--port", str(port)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, env=environment)
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
     try:
-        for _ in range(4800):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert process.poll() is None
-            time.sleep(0.25)
+        wait_until_healthy(process, port)
         with socket.create_connection(("127.0.0.1", port)) as asking:
             head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
             asking.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
@@ -425,6 +442,110 @@ def test_t42_a_signal_ends_it_whatever_it_does(
     finally:
         process.kill()
         process.wait()
+
+
+# The model loads when the file that FEATX_TEST_GO names is there.
+WAIT = """
+import os, sys, time
+import featx.classifier.classifier as classifier
+from featx.cli.app import main
+load = classifier.load
+def waiting(*args, **options):
+    while not os.path.exists(os.environ["FEATX_TEST_GO"]):
+        time.sleep(0.05)
+    return load(*args, **options)
+classifier.load = waiting
+sys.argv = ["featx", *sys.argv[1:]]
+main()
+"""
+
+
+@contextmanager
+def loading_server(model: Path, go: Path, *options: str) -> Iterator[tuple[Any, int]]:
+    """Start a server that listens and loads its model once `go` is there."""
+    port = free_port()
+    words = [sys.executable, "-c", WAIT, "serve", str(model), "--port", str(port), *options]
+    environment = {**ENVIRONMENT, "FEATX_TEST_GO": str(go)}
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, env=environment, text=True)
+    try:
+        for _ in range(480):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None
+            time.sleep(0.25)
+        yield process, port
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_it_listens_while_the_model_loads(server: Server, tmp_path: Path) -> None:
+    content = (server.images / "red" / "00.png").read_bytes()
+    with loading_server(server.log.parent / "m.featx", tmp_path / "go") as (process, port):
+        status, answer, headers = asked(port, "/health")
+        assert (status, answer) == (503, {"status": "loading"})
+        for path, body in (("/predict", content), ("/predict?explain=1", content)):
+            status, answer, headers = asked(port, path, body)
+            assert (status, int(headers["retry-after"])) == (503, 2)
+            assert answer["error"] == "the model is loading: ask again in 2 seconds"
+        assert asked(port, "/metadata")[0] == 503
+        assert asked(port, "/openapi.json")[0] == 200
+        (tmp_path / "go").touch()
+        wait_until_healthy(process, port)
+        status, answer, _ = asked(port, "/predict", content)
+        assert (status, answer["top"][0]["label"]) == (200, "red")
+        assert asked(port, "/health")[1] == {"status": "ok"}
+
+
+@pytest.mark.parametrize("wrong", ["digest", "damaged"])
+def test_a_model_that_cannot_be_loaded_ends_the_server(
+    wrong: str, server: Server, tmp_path: Path
+) -> None:
+    model = tmp_path / "m.featx"
+    content = (server.log.parent / "m.featx").read_bytes()
+    model.write_bytes(content[: len(content) // 2] if wrong == "damaged" else content)
+    options = ["--sha256", "0" * 64] if wrong == "digest" else []
+    with loading_server(model, tmp_path / "go", *options) as (process, port):
+        assert asked(port, "/health")[0] == 503
+        (tmp_path / "go").touch()
+        said = process.communicate(timeout=120)[1]
+        assert process.returncode == 1
+        assert "Error: " in said
+        assert ("sha256" in said) == (wrong == "digest")
+        assert "Traceback" not in said
+
+
+def test_a_signal_ends_it_while_the_model_loads(server: Server, tmp_path: Path) -> None:
+    with loading_server(server.log.parent / "m.featx", tmp_path / "go") as (process, port):
+        assert asked(port, "/health")[0] == 503
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def test_the_page_goes_on_by_itself_once_the_model_is_loaded(
+    server: Server, tmp_path: Path
+) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    with (
+        loading_server(server.log.parent / "m.featx", tmp_path / "go") as (_, port),
+        sync_api.sync_playwright() as play,
+    ):
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.wait_for_function("document.getElementById('model').textContent.includes('loading')")
+        page.set_input_files("#file", server.images / "green" / "02.png")
+        page.wait_for_function("document.getElementById('status').textContent.includes('loading')")
+        page.screenshot(path=os.environ.get("FEATX_LOADING_SCREENSHOT", tmp_path / "page.png"))
+        (tmp_path / "go").touch()
+        page.wait_for_selector("#result:not([hidden])", timeout=120_000)
+        assert page.inner_text("#top li:first-child").startswith("green")
+        page.wait_for_function("document.getElementById('model').textContent.includes('3 classes')")
+        browser.close()
 
 
 @pytest.mark.parametrize(
