@@ -26,7 +26,6 @@ from featx.extraction.statistics import Statistics
 from featx.features import ExtractionReport, Features
 from featx.labels import label_array
 from featx.runtimes import Runtime
-from featx.runtimes.speeds import note_speed
 
 if TYPE_CHECKING:
     from featx.extraction.cluster import Workers
@@ -214,6 +213,8 @@ def extract_with(
 def _note_speed(backbone: Backbone, report: ExtractionReport) -> None:
     """Remember the images/s, unless much of the time went into looking up what was cached."""
     if report.runtime is not None and report.computed >= 0.9 * report.images:
+        from featx.runtimes.speeds import note_speed  # a call that computes nothing imports less
+
         seconds = report.compute_seconds - report.start_seconds
         note_speed(backbone, report.runtime, report.computed, seconds)
 
