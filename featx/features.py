@@ -82,8 +82,8 @@ class Features:
     Attributes
     ----------
     X : numpy.ndarray of shape (n, dim) and dtype float32
-        One embedding per image. Of ``extract(gather=False)`` it is no array: rows are read from the
-        cache when they are asked for, as in ``X[:100]``.
+        One embedding per image. Of ``extract(gather=False)`` it is not an array: embeddings are
+        read from the cache when they are asked for, as in ``X[:100]``.
     y : numpy.ndarray of shape (n,), or None
         Class names (dtype object), or numbers or booleans that were given as labels; None without
         labels.
@@ -159,7 +159,7 @@ class Features:
         n, dim = self.X.shape
         return f"<featx.Features: {n:,} x {dim:,} float32, {labels}{bad}>"
 
-    def blocks(self, rows: int = 8192) -> Iterator[Features]:
+    def blocks(self, images: int = 8192) -> Iterator[Features]:
         """Yield the images in parts of so many, in order: what is too large for the memory.
 
         >>> import numpy as np
@@ -168,17 +168,17 @@ class Features:
         >>> [block.ids for block in features.blocks(2)]
         [['x', 'y'], ['z']]
         """
-        if rows < 1:
-            raise OptionError(f"rows={rows!r}: expected the images of a block, 1 or more.")
-        for start in range(0, len(self), rows):
-            part = slice(start, start + rows)
+        if images < 1:
+            raise OptionError(f"images={images!r}: expected the images of a block, 1 or more.")
+        for start in range(0, len(self), images):
+            part = slice(start, start + images)
             y = None if self.y is None else self.y[part]
             yield Features(self.X[part], y, self.ids[part], spec=dict(self.spec))
 
     def memmap(self, path: str | os.PathLike[str]) -> Features:
         """Write the embeddings to a .npy file, and return features that read them there.
 
-        The memory need not hold them: heads that fit in blocks of rows (`logistic`, `ridge`,
+        The memory need not hold them: heads that fit in blocks (`logistic`, `ridge`,
         `linear_svm`) train on the ``X`` that is returned, a read-only ``numpy.memmap``. The file
         appears whole or not at all.
 

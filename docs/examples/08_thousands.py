@@ -54,7 +54,7 @@ print("computed", again.report.computed, f"{time.perf_counter() - began:.2f} s")
 print(f"{features.X.shape[1] * 4 * 1_000_000 / 1e9:.1f} GB")
 
 # %%
-# ``ridge`` needs one pass over the rows, and images may arrive in parts.
+# ``ridge`` needs one pass over the embeddings, and images may arrive in parts.
 
 head = featx.heads.ridge()
 for start in range(0, 1400, 350):

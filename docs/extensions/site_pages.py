@@ -1,7 +1,7 @@
-"""Before a build: the pages and pictures that are made, not written.
+"""Before a build: the pages and plots that are made, not written.
 
 The papers of the project with their links turned to the site's pages, the help of every command,
-the blocks that are not run, and a real report with the picture of its cost curve.
+the blocks that are not run, and a real report with the plot of its cost curve.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The embeddings of one key as immutable HDF5 shards in a folder that is the only truth."""
+"""The embeddings of one key as immutable HDF5 shards in a folder or an object store."""

@@ -1,4 +1,4 @@
-"""A matrix of embeddings that stays in the cache, and is read by blocks of rows."""
+"""A matrix of embeddings that stays in the cache, and is read by blocks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from featx.errors import CacheCorruptError
 class CachedMatrix:
     """The embeddings of some images, read and verified when they are asked for.
 
-    Rows are taken as NumPy's are: by a position, a slice, positions or a mask. ``numpy.asarray``
-    reads all of them.
+    They are taken as NumPy's rows are: by a position, a slice, positions or a mask.
+    ``numpy.asarray`` reads all of them.
 
     Parameters
     ----------

@@ -78,7 +78,7 @@ def doubt(status: os.stat_result, *others: int) -> str | None:
     Parameters
     ----------
     status : os.stat_result
-        Of a link itself, or of what is no link.
+        Of a link itself, or of what is not a link.
     *others : int
         Users who are trusted besides.
     """

@@ -117,7 +117,7 @@ class KnownFiles:
     def remember_at(
         self, address: str, version: Version, digest: Digest, edges: Edges = (0, 0)
     ) -> None:
-        """Note what was read from an address that is no file's."""
+        """Note what was read from an address that is not a file's."""
         if self._path is not None:
             self._add(address, _packed(version), now_ns(), digest, edges)
 

@@ -1,1 +1,1 @@
-"""The command line: a thin face over the public names."""
+"""The command line: options, messages and tables."""

@@ -1,4 +1,4 @@
-"""The command line: a thin face over featx's public names."""
+"""The command line: it reads options and prints; the work is done elsewhere."""
 
 from __future__ import annotations
 

@@ -327,7 +327,7 @@ class Archive:
                 elif not info.isdir():
                     special += 1
         if special:
-            what = "of the archive that is no file (a device, a pipe, a file with holes), skipped"
+            what = "of the archive that is not a file (device, pipe, file with holes), skipped"
             self._notes.append(f"{counted(special, f'entry {what}', f'entries {what}')}.")
         return found
 

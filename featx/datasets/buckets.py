@@ -98,7 +98,7 @@ def _client_at(address: str) -> Any:
 def folder_at(address: str) -> TreeFolder:
     """Return the images below an address such as ``s3://bucket/photos`` as a folder.
 
-    Names alone are listed, so that a name without the suffix of an image is no image. Credentials
+    Names alone are listed, so that a name without the suffix of an image is not one. Credentials
     come from where the service's own programs have them (`featx.storage.services`).
 
     Raises

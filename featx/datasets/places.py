@@ -62,7 +62,7 @@ def folders_at(
 
 
 def is_one_image(source: str) -> bool:
-    """Return whether a path or an address leads to a single file that is no archive."""
+    """Return whether a path or an address leads to a single file that is not an archive."""
     if scheme_of(source) in _WEB:
         return _in_archive(source) is None
     return Path(source).is_file() and not archives.is_archive(source)
@@ -174,7 +174,7 @@ def _split(text: str) -> tuple[Path, str] | None:
 
 
 def _shards(text: str) -> Sequence[str] | None:
-    """Return the archives that a pattern stands for; None where it is no pattern of archives."""
+    """Return the archives that a pattern stands for; None where it is not a pattern of archives."""
     if not archives.is_archive(text) or os.path.exists(text):
         return None
     if found := _RANGE.search(text):

@@ -246,7 +246,7 @@ def features_and_labels(
     if len(bad):
         shown = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
         raise DatasetError(
-            f"{len(bad)} of {len(features)} embeddings hold NaN or infinity (rows {shown}); a head "
+            f"{len(bad)} of {len(features)} embeddings hold NaN or infinity (at {shown}); a head "
             "needs finite numbers. Leave them out, or extract these images again."
         )
     if not batch:

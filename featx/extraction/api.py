@@ -87,7 +87,7 @@ def extract(
         The address of a Dask scheduler, such as "tcp://head:8786".
     gather : bool, default=True
         Whether all embeddings are read into one array at the end. With False they stay in the
-        cache: `X` is read by rows as it is asked for them, ``features.blocks()`` yields parts of
+        cache: `X` is read where it is asked for, ``features.blocks()`` yields parts of
         what may be larger than the memory, and ``features.memmap(path)`` writes it to a disk.
 
     Returns

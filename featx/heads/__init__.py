@@ -156,14 +156,14 @@ def linear_svm(
 
 
 def ridge(shrinkage: float | None = None, *, class_weight: Any = None) -> RidgeHead:
-    """Return ridge regression to the classes, in closed form from one pass over the rows.
+    """Return ridge regression to the classes, in closed form from one pass over the embeddings.
 
     For many rows and many classes, and where images keep arriving: `partial_fit` adds them.
 
     Parameters
     ----------
     shrinkage : float, optional
-        0 < shrinkage < 1, the strength of the penalty; chosen by held-out rows unless given.
+        0 < shrinkage < 1, the strength of the penalty; chosen by held-out samples unless given.
     class_weight : None, "balanced" or dict
         As in `logistic`.
     """

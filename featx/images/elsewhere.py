@@ -1,4 +1,4 @@
-"""Images that are no files of their own, and when content is known to be unchanged."""
+"""Images that are not files of their own, and when content is known to be unchanged."""
 
 from __future__ import annotations
 

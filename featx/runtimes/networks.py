@@ -2,7 +2,7 @@
 
 A kept network decides what featx answers, as a cache does. So it is sealed, and believed only if
 the folder and the file belong to whoever runs this, or to root, and not everybody may write there.
-It only saves time: whatever keeps it from being read or written is no error.
+It only saves time: whatever keeps it from being read or written is not an error.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ MAX_IMAGES = 32
 def images_of(body: bytes, content_type: str) -> list[bytes] | None:
     """Return the files of a form (multipart/form-data, RFC 7578); None for any other body.
 
-    Fields that are no files are left out. One pass over the body, which is cut at its boundaries
+    Fields that are not files are left out. One pass over the body, which is cut at its boundaries
     and nowhere else.
 
     Raises

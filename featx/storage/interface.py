@@ -118,7 +118,7 @@ class Storage(ABC):
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Remove an entry; an absent one is no error."""
+        """Remove an entry; an absent one is not an error."""
 
     @abstractmethod
     def quarantine(self, name: str, stat: Stat, folder: str) -> str | None:

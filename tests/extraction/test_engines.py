@@ -423,11 +423,11 @@ def test_only_what_is_needed_of_a_path_is_sent(tmp_path: Path) -> None:
 
 
 def test_images_that_are_no_files_do_not_make_tasks_large(tmp_path: Path) -> None:
-    picture = np.zeros((100, 100, 3), np.uint8)
-    one, file = tasks.Item("0", None, picture), tasks.Item("a", None, tmp_path / "a.png")
+    pixels = np.zeros((100, 100, 3), np.uint8)
+    one, file = tasks.Item("0", None, pixels), tasks.Item("a", None, tmp_path / "a.png")
     assert tasks.carried(one) == 30_000
     assert tasks.carried(tasks.Item("0", None, b"x" * 500)) == 500
-    assert tasks.carried(tasks.Item("0", None, Image.fromarray(picture))) >= 30_000
+    assert tasks.carried(tasks.Item("0", None, Image.fromarray(pixels))) >= 30_000
     assert tasks.carried(file) < 1000
 
 

@@ -130,9 +130,7 @@ def test_one_class_is_refused(head: Any) -> None:
 def test_features_that_are_not_finite_are_named(head: Any) -> None:
     X, y = blobs()
     X[[3, 17]] = np.nan
-    with pytest.raises(
-        DatasetError, match=r"2 of 60 embeddings hold NaN or infinity \(rows 3, 17\)"
-    ):
+    with pytest.raises(DatasetError, match=r"2 of 60 embeddings hold NaN or infinity \(at 3, 17\)"):
         head.fit(X, y)
 
 

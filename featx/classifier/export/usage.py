@@ -75,7 +75,7 @@ def beside(path: Path) -> Path:
 
 
 def text(facts: dict[str, Any]) -> str:
-    """Return the facts as strict JSON; names of folders that are no Unicode are escaped."""
+    """Return the facts as strict JSON; names of folders that are not Unicode are escaped."""
     made = json.dumps(facts, ensure_ascii=False, indent=1)
     return made if made.isascii() or _encodable(made) else json.dumps(facts, indent=1)
 

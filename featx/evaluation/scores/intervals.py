@@ -58,7 +58,7 @@ def accuracy_interval(correct: np.ndarray, groups: np.ndarray | None = None) -> 
         Whether each image was right. With several seeds the accuracy is their mean, and the
         images are resampled with all their seeds together.
     groups : ndarray of shape (n,), optional
-        Of images that are no independent trials, such as those of one patient: whole groups are
+        Of images that are not independent trials, such as those of one patient: whole groups are
         resampled (the cluster bootstrap; Cameron, Gelbach & Miller 2008, "Bootstrap-Based
         Improvements for Inference with Clustered Errors").
 
@@ -176,7 +176,7 @@ def compare(first: np.ndarray, second: np.ndarray, groups: np.ndarray | None = N
     first, second : ndarray of bool, shape (n,) or (n_seeds, n)
         Whether each image was right, in the same order of images.
     groups : ndarray of shape (n,), optional
-        Of images that are no independent trials, such as those of one patient: the signs of whole
+        Of images that are not independent trials, such as those of one patient: the signs of whole
         groups are flipped, and whole groups are resampled.
 
     Notes
