@@ -115,10 +115,12 @@ def benchmark(
 ) -> None:
     """Compare heads on cached features with a Keras head trained end to end."""
     from featx.evaluation import comparison
+    from featx.evaluation.report import saved
     from featx.storage.output import check_new
 
     groups = make_groups(groups_column, groups_pattern)
-    check_new(out / "report.json", "the report", force)
+    # An incomplete report is there to be completed.
+    check_new(out / saved.NAME, "the report", force or saved.is_incomplete(out))
     found = comparison.benchmark(
         train,
         test,
@@ -142,13 +144,14 @@ def benchmark(
         runtime=runtime,
         on_error=on_error,
         progress=ctx.obj,
+        out=out,
+        images=images,
         path_column=path_column,
         label_column=label_column,
         image_folder=image_folder,
         suffix=suffix,
         follow_links=follow_links,
     )
-    found.save(out, images=images)
     if tensorboard is not None:
         found.save_tensorboard(tensorboard)
     if as_json:

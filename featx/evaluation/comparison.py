@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,20 +24,30 @@ from featx.evaluation.leaks import copies as finding
 from featx.evaluation.leaks import leakage
 from featx.evaluation.leaks.copies import Copies
 from featx.evaluation.leaks.leakage import Leaks
-from featx.evaluation.protocol import extractions, plan, splits, trials
+from featx.evaluation.protocol import extractions, identity, plan, progress, splits, trials
 from featx.evaluation.protocol.extractions import Extraction
 from featx.evaluation.protocol.options import Options
 from featx.evaluation.protocol.plan import Folds, Plan
+from featx.evaluation.protocol.progress import Progress
 from featx.evaluation.protocol.trials import HeldOut, Trial
-from featx.evaluation.report import command, environment
+from featx.evaluation.report import command, environment, saved
 from featx.evaluation.report.report import Report
-from featx.evaluation.results import Environment, Grouping, Images, Result, Selection
+from featx.evaluation.results import (
+    Environment,
+    Grouping,
+    Images,
+    Incomplete,
+    Result,
+    Selection,
+)
 from featx.evaluation.scores.costs import costs
 from featx.evaluation.scores.summary import Summary, summaries
 from featx.labels import labels_of
 from featx.runtimes import Runtime
 
 __all__ = ["Result", "benchmark"]
+
+logger = logging.getLogger(__name__)
 
 
 def benchmark(
@@ -59,6 +70,8 @@ def benchmark(
     runtime: str | Runtime = Options.runtime,
     on_error: Literal["raise", "skip"] = Options.on_error,
     progress: bool = Options.progress,
+    out: str | Path | None = Options.out,
+    images: bool = Options.images,
     path_column: str = Options.path_column,
     label_column: str | Sequence[str] = Options.label_column,
     image_folder: str | Path | None = Options.image_folder,
@@ -111,6 +124,14 @@ def benchmark(
     cache, batch_size, runtime, on_error, progress
         As `featx.extract` takes them. Images skipped by `on_error="skip"` are left out for
         every method and listed in the report.
+    out : str or Path, optional
+        A folder for the report, which is saved there as by `Report.save`. Finished trainings and
+        choices are kept in its folder `progress` until the report is complete: a run that was
+        stopped leaves an incomplete report of what is finished, which names what is missing, and
+        the same call goes on from there. A head whose code or parameters changed is trained again;
+        one that was made of a class or function without a source file is never kept.
+    images : bool
+        Whether the report saved in `out` holds small copies of images.
     path_column, label_column, image_folder, suffix
         Of tables; see `featx.Dataset.from_table`, where `image_folder` is called `folder`.
     follow_links : bool
@@ -151,6 +172,8 @@ def benchmark(
         runtime=runtime,
         on_error=on_error,
         progress=progress,
+        out=out,
+        images=images,
         path_column=path_column,
         label_column=label_column,
         image_folder=image_folder,
@@ -160,9 +183,9 @@ def benchmark(
     return compare(train, test, options)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Run:
-    """What was measured.
+    """What was measured, so far.
 
     Attributes
     ----------
@@ -170,18 +193,19 @@ class _Run:
         None where they were not sought.
     folds : Folds
         Those that the head is chosen with; none where no choice is to be or can be made.
-    held_out : mapping
+    held_out : dict
         (backbone, head) -> its predictions in those folds, None where it failed.
-    choosing : float
-        Seconds of the choice.
+    identities : dict
+        Backbone -> a digest of its features and of all that they are of.
     """
 
-    extractions: Sequence[Extraction]
-    copies: Copies | None
-    folds: Folds
-    held_out: Mapping[tuple[str, str], HeldOut | None]
-    choosing: float
-    trials: Sequence[Trial]
+    progress: Progress
+    extractions: list[Extraction] = field(default_factory=list)
+    copies: Copies | None = None
+    folds: Folds = Folds()
+    held_out: dict[tuple[str, str], HeldOut | None] = field(default_factory=dict)
+    trials: list[Trial] = field(default_factory=list)
+    identities: dict[str, str | None] = field(default_factory=dict)
 
     @property
     def groups(self) -> np.ndarray | None:
@@ -193,6 +217,26 @@ class _Run:
         return next(one for one in self.extractions if one.cost.backbone == backbone)
 
 
+@dataclass(frozen=True)
+class _Started:
+    """What a report says of its run: when it began, with what, and the command that repeats it."""
+
+    clock: float
+    created: str
+    versions: Mapping[str, str]
+    command: str
+
+    @property
+    def environment(self) -> Environment:
+        return Environment(
+            created=self.created,
+            command=self.command,
+            seconds=time.perf_counter() - self.clock,
+            versions=self.versions,
+            hardware=environment.hardware(),
+        )
+
+
 def compare(train: Any, test: Any, options: Options, limits: Limits | None = None) -> Report:
     """Return the report of a comparison: `benchmark` with its options as one object.
 
@@ -201,11 +245,63 @@ def compare(train: Any, test: Any, options: Options, limits: Limits | None = Non
     limits : Limits, optional
         Of the evidence.
     """
-    started, created = time.perf_counter(), environment.now()
+    clock, created = time.perf_counter(), environment.now()
     versions = environment.versions()
     train, test, notes = splits.parts(train, test, progress=options.progress)
     asked = plan.read(train, test, options, environment.one_line(versions))
-    run = _measure(asked, train, test, options, notes)
+    repeat = command.command(train, test, asked.backbones, options)
+    started = _Started(clock, created, versions, repeat)
+    out = None if options.out is None else Path(options.out)
+    run = _Run(Progress(None if out is None else out / progress.FOLDER))
+    try:
+        _measure(run, asked, train, test, options, notes)
+        report = _report(run, asked, options, started, limits or Limits())
+    except (Exception, KeyboardInterrupt) as error:
+        if out is not None:
+            _save_unfinished(run, asked, options, started, error, out)
+        raise
+    if out is not None:
+        report.save(out, images=options.images)
+        if report.incomplete is None:
+            run.progress.remove()
+    return report
+
+
+def _save_unfinished(
+    run: _Run, asked: Plan, options: Options, started: _Started, error: BaseException, out: Path
+) -> None:
+    """Save a report of what is finished, if that is a method and no complete report is there."""
+    if not any(one.predictions is not None for one in run.trials):
+        return
+    if (out / saved.NAME).exists() and not saved.is_incomplete(out):
+        logger.warning("The complete report in %s stays as it was.", out)
+        return
+    try:
+        report = _report(run, asked, options, started, None, error)
+        report.save(out, images=options.images)
+    except Exception:  # what ended the run is what is to be raised
+        logger.warning("no report of what is finished could be saved", exc_info=True)
+        return
+    logger.warning("Saved in %s is an incomplete report of what is finished.", out)
+
+
+def _report(
+    run: _Run,
+    asked: Plan,
+    options: Options,
+    started: _Started,
+    limits: Limits | None,
+    error: BaseException | None = None,
+) -> Report:
+    """Return the report of what was measured.
+
+    Parameters
+    ----------
+    limits : Limits or None
+        Of the evidence; None where the run has ended early, and nothing more is computed.
+    error : BaseException, optional
+        What ended it.
+    """
     predictions = [one.predictions for one in run.trials if one.predictions is not None]
     failures = [one.failure for one in run.trials if one.failure is not None]
     if not predictions:
@@ -219,19 +315,14 @@ def compare(train: Any, test: Any, options: Options, limits: Limits | None = Non
     )
     results = [result for one in run.trials for result in one.results]
     extracted = [one.cost for one in run.extractions]
-    held_out = run.held_out.items()
-    selection = Selection(
-        folds=run.folds.drawn,
-        scores={key: None if held is None else held.accuracy for key, held in held_out},
-        seconds=run.choosing,
-        n=max((len(held.right) for held in run.held_out.values() if held is not None), default=0),
-        scored_folds=run.folds.scored,
-    )
+    selection = _selection(run)
     found = summaries(predictions, images.classes, costs(results, extracted), selection, named)
-    leaks = _leaks(asked, run, found, options)
-    evidence = None
-    if options.evidence:
-        evidence = gather(_material(asked, run, found, images, limits or Limits()))
+    leaks, grouping, evidence = None, None, None
+    if limits is not None:
+        leaks = _leaks(asked, run, found, options)
+        grouping = _grouping(asked, run, found, options)
+        if options.evidence:
+            evidence = gather(_material(asked, run, found, images, limits))
     return Report(
         images=images,
         results=results,
@@ -243,20 +334,62 @@ def compare(train: Any, test: Any, options: Options, limits: Limits | None = Non
         method_failures=failures,
         warnings=list(dict.fromkeys(remark for one in run.trials for remark in one.remarks)),
         baseline=plan.in_words(asked.recipe),
-        groups=_grouping(asked, run, found, options),
+        groups=grouping,
         leaks=leaks,
         evidence=evidence,
-        environment=Environment(
-            created=created,
-            command=command.command(train, test, asked.backbones, options),
-            seconds=time.perf_counter() - started,
-            versions=versions,
-            hardware=environment.hardware(),
-        ),
+        environment=started.environment,
+        incomplete=_incomplete(run, asked, options, error),
+        taken=run.progress.taken,
     )
 
 
-def _measure(asked: Plan, train: Any, test: Any, options: Options, notes: Sequence[str]) -> _Run:
+def _selection(run: _Run) -> Selection:
+    """Return how the head was chosen."""
+    tried = [held for held in run.held_out.values() if held is not None]
+    return Selection(
+        folds=run.folds.drawn,
+        scores={key: None if held is None else held.accuracy for key, held in run.held_out.items()},
+        seconds=sum(held.seconds for held in tried),
+        n=max((len(held.right) for held in tried), default=0),
+        scored_folds=run.folds.scored,
+    )
+
+
+def _incomplete(
+    run: _Run, asked: Plan, options: Options, error: BaseException | None
+) -> Incomplete | None:
+    """Return what the report of a run lacks; None where that is nothing."""
+    done = {
+        (one.backbone, one.method, one.seed) for one in run.trials if one.predictions is not None
+    }
+    methods = tuple(
+        (asked.label(backbone), method.name, seed)
+        for backbone in asked.backbones
+        for method in asked.methods(backbone)
+        for seed in asked.seeds
+        if (asked.label(backbone), method.name, seed) not in done
+    )
+    if error is None:
+        kept = options.out is not None
+        return Incomplete("methods failed", methods=methods, kept=kept) if methods else None
+    parts = {
+        "leaks": options.leaks,
+        "groups": options.groups is not None,
+        "evidence": options.evidence,
+    }
+    stopped = isinstance(error, KeyboardInterrupt)
+    return Incomplete(
+        "interrupted" if stopped else "error",
+        None if stopped else f"{type(error).__name__}: {error}",
+        methods,
+        tuple(name for name, wanted in parts.items() if wanted),
+        kept=True,
+    )
+
+
+def _measure(
+    run: _Run, asked: Plan, train: Any, test: Any, options: Options, notes: Sequence[str]
+) -> None:
     """Extract once per backbone, look for copies, choose a head, and try every method."""
     sources = train, test
     train = splits.named(as_dataset(train, **options.table), notes)
@@ -267,18 +400,47 @@ def _measure(asked: Plan, train: Any, test: Any, options: Options, notes: Sequen
         splits.check_groups(labels_of(train.labels), groups[0], asked.folds)
     with tqdm(total=asked.steps, desc="compare", unit="fit", disable=not asked.progress) as bar:
         # All extractions first: a backbone that is refused here is so before anything is trained.
-        done = [extractions.run(asked, each, train, test, groups) for each in asked.backbones]
-        copies = None
+        for each in asked.backbones:
+            run.extractions.append(extractions.run(asked, each, train, test, groups))
+        first = run.extractions[0]
+        if run.progress.folder is not None:
+            for one in run.extractions:
+                run.identities[one.cost.backbone] = _identity(one, asked.versions)
         if options.leaks:
             bar.set_postfix_str("looking for copies")
-            copies = finding.find(done[0].train, done[0].test)
-        copied = None if copies is None else copies.groups
-        folds = asked.selection_folds(done[0].train.images, test, done[0].train.groups)
-        started = time.perf_counter()
-        held_out = _hold_out(asked, done, folds, copied, bar) if folds else {}
-        choosing = time.perf_counter() - started
-        tried = _try(asked, done, copied, bar)
-    return _Run(done, copies, folds, held_out, choosing, tried)
+            run.copies = finding.find(first.train, first.test)
+        run.folds = asked.selection_folds(first.train.images, test, first.train.groups)
+        if run.folds:
+            _hold_out(run, asked, bar)
+        _try(run, asked, bar)
+
+
+def _identity(one: Extraction, versions: str) -> str | None:
+    """Return a digest of a backbone's features, of what they are of and what trains on them."""
+    sets = [one.train] if one.test is None else [one.train, one.test]
+    told = [
+        (each.features.X, each.labels, np.asarray(each.features.ids, dtype=object), each.groups)
+        for each in sets
+    ]
+    return identity.digest(versions, one.train.features.spec, told)
+
+
+def _key(
+    run: _Run, asked: Plan, one: Extraction, method: trials.Method, seed: int, folds: Folds
+) -> str | None:
+    """Return what decides the answers of a method, as a digest; None where that cannot be told.
+
+    Parameters
+    ----------
+    folds : Folds
+        Of the training images that are scored; none where test images are.
+    """
+    known = run.identities.get(one.cost.backbone)
+    if known is None:
+        return None
+    made = asked.recipe if method.kind == "baseline" else method.make(seed)
+    cut = (folds.drawn, folds.scored, run.groups) if folds else None
+    return identity.digest(known, method.kind, made, seed, cut)
 
 
 def _groups(
@@ -309,17 +471,19 @@ def _groups(
     return groups_of(asked["train"], sources[0], train), tested
 
 
-def _hold_out(
-    asked: Plan, done: Sequence[Extraction], folds: Folds, groups: np.ndarray | None, bar: Any
-) -> dict[tuple[str, str], HeldOut | None]:
-    """Return every head's predictions for training images that it had not seen."""
-    found = {}
-    for one in done:
-        bar.set_postfix_str(f"{one.cost.backbone}: choosing the head")
-        cuts = _cuts(asked, one, folds, groups)
+def _hold_out(run: _Run, asked: Plan, bar: Any) -> None:
+    """Find every head's predictions for training images that it had not seen."""
+    for one in run.extractions:
+        cuts = None
         for head in asked.heads:
-            found[one.cost.backbone, head.name] = _cross_validated(asked, one, head, cuts)
-    return found
+            bar.set_postfix_str(f"{one.cost.backbone}: choosing the head, {head.name}")
+            key = _key(run, asked, one, head, asked.seeds[0], run.folds)
+            held = run.progress.held_out(key)
+            if held is None:
+                cuts = _cuts(asked, one, run.folds, run.groups) if cuts is None else cuts
+                held = _cross_validated(asked, one, head, cuts)
+                run.progress.keep_held_out(key, held)
+            run.held_out[one.cost.backbone, head.name] = held
 
 
 def _cuts(
@@ -338,20 +502,22 @@ def _cross_validated(
     return trials.cross_validate(head, X, y, cuts, asked.seeds[0], groups=groups)
 
 
-def _try(
-    asked: Plan, done: Sequence[Extraction], groups: np.ndarray | None, bar: Any
-) -> list[Trial]:
+def _try(run: _Run, asked: Plan, bar: Any) -> None:
     """Train and score every method on every backbone with every seed."""
-    found = []
-    for one in done:
+    for one in run.extractions:
         setting = asked.setting(one.cost, one.train, one.tested)
+        folds = Folds() if one.test is not None else Folds(asked.folds, asked.folds)
         for method in asked.methods(one.backbone):
             for seed in asked.seeds:
                 bar.set_postfix_str(f"{one.cost.backbone}: {method.name}, seed {seed}")
-                cuts = splits.splits(one.train, one.test, asked.folds, seed, groups=groups)
-                found.append(trials.run(method, seed, cuts, setting))
+                key = _key(run, asked, one, method, seed, folds)
+                trial = run.progress.trial(key, method.name, seed, setting)
+                if trial is None:
+                    cuts = splits.splits(one.train, one.test, asked.folds, seed, groups=run.groups)
+                    trial = trials.run(method, seed, cuts, setting)
+                    run.progress.keep_trial(key, trial, setting.classes)
+                run.trials.append(trial)
                 bar.update()
-    return found
 
 
 def _leaks(asked: Plan, run: _Run, found: Sequence[Summary], options: Options) -> Leaks | None:
@@ -473,7 +639,7 @@ def _material(
         fitted={
             trial.method: trial.fitted
             for trial in first
-            if trial.backbone == subject.backbone and trial.fitted is not None
+            if trial.backbone == subject.backbone and trial.predictions is not None
         },
         limits=limits,
         extraction=asked.extraction,

@@ -166,6 +166,32 @@ class MethodFailure:
 
 
 @dataclass(frozen=True)
+class Incomplete:
+    """Why a report does not hold all that was asked for, and what is missing.
+
+    Attributes
+    ----------
+    reason : str
+        "interrupted" by Ctrl-C or a request to end; an "error" outside of a method; or "methods
+        failed", and everything else is there.
+    error : str or None
+        Of an error, what it says.
+    methods : tuple of (str, str, int)
+        Backbone, method and seed of each that has no result.
+    parts : tuple of str
+        Of "leaks", "evidence" and "groups", those that were asked for and are not there.
+    kept : bool
+        Whether what is finished is kept, so that the same call goes on.
+    """
+
+    reason: Literal["interrupted", "error", "methods failed"]
+    error: str | None = None
+    methods: tuple[tuple[str, str, int], ...] = ()
+    parts: tuple[str, ...] = ()
+    kept: bool = False
+
+
+@dataclass(frozen=True)
 class SkippedImage:
     """An image without an embedding, and the set it belongs to (`train` or `test`)."""
 

@@ -22,6 +22,7 @@ from featx.evaluation.protocol.splits import EmbeddedImages, Split
 from featx.evaluation.protocol.trials import HeldOut, Method
 from featx.evaluation.results import Predictions
 from featx.evaluation.scores.summary import Summary
+from featx.heads import fitting
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +128,8 @@ class Material:
     held_out_folds : Folds
         How these were held out.
     fitted : mapping of str to estimator
-        Head -> as it was fitted on the last split.
+        Head with a result -> as it was fitted on the last split; None where that was in an earlier
+        run, so that it is fitted again if it is asked for.
     extraction : mapping
         What went to `extract` beside images and backbone.
     """
@@ -250,10 +252,14 @@ def _proof(one: Material, method: str) -> Proof:
     count = min(len(last.y_test), one.limits.parity_images)
     chosen = np.linspace(0, len(last.y_test) - 1, count).round().astype(int)
     found, reason = None, ""
+    fitted = one.fitted[method]
+    if fitted is None:
+        head = one.methods[method].make(one.answers[0].seed)
+        fitted = fitting.fit(head, last.X_train, last.y_train, groups=last.groups)
     try:
         found = parity.compare(
             one.backbone,
-            one.fitted[method],
+            fitted,
             last.test.subset(list(chosen)),
             last.X_test[chosen],
             running={

@@ -36,6 +36,8 @@ class Options:
     runtime: Any = "auto"
     on_error: Literal["raise", "skip"] = "raise"
     progress: bool = True
+    out: str | Path | None = None
+    images: bool = True
     path_column: str = "path"
     label_column: str | Sequence[str] = "label"
     image_folder: str | Path | None = None

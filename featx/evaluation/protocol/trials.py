@@ -106,11 +106,14 @@ class HeldOut:
     right : ndarray of bool, shape (n,)
     proba : ndarray of float64, shape (n, n_classes), or None
         Columns in the order of the classes.
+    seconds : float
+        Wall time of fitting and predicting.
     """
 
     positions: np.ndarray
     right: np.ndarray
     proba: np.ndarray | None
+    seconds: float = 0.0
 
     @property
     def accuracy(self) -> float:
@@ -422,6 +425,7 @@ def cross_validate(
     """
     classes = [str(name) for name in class_order(y.tolist())]
     order, right, proba = [], [], []
+    started = time.perf_counter()
     for fit, score in folds:
         with warnings.catch_warnings():
             # The same head is fitted again on all features; its warnings are recorded there.
@@ -443,4 +447,5 @@ def cross_validate(
         positions=scored[turn],
         right=np.concatenate(right)[turn],
         proba=np.concatenate(proba)[turn] if proba else None,
+        seconds=time.perf_counter() - started,
     )

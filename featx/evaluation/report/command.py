@@ -98,7 +98,7 @@ def _shell(train: Any, test: Any, backbones: Sequence[Backbone], options: Option
         words += ["--groups-pattern", options.groups.pattern]
     elif options.groups is not None:
         words += ["--groups-column", options.groups]
-    return shlex.join([*words, "--out", FOLDER])
+    return shlex.join([*words, "--out", FOLDER])  # that of `out` takes its place when it is saved
 
 
 def _python(train: Any, test: Any, backbones: Sequence[Backbone], options: Options) -> str:
@@ -137,9 +137,12 @@ def _python(train: Any, test: Any, backbones: Sequence[Backbone], options: Optio
     if heads is None:
         told.append("# No command can repeat heads: the estimators that this run was given.")
         shown["heads"] = "heads"
+    if options.out is not None:
+        shown |= {"out": repr(str(options.out))} | ({} if options.images else {"images": "False"})
     listed = "".join(f", {key}={value}" for key, value in shown.items())
     call = f"featx.benchmark({', '.join(sets)}, backbones={list(backbones)!r}{listed})"
-    return "\n".join([*_imports(call), *told, f"report = {call}", f"report.save({FOLDER!r})"])
+    saving = [f"report.save({FOLDER!r})"] if options.out is None else []
+    return "\n".join([*_imports(call), *told, f"report = {call}", *saving])
 
 
 def saved_in(command: str, folder: Path, images: bool = True) -> str:

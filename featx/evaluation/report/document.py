@@ -24,7 +24,7 @@ from featx.evaluation.leaks.geometry import Grade
 from featx.evaluation.leaks.leakage import Leaks
 from featx.evaluation.report.findings import Basis, bases
 from featx.evaluation.report.outcome import Outcome
-from featx.evaluation.results import ExtractionCost, Grouping, Predictions, Result
+from featx.evaluation.results import ExtractionCost, Grouping, Incomplete, Predictions, Result
 from featx.evaluation.scores import metrics
 from featx.evaluation.scores.summary import Summary
 
@@ -43,6 +43,8 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "created": environment.created,
         "command": environment.command,
         "seconds": environment.seconds,
+        "incomplete": None if outcome.incomplete is None else _incomplete(outcome.incomplete),
+        "taken": outcome.taken,
         "findings": outcome.findings,
         "images": {
             "train": images.train,
@@ -228,6 +230,19 @@ def _leaks(found: Leaks) -> dict[str, Any]:
         "small": found.small,
         "small_below": leakage.FEWEST_IMAGES,
         "shortcuts": found.shortcuts,
+    }
+
+
+def _incomplete(found: Incomplete) -> dict[str, Any]:
+    return {
+        "reason": found.reason,
+        "error": found.error,
+        "methods": [
+            {"backbone": backbone, "method": method, "seed": seed}
+            for backbone, method, seed in found.methods
+        ],
+        "parts": found.parts,
+        "kept": found.kept,
     }
 
 

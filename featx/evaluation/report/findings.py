@@ -11,7 +11,14 @@ from enum import StrEnum
 from featx.evaluation.evidence.evidence import Evidence
 from featx.evaluation.evidence.learning_curve import LearningCurve, LearningPoint
 from featx.evaluation.leaks.leakage import Leaks
-from featx.evaluation.results import ExtractionCost, Grouping, History, Images, Selection
+from featx.evaluation.results import (
+    ExtractionCost,
+    Grouping,
+    History,
+    Images,
+    Incomplete,
+    Selection,
+)
 from featx.evaluation.scores.intervals import Interval
 from featx.evaluation.scores.summary import Summary, merits
 
@@ -78,6 +85,7 @@ class Outlook(StrEnum):
 class CautionKind(StrEnum):
     """What a reader must know before believing the figures."""
 
+    INCOMPLETE = "incomplete"
     UNTRAINED = "untrained"
     SKIPPED = "skipped"
     BASELINE_AT_CHANCE = "baseline at chance"
@@ -216,6 +224,7 @@ def findings(
     evidence: Evidence | None = None,
     groups: Grouping | None = None,
     histories: Sequence[History] = (),
+    incomplete: Incomplete | None = None,
 ) -> Findings:
     """Return what these results mean; a pure function of them."""
     head = next((one for one in found if one.chosen), None)
@@ -234,6 +243,7 @@ def findings(
         difference,
         selected,
         (
+            *([] if incomplete is None else [Caution(CautionKind.INCOMPLETE)]),
             *_cautions(found, extractions, images, head),
             *_training(rivals, histories, images),
             *_memory(subject, leaks),

@@ -14,6 +14,7 @@ from featx.evaluation.results import (
     Grouping,
     History,
     Images,
+    Incomplete,
     MethodFailure,
     Predictions,
     Result,
@@ -46,6 +47,10 @@ class Outcome:
         What stands behind the figures: learning curves, parity and the like.
     groups : Grouping or None
         The groups of the images, with what folds by image and folds by group say; None without.
+    incomplete : Incomplete or None
+        What is missing; None where nothing is.
+    taken : int
+        Methods and choices that were taken from an earlier run that was stopped.
     """
 
     images: Images
@@ -62,6 +67,8 @@ class Outcome:
     leaks: Leaks | None = None
     evidence: Evidence | None = None
     groups: Grouping | None = None
+    incomplete: Incomplete | None = None
+    taken: int = 0
 
     @cached_property
     def findings(self) -> Findings:
@@ -75,4 +82,5 @@ class Outcome:
             self.evidence,
             self.groups,
             self.histories,
+            self.incomplete,
         )

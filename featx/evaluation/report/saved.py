@@ -13,6 +13,19 @@ from featx.errors import FeatxError
 from featx.evaluation.report.document import SCHEMA, VERSION
 from featx.storage import strict_json
 
+NAME = "report.json"
+
+
+def is_incomplete(folder: Path) -> bool:
+    """Return whether a folder holds the report of a run that did not finish all it was asked for.
+
+    What cannot be read as a report is not: it is not ours to replace.
+    """
+    try:
+        return read(folder).get("incomplete") is not None
+    except FeatxError:
+        return False
+
 
 def read(folder: Path) -> dict[str, Any]:
     """Return the document of a saved report.
@@ -27,7 +40,7 @@ def read(folder: Path) -> dict[str, Any]:
     FeatxError
         No report.json, or one that is damaged, not a report, or of another version.
     """
-    path = folder / "report.json" if folder.is_dir() else folder
+    path = folder / NAME if folder.is_dir() else folder
     try:
         data = strict_json.loads(path.read_bytes())
     except OSError as error:

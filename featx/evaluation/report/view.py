@@ -63,6 +63,7 @@ def view(document: Data) -> dict[str, Any]:
         "curves": _curves(document["histories"]),
         "mistakes": _mistakes(document, subject, rival),
         "cost": wording.cost(document),
+        "taken": wording.taken(document),
         "choosing": wording.choosing(document["selection"]),
         "leaks": wording.leaks(document),
         "copies": _copies(document["leaks"]),

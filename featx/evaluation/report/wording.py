@@ -336,6 +336,49 @@ def _choice(found: Data, selection: Data, grouped: bool) -> list[str]:
     ]
 
 
+_PARTS = {
+    "leaks": "the search for copies and leaks",
+    "evidence": "the evidence",
+    "groups": "what folds by image and by group say",
+}
+
+
+def _incomplete(document: Data) -> str:
+    """Return what a report does not hold, and how to have it."""
+    found = document["incomplete"]
+    several = len({one["backbone"] for one in document["extractions"]}) > 1
+    seeds = len({one["seed"] for one in found["methods"]}) > 1
+    missing = [
+        label(one["method"])
+        + (f" on {one['backbone']}" if several else "")
+        + (f" with seed {one['seed']}" if seeds else "")
+        for one in found["methods"]
+    ] + [_PARTS[part] for part in found["parts"]]
+    why = {
+        "interrupted": "the run was stopped",
+        "error": f"the run ended with an error ({found['error']})",
+        "methods failed": "methods gave no result, for reasons that the report lists",
+    }[found["reason"]]
+    said = f"This report is incomplete: {why}. Missing: {', '.join(missing)}."
+    if not found["kept"]:
+        return said
+    command = document["command"]
+    again = "the call at its end" if "\n" in command else f"`{command}`"
+    return f"{said} To go on, run {again}: what is finished is kept, and not computed again."
+
+
+def taken(document: Data) -> str:
+    """Return what was taken from an earlier run; empty where nothing was."""
+    count = document.get("taken") or 0
+    if not count:
+        return ""
+    return (
+        f"{counted(count, 'finished training or choice', 'finished trainings and choices')} of an "
+        "earlier run that was stopped "
+        f"{'was' if count == 1 else 'were'} taken; their seconds are those measured then."
+    )
+
+
 def _baseline(found: Data, images: Data) -> str:
     """Return a caution about a baseline."""
     on, accuracy, trained = (
@@ -382,6 +425,8 @@ def _caution(found: Data, document: Data) -> str:  # noqa: PLR0911 - one return 
             | CautionKind.BASELINE_NOT_CONVERGED
         ):
             return _baseline(found, document["images"])
+        case CautionKind.INCOMPLETE:
+            return _incomplete(document)
         case CautionKind.UNTRAINED:
             return f"{untrained_caution(backbones)} The seconds are real."
         case CautionKind.SKIPPED:
