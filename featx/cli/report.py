@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -115,10 +116,13 @@ def benchmark(
 ) -> None:
     """Compare heads on cached features with a Keras head trained end to end."""
     from featx.evaluation import comparison
+    from featx.evaluation.protocol import forecast
     from featx.evaluation.report import saved
     from featx.storage.output import check_new
 
     groups = make_groups(groups_column, groups_pattern)
+    if logging.getLogger("featx").level == logging.WARNING:  # not --quiet: say what it will cost
+        logging.getLogger(forecast.__name__).setLevel(logging.INFO)
     # An incomplete report is there to be completed.
     check_new(out / saved.NAME, "the report", force or saved.is_incomplete(out))
     found = comparison.benchmark(

@@ -24,8 +24,17 @@ from featx.evaluation.leaks import copies as finding
 from featx.evaluation.leaks import leakage
 from featx.evaluation.leaks.copies import Copies
 from featx.evaluation.leaks.leakage import Leaks
-from featx.evaluation.protocol import extractions, identity, plan, progress, splits, trials
+from featx.evaluation.protocol import (
+    extractions,
+    forecast,
+    identity,
+    plan,
+    progress,
+    splits,
+    trials,
+)
 from featx.evaluation.protocol.extractions import Extraction
+from featx.evaluation.protocol.forecast import Work
 from featx.evaluation.protocol.options import Options
 from featx.evaluation.protocol.plan import Folds, Plan
 from featx.evaluation.protocol.progress import Progress
@@ -398,21 +407,89 @@ def _measure(
     groups = _groups(options.groups, sources, train, test)
     if test is None and groups[0] is not None:
         splits.check_groups(labels_of(train.labels), groups[0], asked.folds)
-    with tqdm(total=asked.steps, desc="compare", unit="fit", disable=not asked.progress) as bar:
-        # All extractions first: a backbone that is refused here is so before anything is trained.
-        for each in asked.backbones:
-            run.extractions.append(extractions.run(asked, each, train, test, groups))
-        first = run.extractions[0]
-        if run.progress.folder is not None:
-            for one in run.extractions:
-                run.identities[one.cost.backbone] = _identity(one, asked.versions)
-        if options.leaks:
-            bar.set_postfix_str("looking for copies")
-            run.copies = finding.find(first.train, first.test)
-        run.folds = asked.selection_folds(first.train.images, test, first.train.groups)
+    forecast.announce_extraction(asked, train, test)
+    # All extractions first: a backbone that is refused here is so before anything is trained.
+    for each in asked.backbones:
+        run.extractions.append(extractions.run(asked, each, train, test, groups))
+    first = run.extractions[0]
+    if run.progress.folder is not None:
+        for one in run.extractions:
+            run.identities[one.cost.backbone] = _identity(one, asked.versions)
+    run.folds = asked.selection_folds(first.train.images, test, first.train.groups)
+    spent = sum(one.cost.seconds for one in run.extractions)
+    # What an earlier run has finished is known by its folds, which copies have a part in.
+    work = _work(run, asked) if run.progress.empty else None
+    if work is not None:
+        forecast.announce_fits(work, spent)
+    if options.leaks:
+        run.copies = finding.find(first.train, first.test)
+    if work is None:
+        work = _work(run, asked)
+        forecast.announce_fits(work, spent)
+    with _Bar(work, asked.progress) as bar:
         if run.folds:
             _hold_out(run, asked, bar)
         _try(run, asked, bar)
+
+
+class _Bar:
+    """A bar of the work on all methods: of its seconds where all are known, else of its fits."""
+
+    def __init__(self, work: Sequence[Work], progress: bool) -> None:
+        timed = all(one.seconds is not None for one in work)
+        self._weights: dict[tuple[str, str], tuple[float, float]] = {}
+        for one in work:
+            weights = (one.choice or 0.0, one.training or 0.0) if timed else (0.0, 1.0)
+            self._weights[one.backbone, one.method] = weights
+        total = sum(map(sum, self._weights.values()))
+        # Time left is shown by both; the count itself only where it is one of fits.
+        shown = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}" if timed else None
+        self._bar = tqdm(
+            total=total, desc="compare", unit="method", disable=not progress, bar_format=shown
+        )
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def begins(self, text: str) -> None:
+        """Say what is being done."""
+        self._bar.set_postfix_str(text)
+
+    def chosen(self, backbone: str, method: str) -> None:
+        """Count the choice of a method as done."""
+        self._bar.update(self._weights[backbone, method][0])
+
+    def trained(self, backbone: str, method: str, share: float) -> None:
+        """Count a share of a method's trainings as done."""
+        self._bar.update(self._weights[backbone, method][1] * share)
+
+
+def _work(run: _Run, asked: Plan) -> list[Work]:
+    """Return what is left to do for each method, timed by trials where that is cheap."""
+    found = []
+    for one in run.extractions:
+        n, n_test = len(one.train.labels), None if one.test is None else len(one.test.labels)
+        for method in asked.methods(one.backbone):
+            choice: forecast.Fits = ()
+            kept = 0
+            if method.kind == "head" and run.folds:
+                if run.progress.has(_key(run, asked, one, method, asked.seeds[0], run.folds)):
+                    kept += 1
+                else:
+                    choice = forecast.fits_of_choice(n, run.folds)
+            folds = Folds() if one.test is not None else Folds(asked.folds, asked.folds)
+            done = sum(
+                run.progress.has(_key(run, asked, one, method, seed, folds)) for seed in asked.seeds
+            )
+            seeds = len(asked.seeds) - done
+            training = forecast.fits_of_training(n, n_test, asked.folds, seeds)
+            seconds = forecast.tried(method, one.train, asked.seeds[0], choice, training)
+            fits = len(choice) + len(training)
+            found.append(Work(one.cost.backbone, method.name, fits, kept + done, *seconds))
+    return found
 
 
 def _identity(one: Extraction, versions: str) -> str | None:
@@ -471,12 +548,12 @@ def _groups(
     return groups_of(asked["train"], sources[0], train), tested
 
 
-def _hold_out(run: _Run, asked: Plan, bar: Any) -> None:
+def _hold_out(run: _Run, asked: Plan, bar: _Bar) -> None:
     """Find every head's predictions for training images that it had not seen."""
     for one in run.extractions:
         cuts = None
         for head in asked.heads:
-            bar.set_postfix_str(f"{one.cost.backbone}: choosing the head, {head.name}")
+            bar.begins(f"{one.cost.backbone}: choosing the head, {head.name}")
             key = _key(run, asked, one, head, asked.seeds[0], run.folds)
             held = run.progress.held_out(key)
             if held is None:
@@ -484,6 +561,7 @@ def _hold_out(run: _Run, asked: Plan, bar: Any) -> None:
                 held = _cross_validated(asked, one, head, cuts)
                 run.progress.keep_held_out(key, held)
             run.held_out[one.cost.backbone, head.name] = held
+            bar.chosen(one.cost.backbone, head.name)
 
 
 def _cuts(
@@ -502,14 +580,14 @@ def _cross_validated(
     return trials.cross_validate(head, X, y, cuts, asked.seeds[0], groups=groups)
 
 
-def _try(run: _Run, asked: Plan, bar: Any) -> None:
+def _try(run: _Run, asked: Plan, bar: _Bar) -> None:
     """Train and score every method on every backbone with every seed."""
     for one in run.extractions:
         setting = asked.setting(one.cost, one.train, one.tested)
         folds = Folds() if one.test is not None else Folds(asked.folds, asked.folds)
         for method in asked.methods(one.backbone):
             for seed in asked.seeds:
-                bar.set_postfix_str(f"{one.cost.backbone}: {method.name}, seed {seed}")
+                bar.begins(f"{one.cost.backbone}: {method.name}, seed {seed}")
                 key = _key(run, asked, one, method, seed, folds)
                 trial = run.progress.trial(key, method.name, seed, setting)
                 if trial is None:
@@ -517,7 +595,7 @@ def _try(run: _Run, asked: Plan, bar: Any) -> None:
                     trial = trials.run(method, seed, cuts, setting)
                     run.progress.keep_trial(key, trial, setting.classes)
                 run.trials.append(trial)
-                bar.update()
+                bar.trained(one.cost.backbone, method.name, 1 / len(asked.seeds))
 
 
 def _leaks(asked: Plan, run: _Run, found: Sequence[Summary], options: Options) -> Leaks | None:

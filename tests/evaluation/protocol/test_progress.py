@@ -15,8 +15,10 @@ from sklearn.linear_model import LogisticRegression
 
 from featx.evaluation.comparison import benchmark
 from featx.evaluation.protocol import progress
+from featx.evaluation.protocol.trials import Setting, Trial
 from featx.evaluation.report import command, saved
 from featx.evaluation.report.report import Report
+from featx.evaluation.results import ExtractionCost, History, Predictions
 from featx.storage import checksummed
 from tests.evaluation.seam import QUICK, TEST, TINY, TRAIN, Seam, images
 
@@ -35,6 +37,7 @@ class Counted(LogisticRegression):
         return self
 
 
+OPTIONS = {**QUICK, "leaks": False}
 HEADS = {f"lr{n}": Counted(C=float(n)) for n in (1, 2, 3)}
 
 
@@ -46,7 +49,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(out: Path | None, **options: Any) -> Report:
     return benchmark(
-        images(TRAIN), images(TEST, seed=1), **{**QUICK, "heads": HEADS, "out": out, **options}
+        images(TRAIN), images(TEST, seed=1), **{**OPTIONS, "heads": HEADS, "out": out, **options}
     )
 
 
@@ -66,7 +69,7 @@ def test_ctrl_c_leaves_a_report_of_what_is_done_and_the_same_call_goes_on(
     out = tmp_path / "report"
     Counted.ends[3.0] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
-        run(out)
+        run(out, leaks=True)
     assert len(Counted.fits) == 3 * 3 + 3
     found = saved.read(out)
     jsonschema.validate(found, schema())
@@ -86,7 +89,7 @@ def test_ctrl_c_leaves_a_report_of_what_is_done_and_the_same_call_goes_on(
 
     Counted.ends.clear()
     Counted.fits.clear()
-    again = run(out)
+    again = run(out, leaks=True)
     assert Counted.fits == [3.0]  # the choice and two heads were taken
     assert again.taken == 5
     assert "5 finished trainings and choices of an earlier run" in (out / "report.md").read_text()
@@ -186,24 +189,57 @@ def test_what_would_be_another_result_is_not_taken(
     Counted.fits.clear()
     test = change.get("test", images(TEST, seed=1))
     options = {name: value for name, value in change.items() if name != "test"}
-    benchmark(images(TRAIN), test, **{**QUICK, "heads": HEADS, "out": out, **options})
+    benchmark(images(TRAIN), test, **{**OPTIONS, "heads": HEADS, "out": out, **options})
     assert 1.0 in Counted.fits
 
 
-def test_folds_and_the_curves_of_a_baseline_are_kept(seam: Seam, tmp_path: Path) -> None:
-    options: dict[str, Any] = {**QUICK, "heads": {"lr1": HEADS["lr1"], "bad": Stops()}, "folds": 3}
-    options |= {"baseline": True, "leaks": False}
-    with pytest.raises(KeyboardInterrupt):
-        benchmark(images(TRAIN), **options, out=tmp_path / "r")
-    options["heads"] = {"lr1": HEADS["lr1"]}
-    whole = benchmark(images(TRAIN), **options, out=tmp_path / "r")
-    assert whole.taken == 1
-    assert len(seam.fitted) == 3
-    # All is taken where only the report itself is missing.
-    kept = progress.Progress(tmp_path / "kept")
-    trial_of = {one.method: one for one in whole.predictions}
-    assert set(trial_of) == {"lr1", "keras_baseline"}
-    assert kept.trial("a" * 64, "lr1", 0, None) is None  # type: ignore[arg-type]
+def test_folds_and_the_curves_of_a_baseline_are_kept(
+    seam: Seam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {**OPTIONS, "heads": {"lr1": HEADS["lr1"]}, "out": tmp_path / "r"}
+    options |= {"baseline": True, "folds": 3}
+    with monkeypatch.context() as patched:
+        patched.setattr("featx.evaluation.comparison._leaks", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            benchmark(images(TRAIN), **options)
+    first = saved.read(tmp_path / "r")
+    seam.fitted.clear()
+    again = benchmark(images(TRAIN), **options)
+    assert seam.fitted == []
+    assert again.taken == 2
+    found = again.to_dict()
+    for part in ("histories", "predictions", "tested"):
+        assert found[part] == first[part]
+    for one, before in zip(found["trainings"], first["trainings"], strict=True):
+        # The extraction is this run's own.
+        assert {**one, "extract_seconds": 0} == {**before, "extract_seconds": 0}
+    assert len(found["histories"]) == 3
+
+
+def test_a_loss_that_is_no_number_is_kept(tmp_path: Path) -> None:
+    cost = ExtractionCost("net", 2, 2, 0, 1.0, "fake", 1.0, 1, False, 0.0, 6.0)
+    setting = Setting("x", ("a", "b"), ("0", "1"), cost, "featx 0")
+    y = np.array(["a", "b"], dtype=object)
+    trial = Trial(
+        "net",
+        "base",
+        0,
+        (),
+        Predictions("net", "base", "baseline", 0, ("0", "1"), y, y[::-1], None),
+        (History("net", 0, None, {"loss": (1.0, float("nan"))}),),
+        None,
+        ("odd",),
+    )
+    kept = progress.Progress(tmp_path / "progress")
+    kept.keep_trial("a" * 64, trial, setting.classes)
+    found = kept.trial("a" * 64, "base", 0, setting)
+    assert found is not None
+    assert np.isnan(found.histories[0].curves["loss"][1])
+    assert found.predictions is not None
+    assert found.predictions.y_pred.tolist() == ["b", "a"]
+    assert found.remarks == ("odd",)
+    assert kept.trial("b" * 64, "base", 0, setting) is None
+    assert progress.Progress(None).trial("a" * 64, "base", 0, setting) is None
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "other", "link", "shape"])
