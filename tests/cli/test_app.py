@@ -21,6 +21,7 @@ from featx.cache import location
 from featx.cache.store import Store
 from featx.cli import app
 from featx.errors import DatasetError
+from featx.evaluation.report.document import VERSION
 from featx.extraction.estimate import Estimate
 from featx.runtimes.speeds import note_speed
 from tests.conftest import draw_folder
@@ -513,6 +514,18 @@ def test_nothing_is_overwritten_unless_force_is_given(image_folder: Path, tmp_pa
     assert {path.read_text() for path in (features, model, report / "report.json")} == {"mine"}
     assert run("extract", image_folder, *TINY, "--out", features, "--force").exit_code == 0
     assert len(featx.Features.load(features)) == 24
+
+
+def test_an_incomplete_report_is_there_to_be_completed(tmp_path: Path) -> None:
+    report = tmp_path / "report" / "report.json"
+    report.parent.mkdir()
+    command = ("benchmark", tmp_path / "none", *TINY, "--no-baseline", "--out", report.parent)
+    for incomplete, refused in ((None, True), ({"reason": "interrupted"}, False)):
+        found = {"schema": "featx-report", "version": VERSION, "incomplete": incomplete}
+        report.write_text(json.dumps(found))
+        done = run(*command)
+        assert done.exit_code == 1
+        assert ("is there already" in done.stderr) is refused
 
 
 def test_train_names_what_it_left_out_and_untrained_weights(
