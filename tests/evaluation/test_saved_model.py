@@ -15,6 +15,7 @@ import featx
 from featx.cli.app import app
 from featx.errors import DatasetError
 from featx.evaluation import saved_model
+from featx.evaluation.protocol.plan import Folds
 from featx.formatting import percent
 from tests.conftest import draw_folder
 
@@ -107,7 +108,7 @@ def test_training_images_held_out(fitted: tuple[featx.ImageClassifier, Path, Pat
     images = featx.Dataset.from_folder(train)
     held = saved_model.cross_validated(model, images)
     assert held is not None
-    assert held.folds == 3
+    assert (held.folds, held.images) == (Folds(3, 3), len(images))
     assert 0.8 <= held.accuracy < 1, "training images that were seen are all right"
     assert held.interval.low < held.accuracy < held.interval.high
     groups = np.array([id.split("/")[0] for id in images.ids])
