@@ -47,6 +47,17 @@ def load_keras() -> Any:
     return keras
 
 
+def devices() -> list[str]:
+    """Return the devices of Keras's backend, such as "gpu:0" or "cpu:0"; it is started for that."""
+    keras = load_keras()
+    try:
+        return list(keras.distribution.list_devices())
+    except AttributeError:  # Keras 3.15 has no such list on PyTorch
+        import torch
+
+        return [f"gpu:{number}" for number in range(torch.cuda.device_count())] or ["cpu:0"]
+
+
 def check_backend() -> None:
     """Raise RuntimeUnavailableError where Keras cannot compute in this forked process."""
     reason = forking.refusal()

@@ -4,8 +4,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from featx import backend
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -93,3 +96,18 @@ def test_keras_starts_quietly_from_python() -> None:
         timeout=120,
     )
     assert (answer.stdout.strip(), answer.stderr) == ("1280", "")
+
+
+def test_devices_are_listed_on_every_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras's own list fails on PyTorch, at the end of a benchmark."""
+    assert backend.devices()
+    keras = backend.load_keras()
+
+    def unlisted() -> None:
+        raise AttributeError("'NoneType' object has no attribute 'list_devices'")
+
+    monkeypatch.setattr(keras.distribution, "list_devices", unlisted)
+    for count, expected in ((0, ["cpu:0"]), (2, ["gpu:0", "gpu:1"])):
+        cuda = SimpleNamespace(device_count=lambda count=count: count)
+        monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+        assert backend.devices() == expected

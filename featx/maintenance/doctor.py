@@ -19,7 +19,7 @@ from queue import Empty, SimpleQueue
 
 from featx.backbones.architectures import BACKBONES
 from featx.backbones.backbone import Backbone
-from featx.backend import load_keras
+from featx.backend import devices, load_keras
 from featx.cache import location, ownership
 from featx.errors import CacheError, FeatxError
 from featx.runtimes import cpu_count, explain
@@ -257,12 +257,12 @@ def _computing() -> Generator[Finding, None, None]:
     try:
         keras = load_keras()
         backend = keras.backend.backend()
-        devices = ", ".join(keras.distribution.list_devices()) or "cpu"
+        names = ", ".join(devices()) or "cpu"
     except Exception as error:  # whatever keeps it from starting is what is asked here
         yield Finding("keras", POOR, f"cannot be started: {type(error).__name__}: {error}")
         return
     version = installed([backend]).get(backend, "")
-    yield Finding("keras", GOOD, f"{keras.version()} on {backend} {version}, devices: {devices}")
+    yield Finding("keras", GOOD, f"{keras.version()} on {backend} {version}, devices: {names}")
     name, reason = explain(Backbone("mobilenet_v2"))
     fair = "not installed" in reason
     yield Finding("runtime", FAIR if fair else GOOD, f"'auto' means {name}: {reason}")

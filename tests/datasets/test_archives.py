@@ -239,7 +239,7 @@ def test_devices_in_a_tar(tmp_path: Path) -> None:
             archive.addfile(info, io.BytesIO(made.png()))
     found = as_dataset(tmp_path / "a.tar")
     assert found.ids == ["1.png"]
-    assert any("1 entry of the archive that is no file" in note for note in found.notes)
+    assert any("1 entry of the archive that is not a file" in note for note in found.notes)
 
 
 def test_a_zip_that_unpacks_to_far_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

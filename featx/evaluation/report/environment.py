@@ -8,6 +8,7 @@ import platform
 import sys
 from pathlib import Path
 
+from featx.backend import devices
 from featx.versions import installed
 
 LIBRARIES = (
@@ -83,8 +84,6 @@ def _memory() -> str:
 
 
 def _accelerators() -> str:
-    keras = sys.modules.get("keras")
-    if keras is None:
+    if "keras" not in sys.modules:
         return "not asked: no network was started in this run"
-    devices = [name for name in keras.distribution.list_devices() if not name.startswith("cpu")]
-    return ", ".join(devices) or "none"
+    return ", ".join(name for name in devices() if not name.startswith("cpu")) or "none"
