@@ -101,6 +101,9 @@ class Features:
         What was noticed while the dataset was listed and its new images were read.
     report : ExtractionReport or None
         What the extraction did; None for loaded features.
+    digests : numpy.ndarray of shape (n, 32) and dtype uint8, or None
+        What the embedding of each image is cached under: the same for images of one content with
+        one spec. None where the images were not read by ``extract``, as in loaded features.
 
     Examples
     --------
@@ -119,6 +122,7 @@ class Features:
     spec: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     report: ExtractionReport | None = None
+    digests: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.y is not None and not self.classes:
@@ -148,7 +152,8 @@ class Features:
         where = np.atleast_1d(where)
         y = None if self.y is None else self.y[where]
         ids = [self.ids[n] for n in where]
-        return Features(self.X[where], y, ids, spec=dict(self.spec))
+        digests = None if self.digests is None else self.digests[where]
+        return Features(self.X[where], y, ids, spec=dict(self.spec), digests=digests)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.X, dtype=dtype, copy=copy)
@@ -173,7 +178,9 @@ class Features:
         for start in range(0, len(self), images):
             part = slice(start, start + images)
             y = None if self.y is None else self.y[part]
-            yield Features(self.X[part], y, self.ids[part], spec=dict(self.spec))
+            digests = None if self.digests is None else self.digests[part]
+            spec = dict(self.spec)
+            yield Features(self.X[part], y, self.ids[part], spec=spec, digests=digests)
 
     def memmap(self, path: str | os.PathLike[str]) -> Features:
         """Write the embeddings to a .npy file, and return features that read them there.

@@ -24,6 +24,7 @@ from featx.classifier.examples import CopiedInPassing, choose, sources_of
 from featx.classifier.export import formats, parity
 from featx.classifier.file import model
 from featx.classifier.file.model import read
+from featx.classifier.training_digests import compact
 from featx.datasets.dataset import Dataset
 from featx.datasets.groups import groups_of
 from featx.errors import DatasetError, ModelFormatError, OptionError
@@ -62,7 +63,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         Whether training goes on without images that cannot be used.
     examples : int
         The most training images that are stored with the model, with small copies, to be shown
-        beside a prediction; 0 stores none, and a saved model then holds no image.
+        beside a prediction; 0 stores none, and a saved model then holds no image, nor what tells
+        whether an image was in the training.
     progress : bool
         Whether a progress bar is shown while something is computed.
 
@@ -83,6 +85,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         Images that were left out of the training (`on_error="skip"`); empty in a loaded model.
     examples_ : Examples
         Training images that are stored with the model.
+    trained_on_ : ndarray of shape (n,) and dtype uint64
+        The first 8 bytes of the digest of each training image, by which `featx.evaluate` finds
+        them; empty with ``examples=0``, or where only embeddings were given.
     probes_ : ndarray of shape (n, dim)
         A few training embeddings, whose scores are checked when a saved model is loaded.
 
@@ -196,6 +201,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         spread = np.linspace(0, len(labels) - 1, min(model.PROBES, len(labels))).astype(int)
         self.probes_ = np.array(features.X[spread], np.float32)
         self.examples_ = choose(self.examples, features, labels, sources)
+        self.trained_on_ = compact(features.digests if self.examples else None)
         return self
 
     def _training_set(
@@ -314,7 +320,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         """Write one model file, which is loaded without running anything it holds.
 
         It holds the head, the class names, the name and the digest of the network (not its
-        weights), and the examples with their small copies.
+        weights), and, unless ``examples=0``, the examples with their small copies and 8 bytes of
+        the digest of each training image.
 
         Returns
         -------
@@ -339,6 +346,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
                 self.dim_,
                 self.probes_,
                 self.examples_,
+                self.trained_on_,
             ),
         )
 
@@ -435,6 +443,7 @@ def load(
     model.head_ = parts.head
     model.classes_, model.spec_, model.dim_ = parts.classes, parts.spec, parts.dim
     model.probes_, model.examples_ = parts.probes, parts.examples
+    model.trained_on_ = parts.trained_on
     model.n_images_, model.failures_ = parts.examples.of, []
     return model
 

@@ -88,6 +88,7 @@ def _model(path: Path) -> dict[str, Any]:
         "weights": found.spec_["weights"],
         "width": found.dim_,
         "stored images": sum(image is not None for image in found.examples_.images),
+        "digests of training images": len(found.trained_on_),
         "bytes": path.stat().st_size,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }

@@ -75,7 +75,12 @@ def train(
     groups_column: GroupsColumn = None,
     groups_pattern: GroupsPattern = None,
     examples: Annotated[
-        int, typer.Option(min=0, help="Thumbnails of training images to store in the file.")
+        int,
+        typer.Option(
+            min=0,
+            help="Thumbnails of training images to store in the file; 0 stores neither these nor "
+            "what tells whether an image was in the training.",
+        ),
     ] = 1000,
     as_json: AsJson = False,
     follow_links: FollowLinks = False,
@@ -133,7 +138,8 @@ def train(
         "classes": ", ".join(map(str, model.classes_)),
         "images": f"{model.n_images_:,}",
         "skipped": f"{len(model.failures_):,}",
-        "stored images": f"{stored:,} small copies of training images (--examples 0: none)",
+        "stored images": f"{stored:,} small copies of training images, and what tells whether an "
+        "image was in the training (--examples 0: neither)",
         "seconds": f"{time.perf_counter() - began:.1f}",
         "file": f"{out} ({file_size(out.stat().st_size)})",
         "sha256": digest,
@@ -153,8 +159,11 @@ def train(
         print_json({**facts, "accuracy": known and {**known, "test": test}})
     else:
         print_pairs({**pairs, "accuracy": _accuracy_in_words(known, test)})
-    if not chosen.trained:
-        print_message(f"Caution: {untrained_caution(chosen.name)}")
+    cautions = list(known["cautions"] if known else ())
+    if not chosen.trained and untrained_caution(chosen.name) not in cautions:
+        cautions.append(untrained_caution(chosen.name))
+    for caution in cautions:
+        print_message(f"Caution: {caution}")
 
 
 def predict(
@@ -313,12 +322,20 @@ def _accuracy(
     if tested is not None:
         found = evaluate(model, tested)
         accuracy, interval, folds = found.scores.accuracy, found.interval, 0
+        cautions = found.cautions
     else:
         held = cross_validated(model, images, groups)
         if held is None:
             return None
         accuracy, interval, folds = held.accuracy, held.interval, held.folds.scored
-    return {"value": accuracy, "low": interval.low, "high": interval.high, "folds": folds}
+        cautions = ()
+    return {
+        "value": accuracy,
+        "low": interval.low,
+        "high": interval.high,
+        "folds": folds,
+        "cautions": list(cautions),
+    }
 
 
 def _accuracy_in_words(known: dict[str, Any] | None, test: str | None) -> str:

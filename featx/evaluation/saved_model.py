@@ -11,6 +11,7 @@ import numpy as np
 
 from featx import heads
 from featx.backbones.backbone import find_backbone, untrained_caution
+from featx.classifier import training_digests
 from featx.classifier.classifier import ImageClassifier
 from featx.datasets.dataset import as_dataset
 from featx.errors import DatasetError, Failure
@@ -23,6 +24,7 @@ from featx.evaluation.results import Predictions
 from featx.evaluation.scores import intervals, metrics
 from featx.evaluation.scores.intervals import Interval
 from featx.evaluation.scores.metrics import Scores
+from featx.features import Features
 from featx.formatting import counted, percent
 from featx.labels import class_order, labels_of
 
@@ -54,6 +56,9 @@ class Evaluation:
         What to know before the figures are believed.
     mistakes : tuple of (int, bytes)
         Positions of the most confident errors, and small JPEGs of these images.
+    trained_on : tuple of str or None
+        Ids of images that the model was trained on, by their content; None where the model, or
+        features that were given, do not tell.
     """
 
     model: str
@@ -67,6 +72,7 @@ class Evaluation:
     failures: tuple[Failure, ...] = ()
     cautions: tuple[str, ...] = ()
     mistakes: tuple[tuple[int, bytes], ...] = ()
+    trained_on: tuple[str, ...] | None = None
     created: str = field(default_factory=environment.now)
 
     def __repr__(self) -> str:
@@ -78,6 +84,16 @@ class Evaluation:
         low, high = percent(self.interval.low), percent(self.interval.high)
         many = counted(len(self.answers.ids), "image", "images")
         return f"{percent(self.scores.accuracy)} of {many} right (95 % interval {low} to {high})"
+
+    @property
+    def accuracy_of_new(self) -> float | None:
+        """The accuracy without images that the model was trained on; None where none is left.
+
+        All images count as new where the model does not tell.
+        """
+        seen = set(self.trained_on or ())
+        new = np.array([id not in seen for id in self.answers.ids], dtype=bool)
+        return _share((self.answers.y_true == self.answers.y_pred)[new].sum(), new.sum())
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it, without the small images, as plain data that strict JSON can hold."""
@@ -99,6 +115,8 @@ class Evaluation:
             "accuracy": self.scores.accuracy,
             "interval": {"low": self.interval.low, "high": self.interval.high},
             "balanced_accuracy": self.scores.balanced_accuracy,
+            "trained_on": None if self.trained_on is None else list(self.trained_on),
+            "accuracy_without_trained_on": self.accuracy_of_new,
             "macro_f1": self.scores.macro_f1,
             "log_loss": self.scores.log_loss,
             "ece": self.scores.ece,
@@ -230,6 +248,23 @@ def _share(part: Any, whole: Any) -> float | None:
     return float(part) / float(whole) if whole else None
 
 
+def _trained_on(ids: list[str], right: np.ndarray, seen: np.ndarray) -> str:
+    """Return the caution that some of the images were in the training set."""
+    names = [ids[n] for n in np.flatnonzero(seen)[:3]]
+    more = ", ..." if seen.sum() > len(names) else ""
+    if seen.all():
+        return (
+            f"The model was trained on every one of these {counted(len(ids), 'image', 'images')}: "
+            "this accuracy says nothing about new ones."
+        )
+    were = "is" if seen.sum() == 1 else "are"
+    return (
+        f"{counted(int(seen.sum()), 'image', 'images')} of {len(ids):,} {were} also in the "
+        f"training set of the model ({', '.join(names)}{more}); without "
+        f"{'it' if seen.sum() == 1 else 'them'} the accuracy is {percent(right[~seen].mean())}."
+    )
+
+
 def evaluate(
     model: ImageClassifier,
     images: Any,
@@ -285,6 +320,7 @@ def evaluate(
     position = {id: n for n, id in enumerate(given.ids)} if wrong else {}
     items = {n: given[position[answers.ids[n]]] for n in wrong}
     small = mistakes.images(list(items.values()), range(len(items)))
+    seen = training_digests.among(features.digests, model.trained_on_)
     return Evaluation(
         model=name,
         dataset=dataset,
@@ -295,15 +331,23 @@ def evaluate(
         scores=metrics.scores(y_true, y_pred, proba, classes),
         interval=intervals.accuracy_interval(y_true == y_pred),
         failures=tuple(features.failures),
-        cautions=tuple(_cautions(model, features, y_true, classes)),
+        cautions=tuple(_cautions(model, features, y_true, y_pred, classes, seen)),
         mistakes=tuple((n, small[at]) for at, n in enumerate(items) if at in small),
+        trained_on=None if seen is None else tuple(np.array(features.ids, object)[seen]),
     )
 
 
 def _cautions(
-    model: ImageClassifier, features: Any, y_true: np.ndarray, classes: tuple[str, ...]
+    model: ImageClassifier,
+    features: Features,
+    y_true: np.ndarray,
+    y_pred: np.ndarray,
+    classes: tuple[str, ...],
+    seen: np.ndarray | None,
 ) -> list[str]:
     found = []
+    if seen is not None and seen.any():
+        found.append(_trained_on(features.ids, y_true == y_pred, seen))
     if not find_backbone(model.backbone).trained:
         found.append(untrained_caution(features.spec["backbone"]))
     if features.failures:

@@ -207,6 +207,7 @@ def extract_with(
         },
         notes=(*((note,) if note else ()), *dataset.notes, *noticed),
         report=report,
+        digests=ledger.digests(),
     )
 
 

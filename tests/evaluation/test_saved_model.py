@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,70 @@ def test_what_cannot_be_scored_is_said(fitted: tuple[featx.ImageClassifier, Path
     paths = sorted(train.rglob("*.png"))[:2]
     with pytest.raises(DatasetError, match="not in the training set: 'violet'"):
         featx.evaluate(model, featx.Dataset.from_paths(paths, ["violet", "blue"]))
+
+
+def test_images_that_the_model_was_trained_on_are_named(
+    fitted: tuple[featx.ImageClassifier, Path, Path], tmp_path: Path
+) -> None:
+    model, train, test = fitted
+    assert featx.evaluate(model, test).trained_on == ()
+    mixed = tmp_path / "mixed"
+    shutil.copytree(test, mixed)
+    for name in ("blue", "red"):
+        shutil.copy(train / name / "00.png", mixed / name / "copy.png")
+    for each in (model, featx.load(train.parent / "model.featx", cache=tmp_path / "other cache")):
+        found = featx.evaluate(each, mixed)
+        assert found.trained_on == ("blue/copy.png", "red/copy.png")
+        new = featx.evaluate(model, test).scores.accuracy
+        assert found.accuracy_of_new == new < found.scores.accuracy
+        assert found.cautions[0] == (
+            "2 images of 26 are also in the training set of the model (blue/copy.png, "
+            f"red/copy.png); without them the accuracy is {percent(new)}."
+        )
+        data = found.to_dict()
+        assert data["trained_on"] == ["blue/copy.png", "red/copy.png"]
+        assert data["accuracy_without_trained_on"] == new
+    all_of_them = featx.evaluate(model, train)
+    assert all_of_them.accuracy_of_new is None
+    assert all_of_them.cautions[0].startswith("The model was trained on every one of these 24")
+
+
+def test_nothing_is_said_where_the_model_does_not_tell(
+    fitted: tuple[featx.ImageClassifier, Path, Path], tmp_path: Path
+) -> None:
+    model, train, _ = fitted
+    features = featx.extract(train, TINY, cache=model.cache, progress=False)
+    features.save(tmp_path / "f.h5")
+    for silent in (
+        featx.ImageClassifier(TINY, "nearest", cache=model.cache, examples=0).fit(train),
+        featx.ImageClassifier(TINY, "nearest").fit(featx.Features.load(tmp_path / "f.h5")),
+    ):
+        silent.cache = model.cache
+        silent.save(tmp_path / "silent.featx")
+        with zipfile.ZipFile(tmp_path / "silent.featx") as archive:
+            assert not [name for name in archive.namelist() if name.startswith("training")]
+        loaded = featx.load(tmp_path / "silent.featx", cache=model.cache)
+        for one in (silent, loaded):
+            found = featx.evaluate(one, train)
+            assert found.trained_on is None
+            assert not any("training set" in caution for caution in found.cautions)
+            assert not any("was trained on" in caution for caution in found.cautions)
+    some = featx.ImageClassifier(TINY, "nearest", cache=model.cache).fit(features[::2])
+    assert len(some.trained_on_) == 12
+
+
+def test_train_names_test_images_that_were_trained_on(
+    fitted: tuple[featx.ImageClassifier, Path, Path], tmp_path: Path
+) -> None:
+    _, train, _ = fitted
+    options = ("--weights", "none", "--image-size", "32", "--head", "nearest")
+    answer = run(
+        "train", train, "-b", "mobilenet_v2", *options, "--cache", train.parent / "cache",
+        "--out", tmp_path / "m.featx", "--test", train,
+    )  # fmt: skip
+    assert answer.exit_code == 0, answer.output
+    assert "Caution: The model was trained on every one of these 24 images" in answer.stderr
+    assert answer.stderr.count("random weights") == 1
 
 
 def test_the_page_and_the_json(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from featx.backbones.backbone import Backbone
+from featx.classifier import training_digests
 from featx.classifier.examples import Examples, as_members, of_members
 from featx.classifier.file import container, head_state, skops_heads
 from featx.classifier.file.arrays import array_of
@@ -63,6 +64,8 @@ class Parts:
     probes : ndarray of shape (n, dim) and dtype float32
         Embeddings whose scores are saved beside the head.
     examples : Examples
+    trained_on : ndarray of shape (n,) and dtype uint64
+        Of training images, as in `training_digests`.
     """
 
     backbone: Backbone
@@ -72,6 +75,7 @@ class Parts:
     dim: int
     probes: np.ndarray
     examples: Examples
+    trained_on: np.ndarray
 
 
 def scores_of(head: Any, X: np.ndarray) -> np.ndarray:
@@ -101,6 +105,8 @@ def write(path: str | os.PathLike[str], parts: Parts) -> str:
         members |= {f"head/{name}.npy": array for name, array in state.arrays.items()}
         members |= {f"head/{name}.ubj": blob for name, blob in state.blobs.items()}
     examples, described = as_members(parts.examples.with_copies())
+    if len(parts.trained_on):
+        examples[training_digests.MEMBER] = parts.trained_on
     libraries = installed(_LIBRARIES)
     manifest = {
         "featx": libraries.get("featx"),
@@ -170,9 +176,10 @@ def _parts(
     _check_probes(name, head, probes, arrays["probes/scores.npy"], manifest)
     try:
         examples = of_members(manifest["examples"], arrays, dim, classes)
+        trained_on = training_digests.of_members(arrays, examples.of)
     except ModelFormatError as error:
         raise ModelFormatError(f"{name}: {error}") from error
-    return Parts(backbone, head, classes, spec, dim, probes, examples)
+    return Parts(backbone, head, classes, spec, dim, probes, examples, trained_on)
 
 
 def _classes_data(classes: np.ndarray) -> list[Any]:
