@@ -171,6 +171,9 @@ def test_keras_is_imported_only_when_it_is_needed() -> None:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not heavy & {name.split(".")[0] for name in names}, path
+        # Through `load_keras`, whoever is first: else TensorFlow's start-up lines are shown.
+        source = path.read_text(encoding="utf-8")
+        assert path.name == "backend.py" or not re.search(r"^ +import keras$", source, re.M), path
 
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -15,6 +15,7 @@ import numpy as np
 
 from featx.backbones.architectures import Architecture
 from featx.backbones.weights import refuse_unlearned
+from featx.backend import load_keras
 from featx.errors import BackboneError, WeightsIntegrityError, WeightsUnavailableError
 from featx.formatting import did_you_mean
 
@@ -81,7 +82,7 @@ def cut(network: Any, layer: str | None, name: str) -> Any:
     BackboneError
         There is no such layer; the message names the nearest.
     """
-    import keras
+    keras = load_keras()
 
     if layer is None:
         return keras.Model(network.inputs, network.outputs[0], name="network")
@@ -102,7 +103,7 @@ def preprocess_input(family: str) -> Any:
 @contextmanager
 def dtype_policy(precision: str) -> Iterator[None]:
     """Build inside this with the network's precision; the user's own policy comes back."""
-    import keras
+    keras = load_keras()
 
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision if precision == "float32" else f"mixed_{precision}")

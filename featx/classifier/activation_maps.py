@@ -10,6 +10,7 @@ import numpy as np
 
 from featx import dense, forking
 from featx.backbones.backbone import Backbone
+from featx.backend import load_keras
 from featx.classifier.export.folding import Step, steps_of
 from featx.dense import DEFAULT_RECIPE, DenseClassifier
 from featx.images import decoding
@@ -139,7 +140,7 @@ def _steps(head: Any) -> list[Step] | None:
 
 
 def _map_network(backbone: Backbone) -> Any:
-    import keras
+    keras = load_keras()
 
     # Unpooled, the backbone ends on its own layer "pooling", which flattens the map.
     built = replace(backbone, pooling=None).build()

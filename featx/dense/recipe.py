@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
+from featx.backend import load_keras
 from featx.errors import OptionError
 
 Fill = Literal["reflect", "wrap", "constant", "nearest"]
@@ -19,7 +20,7 @@ class Layer:
 
     def build(self, name: str, seed: int) -> Any:
         """Return the Keras layer under this name; `seed` is the only source of its chance."""
-        import keras
+        keras = load_keras()
 
         return getattr(keras.layers, self.keras_name)(name=name, **self.options(seed))
 
@@ -276,7 +277,7 @@ def attach(recipe: Recipe, tensor: Any, n_classes: int, seed: int = 0) -> Any:
     OptionError
         The recipe ends on a feature map.
     """
-    import keras
+    keras = load_keras()
 
     for position, layer in enumerate(recipe.layers):
         if isinstance(layer, GlobalAveragePooling) and len(tensor.shape) == 2:

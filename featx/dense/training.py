@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
+from featx.backend import load_keras
 from featx.dense.recipe import CosineDecay, Recipe
 from featx.errors import OptionError
 
@@ -160,7 +161,7 @@ def train_on_features(
     test_batch_size : int
         Validation samples at a time.
     """
-    import keras
+    keras = load_keras()
 
     _compile(model, recipe)
     callbacks = keras.callbacks.CallbackList(
@@ -202,7 +203,7 @@ def _mean(
 def _compile(
     model: Any, recipe: Recipe, optimizer: str | None = None, learning_rate: float | None = None
 ) -> None:
-    import keras
+    keras = load_keras()
 
     model.compile(
         optimizer=_optimizer(
@@ -217,7 +218,7 @@ def _compile(
 
 
 def _optimizer(name: str, rate: float | CosineDecay) -> Any:
-    import keras
+    keras = load_keras()
 
     if isinstance(rate, CosineDecay):
         rate = keras.optimizers.schedules.CosineDecay(rate.initial, rate.steps, rate.alpha)
@@ -246,7 +247,7 @@ class _Clock:
 
 def _clock() -> Any:
     """Return a callback that adds the seconds of each epoch to the history, validation included."""
-    import keras
+    keras = load_keras()
 
     clock = _Clock()
     return keras.callbacks.LambdaCallback(on_epoch_begin=clock.begin, on_epoch_end=clock.end)
@@ -254,7 +255,7 @@ def _clock() -> Any:
 
 def _stops(recipe: Recipe) -> list[Any]:
     """Return the callbacks that look at the recipe's monitor."""
-    import keras
+    keras = load_keras()
 
     callbacks: list[Any] = []
     if recipe.patience is not None:

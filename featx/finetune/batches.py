@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from featx.backend import load_keras
 from featx.datasets.dataset import Dataset
 from featx.datasets.items import Item
 from featx.errors import DatasetError, Failure, ImageError, UnusableImagesError
@@ -117,7 +118,7 @@ class ImageBatches:
 
     def stream(self) -> Any:
         """Return what Keras's `fit` and `predict` are to take."""
-        import keras
+        keras = load_keras()
 
         if keras.backend.backend() != "tensorflow":
             from featx.finetune.py_dataset import PyBatches

@@ -261,7 +261,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
 
 def _features(backbone: Backbone, recipe: Recipe) -> Any:
     """Return the frozen network: images 0-255 to embeddings, or to a map if the recipe pools."""
-    import keras
+    keras = load_keras()
 
     as_map = any(isinstance(layer, GlobalAveragePooling) for layer in recipe.layers)
     built = (replace(backbone, pooling=None) if as_map else backbone).build()
@@ -298,7 +298,7 @@ def _bar(epochs: int, what: str, shown: bool) -> Iterator[list[Any]]:
     if not shown:
         yield []
         return
-    import keras
+    keras = load_keras()
     from tqdm.auto import tqdm
 
     with tqdm(total=epochs, desc=what, unit="epoch") as bar:

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from featx.backbones.backbone import Backbone
+from featx.backend import load_keras
 from featx.dense import DEFAULT_RECIPE, DenseClassifier, attach
 from featx.errors import ExportError
 from featx.heads.boosting.xgboost_head import XGBoostHead
@@ -65,7 +66,7 @@ def folded(backbone: Backbone, head: Any) -> Any:
     ExportError
         The head cannot be expressed as layers of a network.
     """
-    import keras
+    keras = load_keras()
 
     network = pixels_to_embeddings(backbone)
     model = keras.Model(network.input, _on(network.output, head), name="classifier")
@@ -86,7 +87,7 @@ def pixels_to_embeddings(backbone: Backbone) -> Any:
     ExportError
         The embeddings were computed in int8, which Keras models cannot.
     """
-    import keras
+    keras = load_keras()
 
     if backbone.precision == "int8":
         raise ExportError(
@@ -100,7 +101,7 @@ def pixels_to_embeddings(backbone: Backbone) -> Any:
 
 
 def _on(tensor: Any, head: Any) -> Any:
-    import keras
+    keras = load_keras()
 
     if isinstance(head, DenseClassifier):
         return attach(head.recipe or DEFAULT_RECIPE, tensor, len(head.classes_))

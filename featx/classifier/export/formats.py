@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from featx.backbones.backbone import Backbone
+from featx.backend import load_keras
 from featx.classifier.export import onnx_trees, usage
 from featx.classifier.export.folding import folded, pixels_to_embeddings
 from featx.errors import ExportError, ModelFormatError
@@ -141,7 +142,7 @@ def _fill_constants(model: Any, network: Any) -> None:
 
 def _constants(network: Any) -> Iterator[np.ndarray]:
     """Yield the tensors that a network's operations were given, in order."""
-    import keras
+    keras = load_keras()
 
     for operation in network.operations:
         if isinstance(operation, keras.Model):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+from featx.backend import load_keras
 from featx.errors import FeatxError, OptionError
 from featx.evaluation.protocol.splits import Split
 from featx.evaluation.results import (
@@ -352,7 +353,7 @@ def _ask_baseline(model: Any, split: Split, classes: Sequence[str]) -> _Answer:
 
 def _kept_heads(model: Any) -> tuple[list[Any], Any]:
     """Return a list, and a callback that adds the weights of the head to it after each epoch."""
-    import keras
+    keras = load_keras()
 
     kept: list[Any] = []
 
@@ -372,7 +373,7 @@ def _scored_curves(model: Any, kept: Any, split: Split) -> dict[str, tuple[float
     The network is frozen, so its head answers from the embeddings that are cached, and no image
     goes through the network again. Empty where the head stands on a map that is not cached.
     """
-    import keras
+    keras = load_keras()
 
     layers = _head_layers(model.model_)
     if layers[0].input.shape[1:] != split.X_test.shape[1:]:
