@@ -28,8 +28,11 @@ from featx.storage.output import check_target
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 2
-"""Version 1, of featx 0.1, had the spec under another name, and no sha256."""
+FORMAT = 3
+"""Version 1, of featx 0.1, had the spec under another name and no sha256; version 2 had attributes
+that were texts of any length."""
+
+_MARK = "featx features"
 
 _NAMES = ("features", "ids", "labels", "classes", "failures")
 
@@ -243,10 +246,10 @@ class Features:
         ):
             spec = json.dumps(self.spec, sort_keys=True, allow_nan=False)
             arrays = self._arrays()
-            file.attrs["format"] = "featx features"
             file.attrs["version"] = FORMAT
-            file.attrs["spec"] = spec
-            file.attrs["sha256"] = _sha256(spec, arrays)
+            marks = {"format": _MARK, "spec": spec, "sha256": _sha256(spec, arrays)}
+            for name, text in marks.items():
+                file.attrs[name] = _encoded([text])[0]
             for name, array in arrays.items():
                 checked = name == "features" and bool(array.size)
                 file.create_dataset(name, data=array, fletcher32=checked)
@@ -281,14 +284,16 @@ class Features:
             raise FileNotFoundError(f"no features file at {os.fspath(path)}.")
         try:
             with h5py.File(path, "r", locking=False) as file:
-                if file.attrs.get("format") != "featx features":
+                if "format" not in file.attrs:
                     raise ValueError("it is not marked as featx features")
-                _check_version(os.fspath(path), int(file.attrs["version"]))
+                _check_version(os.fspath(path), int(_attribute(file, "version", "iu")))
+                if _attribute(file, "format", "S").decode() != _MARK:
+                    raise ValueError("it is not marked as featx features")
                 names = [name for name in _NAMES if name in file]
                 arrays = {name: _plain(file, name, 2 if name == "features" else 1)[:]
                           for name in names}  # fmt: skip
-                text = file.attrs["spec"]
-                if file.attrs["sha256"] != _sha256(text, arrays):
+                text = _attribute(file, "spec", "S").decode()
+                if _attribute(file, "sha256", "S").decode() != _sha256(text, arrays):
                     raise ValueError("its content does not have the sha256 that it was saved with")
             X = arrays["features"].astype(np.float32, copy=False)
             y = _labels(arrays["labels"]) if "labels" in arrays else None
@@ -387,6 +392,20 @@ def _sha256(spec: str, arrays: dict[str, np.ndarray]) -> str:
         digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def _attribute(file: Any, name: str, kinds: str) -> Any:
+    """Return an attribute whose data is where it is declared.
+
+    Texts of any length lie in a heap without checksums, in which HDF5 1.14.6 went round for ever
+    after one bit was flipped.
+    """
+    import h5py
+
+    attribute = h5py.h5a.open(file.id, name.encode())
+    if attribute.dtype.kind not in kinds or attribute.shape != ():
+        raise ValueError(f"its attribute {name!r} is of {attribute.dtype} and {attribute.shape}")
+    return file.attrs[name]
 
 
 def _plain(file: Any, name: str, ndim: int) -> Any:

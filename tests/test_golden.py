@@ -9,7 +9,7 @@ How they were made, in a checkout, with `GOLDEN` the folder tests/data/golden:
     failures = [Failure("rose/é\\t.png", "TruncatedError", "the file ends early")]
     spec = {"backbone": "mobilenet_v2", "side": 32, "key": "golden"}
     features = Features(X, y, ids, failures=failures, spec=spec)
-    features.save(GOLDEN / "features-2.h5")
+    features.save(GOLDEN / "features-3.h5")
 
     backbone = Backbone("mobilenet_v2", weights=None, image_size=32)
     ImageClassifier(backbone, heads.logistic(C=0.1)).fit(features).save(GOLDEN / "model-2.featx")
@@ -63,8 +63,8 @@ def test_each_present_format_has_a_golden_file(name: str, number: int) -> None:
     assert (GOLDEN / name.format(number)).is_file(), "make one, as told above"
 
 
-def test_features_2() -> None:
-    features = Features.load(GOLDEN / "features-2.h5")
+def test_features_3() -> None:
+    features = Features.load(GOLDEN / "features-3.h5")
     X = np.sin(np.arange(48, dtype=np.float64)).reshape(12, 4)
     X[np.arange(12), np.arange(12) % 3] += 1
     assert features.X.dtype == np.float32
@@ -81,7 +81,7 @@ def test_features_2() -> None:
 
 def test_model_2() -> None:
     model = load(GOLDEN / "model-2.featx")
-    features = Features.load(GOLDEN / "features-2.h5")
+    features = Features.load(GOLDEN / "features-3.h5")
     # Saved when every image was decoded in full, it goes on so.
     assert model.backbone == Backbone("mobilenet_v2", weights=None, image_size=32, decode="full")
     assert type(model.head_) is heads.LogisticHead
