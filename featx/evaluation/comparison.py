@@ -401,6 +401,7 @@ def _measure(
 ) -> None:
     """Extract once per backbone, look for copies, choose a head, and try every method."""
     sources = train, test
+    began = time.perf_counter()
     train = splits.named(as_dataset(train, **options.table), notes)
     test = None if test is None else splits.named(as_dataset(test, **options.table))
     splits.check(train, test, asked.folds)
@@ -416,16 +417,15 @@ def _measure(
         for one in run.extractions:
             run.identities[one.cost.backbone] = _identity(one, asked.versions)
     run.folds = asked.selection_folds(first.train.images, test, first.train.groups)
-    spent = sum(one.cost.seconds for one in run.extractions)
     # What an earlier run has finished is known by its folds, which copies have a part in.
     work = _work(run, asked) if run.progress.empty else None
     if work is not None:
-        forecast.announce_fits(work, spent)
+        forecast.announce_fits(work, time.perf_counter() - began)
     if options.leaks:
         run.copies = finding.find(first.train, first.test)
     if work is None:
         work = _work(run, asked)
-        forecast.announce_fits(work, spent)
+        forecast.announce_fits(work, time.perf_counter() - began)
     with _Bar(work, asked.progress) as bar:
         if run.folds:
             _hold_out(run, asked, bar)

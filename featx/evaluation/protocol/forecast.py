@@ -208,8 +208,8 @@ def announce_fits(work: Sequence[Work], spent: float) -> None:
     unknown = [_name(one, several) for one in work if one.seconds is None]
     besides = f", besides {', '.join(unknown)}, of which that is not known" if unknown else ""
     logger.info(
-        "%s are to be made%s, about %s by short trials (%s)%s; with the extraction that is about "
-        "%s, and the evidence comes after it.",
+        "%s are to be made%s, about %s by short trials (%s)%s; with all before them that is about "
+        "%s, and the search for copies and the evidence come after it.",
         fits, kept, formatting.seconds(total), each, besides, formatting.seconds(spent + total),
     )  # fmt: skip
     for one, seconds in known.items():
