@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validat
 
 from featx.dense import samples_of
 from featx.errors import DatasetError
+from featx.heads import interrupts
 from featx.heads.folds import StratifiedFolds, apart_where_alone, can_be_folded
 from featx.heads.threads import limited_threads
 
@@ -404,7 +405,7 @@ class MLPHead(MLPClassifier):
         enough = self.validation_fraction * len(found.y) >= self.fewest_stopping
         self.set_params(early_stopping=wanted and enough and found.groups is None)
         try:
-            with limited_threads(found.X):
+            with limited_threads(found.X), interrupts.not_swallowed():
                 return super().fit(found.X, found.y, sample_weight=found.weight)
         finally:
             self.set_params(early_stopping=wanted)

@@ -10,6 +10,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,11 @@ def write(
             "ends with .keras, .onnx or .tflite."
         )
     _check_target(path, chosen)
+    for package in _NEEDS.get(chosen, ()):  # before the network is built
+        if find_spec(package) is None:
+            raise ExportError(
+                f"{chosen} files need the package {package}: pip install 'featx[export]'."
+            )
     # Runtimes of such files compute in it everywhere, and Keras has no int8.
     backbone = replace(backbone, precision="float32")
     trees = isinstance(head, XGBoostHead)
@@ -217,6 +223,7 @@ def _move(made: Path, path: Path, format: str) -> None:
     os.replace(made, path)
 
 
+_NEEDS = {"onnx": ("onnx", "tf2onnx")}
 _WRITERS: dict[str, Callable[[Any, Path, Sequence[str], str], None]] = {
     "keras": _keras,
     "savedmodel": _saved_model,

@@ -196,9 +196,9 @@ def announce_fits(work: Sequence[Work], spent: float) -> None:
     done = sum(one.kept for one in work)
     kept = f", and {done:,} that an earlier run finished are taken" if done else ""
     known: Mapping[Work, float] = {one: one.seconds for one in work if one.seconds is not None}
-    fits = formatting.counted(sum(one.fits for one in work), "fit", "fits")
+    fits = formatting.counted(sum(one.fits for one in work), "fit is", "fits are")
     if not known:
-        logger.info("%s are to be made%s.", fits, kept)
+        logger.info("%s to be made%s.", fits, kept)
         return
     total = sum(known.values())
     each = ", ".join(
@@ -208,7 +208,7 @@ def announce_fits(work: Sequence[Work], spent: float) -> None:
     unknown = [_name(one, several) for one in work if one.seconds is None]
     besides = f", besides {', '.join(unknown)}, of which that is not known" if unknown else ""
     logger.info(
-        "%s are to be made%s, about %s by short trials (%s)%s; with all before them that is about "
+        "%s to be made%s, about %s by short trials (%s)%s; with all before them that is about "
         "%s, and the search for copies and the evidence come after it.",
         fits, kept, formatting.seconds(total), each, besides, formatting.seconds(spent + total),
     )  # fmt: skip

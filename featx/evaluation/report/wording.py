@@ -489,16 +489,17 @@ def _leaked(leaks: Data) -> str:
     sentences = []
     if copied:
         known = next(name for name in leaked if name not in set(scenes))
+        them = "it" if copied == 1 else "them"
         sentences.append(
             f"{counted(copied, 'test image is', 'test images are')} also in the training set, as "
-            "the same file or the same photograph: what is scored on them is memory. Leave them "
-            f"out (such as {known})."
+            f"the same file or the same photograph: what is scored on {them} is memory. Leave "
+            f"{them} out (such as {known})."
         )
     if scenes:
         sentences.append(
             f"{counted(len(scenes), 'test image shows', 'test images show')} a scene that the "
-            f"training set shows, too (such as {scenes[0]}): what is scored on them is partly "
-            "memory."
+            f"training set shows, too (such as {scenes[0]}): what is scored on "
+            f"{'it' if len(scenes) == 1 else 'them'} is partly memory."
         )
     return " ".join(sentences)
 

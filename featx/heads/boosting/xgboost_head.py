@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from featx import forking
 from featx.dense import samples_of, seed_of
 from featx.errors import OptionError
+from featx.heads import interrupts
 from featx.heads.boosting import growing
 from featx.heads.threads import SMALL_SIZE
 
@@ -134,7 +135,8 @@ class XGBoostHead(ClassifierMixin, BaseEstimator):
             )
             model.load_model(bytearray(raw))
 
-        forking.computed(grow)
+        with interrupts.held():
+            forking.computed(grow)
         self.model_ = model
         return self
 
