@@ -27,8 +27,8 @@ def held() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for sent, handler in before.items():
+            signal.signal(sent, signal.SIG_DFL if handler is None else handler)
         for number, _ in came[:1]:
             signal.raise_signal(number)
 
