@@ -8,8 +8,6 @@ import numpy as np
 
 from featx import forking, runtimes
 from featx.backbones.backbone import find_backbone
-from featx.classifier.compatibility import check_same_network
-from featx.classifier.explanations import Explainer, inline
 from featx.errors import HeadError
 from featx.images import decoding
 
@@ -33,6 +31,10 @@ class Answers:
     """
 
     def __init__(self, classifier: Any, k: int = 5) -> None:
+        # The server listens before it has scikit-learn and a model.
+        from featx.classifier.compatibility import check_same_network
+        from featx.classifier.explanations import Explainer
+
         self._classifier = classifier
         self._k = k
         self._backbone = find_backbone(classifier.backbone)
@@ -88,6 +90,9 @@ class Answers:
                 found["near"] = [{"label": _text(one.label), "cosine": one.cosine} for one in near]
                 return found
             explained = self._explainer.explain(content, features[0], top[0][0])
+
+        from featx.classifier.explanations import inline
+
         found["near"] = [
             {
                 "label": _text(one.label),
