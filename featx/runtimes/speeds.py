@@ -1,8 +1,8 @@
 """How fast networks were on this machine: the last measured images/s of each, kept for choosing.
 
 The file lies among the converted networks, under the same rule of ownership. It decides nothing:
-whatever keeps it from being read or written is no error, and of two processes that write at once
-one entry may be lost.
+whatever keeps it from being read or written is not an error, and of two processes that write at
+once one entry may be lost.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ _TRIED_ANSWERS = 1_000
 _WARM_ROWS = 200
 # The powers of the rows with which the seconds of a fit of our heads grew from 5,000 to 33,000 rows
 # of 1,280 numbers and 10 classes (images of 32 pixels, MobileNetV2, two cores): a part is constant,
-# and solvers that are made for many rows come in.
+# and solvers that are made for many rows come in. `benchmarks/heads.py growth` measures such.
 GROWTH = {
     "LogisticHead": 0.75,
     "RidgeHead": 0.3,

@@ -53,6 +53,15 @@ def run(out: Path | None, **options: Any) -> Report:
     )
 
 
+def stop_in_the_third(out: Path) -> None:
+    """Run until the third head is stopped, and forget what was counted."""
+    Counted.ends[3.0] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        run(out)
+    Counted.ends.clear()
+    Counted.fits.clear()
+
+
 def schema() -> Any:
     folder = Path(saved.__file__).parent / "templates"
     return json.loads((folder / "report.schema.json").read_text())
@@ -182,11 +191,7 @@ def test_what_would_be_another_result_is_not_taken(
     seam: Seam, tmp_path: Path, change: dict[str, Any]
 ) -> None:
     out = tmp_path / "report"
-    Counted.ends[3.0] = KeyboardInterrupt()
-    with pytest.raises(KeyboardInterrupt):
-        run(out)
-    Counted.ends.clear()
-    Counted.fits.clear()
+    stop_in_the_third(out)
     test = change.get("test", images(TEST, seed=1))
     options = {name: value for name, value in change.items() if name != "test"}
     benchmark(images(TRAIN), test, **{**OPTIONS, "heads": HEADS, "out": out, **options})
@@ -247,11 +252,7 @@ def test_damaged_files_are_left_aside(
     seam: Seam, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     out = tmp_path / "report"
-    Counted.ends[3.0] = KeyboardInterrupt()
-    with pytest.raises(KeyboardInterrupt):
-        run(out)
-    Counted.ends.clear()
-    Counted.fits.clear()
+    stop_in_the_third(out)
     for path in (out / progress.FOLDER).iterdir():
         content = path.read_bytes()
         if damage == "cut":
