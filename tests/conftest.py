@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import random
+import signal
 import socket
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,6 +127,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if (SHARED / "keras").is_dir():
     os.environ.setdefault("KERAS_HOME", str(SHARED / "keras"))
 
+# A shell that starts the tests in the background has Ctrl-C ignored in them and in what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _BEGAN = time.monotonic()
 
@@ -181,6 +186,18 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """Take back what the command line, called in this process, sets for its own."""
+    root, featx, shown = logging.getLogger(), logging.getLogger("featx"), warnings.showwarning
+    yield
+    featx.setLevel(logging.NOTSET)
+    warnings.showwarning = shown
+    for handler in list(root.handlers):
+        if type(handler.formatter).__name__ == "PrintableFormatter":
+            root.removeHandler(handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -9,8 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from featx.cli.options import AsJson
-from featx.cli.terminal import print_json, print_pairs
+from featx.cli.terminal import print_json, print_line, print_pairs
 from featx.errors import FeatxError
+from featx.images import formats
+
+# Values that are printed a line each.
+_SENTENCES = ("cautions",)
+_START = 64  # bytes that tell an image
+_OF_IMAGES = (
+    " Of images, `featx extract DATASET --dry-run` says what would be done, and `featx predict "
+    "MODEL IMAGE` what a model says."
+)
 
 
 def info(
@@ -24,7 +33,10 @@ def info(
     if as_json:
         print_json(found)
         return
-    print_pairs({name: _text(value) for name, value in found.items()})
+    print_pairs({name: _text(value) for name, value in found.items() if name not in _SENTENCES})
+    for name in _SENTENCES:
+        for sentence in found.get(name) or ():
+            print_line(f"{name.removesuffix('s').capitalize()}: {sentence}")
 
 
 def facts(path: Path) -> dict[str, Any]:
@@ -48,11 +60,13 @@ def facts(path: Path) -> dict[str, Any]:
     if path.is_dir():
         raise FeatxError(
             f"{path} is a folder without {MARKER}, report.json or evaluation.json: neither a cache "
-            "nor a report."
+            f"nor a report.{_OF_IMAGES}"
         )
     with path.open("rb") as file:
-        is_hdf5 = file.read(8) == b"\x89HDF\r\n\x1a\n"
-    return _features(path) if is_hdf5 else _model(path)
+        start = file.read(_START)
+    if formats.is_image(start):
+        raise FeatxError(f"{path} is an image, not a file that featx writes.{_OF_IMAGES}")
+    return _features(path) if start.startswith(b"\x89HDF\r\n\x1a\n") else _model(path)
 
 
 def _features(path: Path) -> dict[str, Any]:

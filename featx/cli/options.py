@@ -70,8 +70,8 @@ Precision = Annotated[
 Decode = Annotated[
     Literal["auto", "full", "scaled"],
     typer.Option(
-        help="auto: large JPEGs are decoded to a smaller size, several times as fast; scaled: as "
-        "in version 0.1."
+        help="auto: JPEGs of a megapixel and more are decoded to a half, a quarter or an eighth, "
+        "several times as fast; scaled: JPEGs of any size; full: none."
     ),
 ]
 Resize = Annotated[

@@ -165,6 +165,10 @@ def test_the_command(
     assert "is there already" in again.stderr
     printed = run("evaluate", model, test, *options, "--json")
     assert json.loads(printed.stdout)["model"]["name"] == "model.featx"
+    lines = run("info", tmp_path / "out").stdout.splitlines()
+    cautions = [line for line in lines if line.startswith("Caution: ")]
+    assert len(cautions) == len(json.loads(run("info", tmp_path / "out", "--json").stdout)["cautions"])
+    assert any("random weights" in line for line in cautions)
     facts = run("info", tmp_path / "out", "--json")
     assert json.loads(facts.stdout)["headline"] == headline
 
@@ -196,3 +200,8 @@ def test_what_a_file_is(fitted: tuple[featx.ImageClassifier, Path, Path], tmp_pa
     answer = run("info", tmp_path)
     assert answer.exit_code == 1
     assert "neither a cache nor a report" in answer.stderr
+    image = next(train.rglob("*.png"))
+    answer = run("info", image)
+    assert answer.exit_code == 1
+    assert "is an image, not a file that featx writes" in answer.stderr
+    assert "featx predict" in answer.stderr
