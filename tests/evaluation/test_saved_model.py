@@ -167,7 +167,9 @@ def test_the_command(
     assert json.loads(printed.stdout)["model"]["name"] == "model.featx"
     lines = run("info", tmp_path / "out").stdout.splitlines()
     cautions = [line for line in lines if line.startswith("Caution: ")]
-    assert len(cautions) == len(json.loads(run("info", tmp_path / "out", "--json").stdout)["cautions"])
+    assert len(cautions) == len(
+        json.loads(run("info", tmp_path / "out", "--json").stdout)["cautions"]
+    )
     assert any("random weights" in line for line in cautions)
     facts = run("info", tmp_path / "out", "--json")
     assert json.loads(facts.stdout)["headline"] == headline
