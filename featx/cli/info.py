@@ -11,7 +11,6 @@ import typer
 from featx.cli.options import AsJson
 from featx.cli.terminal import print_json, print_line, print_pairs
 from featx.errors import FeatxError
-from featx.images import formats
 
 # Values that are printed a line each.
 _SENTENCES = ("cautions",)
@@ -48,6 +47,7 @@ def facts(path: Path) -> dict[str, Any]:
         It is nothing that featx writes.
     """
     from featx.cache.location import MARKER
+    from featx.images import formats
 
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}.")
