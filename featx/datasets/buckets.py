@@ -12,6 +12,7 @@ from featx.datasets.tree import Tree, TreeFolder
 from featx.errors import DatasetError, ImageReadError, ImageTooLargeError
 from featx.images.elsewhere import Elsewhere, Version
 from featx.storage import services
+from featx.storage.objects import tag_of
 
 SCHEMES = tuple(services.SERVICES)
 
@@ -80,7 +81,7 @@ class BucketImage(Elsewhere):
         except (BaseError, OSError) as error:
             # Its text may hold what the environment says; its kind says enough.
             raise ImageReadError(f"cannot be fetched: {_kind(error)}") from None
-        tag = answer.meta["e_tag"] or ""
+        tag = tag_of(answer.meta) or ""
         known = tag and tag[:2] != "W/"
         return content, Version(len(content), tag) if known else None
 
@@ -124,7 +125,7 @@ def folder_at(address: str) -> TreeFolder:
 
     def image(path: str) -> Elsewhere:
         one = objects[path]
-        return BucketImage(f"{address}/{path}", client, path, one["size"], one["e_tag"] or "")
+        return BucketImage(f"{address}/{path}", client, path, one["size"], tag_of(one) or "")
 
     named = ((path, "file") for path in objects)
     return TreeFolder(Tree(address, named, image, lambda path: b"", location=address))

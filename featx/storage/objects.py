@@ -286,14 +286,21 @@ def _pause(attempt: int) -> None:
         time.sleep(_FIRST_PAUSE * 2 ** (attempt - 1) * (0.5 + random.random()))
 
 
+def tag_of(meta: Mapping[str, Any]) -> str | None:
+    """Return an object's ETag as HTTP writes it: Azure's listings leave the quotes out."""
+    tag: str | None = meta["e_tag"]
+    return f'"{tag}"' if tag and not tag.endswith('"') else tag
+
+
 def _seen(meta: Mapping[str, Any]) -> Seen:
-    e_tag = meta["e_tag"]
+    e_tag = tag_of(meta)
     # Listings give times of another precision than heads do, and no versions.
     seconds = int(meta["last_modified"].timestamp())
     digest = hashlib.sha256(repr((e_tag, meta["size"], seconds)).encode()).digest()
     version, identity = (int.from_bytes(part) >> 1 for part in (digest[:8], digest[8:16]))
     # Google Cloud Storage goes by its version, the others by the e_tag.
-    unchanged = {name: meta[name] for name in ("e_tag", "version") if meta.get(name) is not None}
+    known = {"e_tag": e_tag, "version": meta.get("version")}
+    unchanged = {name: value for name, value in known.items() if value is not None}
     return Seen(Stat(int(meta["size"]), seconds * 1_000_000_000, version, identity), unchanged)
 
 

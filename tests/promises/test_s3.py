@@ -9,14 +9,12 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from featx.cli.app import app
-from featx.maintenance import doctor
 from featx.storage import services
-from tests.promises import stub
+from tests.promises import store_life
 
 pytest.importorskip("obstore")
 server = pytest.importorskip("moto.server")
@@ -53,56 +51,15 @@ def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pa
     return tmp_path / "xdg"
 
 
-def run(*arguments: str) -> str:
-    answer = CliRunner().invoke(app, [*arguments, "--cache", CACHE])
-    assert answer.exit_code == 0, answer.output
-    return answer.output
-
-
 def test_a_cache_on_s3_from_extracting_to_gc(bucket: Path, tmp_path: Path) -> None:
-    expected = stub.draw(tmp_path / "images", 100, 7)
-    cache = CACHE
-    runtime = stub.Thumbnail()
-    cold = stub.extract(tmp_path / "images", cache, runtime)
-    np.testing.assert_array_equal(cold.X, expected)
-    assert cold.report.cache == CACHE
-    seen = runtime.seen
-    warm = stub.extract(tmp_path / "images", cache, runtime)
-    np.testing.assert_array_equal(warm.X, expected)
-    assert runtime.seen == seen
-    assert f"In {CACHE}: " in run("cache", "ls")
-    assert "2 shards intact, 0 damaged" in run("cache", "verify")  # one of the probe images
-
-    storage = services.connect(CACHE)
-    shards = [(stat.size, name) for name, stat in storage.walk("") if name.endswith(".h5")]
-    _, shard = max(shards)
-    content = storage.read(shard)
-    content[len(content) // 2] ^= 1
-    storage.replace(shard, bytes(content))
-    answer = CliRunner().invoke(app, ["cache", "verify", "--cache", CACHE])
-    assert answer.exit_code == 1
-    assert "1 damaged" in answer.stdout
-    again = stub.extract(tmp_path / "images", cache, runtime)
-    np.testing.assert_array_equal(again.X, expected)
-    assert "2 shards intact, 0 damaged" in run("cache", "verify")
-    assert "note on a damaged shard that was replaced" in run("cache", "gc", "--yes")
-    assert "Nothing to remove" in run("cache", "gc", "--yes")
-    run("cache", "compact", "--grace", "0")
-
-    # Nothing that was written, here or there, holds a key.
-    written = [bytes(storage.read(name)) for name, _ in storage.walk("")]
-    written += [path.read_bytes() for path in bucket.rglob("*") if path.is_file()]
-    assert written
-    assert not any(key.encode() in text for key in KEYS for text in written)
-    assert "Freed" in run("cache", "gc", "--unused-days", "0", "--yes")
-    assert "Nothing is cached" in run("cache", "ls")
+    store_life.check_cache(CACHE, tmp_path, bucket, KEYS)
 
 
 def test_the_doctor_tries_a_bucket_and_leaves_nothing(bucket: Path) -> None:
-    found = {each.name: each for each in doctor.in_store(services.connect(CACHE))}
-    for name in ("write", "put if absent", "put if unchanged", "listing", "delete"):
-        assert found[name].state == "good", found[name]
-    assert services.connect(CACHE).walk("") == []
+    # The server's conditional put is not atomic.
+    store_life.check_doctor(
+        CACHE, ("write", "put if absent", "put if unchanged", "listing", "delete")
+    )
 
 
 def test_a_listing_has_all_of_more_than_a_thousand_objects(bucket: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from featx.cache.location import chosen, existing_root, find_cache
 from featx.errors import CacheError
-from featx.storage import services
+from featx.storage import objects, services
 
 pytest.importorskip("obstore")
 
@@ -170,3 +170,13 @@ def test_an_azure_container_needs_an_account(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(CacheError, match="Set AZURE_STORAGE_ACCOUNT_NAME"):
         services.connect("az://container/prefix")
+
+
+@pytest.mark.parametrize(
+    ("given", "tag"),
+    [('"0x1F"', '"0x1F"'), ("0x1F", '"0x1F"'), ('W/"1"', 'W/"1"'), ("", ""), (None, None)],
+)
+def test_a_tag_is_the_same_from_a_listing_without_quotes(
+    given: str | None, tag: str | None
+) -> None:
+    assert objects.tag_of({"e_tag": given}) == tag
