@@ -12,7 +12,6 @@ from featx.datasets.tree import Tree, TreeFolder
 from featx.errors import DatasetError, ImageReadError, ImageTooLargeError
 from featx.images.elsewhere import Elsewhere, Version
 from featx.storage import services
-from featx.storage.objects import tag_of
 
 SCHEMES = tuple(services.SERVICES)
 
@@ -65,6 +64,8 @@ class BucketImage(Elsewhere):
         import obstore
         from obstore.exceptions import BaseError
 
+        from featx.storage.objects import tag_of
+
         if self.size > max_bytes:
             raise ImageTooLargeError(
                 f"the object has {self.size:,} bytes; the limit is {max_bytes:,}. "
@@ -110,6 +111,8 @@ def folder_at(address: str) -> TreeFolder:
     client, address = services.client_at(address, DatasetError)
     import obstore
     from obstore.exceptions import BaseError
+
+    from featx.storage.objects import tag_of
 
     objects: dict[str, Any] = {}
     try:

@@ -8,11 +8,13 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from packaging.version import Version
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -441,7 +443,11 @@ def test_a_cached_extraction_never_loads_tensorflow_and_a_new_one_is_quiet(
 ) -> None:
     first = spawn("extract", image_folder, *TINY)
     assert first.returncode == 0, first.stderr
-    assert first.stderr == ""  # neither TensorFlow's log nor a bar: this is no terminal
+    said = first.stderr.splitlines()
+    if Version(metadata.version("tensorflow")) < Version("2.21"):
+        # They log two lines of a network's conversion before their log is set up, at any level.
+        said = [line for line in said if not line.startswith(("I0000 ", "WARNING: All log "))]
+    assert not said  # neither TensorFlow's log nor a bar: this is no terminal
     (tmp_path / "traps").mkdir()
     for name in ("tensorflow", "keras", "openvino"):
         trap = tmp_path / "traps" / f"{name}.py"

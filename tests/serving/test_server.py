@@ -537,14 +537,14 @@ def test_the_page_goes_on_by_itself_once_the_model_is_loaded(
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page()
         page.goto(f"http://127.0.0.1:{port}/")
-        page.wait_for_function("document.getElementById('model').textContent.includes('loading')")
+        page.wait_for_selector("#model:has-text('loading')")
         page.set_input_files("#file", server.images / "green" / "02.png")
-        page.wait_for_function("document.getElementById('status').textContent.includes('loading')")
+        page.wait_for_selector("#status:has-text('loading')")
         page.screenshot(path=os.environ.get("FEATX_LOADING_SCREENSHOT", tmp_path / "page.png"))
         (tmp_path / "go").touch()
         page.wait_for_selector("#result:not([hidden])", timeout=120_000)
         assert page.inner_text("#top li:first-child").startswith("green")
-        page.wait_for_function("document.getElementById('model').textContent.includes('3 classes')")
+        page.wait_for_selector("#model:has-text('3 classes')")
         browser.close()
 
 
