@@ -258,7 +258,8 @@ class _Scan:
         self._bar.resume()
         settings = self._settings
         blocks = -(-self._length // greeting.entries)
-        return greeting.entries * max(1, min(settings.task, blocks // settings.tasks))
+        tasks = settings.tasks * self._engine.workers()
+        return greeting.entries * max(1, min(settings.task, blocks // tasks))
 
     def _take(self, task: Task, result: Result | WorkerDiedError) -> None:
         """Note what became of a task, or of a part of one."""

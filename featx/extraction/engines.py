@@ -81,6 +81,10 @@ class Engine(ABC):
         """Raise EngineError if a worker is known that cannot compute what is asked."""
 
     @abstractmethod
+    def workers(self) -> int:
+        """Return how many workers there are, at least one."""
+
+    @abstractmethod
     def run(self, plan: Plan, tasks: Iterator[Task]) -> Results:
         """Yield each task with its result as it comes; None where its worker process ended.
 
@@ -159,9 +163,15 @@ class Joblib(Engine):
     def check(self, plan: Plan) -> None:
         """Leave it to the first task of each process: joblib cannot ask them all."""
 
+    def workers(self) -> int:
+        """Return how many processes joblib uses."""
+        from joblib import effective_n_jobs
+
+        return max(1, effective_n_jobs(self._jobs or -1))
+
     def run(self, plan: Plan, tasks: Iterator[Task]) -> Results:
         """Yield each task with its result as it comes; see ``Engine``."""
-        from joblib import delayed, effective_n_jobs
+        from joblib import delayed
 
         # Those that joblib has drawn; of two threads one draws and one takes out.
         given: dict[tuple[int, int], Task] = {}
@@ -179,7 +189,7 @@ class Joblib(Engine):
                             yield given.pop(place), result
                 else:
                     with self._parallel("list") as parallel:
-                        a_round = _TASKS_A_WORKER * effective_n_jobs(self._jobs or -1)
+                        a_round = _TASKS_A_WORKER * self.workers()
                         while some := list(islice(noted(), a_round)):
                             for place, result in parallel(some):
                                 yield given.pop(place), result

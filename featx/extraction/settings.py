@@ -32,7 +32,8 @@ class Settings:
         Blocks that a worker of a cluster computes at a time, at most: with one alone it would
         rest at each end, and with many more than these a worker's death would cost minutes.
     tasks : int
-        As many tasks a small data set is cut into, so that no worker goes without.
+        As many tasks for each worker a small data set is cut into: between two tasks a worker
+        rests, at the end of the last it waits for the others.
     lock_seconds : float
         How long the lock of a claim is waited for; without an answer none is asked for again.
     """
@@ -43,7 +44,7 @@ class Settings:
     patience: float = 3.0
     patience_seconds: float = 120.0
     task: int = 16
-    tasks: int = 64
+    tasks: int = 3
     lock_seconds: float = ANSWER_SECONDS
 
 

@@ -507,6 +507,9 @@ class _Alone(engines.Engine):
 
     def check(self, plan: Any) -> None: ...
 
+    def workers(self) -> int:
+        return 1
+
     def close(self) -> None: ...
 
     def run(self, plan: Any, asked: Iterator[Task]) -> engines.Results:
