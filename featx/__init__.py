@@ -49,7 +49,7 @@ _HOME = {
 }
 _MODULES = ("dense", "errors", "heads")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "BACKBONES",
     "HEADS",

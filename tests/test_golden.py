@@ -17,9 +17,9 @@ How they were made, in a checkout, with `GOLDEN` the folder tests/data/golden:
     folder = tests.evaluation.report.conftest.make(n=24).save("report")
     (folder / "report.json").rename(GOLDEN / "report-6.json")
 
-Until 0.2.0 a change of a format makes its file anew under the new number, in place of the old one,
-with a line in CHANGELOG.md; from 0.2.0 on the old file stays, too, as the cache's do. They are
-written again for no other reason. The cache's own are in tests/promises/test_rot.py.
+A change of a format adds a file under the new number, with a line in CHANGELOG.md; those of 0.2.0
+stay, as the cache's do, and are never written again. The cache's own are in
+tests/promises/test_rot.py.
 """
 
 from __future__ import annotations
