@@ -12,8 +12,6 @@ from featx.cli.options import AsJson
 from featx.cli.terminal import print_json, print_line, print_pairs
 from featx.errors import FeatxError
 
-# Values that are printed a line each.
-_SENTENCES = ("cautions",)
 _START = 64  # bytes that tell an image
 _OF_IMAGES = (
     " Of images, `featx extract DATASET --dry-run` says what would be done, and `featx predict "
@@ -32,10 +30,10 @@ def info(
     if as_json:
         print_json(found)
         return
-    print_pairs({name: _text(value) for name, value in found.items() if name not in _SENTENCES})
-    for name in _SENTENCES:
-        for sentence in found.get(name) or ():
-            print_line(f"{name.removesuffix('s').capitalize()}: {sentence}")
+    cautions = found.pop("cautions", ())  # sentences, a line each
+    print_pairs({name: _text(value) for name, value in found.items()})
+    for caution in cautions:
+        print_line(f"Caution: {caution}")
 
 
 def facts(path: Path) -> dict[str, Any]:
