@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx import forking
 from featx.backend import check_backend, load_keras
-from featx.dense.recipe import BatchNorm, Dense, Dropout, Recipe, attach
+from featx.dense.recipe import BatchNorm, CosineDecay, Dense, Dropout, Recipe, attach
 from featx.dense.samples import samples_of
 from featx.dense.training import PREDICT_BATCH_SIZE, seed_of, split, train_on_features
 
@@ -36,17 +37,37 @@ times the time.
 
 
 def default_recipe(n: int) -> Recipe:
-    """Return `DEFAULT_RECIPE` with a batch that grows with the samples, up to 512.
+    """Return `DEFAULT_RECIPE`, which for many samples has a falling rate and larger batches.
 
-    32 samples up to 4,800, then a hundred and fiftieth of them, in powers of two: an epoch of
-    50,000 samples has 100 to 200 batches instead of 1,400. The learning rate grows with the root of
-    the batch, as Adam's should (Malladi et al. 2022, arXiv 2205.10287).
+    From 2,000 samples on the learning rate falls to 0 along a cosine (Loshchilov and Hutter 2017,
+    arXiv 1608.03983) in 22 epochs, of which the best is kept. Batches have 32 samples up to 5,760,
+    then a ninetieth of them at the most, in powers of two up to 512: an epoch of 50,000 has 88
+    batches instead of 1,400. The rate grows with the root of the batch, as Adam's should (Malladi
+    et al. 2022, arXiv 2205.10287).
+
+    On 50,000 x 1,280 embeddings of 10 classes a constant rate and a patience of six epochs took
+    86 s instead of 28, with a log loss of 0.95 instead of 0.89; on 2,500 of them 1.28 and 1.18. On
+    484 to 952 embeddings of four data sets both gave the same. 12 epochs were enough for all of
+    these, but cost made rows of 20 classes eleven points; 22 cost them one, and no log loss.
     """
+    if n < _MANY:
+        return DEFAULT_RECIPE
     size = DEFAULT_RECIPE.batch_size
-    while 2 * size * 150 <= n and size < 512:
+    while 2 * size * 90 <= n and size < 512:
         size *= 2
     rate = 1e-3 * (size / DEFAULT_RECIPE.batch_size) ** 0.5
-    return replace(DEFAULT_RECIPE, batch_size=size, learning_rate=rate)
+    trained = n - round(n * DEFAULT_RECIPE.validation_fraction)
+    return replace(
+        DEFAULT_RECIPE,
+        batch_size=size,
+        epochs=_EPOCHS,
+        patience=_EPOCHS,
+        learning_rate=CosineDecay(rate, _EPOCHS * math.ceil(trained / size)),
+    )
+
+
+_MANY = 2_000
+_EPOCHS = 22
 
 
 # Keras on JAX writes a model's state while it predicts: 37 of 300 calls by eight threads failed.
@@ -62,7 +83,7 @@ class DenseClassifier(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     recipe : Recipe or None
-        None takes `DEFAULT_RECIPE`, with larger batches for many samples (`default_recipe`).
+        None takes `DEFAULT_RECIPE`, changed for many samples (`default_recipe`).
     random_state : int, RandomState or None
         Decides initial weights, dropout, the order of batches and the validation samples. None
         draws other numbers in each fit. Global random state is neither read nor changed.

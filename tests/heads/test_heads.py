@@ -15,6 +15,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from featx import heads
 from featx.dense import DEFAULT_RECIPE, BatchNorm, DenseClassifier, Recipe
 from featx.dense.classifier import default_recipe
+from featx.dense.recipe import CosineDecay
 from featx.errors import DatasetError
 from tests.heads.blobs import blobs
 
@@ -169,7 +170,10 @@ def test_grid_search(name: str, grid: dict[str, list[Any]]) -> None:
 
 
 def test_batches_of_the_default_layers_grow_with_the_samples() -> None:
-    sizes = [default_recipe(n).batch_size for n in (600, 4_799, 9_600, 50_000, 10**6)]
-    assert sizes == [32, 32, 64, 256, 512]
-    assert default_recipe(600) == DEFAULT_RECIPE
-    assert default_recipe(50_000).learning_rate == pytest.approx(1e-3 * 8**0.5)
+    sizes = [default_recipe(n).batch_size for n in (600, 5_759, 5_760, 50_000, 10**6)]
+    assert sizes == [32, 32, 64, 512, 512]
+    assert default_recipe(1_999) == DEFAULT_RECIPE
+    rate = default_recipe(50_000).learning_rate
+    assert isinstance(rate, CosineDecay)
+    assert rate.initial == pytest.approx(4e-3)
+    assert rate.steps == 22 * 88, "it reaches 0 with the last batch of 45,000 samples"

@@ -260,6 +260,21 @@ def test_equal_samples_are_joined_in_an_order_of_their_own() -> None:
     assert untouched.y.tolist() == ["b", "a"], "without equal ones nothing moves"
 
 
+def test_samples_are_joined_by_all_columns_though_some_tell_most_apart() -> None:
+    X = np.random.default_rng(0).normal(size=(6, 40))
+    X[3:] = X[:3]
+    X[3, 1] += 1  # columns 0, 2, 4, ... are the ones that are looked at first
+    found = samples_of(BaseEstimator(), X, ["a", "b", "a"] * 2)
+    assert len(found.y) == 4
+    assert found.weight is not None
+    assert sorted(found.weight) == [1, 1, 2, 2]
+    again = samples_of(BaseEstimator(), X[::-1], (["a", "b", "a"] * 2)[::-1])
+    np.testing.assert_array_equal(again.X, found.X)
+    alone = samples_of(BaseEstimator(), X[:4], ["a", "b", "a", "a"])
+    assert alone.weight is None
+    np.testing.assert_array_equal(alone.X, X[:4])
+
+
 def test_any_classifier_gets_what_it_takes() -> None:
     X, y, weights = uneven()
     pipeline = make_pipeline(StandardScaler(), PCA(5, random_state=0), LogisticRegression())

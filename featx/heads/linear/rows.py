@@ -184,6 +184,12 @@ class Sums:
 _FEW = 64  # classes in a block up to which their sums are one product of matrices
 
 
+_TOGETHER = 4
+"""Blocks that a thread sums before its sums are added to the others'.
+
+One at a time took 0.7 s of 2.3 s for the additions alone, on 50,000 x 1,280 embeddings."""
+
+
 def sums_of(rows: Rows, codes: NDArray[np.intp], n_classes: int, like: Sums | None = None) -> Sums:
     """Return the sums of one pass over the rows, `codes` being the class of each.
 
@@ -198,15 +204,17 @@ def sums_of(rows: Rows, codes: NDArray[np.intp], n_classes: int, like: Sums | No
     else:
         origin = like.origin
 
-    def summed(part: slice) -> Sums:
+    def summed(group: list[slice]) -> Sums:
         found = Sums(origin, n_classes)
-        values = rows.block(part).astype(rows.dtype, copy=False)
-        found.add(values, codes[part], None if rows.weight is None else rows.weight[part])
+        for part in group:
+            values = rows.block(part).astype(rows.dtype, copy=False)
+            found.add(values, codes[part], None if rows.weight is None else rows.weight[part])
         return found
 
+    groups = [parts[begin : begin + _TOGETHER] for begin in range(0, len(parts), _TOGETHER)]
     sums, every = Sums(origin, n_classes), np.arange(n_classes)
     with blocks_in_threads(rows.n * rows.width) as run:
-        for found in run(summed, parts):
+        for found in run(summed, groups):
             sums.take(found, every)
     return sums
 
