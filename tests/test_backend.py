@@ -81,21 +81,42 @@ def test_what_others_write_meanwhile_is_not_lost(tmp_path: Path) -> None:
     assert err == "a warning of another thread\n"
 
 
-def test_keras_starts_quietly_from_python() -> None:
+def with_featx(script: str, **environment: str) -> tuple[str, str]:
+    """Return what a script writes to standard output and to standard error."""
     clean = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
-    script = (
-        "import featx, numpy as np\n"
-        "print(featx.Backbone('mobilenet_v2', weights=None, image_size=32)"
-        ".build()(np.zeros((1, 32, 32, 3), 'float32')).shape[-1])"
-    )
     answer = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**clean, "PYTHONPATH": str(ROOT)},
+        [sys.executable, "-c", "import featx, numpy as np\n" + script],
+        env={**clean, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert (answer.stdout.strip(), answer.stderr) == ("1280", "")
+    return answer.stdout.strip(), answer.stderr
+
+
+def test_keras_starts_quietly_from_python() -> None:
+    script = (
+        "print(featx.Backbone('mobilenet_v2', weights=None, image_size=32)"
+        ".build()(np.zeros((1, 32, 32, 3), 'float32')).shape[-1])"
+    )
+    assert with_featx(script) == ("1280", "")
+
+
+def test_keras_starts_quietly_where_weights_cannot_be_fetched(tmp_path: Path) -> None:
+    script = (
+        "try: featx.extract(np.zeros((2, 32, 32, 3), 'uint8'), 'resnet50', cache='c')\n"
+        "except featx.errors.WeightsUnavailableError as error: print(error)"
+    )
+    nobody = "http://127.0.0.1:9"
+    out, err = with_featx(
+        script.replace("'c'", repr(str(tmp_path / "cache"))),
+        KERAS_HOME=str(tmp_path),
+        FEATX_NETWORKS="none",
+        HTTPS_PROXY=nobody,
+        https_proxy=nobody,
+    )
+    assert "the ImageNet weights of resnet50 are not on disk" in out
+    assert [line for line in err.splitlines() if not line.startswith("Downloading data")] == []
 
 
 def test_devices_are_listed_on_every_backend(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,7 @@ def published(
         Keras refuses the size; ``WeightsUnavailableError`` or ``WeightsIntegrityError`` for the
         weights.
     """
+    load_keras()  # quietly, before its submodule is
     builder = getattr(import_module("keras.applications"), architecture.builder)
     options = {"include_top": False, "input_shape": (side, side, 3), "pooling": pooling}
     try:
@@ -97,6 +98,7 @@ def cut(network: Any, layer: str | None, name: str) -> Any:
 
 def preprocess_input(family: str) -> Any:
     """Return a family's own preparation of RGB 0-255 images."""
+    load_keras()
     return import_module(f"keras.applications.{family}").preprocess_input
 
 

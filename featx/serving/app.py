@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import logging
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -22,7 +24,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from featx.errors import ImageError
+from featx.errors import FeatxError, ImageError
 from featx.images import worker
 from featx.serving.answers import Answers
 from featx.serving.forms import images_of
@@ -246,6 +248,7 @@ def run(
     port: int = 8000,
     k: int = 5,
     name: str = "model",
+    announce: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until interrupted; requests that are answered then have 5 seconds left.
 
@@ -258,13 +261,15 @@ def run(
         Returns the fitted ImageClassifier; called in a thread of its own.
     host, port, k, name
         As in `create_app`, and the port to listen on.
+    announce : callable
+        Called once the port is ours.
 
     Raises
     ------
+    FeatxError
+        The port is in use, or the host is not one of this machine.
     Exception
         What `load` raised, or `create_app` would: the server ends with it.
-    SystemExit
-        The port is in use; uvicorn has logged it.
     """
     import uvicorn
 
@@ -283,7 +288,7 @@ def run(
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: Any = None) -> None:
-            await super().startup(sockets)  # where the port is in use nothing is loaded
+            await super().startup(sockets)
             threading.Thread(target=make_ready, name=LOADING, daemon=True).start()
 
     server = Server(
@@ -299,10 +304,43 @@ def run(
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         )
     )
+    sockets = _listening(host, port)
+    announce()
     with suppress(KeyboardInterrupt):
-        server.run()
+        server.run(sockets)
     if failed:
         raise failed[0]
+
+
+def _listening(host: str, port: int) -> list[socket.socket]:
+    """Return a socket on each address of a host that this machine has.
+
+    uvicorn would log what went wrong, and end the process.
+    """
+    made: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+        for family, address in addresses:
+            try:
+                made.append(socket.create_server(address, family=family, backlog=_CONNECTIONS))
+            except OSError as error:
+                # "localhost" names ::1 also where there is no IPv6.
+                last = (family, address) == addresses[-1]
+                if error.errno != errno.EADDRNOTAVAIL or (last and not made):
+                    raise
+        return made
+    except OSError as error:
+        for one in made:
+            one.close()
+        remedy = "is another server running there? Choose another port (--port)"
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            remedy = "127.0.0.1 is this machine alone, 0.0.0.0 every address of it (--host)"
+        elif error.errno in (errno.EACCES, errno.EPERM):
+            remedy = "ports below 1024 are the administrator's; choose a higher one (--port)"
+        raise FeatxError(
+            f"cannot listen on port {port} of {host}: {error.strerror}; {remedy}."
+        ) from error
 
 
 @asynccontextmanager

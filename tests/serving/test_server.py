@@ -26,7 +26,7 @@ from sklearn.linear_model import RidgeClassifier
 
 from featx import heads
 from featx.classifier.classifier import ImageClassifier, load
-from featx.errors import HeadError
+from featx.errors import FeatxError, HeadError
 from tests.classifier.file.test_model_file import trained
 from tests.conftest import draw_folder
 from tests.fakes import TINY
@@ -36,7 +36,7 @@ from tests.promises.hostile_images import HOSTILE, gif_with, jpeg_with, segment
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-from featx.serving import create_app
+from featx.serving import create_app, run
 from featx.serving.answers import _text
 from featx.serving.connections import REQUEST_SECONDS
 
@@ -514,6 +514,33 @@ def test_a_model_that_cannot_be_loaded_ends_the_server(
         assert "Error: " in said
         assert ("sha256" in said) == (wrong == "digest")
         assert "Traceback" not in said
+
+
+def test_a_port_in_use_is_named_and_nothing_else(server: Server) -> None:
+    answer = subprocess.run(
+        [
+            *(sys.executable, "-m", "featx", "serve", str(server.log.parent / "m.featx")),
+            *("--port", str(server.port)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert answer.returncode == 1
+    assert answer.stderr.startswith(
+        f"Error: cannot listen on port {server.port} of 127.0.0.1: Address already in use"
+    ), answer.stderr
+    assert "Choose another port (--port)" in answer.stderr
+    assert "http://" not in answer.stderr, "an address that is not ours"
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_host_of_another_machine_is_refused() -> None:
+    # 192.0.2.0/24 is kept for documentation (RFC 5737).
+    with pytest.raises(FeatxError, match=r"cannot listen on port 80 of 192\.0\.2\.1: Cannot"):
+        run(lambda: None, host="192.0.2.1", port=80)
+    with pytest.raises(FeatxError, match=r"0\.0\.0\.0 every address of it \(--host\)"):
+        run(lambda: None, host="no.such.host.invalid", port=8000)
 
 
 def test_a_signal_ends_it_while_the_model_loads(server: Server, tmp_path: Path) -> None:
