@@ -53,7 +53,7 @@ def write_commands() -> None:
     ]
     for command in ("", *EXAMPLES):
         words = command.split()
-        answer = runner.invoke(app.app, [*words, "--help"])
+        answer = runner.invoke(app.app, [*words, "--help"], prog_name="featx")
         lines = [line.rstrip() for line in answer.output.strip().splitlines()]
         parts += [f"## featx {command}".rstrip(), "```text\n" + "\n".join(lines) + "\n```"]
     _write("commands.md", "\n\n".join(parts) + "\n")

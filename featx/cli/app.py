@@ -400,15 +400,16 @@ def _print_summary(features: Features, out: Path | None, as_json: bool) -> None:
     speed = pace(done.images / done.seconds if done.seconds else 0.0)
     if done.images_per_second is not None:
         speed += f" ({pace(done.images_per_second)} once the network had started)"
+    equal = len(features) - done.computed - done.cached
     pairs = {
-        "images": f"{done.images:,}",
+        "images": f"{done.images:,}" + (f", {equal:,} equal to another" if equal > 0 else ""),
         "computed": f"{done.computed:,}",
         "cached": f"{done.cached:,}",
         "failures": f"{len(features.failures):,}",
         "features": f"{len(features):,} x {features.X.shape[1]:,}",
         "weights": str(features.spec["weights"])[:12],
         "seconds": f"{done.seconds:.1f}",
-        "images/s": speed,
+        "images/s" if done.computed else "images/s read": speed,
         "cache": str(done.cache),
     }
     if out is not None:

@@ -1,4 +1,4 @@
-"""What a file or folder of featx is: a model, a feature file, a report, an evaluation, a cache."""
+"""What a file or folder of featx is: a model, an export, features, a report, a cache."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from featx.cli.terminal import print_json, print_line, print_pairs
 from featx.errors import FeatxError
 
 _START = 64  # bytes that tell an image
+_PAGES = {
+    "report.html": "report.json",
+    "report.md": "report.json",
+    "evaluation.html": "evaluation.json",
+}
 _OF_IMAGES = (
     " Of images, `featx extract DATASET --dry-run` says what would be done, and `featx predict "
     "MODEL IMAGE` what a model says."
@@ -21,7 +26,11 @@ _OF_IMAGES = (
 
 def info(
     path: Annotated[
-        Path, typer.Argument(help="A model, a feature file, a report's folder or a cache.")
+        Path,
+        typer.Argument(
+            help="A model, an exported model, a feature file, a cache, or the folder of a report "
+            "or an evaluation."
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -48,13 +57,20 @@ def facts(path: Path) -> dict[str, Any]:
     from featx.images import formats
 
     if not path.exists():
-        raise FileNotFoundError(f"there is no {path}.")
+        raise FileNotFoundError(
+            f"there is no {path}. Expected a file or folder that featx wrote: a model, an export, "
+            "features, a report, an evaluation or a cache."
+        )
+    if path.name in _PAGES and (path.parent / _PAGES[path.name]).is_file():
+        path = path.parent
     if (path / MARKER).is_file():
         return _cache(path)
     if (path / "report.json").is_file() or path.name == "report.json":
         return _report(path)
     if (path / "evaluation.json").is_file() or path.name == "evaluation.json":
         return _evaluation(path)
+    if (known := _export(path)) is not None:
+        return known
     if path.is_dir():
         raise FeatxError(
             f"{path} is a folder without {MARKER}, report.json or evaluation.json: neither a cache "
@@ -65,6 +81,34 @@ def facts(path: Path) -> dict[str, Any]:
     if formats.is_image(start):
         raise FeatxError(f"{path} is an image, not a file that featx writes.{_OF_IMAGES}")
     return _features(path) if start.startswith(b"\x89HDF\r\n\x1a\n") else _model(path)
+
+
+def _export(path: Path) -> dict[str, Any] | None:
+    """Return the facts of an exported model, by itself or by the JSON beside it; None if none."""
+    from featx.classifier.export import usage
+    from featx.storage import strict_json
+
+    file = path if path.suffix == ".json" else usage.beside(path)
+    if not file.is_file():
+        return None
+    try:
+        known = strict_json.loads(file.read_bytes())
+        given, image = known["input"], known["input"]["image"]
+        found = {
+            "kind": f"exported model ({known['format']})",
+            "backbone": known["backbone"],
+            "input": f"{given['shape']} {given['dtype']}, {given['channels']}",
+            "range": given["range"],
+            "geometry": f"{image['geometry']}, {image['resize']}",
+            "classes": [str(name) for name in known["output"]["classes"]],
+            "made by": known["made_by"],
+        }
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None  # some other JSON
+    model = file.with_suffix("")
+    if model.is_file():
+        found["bytes"] = model.stat().st_size
+    return {**found, "how to run it": f"the snippet in {file}"}
 
 
 def _features(path: Path) -> dict[str, Any]:

@@ -298,10 +298,20 @@ def serve(
         raise RuntimeUnavailableError(
             f"{error.name} is not installed: pip install 'featx[serve]'."
         ) from error
-    print_message(f"http://{host}:{port} (stop with Ctrl-C), and, once the model is loaded:")
-    here = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-    print_message(f"curl -F image=@photo.jpg http://{here}:{port}/predict")
-    run(lambda: _loaded(model, sha256, weights, None), host=host, port=port, k=top, name=model.stem)
+
+    def announce() -> None:
+        print_message(f"http://{host}:{port} (stop with Ctrl-C), and, once the model is loaded:")
+        here = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+        print_message(f"curl -F image=@photo.jpg http://{here}:{port}/predict")
+
+    run(
+        lambda: _loaded(model, sha256, weights, None),
+        host=host,
+        port=port,
+        k=top,
+        name=model.stem,
+        announce=announce,
+    )
     # A thread inside a decoder, or one that loads the model, cannot be stopped, and Python would
     # wait for it.
     if any(thread.name.startswith(("AnyIO", LOADING)) for thread in threading.enumerate()):
@@ -343,7 +353,10 @@ def _accuracy_in_words(known: dict[str, Any] | None, test: str | None) -> str:
         return "not known: too few images of a class to hold some out; give --test"
     figures = f"{known['value']:.4f} (95 % interval {known['low']:.4f} to {known['high']:.4f})"
     if test is not None:
-        return f"{figures} on {test}"
+        return (
+            f"{figures} on {test}; changed copies of training images were not looked for "
+            "(featx benchmark does)"
+        )
     return (
         f"{figures} on training images held out in {counted(known['folds'], 'fold', 'folds')}; "
         "copies were not looked for (featx benchmark does)"

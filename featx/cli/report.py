@@ -290,6 +290,7 @@ def evaluate(
         return
     print_line(found.headline)
     print_table(found.table())
+    print_line(found.looked_for)
     for caution in found.cautions:
         print_message(f"Caution: {caution}")
     for failure in found.failures:

@@ -408,7 +408,7 @@ def _measure(
     groups = _groups(options.groups, sources, train, test)
     if test is None and groups[0] is not None:
         splits.check_groups(labels_of(train.labels), groups[0], asked.folds)
-    forecast.announce_extraction(asked, train, test)
+    forecast.announce_extraction(asked, train, test, leaks=options.leaks, evidence=options.evidence)
     # All extractions first: a backbone that is refused here is so before anything is trained.
     for each in asked.backbones:
         run.extractions.append(extractions.run(asked, each, train, test, groups))

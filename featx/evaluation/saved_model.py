@@ -95,6 +95,20 @@ class Evaluation:
         new = np.array([id not in seen for id in self.answers.ids], dtype=bool)
         return _share((self.answers.y_true == self.answers.y_pred)[new].sum(), new.sum())
 
+    @property
+    def looked_for(self) -> str:
+        """Which of the images were looked for among those that the model was trained on."""
+        if self.trained_on is None:
+            return (
+                "Not looked for: images that the model was trained on; it does not tell which "
+                "those are."
+            )
+        many = counted(len(self.trained_on), "image", "images") if self.trained_on else "none"
+        return (
+            f"Also in the training, by equal content: {many}. Changed copies (resized, cropped) "
+            "were not looked for; featx benchmark does."
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return all of it, without the small images, as plain data that strict JSON can hold."""
         answers = self.answers
@@ -115,6 +129,7 @@ class Evaluation:
             "accuracy": self.scores.accuracy,
             "interval": {"low": self.interval.low, "high": self.interval.high},
             "balanced_accuracy": self.scores.balanced_accuracy,
+            "looked_for": self.looked_for,
             "trained_on": None if self.trained_on is None else list(self.trained_on),
             "accuracy_without_trained_on": self.accuracy_of_new,
             "macro_f1": self.scores.macro_f1,

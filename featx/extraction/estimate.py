@@ -124,11 +124,7 @@ def estimate(
     runtimes.check_batch_size(batch_size)
     workers = workers_elsewhere(engine, scheduler)
     store = Store(_storage(cache), backbone.spec(), backbone.dim)
-    fresh, unread = _lookup(dataset, store, backbone)
-    sample = unread[:: max(1, len(unread) // SAMPLE)][:SAMPLE]
-    uncached = [item for item in sample if not _is_cached(item, store, backbone)]
-    share = len(uncached) / len(sample) if sample else 0.0
-    missing = fresh + round(share * len(unread))
+    missing, exact, uncached = _missing(dataset, store, backbone)
     speed, start, network, free = 0.0, 0.0, 0, None
     name, device, dim = None, None, store.dim or backbone.dim or 0
     if missing:
@@ -145,7 +141,7 @@ def estimate(
     return Estimate(
         images=len(dataset),
         cached=len(dataset) - missing,
-        exact=len(sample) == len(unread),
+        exact=exact,
         seconds=start + missing / (speed * workers) if speed else 0.0,
         start_seconds=start,
         images_per_second=speed,
@@ -159,6 +155,24 @@ def estimate(
         cache=store.storage.location(""),
         workers=workers,
     )
+
+
+def count_cached(
+    dataset: Dataset, backbone: Backbone, cache: str | os.PathLike[str] | None
+) -> tuple[int, bool]:
+    """Return how many images of a dataset are cached, and whether all of them were looked up."""
+    store = Store(_storage(cache), backbone.spec(), backbone.dim)
+    missing, exact, _ = _missing(dataset, store, backbone)
+    return len(dataset) - missing, exact
+
+
+def _missing(dataset: Dataset, store: Store, backbone: Backbone) -> tuple[int, bool, list[Item]]:
+    """Return how many images are not cached, whether that is exact, and some of these."""
+    fresh, unread = _lookup(dataset, store, backbone)
+    sample = unread[:: max(1, len(unread) // SAMPLE)][:SAMPLE]
+    uncached = [item for item in sample if not _is_cached(item, store, backbone)]
+    share = len(uncached) / len(sample) if sample else 0.0
+    return fresh + round(share * len(unread)), len(sample) == len(unread), uncached
 
 
 def _storage(cache: str | os.PathLike[str] | None) -> Storage:

@@ -175,6 +175,28 @@ def test_the_command(
     assert json.loads(facts.stdout)["headline"] == headline
 
 
+def test_what_was_looked_for_is_said(
+    fitted: tuple[featx.ImageClassifier, Path, Path], tmp_path: Path, own_cache: Path
+) -> None:
+    model, train, test = fitted
+    found = featx.evaluate(model, test)
+    assert found.looked_for.startswith("Also in the training, by equal content: none. Changed ")
+    seen = featx.evaluate(model, train)
+    assert seen.looked_for.startswith("Also in the training, by equal content: 24 images. ")
+    untold = featx.evaluate(
+        featx.ImageClassifier(model.backbone, "ridge", examples=0).fit(train), test
+    )
+    assert "it does not tell which those are" in untold.looked_for
+    page = (found.save(tmp_path / "page") / "evaluation.html").read_text(encoding="utf-8")
+    assert found.looked_for in page
+    file = test.parent / "model.featx"
+    answer = run("evaluate", file, test, "--cache", test.parent / "cache")
+    assert found.looked_for in " ".join(answer.stdout.split())
+    assert run("info", tmp_path / "page" / "evaluation.html").stdout == (
+        run("info", tmp_path / "page").stdout
+    )
+
+
 def test_training_images_held_out(fitted: tuple[featx.ImageClassifier, Path, Path]) -> None:
     model, train, _ = fitted
     images = featx.Dataset.from_folder(train)
@@ -199,6 +221,9 @@ def test_what_a_file_is(fitted: tuple[featx.ImageClassifier, Path, Path], tmp_pa
     assert (told["f.h5"]["images"], told["f.h5"]["width"]) == (24, 1280)
     assert (told["cache"]["kind"], told["cache"]["networks"]) == ("cache", 1)
     assert "head " in run("info", train.parent / "model.featx").stdout
+    answer = run("info", tmp_path / "nothing.featx")
+    assert answer.exit_code == 1
+    assert "Expected a file or folder that featx wrote: a model" in answer.stderr
     answer = run("info", tmp_path)
     assert answer.exit_code == 1
     assert "neither a cache nor a report" in answer.stderr

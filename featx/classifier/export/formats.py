@@ -73,9 +73,10 @@ def write(
     path = Path(path)
     chosen = format or next((f for f, suffix in SUFFIXES.items() if suffix == path.suffix), None)
     if chosen not in SUFFIXES:
+        asked = f"{path} does not tell the format" if format is None else f"format={format!r}"
         raise ExportError(
-            f"format={format!r} for {path}: expected one of {', '.join(SUFFIXES)}, or a path that "
-            "ends with .keras, .onnx or .tflite."
+            f"{asked}: expected a path that ends with .keras, .onnx or .tflite, or one of the "
+            f"formats {', '.join(SUFFIXES)} (format=, --format)."
         )
     _check_target(path, chosen)
     for package in _NEEDS.get(chosen, ()):  # before the network is built

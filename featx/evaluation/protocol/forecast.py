@@ -18,7 +18,7 @@ from featx.datasets.dataset import Dataset
 from featx.evaluation.protocol.plan import BASELINE, Folds, Plan
 from featx.evaluation.protocol.splits import EmbeddedImages
 from featx.evaluation.protocol.trials import Method
-from featx.extraction.estimate import estimate
+from featx.extraction.estimate import count_cached, estimate
 from featx.heads import fitting
 
 logger = logging.getLogger(__name__)
@@ -31,20 +31,20 @@ FEWEST_ROWS = 20_000
 TRIED_ROWS = 5_000
 _TRIED_ANSWERS = 1_000
 _WARM_ROWS = 200
-# The powers of the rows with which the seconds of a fit of our heads grew from 5,000 to 33,000 rows
-# of 1,280 numbers and 10 classes (images of 32 pixels, MobileNetV2, two cores): a part is constant,
+# The powers of the rows with which the seconds of a fit of our heads grew from 5,000 to 50,000 rows
+# of 1,280 numbers and 10 classes (crops of 64 pixels, MobileNetV2, two cores): a part is constant,
 # and solvers that are made for many rows come in. `benchmarks/heads.py growth` measures such.
 GROWTH = {
-    "LogisticHead": 0.75,
-    "RidgeHead": 0.3,
+    "LogisticHead": 0.8,
+    "RidgeHead": 0.4,
     "MLPHead": 0.85,
-    "XGBoostHead": 0.8,
-    "DenseClassifier": 0.6,
+    "XGBoostHead": 0.85,
+    "DenseClassifier": 0.37,
     "NearestHead": 1.0,
-    "CalibratedHead": 0.0,
+    "CalibratedHead": 0.9,
 }
 # Likewise of answers, where neighbours are sought among all rows.
-ANSWERS_GROWTH = {"NearestHead": 0.5, "KNeighborsClassifier": 1.0}
+ANSWERS_GROWTH = {"NearestHead": 0.7, "KNeighborsClassifier": 1.0}
 # Of others the power of the rows is measured between two sizes, and believed within these.
 _LEAST, _MOST = 0.0, 3.0
 
@@ -80,20 +80,29 @@ class Work:
         return self.choice + self.training
 
 
-def announce_extraction(asked: Plan, train: Dataset, test: Dataset | None) -> None:
-    """Log what goes through the networks and, of many images, for how long."""
-    images = len(train) + (0 if test is None else len(test))
+def announce_extraction(
+    asked: Plan, train: Dataset, test: Dataset | None, *, leaks: bool, evidence: bool
+) -> None:
+    """Log what goes through the networks and, of many images, for how long; and what follows."""
+    parts = [train] if test is None else [train, test]
+    images = sum(map(len, parts))
     for backbone in asked.backbones:
         name, said = asked.label(backbone), ""
         options = {key: asked.extraction[key] for key in ("cache", "batch_size", "runtime")}
-        if images >= FEWEST_IMAGES and isinstance(options["runtime"], str):
+        if not isinstance(options["runtime"], str):
+            pass
+        elif images < FEWEST_IMAGES:
+            found = [count_cached(part, backbone, options["cache"]) for part in parts]
+            if cached := sum(count for count, _ in found):
+                about = "" if all(exact for _, exact in found) else "about "
+                said = f" ({about}{cached:,} are cached)"
+        else:
             cost = estimate(train, backbone, **options)
             missing = round((cost.images - cost.cached) * images / len(train))
             seconds = cost.start_seconds
             if cost.images_per_second:
                 seconds += missing / cost.images_per_second
-            cached = f"{'' if cost.exact else 'about '}{images - missing:,} are cached"
-            said = f" ({cached})"
+            said = f" ({'' if cost.exact else 'about '}{images - missing:,} are cached)"
             if missing:
                 said += f", about {formatting.seconds(seconds)} by a short trial"
         logger.info("%s images go through %s once%s.", f"{images:,}", name, said)
@@ -109,6 +118,16 @@ def announce_extraction(asked: Plan, train: Dataset, test: Dataset | None) -> No
             "The baseline sends each image through the network every epoch: up to %s passes.",
             f"{passes:,}",
         )
+    rest = []
+    if leaks:
+        rest.append("the search for copies (--no-leaks, or leaks=False, leaves it out)")
+    if evidence:
+        rest.append(
+            "the evidence, such as learning curve and calibration (--no-evidence, or "
+            "evidence=False, leaves it out)"
+        )
+    if rest:
+        logger.info("Besides the fits there is %s.", " and ".join(rest))
 
 
 def fits_of_choice(n: int, folds: Folds) -> Fits:

@@ -501,6 +501,8 @@ def _leaked(leaks: Data) -> str:
             f"training set shows, too (such as {scenes[0]}): what is scored on "
             f"{'it' if len(scenes) == 1 else 'them'} is partly memory."
         )
+    if sentences:
+        sentences.append('The section "Duplicates and leaks" shows each beside its training image.')
     return " ".join(sentences)
 
 

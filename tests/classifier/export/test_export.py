@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 import featx
 from featx import Backbone, Recipe, dense, heads
 from featx.classifier.classifier import ImageClassifier
 from featx.classifier.export.folding import folded, pixels_to_embeddings
 from featx.classifier.export.parity import verify_parity
+from featx.cli.app import app
 from featx.datasets.dataset import as_dataset
 from featx.errors import ExportError
 from featx.storage import atomic
@@ -211,6 +213,10 @@ def test_an_export_carries_what_it_takes_and_a_snippet_that_runs_it(
     assert facts["input"]["channels"].startswith("RGB")
     assert facts["output"]["classes"] == ["blue", "green", "red"]
     assert inside(tmp_path / name) == facts
+    told = CliRunner().invoke(app, ["info", str(tmp_path / name), "--json"]).stdout
+    assert json.loads(told)["kind"] == f"exported model ({facts['format']})"
+    assert json.loads(told)["classes"] == ["blue", "green", "red"]
+    assert told == CliRunner().invoke(app, ["info", f"{tmp_path / name}.json", "--json"]).stdout
 
     photo = Image.open(images / "green" / "05.png").convert("RGB")
     turned = Image.Exif()
@@ -247,7 +253,7 @@ def test_what_cannot_be_exported_says_so(
     model = trained(images, heads.nearest(), backbone=small)
     with pytest.raises(ExportError, match="NearestHead cannot be expressed as layers of a network"):
         model.export(tmp_path / "m.onnx")
-    with pytest.raises(ExportError, match="expected one of keras, savedmodel, onnx, tflite"):
+    with pytest.raises(ExportError, match="m.pb does not tell the format: expected a path"):
         model.export(tmp_path / "m.pb")
     with pytest.raises(ExportError, match="load it yourself"):
         verify_parity(model, images, tmp_path / "m.keras")
