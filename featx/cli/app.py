@@ -90,6 +90,16 @@ class _Group(TyperGroup):
                 raise
             print_message(f"Error: {error}", style="red")
             raise typer.Exit(1) from error
+        except RuntimeError as error:
+            if ctx.params.get("debug") or "can't start new thread" not in str(error):
+                raise
+            print_message(
+                "Error: this user or container may start no more threads. Raise the limit "
+                "(ulimit -u, or pids.max of the container), or end other processes; what was "
+                "computed is cached.",
+                style="red",
+            )
+            raise typer.Exit(1) from error
         except KeyboardInterrupt:
             print_message("Stopped. The next run continues from what is already cached.")
             raise

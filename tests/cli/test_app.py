@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -560,3 +561,22 @@ def test_an_estimate_for_a_cluster_says_the_pace_of_one_worker_and_of_all(
     app._print_estimate(cost, as_json=False)
     printed = " ".join(capsys.readouterr().out.split())
     assert "then 50 images/s a worker, 200 by 4 as fast as this machine" in printed
+
+
+def test_a_limit_of_threads_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")  # CPython's words
+
+    images = draw_folder(tmp_path / "images")
+    monkeypatch.setattr(threading.Thread, "start", start)
+    words = ("extract", images, "-b", "mobilenet_v2", "--weights", "none", "--image-size", "32")
+    answer = run(*words, "--cache", tmp_path / "cache")
+    assert answer.exit_code == 1
+    assert "may start no more threads" in answer.stderr
+    assert "ulimit -u" in answer.stderr
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        CliRunner().invoke(
+            app.app,
+            ["--debug", *map(str, words), "--cache", str(tmp_path / "cache")],
+            catch_exceptions=False,
+        )

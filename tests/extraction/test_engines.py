@@ -15,6 +15,7 @@ import urllib.request
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,33 @@ def test_dask_gives_the_names_and_bytes_of_a_local_run(
     again = extract(images[0], tmp_path / "cache")
     assert again.report is not None
     assert (again.report.computed, again.report.cached) == (0, 698)
+
+
+@pytest.mark.parametrize(("settings", "number"), [({}, 6), ({"tasks": 1}, 2), ({"task": 1}, 30)])
+def test_a_small_data_set_is_cut_by_the_number_of_workers(
+    client: Any,
+    images: tuple[Path, np.ndarray],
+    tmp_path: Path,
+    settings: dict[str, int],
+    number: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """30 blocks of at most 24 images on two workers: three tasks each, unless asked otherwise."""
+    sent: list[int] = []
+    completed = engines.completed
+
+    def counted(engine: Any, plan: Any, made: Iterator[Task]) -> Any:
+        def noted() -> Iterator[Task]:
+            for task in made:
+                sent.append(len(task.images))
+                yield task
+
+        return completed(engine, plan, noted())
+
+    monkeypatch.setattr(engines, "completed", counted)
+    extract(images[0], tmp_path, settings=replace(SMALL, **settings))
+    assert sum(sent) == 700
+    assert len(sent) == number, sent
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
