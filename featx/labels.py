@@ -132,8 +132,8 @@ def labels_of(labels: Any, owner: str = "the images have") -> np.ndarray:
     """
     if labels is None:
         raise DatasetError(
-            f"{owner} no labels. Expected a folder with one sub-folder per class, a table with a "
-            "label column, or labels given beside the images."
+            f"{owner} no labels. Expected a folder with one sub-folder per class (did you mean its "
+            "parent folder?), a table with a label column, or labels given beside the images."
         )
     return np.asarray(labels)
 

@@ -139,7 +139,9 @@ def train(
         "images": f"{model.n_images_:,}",
         "skipped": f"{len(model.failures_):,}",
         "stored images": f"{stored:,} small copies of training images, and what tells whether an "
-        "image was in the training (--examples 0: neither)",
+        "image was in the training (--examples 0: neither)"
+        if examples
+        else "none, nor what tells whether an image was in the training",
         "seconds": f"{time.perf_counter() - began:.1f}",
         "file": f"{out} ({file_size(out.stat().st_size)})",
         "sha256": digest,
@@ -198,6 +200,7 @@ def predict(
     force: Force = False,
 ) -> None:
     """Print the classes of images, a line per image, with the reason if it cannot be used."""
+    from featx.backbones.backbone import find_backbone, untrained_caution
     from featx.classifier import predictions
     from featx.datasets.table import Columns
     from featx.storage import atomic
@@ -207,12 +210,15 @@ def predict(
         raise typer.BadParameter("--json or --csv, not both.")
     if explain is not None:
         _check_folder(explain)
+        check_new(explain / "index.html", "the page", force)
     if out is not None:
         as_json, as_csv = out.suffix.lower() == ".json", out.suffix.lower() != ".json"
         check_target(out)
         check_new(out, "the predictions", force)
     loaded = _loaded(model, sha256, weights, cache)
     loaded.set_params(batch_size=batch_size, runtime=runtime)
+    if not find_backbone(loaded.backbone).trained:
+        print_message(f"Caution: {untrained_caution(loaded.spec_['backbone'])}")
     columns = Columns(path_column, None, image_folder, suffix)
     found = predictions.images_of(paths, columns, follow_links=follow_links, progress=bool(ctx.obj))
     k = min(top, len(loaded.classes_))

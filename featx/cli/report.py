@@ -187,16 +187,23 @@ def report(
         ),
     ] = None,
     as_json: AsJson = False,
+    force: Force = False,
 ) -> None:
     """Render one saved report again, or join several into one comparison.
 
     One DIR: report.html and report.md are written again from its report.json, which stays as it
     is. Several: comparison.html, comparison.md and comparison.json are written.
     """
-    if len(folders) == 1:
-        _render(folders[0], out, as_json)
-    else:
-        _join(folders, out or Path("comparison"), as_json)
+    from featx.storage.output import check_new
+
+    if len(folders) > 1:
+        out = out or Path("comparison")
+        check_new(out / "comparison.html", "the comparison", force)
+        _join(folders, out, as_json)
+        return
+    if out is not None and out.resolve() != folders[0].resolve():
+        check_new(out / "report.html", "the report", force)
+    _render(folders[0], out, as_json)
 
 
 def _render(folder: Path, out: Path | None, as_json: bool) -> None:
@@ -235,6 +242,9 @@ def _join(folders: list[Path], out: Path, as_json: bool) -> None:
             seconds(one["cost"]["total"]),
         )
     print_table(listing)
+    for run in joined.runs:
+        for caution in run.cautions:
+            print_message(f"Caution ({run.name}): {caution}")
     print_line(f"Comparison: {out / 'comparison.html'}")
 
 

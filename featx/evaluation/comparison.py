@@ -331,7 +331,7 @@ def _report(
         leaks = _leaks(asked, run, found, options)
         grouping = _grouping(asked, run, found, options)
         if options.evidence:
-            evidence = gather(_material(asked, run, found, images, limits))
+            evidence = gather(_material(asked, run, found, images, limits), progress=asked.progress)
     return Report(
         images=images,
         results=results,
@@ -422,7 +422,7 @@ def _measure(
     if work is not None:
         forecast.announce_fits(work, time.perf_counter() - began)
     if options.leaks:
-        run.copies = finding.find(first.train, first.test)
+        run.copies = finding.find(first.train, first.test, progress=asked.progress)
     if work is None:
         work = _work(run, asked)
         forecast.announce_fits(work, time.perf_counter() - began)

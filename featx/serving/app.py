@@ -126,12 +126,14 @@ class _Service:
         if request.headers.get("sec-fetch-site") == "cross-site":
             raise HTTPException(403, "only this server's own page may ask from a browser")
         self._loaded()  # before the body is read
-        explain = request.query_params.get("explain") == "1"
+        explain = _explain(request)
         async with self._uploads:
             body = await _upload(request)
             files = images_of(body, request.headers.get("content-type", ""))
             if files is None or len(files) == 1:
                 return await self._answer(body if files is None else files[0], explain)
+            if explain:
+                raise HTTPException(400, f"explain=1 is for one image; the form has {len(files)}")
             del body
             found: list[dict[str, Any]] = []
             for content in files:
@@ -310,6 +312,14 @@ def run(
         server.run(sockets)
     if failed:
         raise failed[0]
+
+
+def _explain(request: Request) -> bool:
+    """Return whether to explain the answer, the only thing that an address may ask for."""
+    for name, value in request.query_params.multi_items():
+        if name != "explain" or value not in ("0", "1"):
+            raise HTTPException(400, f"?{name}={value} is not known: expected explain=1, or none")
+    return request.query_params.get("explain") == "1"
 
 
 def _listening(host: str, port: int) -> list[socket.socket]:

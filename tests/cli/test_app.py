@@ -548,6 +548,11 @@ def test_train_names_what_it_left_out_and_untrained_weights(
     printed = summary(done.stdout)
     assert (printed["images"], printed["skipped"]) == ("23", "1")
     assert printed["stored images"].startswith("5 small copies of training images")
+    asked = run("predict", tmp_path / "m.featx", image_folder / "red" / "01.png")
+    assert "Caution: mobilenet_v2 ran with random weights" in asked.stderr
+    private = [*options[:-1], "0", "--force", "--on-error", "skip"]
+    done = run("train", image_folder, *TINY, *private)
+    assert summary(done.stdout)["stored images"].startswith("none, nor what tells whether")
 
 
 def test_an_estimate_for_a_cluster_says_the_pace_of_one_worker_and_of_all(

@@ -210,6 +210,8 @@ def test_a_form_of_several_images_is_answered_in_order(server: Server) -> None:
     red, bad, blue = answer["images"]
     assert (red["top"][0]["label"], blue["top"][0]["label"]) == ("red", "blue")
     assert "cannot be used" in bad["error"]
+    status, answer, _ = server.ask(body=body, kind=form, path="/predict?explain=1")
+    assert (status, answer["error"]) == (400, "explain=1 is for one image; the form has 3")
     body, form = form_of(*[b"x"] * 33)
     status, answer, _ = server.ask(body=body, kind=form)
     assert (status, answer["error"]) == (400, "a form may have at most 32 images")
@@ -275,6 +277,16 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "too large by its header": ({"content_length": str(1 << 40)}, 413, "16,777,216 bytes"),
     "of negative length": ({"content_length": "-5"}, 400, ""),
     "of another name": ({"body": b"x", "host": "evil.example"}, 400, ""),
+    "a misspelt wish": (
+        {"body": b"x", "path": "/predict?explian=1"},
+        400,
+        "?explian=1 is not known: expected explain=1, or none",
+    ),
+    "a wish of another value": (
+        {"body": b"x", "path": "/predict?explain=yes"},
+        400,
+        "?explain=yes is not known",
+    ),
     "by another way": ({"method": "DELETE"}, 405, "Method Not Allowed"),
     "outside": ({"method": "GET", "path": "/../../etc/passwd"}, 404, "Not Found"),
     "encoded outside": ({"method": "GET", "path": "/..%2f..%2fetc%2fpasswd"}, 404, "Not Found"),

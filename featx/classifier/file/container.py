@@ -115,7 +115,8 @@ def read(
     if not content.startswith(b"PK\x03\x04"):
         raise ModelFormatError(
             f"{name} is not a model file of featx: {_guess(content)}. Expected a file written by "
-            "ImageClassifier.save or featx train --out. Nothing of it was run."
+            "ImageClassifier.save or featx train --out, and not an export of it. Nothing of it was "
+            "run; `featx info` says what it is."
         )
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -140,7 +141,11 @@ def _content(path: str | os.PathLike[str]) -> bytes:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise ModelFormatError(f"{name} is not a model file of featx: it is not a regular file.")
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+        raise ModelFormatError(
+            f"{name} is not a model file of featx: it is {kind}. Expected a file written by "
+            "ImageClassifier.save or featx train --out; `featx info` says what it is."
+        )
     with open(descriptor, "rb") as file:
         if status.st_size > MAX_BYTES:
             raise ModelTrustError(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from featx.backbones.backbone import Backbone
 from featx.classifier.export import parity
@@ -160,8 +161,14 @@ class Material:
         return [one for one in self.answers if one.backbone == self.subject.backbone]
 
 
-def gather(material: Material) -> Evidence:
-    """Return the evidence; a part that fails is left out, with its reason."""
+def gather(material: Material, *, progress: bool = False) -> Evidence:
+    """Return the evidence; a part that fails is left out, with its reason.
+
+    Parameters
+    ----------
+    progress : bool
+        Whether to show a bar of its parts.
+    """
     found: dict[str, Any] = {}
     seconds: dict[str, float] = {}
     missing = []
@@ -172,7 +179,9 @@ def gather(material: Material) -> Evidence:
         "parity": _proofs,
         "learning curve": _learning,
     }
-    for name, part in parts.items():
+    bar = tqdm(parts.items(), desc="evidence", unit="part", disable=not progress)
+    for name, part in bar:
+        bar.set_postfix_str(name)
         started = time.perf_counter()
         try:
             found |= part(material)

@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
 
 from featx.datasets.content import content
 from featx.datasets.items import Item
@@ -145,6 +147,7 @@ def find(
     most_images: int = MOST_IMAGES,
     most_hashed: int = candidates.MOST_HASHED,
     most_pairs: int = MOST_PAIRS,
+    progress: bool = False,
 ) -> Copies:
     """Look for copies among the images of both sets.
 
@@ -158,6 +161,8 @@ def find(
         Of more than this only the nearest by their embeddings are candidates.
     most_pairs : int
         Candidates that are looked at, the most promising first.
+    progress : bool
+        Whether to show a bar of these.
     """
     started = time.perf_counter()
     sets = {"train": train} if test is None else {"train": train, "test": test}
@@ -173,10 +178,11 @@ def find(
     plain = 0
     if near and len(single) > 1:
         cut = int((single < len(train.images)).sum())
-        with _threads() as pool:
+        with _threads() as pool, tqdm(desc="copies", unit="pair", disable=not progress) as bar:
             chosen = [items[n] for n in single]
             listed = _candidates(chosen, X[single], cut, most_hashed, pool)
-            judged, plain = _judged(chosen, listed[:most_pairs], pool)
+            bar.reset(min(len(listed), most_pairs))
+            judged, plain = _judged(chosen, listed[:most_pairs], pool, bar)
         pairs += [
             Pair(refs[single[c.first]], refs[single[c.second]], grade, c.cosine, points, share)
             for c, grade, points, share in judged
@@ -270,7 +276,7 @@ Judged = tuple[Candidate, Grade, int, float]
 
 
 def _judged(
-    items: Sequence[Item], listed: Sequence[Candidate], pool: ThreadPoolExecutor
+    items: Sequence[Item], listed: Sequence[Candidate], pool: ThreadPoolExecutor, bar: Any
 ) -> tuple[list[Judged], int]:
     """Return the candidates that are copies, and the number of plain images among all."""
     views: OrderedDict[int, View | None] = OrderedDict()
@@ -305,6 +311,7 @@ def _judged(
             for one in judged
             if one is not None and not (one in doubtful and _tells_nothing(one, common))
         ]
+        bar.update(len(batch))
         while len(views) > _HELD:
             views.popitem(last=False)
     found.sort(key=lambda one: one[0].promise, reverse=True)

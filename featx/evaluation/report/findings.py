@@ -96,6 +96,7 @@ class CautionKind(StrEnum):
     SHARED_GROUPS = "shared groups"
     FOLDS_DIVIDE_COPIES = "folds divide copies"
     COPIES = "copies"
+    COPIES_NOT_SOUGHT = "copies not sought"
 
 
 @dataclass(frozen=True)
@@ -246,7 +247,7 @@ def findings(
             *([] if incomplete is None else [Caution(CautionKind.INCOMPLETE)]),
             *_cautions(found, extractions, images, head),
             *_training(rivals, histories, images),
-            *_memory(subject, leaks),
+            *_memory(subject, leaks, complete=incomplete is None),
             *_shared(subject, groups),
         ),
         None if evidence is None else gain(evidence.learning),
@@ -396,10 +397,10 @@ def _training(
     return cautions
 
 
-def _memory(subject: Summary, leaks: Leaks | None) -> list[Caution]:
+def _memory(subject: Summary, leaks: Leaks | None, *, complete: bool) -> list[Caution]:
     """Return what the tested images that training knows do to the figure."""
-    if leaks is None:
-        return []
+    if leaks is None:  # of what is incomplete that is said already
+        return [Caution(CautionKind.COPIES_NOT_SOUGHT)] if complete else []
     if leaks.apart:
         return [Caution(CautionKind.FOLDS_DIVIDE_COPIES)]
     if leaks.divided is not None:

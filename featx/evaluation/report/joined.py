@@ -55,6 +55,11 @@ class Run:
         return wording.subject(self.data)
 
     @property
+    def cautions(self) -> tuple[str, ...]:
+        """What to know before its figures are believed."""
+        return wording.verdict(self.data).cautions
+
+    @property
     def rival(self) -> Any:
         """The baseline on the same backbone, or None."""
         return wording.rival(self.data)

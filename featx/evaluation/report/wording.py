@@ -459,6 +459,11 @@ def _caution(found: Data, document: Data) -> str:  # noqa: PLR0911 - one return 
                 "to keep its copies "
                 "together, so that a part of what is scored is memory."
             )
+        case CautionKind.COPIES_NOT_SOUGHT:
+            return (
+                "Copies were not looked for: tested images may be in the training set, too, "
+                "unchanged or changed."
+            )
         case CautionKind.COPIES:
             return (
                 f"Folds keep copies together: the {images:,} images are {found['different']:,} "
@@ -534,8 +539,9 @@ def leaks(document: Data) -> list[str]:
         ]
         sentences.append(
             f"{', '.join(of_grades)} among {found['images']:,} images; {found['looked_at']:,} of "
-            f"{found['candidates']:,} candidate pairs were looked at. leaks.groups of the report "
-            "has one group per image: give it as groups= to keep copies together elsewhere."
+            f"{found['candidates']:,} candidate pairs were looked at. The list leaks.groups in "
+            "report.json has one group per image: as groups= of featx.benchmark it keeps copies "
+            "together elsewhere, too."
         )
     of_folds = {CautionKind.FOLDS_DIVIDE_COPIES, CautionKind.COPIES}
     sentences += [

@@ -80,7 +80,8 @@ def test_a_baseline_that_has_not_converged_is_a_caution(
 ) -> None:
     report = make(histories=history(*losses))
     kinds = [one.kind for one in report.findings.cautions]
-    assert kinds == ([] if words is None else [CautionKind.BASELINE_NOT_CONVERGED])
+    first = [] if words is None else [CautionKind.BASELINE_NOT_CONVERGED]
+    assert kinds == [*first, CautionKind.COPIES_NOT_SOUGHT]
     if words is not None:
         assert words in report.verdict.cautions[0]
     shown = io.StringIO()
@@ -113,7 +114,10 @@ def test_a_baseline_whose_training_loss_is_that_of_guessing_is_not_beaten() -> N
     found = report.findings
     assert found.difference is not None
     assert found.difference.standing is Standing.BASELINE_AT_CHANCE
-    assert [one.kind for one in found.cautions] == [CautionKind.BASELINE_AT_CHANCE]
+    assert [one.kind for one in found.cautions] == [
+        CautionKind.BASELINE_AT_CHANCE,
+        CautionKind.COPIES_NOT_SOUGHT,
+    ]
     said = report.verdict.cautions[0]
     assert (
         "training loss ended at 1.100, and equal probabilities for all classes have 1.099" in said
@@ -192,7 +196,7 @@ def test_test_images_are_told_apart_by_grade() -> None:
     assert wording.leaks(report.to_dict())[0].startswith("1 test image shows a scene")
     assert any(
         text.startswith(f"1 pair of one photograph, changed among {2 * len(ids):,} images; ")
-        and text.endswith("give it as groups= to keep copies together elsewhere.")
+        and text.endswith("as groups= of featx.benchmark it keeps copies together elsewhere, too.")
         for text in wording.leaks(report.to_dict())
     )
 

@@ -184,6 +184,19 @@ def test_from_the_command_line(folders: list[Path], tmp_path: Path) -> None:
     )
     assert answer.exit_code == 0, answer.output
     assert "comparison.html" in answer.output
-    assert answer.output.count("flowers/train → flowers/test") == 3
+    assert answer.output.count("Caution (flowers/train → flowers/test") == 3
+    assert answer.output.count("Copies were not looked for") == 3
+    assert answer.output.count("flowers/train → flowers/test") == 6
+    again = ["report", *map(str, folders), "--out", str(tmp_path / "j")]
+    refused = CliRunner().invoke(app.app, again)
+    assert refused.exit_code == 1
+    assert "is there already and was left as it is" in refused.output
+    assert CliRunner().invoke(app.app, [*again, "--force"]).exit_code == 0
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "report.html").write_text("mine", encoding="utf-8")
+    one = ["report", str(folders[0]), "--out", str(tmp_path / "mine")]
+    assert CliRunner().invoke(app.app, one).exit_code == 1
+    assert (tmp_path / "mine" / "report.html").read_text(encoding="utf-8") == "mine"
+    assert CliRunner().invoke(app.app, ["report", str(folders[0])]).exit_code == 0, "its own"
     wrong = CliRunner().invoke(app.app, ["report", str(tmp_path / "nowhere")])
     assert wrong.exit_code == 1

@@ -98,7 +98,8 @@ def test_verdict_warns_of_untrained_weights_and_skipped_images(
     report = build(done=dataclasses.replace(MEASURED, untrained=True), images=images)
     images.n_train.update(dict.fromkeys(images.classes, 1))
     images.n_test.update(dict.fromkeys(images.classes, 33))
-    untrained, skipped, few = report.verdict.cautions
+    untrained, skipped, few, copies = report.verdict.cautions
+    assert copies.startswith("Copies were not looked for")
     assert untrained.startswith("net ran with random weights: an accuracy says nothing")
     assert skipped.startswith("1 image could not be used and was left out")
     assert few.startswith("With 99 images tested, one image is 1.0 points")
