@@ -78,6 +78,10 @@ class Evaluation:
     def __repr__(self) -> str:
         return f"<featx.Evaluation: {self.headline}>"
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the headline, every caution and the classes."""
+        return pages.evaluation_fragment(self.to_dict())
+
     @property
     def headline(self) -> str:
         """The accuracy in a sentence."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import zipfile
@@ -189,6 +190,12 @@ def test_what_was_looked_for_is_said(
     assert "it does not tell which those are" in untold.looked_for
     page = (found.save(tmp_path / "page") / "evaluation.html").read_text(encoding="utf-8")
     assert found.looked_for in page
+    shown = found._repr_html_()
+    assert found.headline in shown
+    assert all(caution in shown for caution in found.cautions)
+    assert found.looked_for in shown
+    hostile = dataclasses.replace(found, classes=("<script>", *found.classes[1:]))
+    assert "<script>" not in hostile._repr_html_()
     file = test.parent / "model.featx"
     answer = run("evaluate", file, test, "--cache", test.parent / "cache")
     assert found.looked_for in " ".join(answer.stdout.split())

@@ -36,6 +36,11 @@ def both(document: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def evaluation_fragment(document: Mapping[str, Any]) -> str:
+    """Return what a notebook shows of an evaluation: headline, cautions, the classes."""
+    return _environment(True).get_template("evaluation_notebook.html.j2").render(one=document)
+
+
 def page(template: str, values: dict[str, Any]) -> str:
     """Return an HTML template of this package, filled in."""
     script = _script()
