@@ -190,7 +190,7 @@ def test_what_was_looked_for_is_said(
     assert "it does not tell which those are" in untold.looked_for
     page = (found.save(tmp_path / "page") / "evaluation.html").read_text(encoding="utf-8")
     assert found.looked_for in page
-    shown = found._repr_html_()
+    shown = found._repr_html_().replace("\xa0", " ")
     assert found.headline in shown
     assert all(caution in shown for caution in found.cautions)
     assert found.looked_for in shown
