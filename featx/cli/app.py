@@ -408,6 +408,8 @@ def _print_summary(features: Features, out: Path | None, as_json: bool) -> None:
         print_json({**facts, "file": None if out is None else str(out)})
         return
     speed = pace(done.images / done.seconds if done.seconds else 0.0)
+    if not done.computed:
+        speed += " read"
     if done.images_per_second is not None:
         speed += f" ({pace(done.images_per_second)} once the network had started)"
     equal = len(features) - done.computed - done.cached
@@ -419,7 +421,7 @@ def _print_summary(features: Features, out: Path | None, as_json: bool) -> None:
         "features": f"{len(features):,} x {features.X.shape[1]:,}",
         "weights": str(features.spec["weights"])[:12],
         "seconds": f"{done.seconds:.1f}",
-        "images/s" if done.computed else "images/s read": speed,
+        "images/s": speed,
         "cache": str(done.cache),
     }
     if out is not None:

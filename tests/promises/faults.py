@@ -46,12 +46,16 @@ class FaultyOs:
     ) -> None:
         self._hook = hook
         self.names: list[str] = []
+        # One function for each name: Python 3.13's rmtree asks `func is os.lstat`.
+        self._calls: dict[str, Any] = {}
         self._counting = threading.Lock()
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(os, name)
         if name not in CALLS:
             return real
+        if name in self._calls:
+            return self._calls[name]
 
         def call(*args: Any, **kwargs: Any) -> Any:
             with self._counting:  # two blocks are on their way at a time
@@ -60,7 +64,7 @@ class FaultyOs:
             instead = self._hook(number, name, _whole(args, kwargs))
             return real(*args, **kwargs) if instead is None else instead(**kwargs)
 
-        return call
+        return self._calls.setdefault(name, call)
 
 
 def _whole(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:

@@ -163,7 +163,7 @@ HOSTILE: dict[str, dict[str, Hostile]] = {
     },
     "runs of a BMP": {
         "one pixel a run.bmp": Hostile(
-            lambda: bmp(1, 4_000_000, 1, b"\1\5" * 16_000_000), (LIMIT, HANDLED), 4
+            lambda: bmp(1, 4_000_000, 1, b"\1\5" * 16_000_000), (LIMIT, HANDLED, TRUNCATED), 4
         ),
         "going nowhere.bmp": Hostile(
             lambda: bmp(1, 1, 1, b"\0\2\0\0" * 12_000_000), (LIMIT, DAMAGED, TRUNCATED)
