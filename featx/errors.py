@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from featx.formatting import printable
+
 
 class FeatxError(Exception):
     """The base class of featx's errors.
@@ -144,7 +146,8 @@ class Failure:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.id}: {self.reason} [{self.error}]"
+        # Shown in tracebacks and logs: a name may hold what a terminal obeys.
+        return f"{printable(self.id)}: {self.reason} [{self.error}]"
 
 
 class ExtractionError(FeatxError):

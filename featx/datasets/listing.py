@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from featx.datasets.items import FolderItems, Item
 from featx.datasets.tree import Entry, TreeFolder
 from featx.errors import DatasetError, ImageError
-from featx.formatting import counted
+from featx.formatting import counted, printable
 from featx.images import raw
 from featx.images.decoding import MAX_BYTES
 from featx.images.formats import FOREIGN_SUFFIXES, SUFFIXES, is_image, unread
@@ -134,12 +134,12 @@ class Listing:
         loose = [path for path in paths if "/" not in path]
         deep = [path for path in paths if path.count("/") > 1]
         if loose:
-            where = f"beside the class folders, skipped (such as {loose[0]})"
+            where = f"beside the class folders, skipped (such as {printable(loose[0])})"
             self._noticed[f"image {where}", f"images {where}"] = len(loose)
         if deep:
             where = (
                 "deeper than one level, of the class of the top folder "
-                f"(such as {deep[0]}: {deep[0].split('/', 1)[0]!r})"
+                f"(such as {printable(deep[0])}: {deep[0].split('/', 1)[0]!r})"
             )
             self._noticed[f"image {where}", f"images {where}"] = len(deep)
         inside = [path for path in paths if "/" in path]

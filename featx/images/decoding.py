@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from featx import forking
@@ -594,6 +594,12 @@ def _translated(decode_it: Callable[[], T], content: bytes, name: str, max_pixel
         reason = str(error)
         if re.fullmatch(r"(?:decoder|encoder) \S+ not available", reason):
             raise formats.missing_codec(reason.split()[1]) from error
+        if "MAX_TEXT_" in reason and PngImagePlugin.MAX_TEXT_CHUNK < ImageFile.SAFEBLOCK:
+            raise ImageReadError(
+                f"PIL.PngImagePlugin.MAX_TEXT_CHUNK is {PngImagePlugin.MAX_TEXT_CHUNK:,} in this "
+                f"program, which keeps Pillow from opening it; by default it is "
+                f"{ImageFile.SAFEBLOCK:,}"
+            ) from error
         short = "truncated" in reason.lower() or "not enough image data" in reason
         if short or isinstance(error, EOFError) or formats.is_cut(content):
             raise TruncatedImageError("the file ends before the image does") from error

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from featx.formatting import printable
 from featx.images.formats import FORMAT_OF_SUFFIX
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ class Remarks:
     def sentences(self) -> list[str]:
         """Return one sentence per kind."""
         return [
-            f"{_images(self._counts[kind], 'newly read ')} {what} (such as {self._first[kind]})."
+            f"{_images(self._counts[kind], 'newly read ')} {what} "
+            f"(such as {printable(self._first[kind])})."
             for kind, what in _WHAT.items()
             if self._counts[kind]
         ]
@@ -147,7 +149,7 @@ def label_conflicts(digests: np.ndarray, labels: Sequence[Any], ids: Sequence[st
     a, b = pairs[0]
     return [
         f"{_images(len(pairs))} of the same content as another and with a different label "
-        f"(such as {ids[a]} and {ids[b]}); correct the label, or remove both."
+        f"(such as {printable(ids[a])} and {printable(ids[b])}); correct the label, or remove both."
     ]
 
 

@@ -281,6 +281,28 @@ def test_hostile_names_are_shown_and_not_obeyed(tmp_path: Path) -> None:
     assert not {"\x1b", "\x07", "\u202e"} & set(result.stderr)
 
 
+def test_hostile_names_are_not_obeyed_in_python_either(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = draw_folder(tmp_path / "images", n_per_class=2)
+    good = (folder / "red" / "00.png").read_bytes()
+    (folder / "blue" / "copy\x1b[5m\u202e.jpg").write_bytes(good)  # another label, another format
+    (folder / "red" / "\x1b[2Jdeep").mkdir()
+    (folder / "red" / "\x1b[2Jdeep" / "a.png").write_bytes(good)
+    (folder / "loose\x1b[2J.png").write_bytes(good)
+    backbone = featx.Backbone("mobilenet_v2", weights=None, image_size=32)
+    featx.extract(folder, backbone, progress=False)
+    for words in ("of the same content", "of another format", "beside the class", "deeper than"):
+        assert words in caplog.text
+    assert not {"\x1b", "\u202e"} & set(caplog.text)
+    (folder / "red" / "\x1b[2J.jpg").write_text("not an image", encoding="utf-8")
+    with pytest.raises(featx.errors.BadImagesError) as raised:
+        featx.extract(folder, backbone, progress=False)
+    assert "\\x1b[2J.jpg" in str(raised.value)
+    assert "\x1b" not in str(raised.value)
+    assert raised.value.failures[0].id == "red/\x1b[2J.jpg", "the name itself stays as it is"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8 need Linux")
 def test_a_name_that_is_not_text_is_shown_escaped(tmp_path: Path) -> None:
     folder = draw_folder(tmp_path / "images", n_per_class=2)

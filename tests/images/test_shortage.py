@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms, PngImagePlugin
 
 from featx.errors import ImageReadError
 from featx.images import decoding
@@ -84,3 +84,17 @@ def test_a_limit_of_the_callers_is_not_the_images(
     assert not raised.value.permanent
     monkeypatch.undo()
     assert decoding.decode(content).shape == (300, 300, 3)
+
+
+def test_a_limit_of_text_in_png_is_not_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.new("RGB", (30, 30)).save(tmp_path / "good.png", icc_profile=profile)
+    content = (tmp_path / "good.png").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(PngImagePlugin, "MAX_TEXT_CHUNK", 100)
+        with pytest.raises(ImageReadError, match="MAX_TEXT_CHUNK is 100 in") as raised:
+            decoding.decode(content)
+        assert not raised.value.permanent
+    assert decoding.decode(content).shape == (30, 30, 3)

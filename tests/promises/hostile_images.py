@@ -103,6 +103,16 @@ def strips(count: int) -> bytes:
     return b"II*\0\x08\0\0\0" + directory(entries) + arrays + bytes(size)
 
 
+def ratios(count: int) -> bytes:
+    """Return a TIFF of one pixel with so many resolutions."""
+    at = 8 + 2 + 12 * 10 + 4
+    entries = [
+        (256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1),
+        (273, 4, 1, 8), (277, 3, 1, 1), (278, 3, 1, 1), (279, 4, 1, 1), (282, 5, count, at),
+    ]  # fmt: skip
+    return b"II*\0\x08\0\0\0" + directory(entries) + struct.pack("<2I", 3, 1) * count
+
+
 def numbers(count: int) -> bytes:
     """Return a TIFF of one pixel whose EXIF directory has so many numbers, read as a tuple."""
     at = 10 + 2 + 12 * 10 + 4
@@ -178,6 +188,7 @@ HOSTILE: dict[str, dict[str, Hostile]] = {
             lambda: jpeg_with(*[segment(0xE1, b"Exif\0\0" + bytes(4000))] * 4000), (LIMIT, HANDLED)
         ),
         "as text.png": Hostile(lambda: profile_as_text(19_000, 200_000), (HANDLED,)),
+        "8 million ratios.tif": Hostile(lambda: ratios(8_000_000), (LIMIT, MEMORY)),
         "30 million numbers.tif": Hostile(lambda: numbers(30_000_000), (MEMORY,)),
     },
     "markers of a JPEG": {
