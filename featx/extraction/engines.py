@@ -240,6 +240,9 @@ class Dask(Engine):
         self._own = True
         if scheduler is not None:
             try:
+                # First by itself: a client that was refused an address waits for a minute at the
+                # end of the process, and then prints a traceback.
+                distributed.comm.resolve_address(scheduler)
                 self._client = distributed.Client(scheduler, set_as_default=False)
             except (OSError, ValueError) as error:
                 raise EngineError(

@@ -431,6 +431,16 @@ def test_engines_are_asked_for_by_name() -> None:
         engines.check_engine("joblib", "tcp://head:8786")
 
 
+@pytest.mark.parametrize("address", ["nonsense", "tcp://no.such.host.invalid:8786", "foo://a:1"])
+def test_what_is_no_address_is_refused_without_a_client(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was refused an address prints a traceback a minute after the process is done."""
+    monkeypatch.setattr(distributed, "Client", None)
+    with pytest.raises(EngineError, match=f"no Dask scheduler answers at {address} "):
+        engines.opened("dask", address)
+
+
 def test_a_task_is_halved_between_blocks_and_then_between_images() -> None:
     images = [(str(i), b"") for i in range(6)]
     task = Task(3, images, [0, 1, 2, 3, 4, 5])
