@@ -440,7 +440,8 @@ def _caution(found: Data, document: Data) -> str:  # noqa: PLR0911 - one return 
         case CautionKind.LEAKED:
             name = label(document["findings"]["method"])
             without = f" Without them {name} gets {accuracy} of {found['scored']}."
-            return _leaked(document["leaks"]) + (without if found["scored"] else "")
+            where = ' The page shows each beside its training image, at "Duplicates and leaks".'
+            return _leaked(document["leaks"]) + (without if found["scored"] else "") + where
         case CautionKind.SHARED_GROUPS:
             name, shared = label(document["findings"]["method"]), document["groups"]["shared"]
             many = counted(found["different"], "group that trains", "groups that train")
@@ -506,8 +507,6 @@ def _leaked(leaks: Data) -> str:
             f"training set shows, too (such as {scenes[0]}): what is scored on "
             f"{'it' if len(scenes) == 1 else 'them'} is partly memory."
         )
-    if sentences:
-        sentences.append('The section "Duplicates and leaks" shows each beside its training image.')
     return " ".join(sentences)
 
 

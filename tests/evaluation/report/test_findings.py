@@ -188,7 +188,10 @@ def test_test_images_are_told_apart_by_grade() -> None:
     first = wording.leaks(report.to_dict())[0]
     assert "1 test image is also in the training set, as the same file or the same " in first
     assert f"(such as {ids[0]})" in first
-    assert first.endswith('"Duplicates and leaks" shows each beside its training image.')
+    assert any(
+        text.endswith('shows each beside its training image, at "Duplicates and leaks".')
+        for text in report.verdict.cautions
+    )
     assert (
         f"1 test image shows a scene that the training set shows, too (such as {ids[1]})" in first
     )
