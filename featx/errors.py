@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from featx.formatting import printable
-
 
 class FeatxError(Exception):
     """The base class of featx's errors.
@@ -147,7 +145,8 @@ class Failure:
 
     def __str__(self) -> str:
         # Shown in tracebacks and logs: a name may hold what a terminal obeys.
-        return f"{printable(self.id)}: {self.reason} [{self.error}]"
+        name = "".join(char if char.isprintable() else repr(char)[1:-1] for char in self.id)
+        return f"{name}: {self.reason} [{self.error}]"
 
 
 class ExtractionError(FeatxError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -80,6 +81,14 @@ def client_at(address: str, error_type: type[FeatxError]) -> tuple[Any, str]:
         import obstore.exceptions
     except ImportError as error:
         raise error_type(f"{address} needs the package obstore, which {_INSTALL}.") from error
+    for name, value in os.environ.items():
+        # The client would panic, which nothing catches; the value may hold a key.
+        own = name.upper() in _ENDPOINTS and name.upper().startswith(_OWNERS[scheme])
+        if own and not re.match(r"https?://[^/]", value):
+            raise error_type(
+                f"{address} cannot be reached: the variable {name} is not the address of a "
+                "service. Expected one such as https://host:9000, or none."
+            )
     try:
         return SERVICES[scheme](bucket, prefix), address
     except CacheError as error:
@@ -188,6 +197,7 @@ def _azure(container: str, prefix: str) -> Any:
 
 
 SERVICES: dict[str, Callable[[str, str], Any]] = {"s3": _s3, "gs": _google, "az": _azure}
+_OWNERS = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE"}
 _SETTINGS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, ~/.aws, the machine's role",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS, gcloud auth application-default login, the machine's",

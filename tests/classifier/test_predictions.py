@@ -116,7 +116,7 @@ def test_an_older_page_leaves_no_map_behind(
     run("predict", model, image_folder / "red", "--explain", folder)
     (folder / "notes.txt").write_text("mine")
     shutil.copy(image_folder / "red" / "00.png", folder / "mine.jpg")
-    run("predict", model, image_folder / "red" / "00.png", "--explain", folder)
+    run("predict", model, image_folder / "red" / "00.png", "--explain", folder, "--force")
     names = ["00001.jpg", "index.html", "mine.jpg", "notes.txt"]
     assert sorted(path.name for path in folder.iterdir()) == names
     with Image.open(folder / "00001.jpg") as shown:

@@ -180,3 +180,14 @@ def test_a_tag_is_the_same_from_a_listing_without_quotes(
     given: str | None, tag: str | None
 ) -> None:
     assert objects.tag_of({"e_tag": given}) == tag
+
+
+@pytest.mark.parametrize("value", ["", "127.0.0.1:9000", "https://"])
+def test_an_endpoint_that_is_no_address_is_refused_by_name(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client would panic."""
+    pytest.importorskip("obstore", reason="pip install 'featx[cloud]'")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", value)
+    with pytest.raises(CacheError, match="the variable AWS_ENDPOINT_URL is not the address"):
+        services.connect("s3://photos/cache")
